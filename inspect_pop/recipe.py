@@ -1,0 +1,86 @@
+"""What was built: packages, interfaces, and the joints that *should* exist.
+
+Plain values without files; `ingest.recipe_file` reads and checks them.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Interface", "Package", "Recipe"]
+
+
+@dataclass(frozen=True, eq=False)
+class Interface:
+    """One row of joints between two bodies; `lower` joins package to board, `upper` memory to package.
+
+    `ball` (n,), `x_um` and `y_um` (n,) float64 in the package frame, in the order of the joints' table.
+    `pads_z_um` are the nominal heights of the two pads above the board's surface.
+    """
+
+    name: str
+    ball: tuple[str, ...]
+    x_um: NDArray[np.float64]
+    y_um: NDArray[np.float64]
+    pitch_um: float
+    ball_diameter_um: float
+    pad_diameter_um: float
+    pad_definition: str
+    pads_z_um: tuple[float, float]
+    solder: str
+
+    @property
+    def gap_um(self) -> float:
+        """Nominal stand-off: the distance between the two pads."""
+        return self.pads_z_um[1] - self.pads_z_um[0]
+
+    @property
+    def nominal_volume_um3(self) -> float:
+        """Truncated sphere that wets both pads: pi h (6 a^2 + h^2) / 6 (export format, version 1)."""
+        a, h = self.pad_diameter_um / 2, self.gap_um
+        return math.pi * h * (6 * a * a + h * h) / 6
+
+    @property
+    def nominal_mid_diameter_um(self) -> float:
+        """Widest diameter of that truncated sphere: 2 sqrt(a^2 + h^2 / 4)."""
+        return 2 * math.hypot(self.pad_diameter_um / 2, self.gap_um / 2)
+
+
+@dataclass(frozen=True)
+class Package:
+    """One package site: body (width, height) in um, its interfaces and what its top must look like."""
+
+    refdes: str
+    part: str
+    construction: str
+    body_um: tuple[float, float]
+    stack_height_um: float
+    warpage_limit_um: float
+    interfaces: tuple[Interface, ...]
+    a1_corner: str = "upper_left"
+    underfill: bool = False
+
+    def interface(self, name: str) -> Interface:
+        """The interface of that name; KeyError where the package has none."""
+        for interface in self.interfaces:
+            if interface.name == name:
+                return interface
+        raise KeyError(name)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A product as built; `digest` is the sha256 of the recipe file and its joints' tables together."""
+
+    name: str
+    revision: int
+    product: str
+    packages: tuple[Package, ...]
+    digest: str
+
+    @property
+    def n_joints(self) -> int:
+        """Joints that should exist on a board."""
+        return sum(len(i.ball) for p in self.packages for i in p.interfaces)
