@@ -23,12 +23,28 @@ def _limit(default: float, unit: str, low: float, high: float, meaning: str, sou
 class Limits:
     """All thresholds of an inspection."""
 
-    void_fraction: float = _limit(0.25, "1", 0.0, 1.0, "projected void area of a joint above which it is flagged", "IPC-A-610, 25 or 30 % by revision")
-    excess_volume: float = _limit(4 / 3, "1", 1.0, 5.0, "volume over nominal above which a good joint is flagged", "export format, version 1")
-    alignment_residual_um: float = _limit(
-        40.0, "um", 1.0, 500.0, "rms residual of the placement above which the image is refused", "a tenth of the finest pitch in use"
+    void_fraction: float = _limit(
+        0.25, "1", 0.0, 1.0, "projected void area of a joint above which it is flagged", "IPC-A-610, 25 or 30 % by revision"
     )
-    search_um: float = _limit(600.0, "um", 0.0, 5000.0, "how far the package is looked for from where the image says", "four times the 150 um of the export format")
+    excess_volume: float = _limit(
+        4 / 3, "1", 1.0, 5.0, "volume over nominal above which a good joint is flagged", "export format, version 1"
+    )
+    alignment_residual_um: float = _limit(
+        40.0,
+        "um",
+        1.0,
+        500.0,
+        "rms residual of the placement above which the image is refused",
+        "a tenth of the finest pitch in use",
+    )
+    search_um: float = _limit(
+        600.0,
+        "um",
+        0.0,
+        5000.0,
+        "how far the package is looked for from where the image says",
+        "four times the 150 um of the export format",
+    )
 
     @property
     def digest(self) -> str:
@@ -46,7 +62,9 @@ def load(path: Path, profile: str | None = None) -> Limits:
     values = dict(text)
     if profile is not None:
         if profile not in profiles:
-            raise LimitsFault(f"{path}: profile {profile}", expected=f"one of {sorted(profiles)}", remedy="Name one of these, or none.")
+            raise LimitsFault(
+                f"{path}: profile {profile}", expected=f"one of {sorted(profiles)}", remedy="Name one of these, or none."
+            )
         values |= profiles[profile]
     return _checked(Limits(), values, str(path))
 
@@ -60,7 +78,9 @@ def _checked(base: Limits, values: dict[str, Any], where: str) -> Limits:
     known: dict[str, Field[Any]] = {f.name: f for f in fields(Limits)}
     for key, value in values.items():
         if key not in known:
-            raise LimitsFault(f"{where}: {key}", expected=f"one of {sorted(known)}", found="an unknown key", remedy="Correct or remove it.")
+            raise LimitsFault(
+                f"{where}: {key}", expected=f"one of {sorted(known)}", found="an unknown key", remedy="Correct or remove it."
+            )
         meta = known[key].metadata
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or not meta["low"] <= value <= meta["high"]:

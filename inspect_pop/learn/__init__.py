@@ -1,0 +1,1 @@
+"""Training and judging models: labelled sets, network, calibration, evaluation, promotion. The only home of torch."""

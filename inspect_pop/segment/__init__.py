@@ -1,0 +1,1 @@
+"""Classical segmentation: windows of joints, background, balls, webs between them, voids."""

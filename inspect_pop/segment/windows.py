@@ -7,6 +7,7 @@ joint's expected place and turned with the package: whatever the pitch, a neighb
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -128,7 +129,7 @@ def _levels(raw: NDArray[np.float32], whole: NDArray[np.bool_]) -> tuple[NDArray
     return background.astype(np.float32), (background + contrast).astype(np.float32)
 
 
-def _saturated(raw: NDArray[np.float32], dtype: np.dtype[np.generic]) -> NDArray[np.bool_]:
+def _saturated(raw: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[np.bool_]:
     if not np.issubdtype(dtype, np.integer):
         return np.zeros(len(raw), dtype=bool)
     top = float(np.iinfo(dtype).max)

@@ -1,0 +1,137 @@
+"""What the classifier sees of a joint: its slices on fixed heights, how they differ from its neighbours, its dome, and a few numbers.
+
+The same function serves training and the line. `CONTRACT` names this layout; a model made for another layout is refused.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from inspect_pop.recipe import Interface
+from inspect_pop.segment.windows import SIZE, Windows
+
+__all__ = ["CHANNELS", "CONTRACT", "HEIGHTS", "SCALARS", "JointInputs", "joint_inputs", "virtual_slices"]
+
+CONTRACT = "joint-inputs/1"
+# Virtual slices lie at these fractions of the way from the lower to the upper pad: near both pads, at the waist of a
+# dome on a dome, and at mid height, as five-slice machines do (field practice: TRI, SMT Magazine, Aug 2014).
+HEIGHTS = (0.03, 0.265, 0.5, 0.735, 0.97)
+CHANNELS = 2 * len(HEIGHTS) + 1
+SCALARS = (
+    "upper",
+    "gap_per_pitch",
+    "pad_per_pitch",
+    "pixel_per_sample",
+    "slices_per_nine",
+    "transmission",
+    "ct",
+    "standoff_deviation",
+    "standoff_known",
+    "dome_known",
+)
+_NEIGHBOURS = 12
+# A neighbour's own defect must not become this joint's reference: deviations beyond this (of the ball's contrast) are cut.
+_CLIP = 0.2
+# The typical window is a median; this many joints carry it as well as all of them do.
+_TYPICAL_FROM = 96
+# Domes are tens of um above or below their neighbours; the network sees tenths of a millimetre.
+_DOME_SCALE_UM = 100.0
+
+
+@dataclass(frozen=True)
+class JointInputs:
+    """`images` (n, CHANNELS, SIZE, SIZE) float32 and `scalars` (n, len(SCALARS)) float32, one entry a joint."""
+
+    images: NDArray[np.float32]
+    scalars: NDArray[np.float32]
+
+
+def joint_inputs(
+    windows: Windows,
+    interface: Interface,
+    *,
+    pixel_um: float,
+    method: str,
+    standoff_um: NDArray[np.float32] | None = None,
+    dome_windows_um: NDArray[np.float32] | None = None,
+) -> JointInputs:
+    """Inputs of all joints of one interface.
+
+    Parameters
+    ----------
+    windows
+        From `cut_slices`, in the order of `interface`.
+    pixel_um, method
+        Of the slices, as the machine says.
+    standoff_um
+        (n,) local distance between the pads; NaN or None where unknown.
+    dome_windows_um
+        (n, SIZE, SIZE) heights before stacking from `cut_height`; NaN where unknown, None without a map.
+    """
+    n = len(windows.values)
+    slices = virtual_slices(windows, interface)
+    images = np.empty((n, CHANNELS, SIZE, SIZE), dtype=np.float32)
+    half = len(HEIGHTS)
+    images[:, :half] = slices
+    images[:, half : 2 * half] = slices - _reference(slices, interface)
+    images[:, -1] = _dome_channel(dome_windows_um, n)
+    known = np.zeros(n, dtype=bool) if standoff_um is None else np.isfinite(standoff_um)
+    deviation = np.zeros(n) if standoff_um is None else np.where(known, standoff_um / interface.gap_um - 1, 0.0)
+    scalars = np.zeros((n, len(SCALARS)), dtype=np.float32)
+    scalars[:, 0] = interface.name == "upper"
+    scalars[:, 1] = interface.gap_um / interface.pitch_um
+    scalars[:, 2] = interface.pad_diameter_um / interface.pitch_um
+    scalars[:, 3] = pixel_um / windows.step_um
+    scalars[:, 4] = len(windows.z_um) / 9
+    scalars[:, 5] = method == "transmission"
+    scalars[:, 6] = method == "ct"
+    scalars[:, 7] = np.clip(deviation, -0.5, 0.5) * 5
+    scalars[:, 8] = known
+    scalars[:, 9] = dome_windows_um is not None
+    return JointInputs(images, scalars)
+
+
+def virtual_slices(windows: Windows, interface: Interface) -> NDArray[np.float32]:
+    """(n, len(HEIGHTS), SIZE, SIZE) float32: the windows' slices interpolated to `HEIGHTS`; the ends repeat the nearest slice."""
+    low, high = interface.pads_z_um
+    wanted = low + np.asarray(HEIGHTS) * (high - low)
+    weights = np.stack([np.interp(wanted, windows.z_um, row) for row in np.eye(len(windows.z_um))], axis=1)
+    out = np.empty((len(windows.values), len(HEIGHTS), SIZE, SIZE), dtype=np.float32)
+    for k, row in enumerate(weights):
+        used = np.flatnonzero(row > 1e-3)
+        if len(used) == 1:
+            out[:, k] = windows.values[:, used[0]]
+        else:
+            out[:, k] = row[used[0]] * windows.values[:, used[0]] + row[used[1]] * windows.values[:, used[1]]
+    return out
+
+
+def _reference(slices: NDArray[np.float32], interface: Interface) -> NDArray[np.float32]:
+    """What the neighbours look like here: the interface's typical window plus the neighbours' mean clipped deviation from it."""
+    n = len(slices)
+    flat = slices.reshape(n, -1)
+    typical = np.median(flat[:: max(1, n // _TYPICAL_FROM)], axis=0)
+    if n <= 2:
+        return np.broadcast_to(typical, flat.shape).reshape(slices.shape)
+    points = np.column_stack([interface.x_um, interface.y_um])
+    neighbours = cKDTree(points).query(points, k=min(_NEIGHBOURS + 1, n))[1][:, 1:]
+    deviation = np.clip(flat - typical, -_CLIP, _CLIP)
+    out = np.empty_like(flat)
+    for joint, its in enumerate(neighbours):  # a gather of all at once would need twelve times the memory
+        np.add.reduce(deviation[its], axis=0, out=out[joint])
+    out /= neighbours.shape[1]
+    out += typical
+    return out.reshape(slices.shape)
+
+
+def _dome_channel(heights_um: NDArray[np.float32] | None, n: int) -> NDArray[np.float32]:
+    """Heights against the median of all joints' windows; 0 where there is no data."""
+    if heights_um is None:
+        return np.zeros((n, SIZE, SIZE), dtype=np.float32)
+    level = np.nanmedian(heights_um) if np.isfinite(heights_um).any() else 0.0
+    out: NDArray[np.float32] = np.nan_to_num(
+        (heights_um - np.float32(level)) / np.float32(_DOME_SCALE_UM), nan=0.0, posinf=0.0, neginf=0.0
+    )
+    return np.clip(out, -3, 3)

@@ -1,0 +1,89 @@
+"""The classifier as the line runs it: ONNX Runtime, one thread a process, batches of `BATCH` joints."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from inspect_pop.classify.inputs import JointInputs
+from inspect_pop.classify.model import Model
+from inspect_pop.errors import ModelFault
+from inspect_pop.joints import CLASSES
+
+__all__ = ["BATCH", "Classifier", "Scores", "log_odds", "probabilities"]
+
+# Larger batches fall out of the second-level cache, smaller ones pay for the call (measured: scripts/bench/board.py).
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the network says of n joints.
+
+    `probabilities` (n, 5) float32, calibrated, in the order of `CLASSES`; `log_odds` (n,) float32 of 'defective';
+    `unfamiliar` (n,) float32: squared Mahalanobis distance of the embedding over the model's limit (above 1: unlike
+    anything learnt from).
+    """
+
+    probabilities: NDArray[np.float32]
+    log_odds: NDArray[np.float32]
+    unfamiliar: NDArray[np.float32]
+
+
+class Classifier:
+    """A loaded model that answers; safe to share between threads, one a process is enough."""
+
+    def __init__(self, model: Model, *, threads: int = 1, device: str = "cpu") -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        providers = ["CUDAExecutionProvider", "CPUExecutionProvider"] if device == "cuda" else ["CPUExecutionProvider"]
+        if device == "cuda" and "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+            raise ModelFault(
+                "device cuda",
+                expected="onnxruntime-gpu with CUDA",
+                found="CPU only",
+                remedy="Install onnxruntime-gpu, or leave out --device.",
+            )
+        try:
+            self._session = onnxruntime.InferenceSession(model.network, options, providers=providers)
+        except (RuntimeError, ValueError) as error:  # onnxruntime's own errors derive from these
+            raise ModelFault(
+                f"model {model.card.name}", expected="a network that ONNX Runtime loads", found=str(error)
+            ) from error
+        self.model = model
+        self.digest = model.digest
+        self._mean = np.asarray(model.card.familiarity.mean, dtype=np.float32)
+        self._precision = np.asarray(model.card.familiarity.precision, dtype=np.float32)
+
+    def raw(self, inputs: JointInputs) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(n, 5) logits and (n, e) embeddings, before calibration."""
+        logits, embeddings = [np.zeros((0, len(CLASSES)), np.float32)], [np.zeros((0, len(self._mean)), np.float32)]
+        for start in range(0, len(inputs.images), BATCH):
+            part = slice(start, start + BATCH)
+            out = self._session.run(("logits", "embedding"), {"images": inputs.images[part], "scalars": inputs.scalars[part]})
+            logits.append(out[0])
+            embeddings.append(out[1])
+        return np.concatenate(logits), np.concatenate(embeddings)
+
+    def classify(self, inputs: JointInputs) -> Scores:
+        """Calibrated scores of all joints."""
+        logits, embedding = self.raw(inputs)
+        calibration = self.model.card.calibration
+        calibrated = logits / calibration.temperature + np.asarray(calibration.bias, dtype=np.float32)
+        away = embedding - self._mean
+        distance = np.einsum("ij,jk,ik->i", away, self._precision, away, optimize=True)
+        return Scores(probabilities(calibrated), log_odds(calibrated), distance / np.float32(self.model.card.familiarity.limit))
+
+
+def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Softmax over the last axis."""
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True), dtype=np.float32)
+
+
+def log_odds(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """ln((1 - p_good) / p_good) from logits, without the loss of digits that the probabilities would bring."""
+    return np.asarray(np.logaddexp.reduce(logits[..., 1:], axis=-1) - logits[..., 0], dtype=np.float32)
