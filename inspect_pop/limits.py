@@ -45,6 +45,36 @@ class Limits:
         "how far the package is looked for from where the image says",
         "four times the 150 um of the export format",
     )
+    cause_strength: float = _limit(
+        7.0,
+        "1",
+        0.0,
+        100.0,
+        "log-likelihood ratio against chance that a cause must reach to be named",
+        "0.1 % by chance, over eight causes: ln(8000) is 9, less prior odds",
+    )
+    cause_volume_spread: float = _limit(
+        0.08,
+        "1",
+        0.001,
+        1.0,
+        "board-to-board spread of an interface's median volume ratio",
+        "paste volume repeats to 8 to 10 % of nominal",
+    )
+    cause_stack_spread_um: float = _limit(
+        12.0, "um", 0.1, 500.0, "board-to-board spread of the stack height", "about 1 % of a 1.2 to 1.4 mm stack"
+    )
+    cause_shear_spread_um: float = _limit(
+        8.0, "um", 0.1, 500.0, "board-to-board spread of the mean shear of an interface", "placement repeats to 10 um at 1 sigma"
+    )
+    cause_bulge_um: float = _limit(
+        20.0,
+        "um",
+        1.0,
+        500.0,
+        "height of a local rise of the mold that counts as a bulge",
+        "above texture and marking, a quarter of the usual warpage limit",
+    )
 
     @property
     def digest(self) -> str:

@@ -1,0 +1,57 @@
+"""What goes into the search for a cause and what comes out of it, as plain values."""
+
+import math
+from dataclasses import dataclass
+
+__all__ = ["CAUSES", "Bulge", "Cause", "PackageState"]
+
+CAUSES = (
+    "none",
+    "warpage",
+    "excess_paste",
+    "insufficient_paste",
+    "shallow_dip",
+    "placement_offset",
+    "oxidised_balls",
+    "placement_force",
+    "moisture",
+)
+
+
+@dataclass(frozen=True)
+class Bulge:
+    """A local rise of the package's top: its centre (package frame), height and width at half height, in um."""
+
+    x_um: float
+    y_um: float
+    height_um: float
+    width_um: float
+
+
+@dataclass(frozen=True)
+class PackageState:
+    """What the height map told of a package; NaN or None where it was not measured.
+
+    `warpage_um` is signed (positive: convex, edges down). `shift_um` is where the memory sits against the bottom
+    package (x, y), NaN where the two were not seen apart.
+    """
+
+    warpage_um: float = math.nan
+    stack_height_um: float = math.nan
+    bulge: Bulge | None = None
+    shift_um: tuple[float, float] = (math.nan, math.nan)
+
+
+@dataclass(frozen=True)
+class Cause:
+    """The process step that a pattern points to.
+
+    `name` is one of `CAUSES`; `evidence` says why, in words and numbers; `joints` names the joints that the evidence
+    rests on as `interface ball`, such as `lower C4`, in the order of the recipe. `strength` is the log-likelihood
+    ratio against a board without a cause (natural logarithm): 0 for `none`.
+    """
+
+    name: str
+    evidence: str
+    joints: tuple[str, ...] = ()
+    strength: float = 0.0
