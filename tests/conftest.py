@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -25,3 +26,17 @@ def shared() -> Path:
     if not path.is_dir():
         pytest.skip("no shared folder beside the checkout")
     return path
+
+
+@pytest.fixture
+def small_batch(tmp_path: Path) -> Path:
+    """A writable copy of the sample batch: recipes, one board, its labels."""
+    sample = Path(__file__).resolve().parents[1] / "datasets" / "sample"
+    return Path(shutil.copytree(sample, tmp_path / "batch", copy_function=shutil.copyfile))
+
+
+@pytest.fixture
+def small_board(small_batch: Path) -> Path:
+    """The one board of `small_batch`: a folder with `export.json`."""
+    (manifest,) = small_batch.glob("boards/*/export.json")
+    return manifest.parent
