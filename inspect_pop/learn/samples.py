@@ -1,0 +1,207 @@
+"""Labelled joints as the network is trained on them: parallel arrays, one entry a joint, in a folder that can be memory-mapped.
+
+A folder holds one `.npy` file an array and `samples.json`. Images are float16 (five times the pictures of a board fit
+where float32 would not) and are written while boards are read, so that a set never has to lie in memory twice.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inspect_pop.classify.inputs import CHANNELS, CONTRACT, SCALARS
+from inspect_pop.errors import FileFault, ModelFault
+from inspect_pop.joints import CLASSES
+from inspect_pop.segment.windows import SIZE
+
+__all__ = ["SCHEMA", "SampleWriter", "Samples", "concat", "empty", "load", "save"]
+
+SCHEMA = "inspect-pop-samples/1"
+_IMAGE = (CHANNELS, SIZE, SIZE)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """n joints with what is known about each.
+
+    `images` (n, CHANNELS, SIZE, SIZE) float16 and `scalars` (n, len(SCALARS)) float32 are the network's inputs.
+    `label` (n,) int8 is the index in `CLASSES`, -1 where unknown. `variety` is a finer label in words (a simulator's),
+    empty where there is none. `volume_ratio` (1), `web_um` and `gap_um` are float32, NaN where unknown. `board` (n,)
+    int32 is an index into `boards`, the serials. `machine`, `refdes`, `interface`, `ball` are text; `weight` (n,)
+    float32 is how much the joint counts in training.
+    """
+
+    images: NDArray[np.float16]
+    scalars: NDArray[np.float32]
+    label: NDArray[np.int8]
+    variety: NDArray[np.str_]
+    volume_ratio: NDArray[np.float32]
+    web_um: NDArray[np.float32]
+    gap_um: NDArray[np.float32]
+    board: NDArray[np.int32]
+    machine: NDArray[np.str_]
+    refdes: NDArray[np.str_]
+    interface: NDArray[np.str_]
+    ball: NDArray[np.str_]
+    weight: NDArray[np.float32]
+    boards: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        lengths = {name: len(getattr(self, name)) for name in _arrays()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"samples of unequal length: {lengths}")
+        if self.images.shape[1:] != _IMAGE:
+            raise ValueError(f"images must be (n, {_IMAGE}), got {self.images.shape}")
+        if len(self.board) and (self.board.min() < 0 or self.board.max() >= len(self.boards)):
+            raise ValueError(f"board must index one of {len(self.boards)} boards, got {self.board.min()} to {self.board.max()}")
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    @property
+    def serials(self) -> NDArray[np.str_]:
+        """(n,) the serial of each joint's board."""
+        return np.asarray(self.boards, dtype=np.str_)[self.board] if self.boards else np.zeros(0, np.str_)
+
+    def take(self, index: NDArray[Any]) -> "Samples":
+        """The joints named by a boolean mask or integer index; `boards` keeps those that are still there, in order."""
+        parts = {name: getattr(self, name)[index] for name in _arrays()}
+        kept, board = np.unique(parts["board"], return_inverse=True)
+        parts["board"] = board.astype(np.int32)
+        return Samples(**parts, boards=tuple(self.boards[k] for k in kept))
+
+    def of_boards(self, serials: Sequence[str]) -> "Samples":
+        """The joints of these boards."""
+        wanted = [k for k, serial in enumerate(self.boards) if serial in set(serials)]
+        return self.take(np.isin(self.board, wanted))
+
+    def replace(self, **arrays: NDArray[Any]) -> "Samples":
+        """The same joints with these arrays exchanged."""
+        return Samples(**({f.name: getattr(self, f.name) for f in fields(self)} | arrays))
+
+
+def empty() -> Samples:
+    """A set without joints."""
+    number, text = np.zeros(0, np.float32), np.zeros(0, "U1")
+    return Samples(
+        images=np.zeros((0, *_IMAGE), np.float16),
+        scalars=np.zeros((0, len(SCALARS)), np.float32),
+        label=np.zeros(0, np.int8),
+        variety=text,
+        volume_ratio=number,
+        web_um=number,
+        gap_um=number,
+        board=np.zeros(0, np.int32),
+        machine=text,
+        refdes=text,
+        interface=text,
+        ball=text,
+        weight=number,
+        boards=(),
+    )
+
+
+def concat(sets: Sequence[Samples]) -> Samples:
+    """All joints in order; boards of the same serial become one, so that a split by board stays one."""
+    if not sets:
+        return empty()
+    arrays, boards = _joined(sets, _arrays())
+    return Samples(**arrays, boards=boards)
+
+
+def save(samples: Samples, folder: Path) -> None:
+    """Write a set to a folder."""
+    with SampleWriter(folder) as writer:
+        writer.append(samples)
+
+
+def load(folder: Path) -> Samples:
+    """A set from its folder; `images` is memory-mapped read-only, everything else lies in memory.
+
+    Raises `FileFault` where the folder is not a set or was cut, `ModelFault` where it was made for other inputs.
+    """
+    try:
+        about = json.loads((folder / "samples.json").read_text(encoding="utf-8"))
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r" if name == "images" else None) for name in _arrays()}
+    except (OSError, ValueError) as error:
+        raise FileFault(f"samples {folder}", expected=SCHEMA, found=str(error), remedy="Collect the set again.") from error
+    if about.get("schema") != SCHEMA or about.get("contract") != CONTRACT or about.get("classes") != list(CLASSES):
+        raise ModelFault(
+            f"samples {folder}",
+            expected=f"{SCHEMA} with inputs {CONTRACT}",
+            found=f"{about.get('schema')} with {about.get('contract')}",
+            remedy="Collect the set again with this version of the software.",
+        )
+    return Samples(**arrays, boards=tuple(about["boards"]))
+
+
+class SampleWriter:
+    """Writes a set piece by piece; `samples.json` comes last, so that an unfinished folder cannot be loaded."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._small: list[Samples] = []
+        self._count = 0
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> "SampleWriter":
+        self._folder.mkdir(parents=True, exist_ok=True)
+        (self._folder / "samples.json").unlink(missing_ok=True)
+        self._file = (self._folder / "images.npy").open("wb")
+        _image_header(self._file, 0)
+        return self
+
+    def append(self, samples: Samples) -> None:
+        """Add joints after those already written."""
+        if self._file is None:
+            raise ValueError("a sample writer takes joints only inside its with block")
+        for start in range(0, len(samples), 4096):  # a memory-mapped set passes through in pieces
+            self._file.write(np.ascontiguousarray(samples.images[start : start + 4096], np.float16).data)
+        self._count += len(samples)
+        self._small.append(samples.replace(images=_no_images(len(samples))))
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._file is None:
+            return
+        self._file.seek(0)
+        _image_header(self._file, self._count)
+        self._file.close()
+        self._file = None
+        if kind is None:
+            self._finish()
+
+    def _finish(self) -> None:
+        small, boards = _joined(self._small or [empty()], tuple(name for name in _arrays() if name != "images"))
+        for name, values in small.items():
+            np.save(self._folder / f"{name}.npy", values, allow_pickle=False)
+        about = {"schema": SCHEMA, "contract": CONTRACT, "classes": list(CLASSES), "joints": self._count, "boards": boards}
+        (self._folder / "samples.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+
+
+def _arrays() -> tuple[str, ...]:
+    return tuple(f.name for f in fields(Samples) if f.name != "boards")
+
+
+def _joined(sets: Sequence[Samples], names: Sequence[str]) -> tuple[dict[str, NDArray[Any]], tuple[str, ...]]:
+    """These arrays of all sets one after the other, `board` as index into the serials of all."""
+    boards = tuple(dict.fromkeys(serial for s in sets for serial in s.boards))
+    where = {serial: k for k, serial in enumerate(boards)}
+    arrays = {name: np.concatenate([getattr(s, name) for s in sets]) for name in names if name != "board"}
+    arrays["board"] = np.concatenate([np.asarray([where[b] for b in s.boards], np.int32)[s.board] for s in sets])
+    return arrays, boards
+
+
+def _no_images(n: int) -> NDArray[np.float16]:
+    """(n, …) zeros that take no memory: the shape that `Samples` asks for, where the pictures lie elsewhere."""
+    return np.broadcast_to(np.float16(0), (n, *_IMAGE))
+
+
+def _image_header(file: BinaryIO, n: int) -> None:
+    """The `.npy` header; numpy pads it so that a grown first axis fits in the same bytes."""
+    about = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float16)), "fortran_order": False, "shape": (n, *_IMAGE)}
+    np.lib.format.write_array_header_1_0(file, about)
