@@ -1,6 +1,5 @@
 """From a trained network to the ONNX file that the line runs, and the proof that both say the same."""
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -49,9 +48,7 @@ def export_network(network: JointNet, path: Path) -> None:
     )
     if program is None:
         raise ModelFault(str(path), expected="an exported network", found="none")
-    buffer = io.BytesIO()
-    program.save(buffer)
-    path.write_bytes(buffer.getvalue())
+    path.write_bytes(program.model_proto.SerializeToString())
 
 
 def largest_difference(network: JointNet, path: Path, images: NDArray[np.float16], scalars: NDArray[np.float32]) -> float:
