@@ -1,0 +1,94 @@
+"""Where boards are worked on: in this process, or in several that may die.
+
+Each executor takes jobs and one function and yields `(job, future)` as they end, in whatever order; it holds only a
+bounded number of them at a time. An exception that the function raised stands in the future and is the caller's to judge.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait as wait_for_connection
+
+from inspect_pop.batch.values import Job, Outcome
+
+__all__ = ["Ended", "Work", "in_process", "in_processes"]
+
+Work = Callable[[Job], Outcome]
+Ended = tuple[Job, "Future[Outcome]"]
+
+_THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def in_process(work: Work, jobs: Iterable[Job]) -> Iterator[Ended]:
+    """One board after the other, without another process."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        yield from _drain(pool, work, deque(jobs), window=1, lost=[])
+
+
+def in_processes(work: Work, jobs: Iterable[Job], processes: int) -> Iterator[Ended]:
+    """Many at a time, one a process. A process that dies costs no board: those it may have held are done again, alone.
+
+    A board whose process dies a second time, alone, ends with `BrokenProcessPool` in its future.
+    """
+    waiting, lost = deque(jobs), deque[Job]()
+    while waiting:
+        with _pool(processes) as pool:
+            yield from _drain(pool, work, waiting, window=2 * processes, lost=lost)
+    for job in lost:
+        with _pool(1) as pool:
+            future = pool.submit(work, job)
+            wait([future])
+        yield job, future
+
+
+def _drain(pool: Executor, work: Work, waiting: "deque[Job]", window: int, lost: "deque[Job] | list[Job]") -> Iterator[Ended]:
+    """Work on what waits until all is done or the pool breaks; jobs that a broken pool held go to `lost`."""
+    running: dict[Future[Outcome], Job] = {}
+    broken = False
+    try:
+        while running or (waiting and not broken):
+            while waiting and not broken and len(running) < window:
+                try:
+                    future = pool.submit(work, waiting[0])
+                except BrokenProcessPool:
+                    broken = True
+                else:
+                    running[future] = waiting.popleft()
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                job = running.pop(future)
+                if isinstance(future.exception(), BrokenProcessPool):
+                    broken = True
+                    lost.append(job)
+                else:
+                    yield job, future
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _pool(processes: int) -> ProcessPoolExecutor:
+    # Each process works on one board with one thread: more would fight over the same cores. Libraries read this at import.
+    for name in _THREAD_LIMITS:
+        os.environ.setdefault(name, "1")
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(method)
+    if method == "forkserver":
+        context.set_forkserver_preload(["inspect_pop.batch.preload"])
+    return ProcessPoolExecutor(processes, mp_context=context, initializer=_start_worker)
+
+
+def _start_worker() -> None:
+    """Leave an interrupt to the parent, and end with the parent however it ends: nobody else would tell this process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    wait_for_connection([sentinel])
+    os._exit(1)

@@ -1,0 +1,89 @@
+"""Finished boards, one file each, until the run is whole: what a run that was stopped goes on from.
+
+A fragment is a Parquet file of the board's joints with the board and package records as JSON in its metadata. It is
+written beside its place and moved there, so a fragment is whole or absent; its name is a digest of everything that the
+result depends on, so a fragment of another model, recipe, limit or software is never taken for this one.
+"""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from inspect_pop.errors import StoreFault
+from inspect_pop.inspection import BoardRecord, Inspection, PackageRecord
+from inspect_pop.joints import COLUMNS, JointTable
+
+__all__ = ["fragment_path", "read_fragment", "write_fragment"]
+
+_META = b"inspection"
+_ARROW = {"text": pa.string(), "float32": pa.float32(), "int64": pa.int64()}
+_SCHEMA = pa.schema([(c.name, _ARROW[c.kind]) for c in COLUMNS])
+
+
+def fragment_path(work_dir: Path, *identity: str) -> Path:
+    """Where the fragment of this export, recipe, model, limits and software lies, whether it is there or not."""
+    name = hashlib.sha256("\n".join(identity).encode()).hexdigest()
+    return work_dir / name[:2] / f"{name}.parquet"
+
+
+def write_fragment(path: Path, inspection: Inspection) -> None:
+    """Leave the inspection at `path`, whole or not at all. Raises `StoreFault` where it cannot be written."""
+    meta = json.dumps(_to_json(inspection)).encode()
+    columns = [
+        pa.array(inspection.joints[c.name], _ARROW[c.kind], from_pandas=False) for c in COLUMNS if c.name in inspection.joints
+    ]
+    schema = pa.schema([_SCHEMA.field(name) for name in inspection.joints.names], metadata={_META: meta})
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.Table.from_arrays(columns, schema=schema), part, compression="zstd")
+        part.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        remedy = "Make room or choose another --out; the same command then goes on where it stopped."
+        raise StoreFault(str(path.parent), expected="a folder to write to", found=str(error), remedy=remedy) from error
+
+
+def read_fragment(path: Path) -> Inspection | None:
+    """The inspection that was left at `path`, without its pictures; None where there is none or it cannot be read."""
+    try:
+        table = pq.read_table(path)
+        meta = json.loads(table.schema.metadata[_META])
+    except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError):
+        return None
+    joints = JointTable({name: table.column(name).to_numpy() for name in table.column_names})
+    return _from_json(meta, joints)
+
+
+def _to_json(inspection: Inspection) -> dict[str, Any]:
+    return {
+        "board": _plain(asdict(inspection.board)),
+        "packages": [_plain(asdict(p)) for p in inspection.packages],
+        "timings_ms": inspection.timings_ms,
+    }
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """NaN as null: JSON has no other word for it."""
+    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in values.items()}
+
+
+def _from_json(meta: dict[str, Any], joints: JointTable) -> Inspection:
+    board = _restore(BoardRecord, meta["board"]) | {"missing": tuple(meta["board"]["missing"])}
+    packages = tuple(PackageRecord(**_restore(PackageRecord, p)) for p in meta["packages"])
+    return Inspection(BoardRecord(**board), packages, joints, timings_ms=meta["timings_ms"])
+
+
+def _restore(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    floats = {f.name for f in fields(kind) if f.type in {"float", float}}
+    return {k: math.nan if v is None and k in floats else v for k, v in values.items()}

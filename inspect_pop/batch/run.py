@@ -1,0 +1,53 @@
+"""A whole batch: find the boards, work on all of them wherever there is room, put the result together in order."""
+
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from inspect_pop.batch.executors import Ended, Work, in_process, in_processes
+from inspect_pop.batch.values import Job, Outcome, RunSummary, Settings, summarise
+from inspect_pop.errors import InputFault, PopError
+
+__all__ = ["Executor", "Progress", "local_executor", "run_jobs"]
+
+Progress = Callable[[Outcome], None]
+Executor = Callable[[Work, Sequence[Job]], Iterator[Ended]]
+
+
+def local_executor(processes: int) -> Executor:
+    """This machine: one board after the other for 1, else that many processes."""
+    return in_process if processes == 1 else partial(in_processes, processes=processes)
+
+
+def run_jobs(
+    jobs: Sequence[Job], settings: Settings, executor: Executor, work: Work, progress: Progress | None = None
+) -> tuple[RunSummary, list[Outcome]]:
+    """Work on all jobs; the summary, and the outcomes in the order of the batch.
+
+    A fault of the input, and any error that nobody foresaw, puts its board into quarantine; the rest goes on. Any other
+    `PopError` (the store, the model) would befall every board, so it ends the run; the same call then goes on from there.
+    """
+    started = time.monotonic()
+    outcomes = []
+    for job, future in executor(work, jobs):
+        error = future.exception()
+        outcome = future.result() if error is None else _quarantine(job, error, settings.out)
+        outcomes.append(outcome)
+        if progress:
+            progress(outcome)
+    outcomes.sort(key=lambda o: o.order)
+    return summarise(outcomes, settings.out, settings.store_url, time.monotonic() - started), outcomes
+
+
+def _quarantine(job: Job, error: BaseException, out: Path) -> Outcome:
+    """What becomes of a board whose work ended in an error; raises what concerns the whole run."""
+    if isinstance(error, InputFault):
+        return Outcome(job.order, job.path, reason=str(error))
+    if isinstance(error, PopError) or not isinstance(error, Exception):
+        raise error
+    log = out / "errors.log"
+    with log.open("a", encoding="utf-8") as file:
+        file.write(f"{job.path}\n{''.join(traceback.format_exception(error))}\n")
+    return Outcome(job.order, job.path, reason=f"unexpected {type(error).__name__}: {error}. The traceback is in {log.name}")

@@ -1,0 +1,95 @@
+"""What a batch passes around: jobs out, outcomes back, one summary at the end; all small enough to send between processes."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from inspect_pop.limits import Limits
+
+__all__ = ["Job", "Outcome", "RunSummary", "Settings"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One board to inspect: its place in the order of the batch, its folder, and the root that its files must lie inside."""
+
+    order: int
+    path: Path
+    root: Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every board of a run has in common. `store_url` is SQLAlchemy's; `model_dir` None means the released model."""
+
+    out: Path
+    store_url: str
+    model_dir: Path | None
+    limits: Limits
+    resume: bool = True
+    device: str = "cpu"
+
+    @property
+    def work_dir(self) -> Path:
+        """Where finished boards wait for the final files; what a stopped run goes on from."""
+        return self.out / ".work"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one board: a verdict with its fragment, or the reason why it lies in quarantine."""
+
+    order: int
+    path: Path
+    serial: str = ""
+    verdict: str = ""
+    fragment: Path | None = None
+    n_joints: int = 0
+    reason: str = ""
+    resumed: bool = False
+
+    @property
+    def quarantined(self) -> bool:
+        """Whether somebody must look because nothing was decided."""
+        return self.fragment is None
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A whole run, counted. `boards` counts what was found, `resumed` those that an earlier run had finished already."""
+
+    out: Path
+    store_url: str
+    boards: int
+    verdicts: dict[str, int] = field(default_factory=dict)
+    quarantined: tuple[Outcome, ...] = ()
+    resumed: int = 0
+    joints: int = 0
+    seconds: float = 0.0
+
+    @property
+    def exit_status(self) -> int:
+        """0 when every board was decided, 1 when some lie in quarantine."""
+        return 1 if self.quarantined else 0
+
+    @property
+    def report(self) -> Path:
+        """The page to open."""
+        return self.out / "report" / "index.html"
+
+
+def summarise(outcomes: Iterable[Outcome], out: Path, store_url: str, seconds: float) -> RunSummary:
+    """Count the outcomes of a run; its quarantine in the order of the batch."""
+    ended = sorted(outcomes, key=lambda o: o.order)
+    decided = [o for o in ended if not o.quarantined]
+    return RunSummary(
+        out,
+        store_url,
+        boards=len(ended),
+        verdicts=dict(Counter(o.verdict for o in decided)),
+        quarantined=tuple(o for o in ended if o.quarantined),
+        resumed=sum(o.resumed for o in decided),
+        joints=sum(o.n_joints for o in decided),
+        seconds=seconds,
+    )

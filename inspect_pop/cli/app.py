@@ -1,0 +1,50 @@
+"""All commands in one application, and what becomes of an error that reaches it."""
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from inspect_pop import __version__
+from inspect_pop.cli.run import check, run
+from inspect_pop.cli.simulate import simulate
+from inspect_pop.cli.unexpected import UNEXPECTED, LogUnexpected
+from inspect_pop.errors import PopError
+
+__all__ = ["UNUSABLE", "app", "execute"]
+
+UNUSABLE = 2  # unusable arguments, nothing to work on, or no place to leave the result
+
+app = typer.Typer(
+    name="inspect-pop",
+    help="Inspect Package-on-Package solder joints: from a machine's export to a yield record.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    epilog="Exit status: 0 done, 1 something needs a look, 2 unusable arguments. Each command's help says what it leaves behind.",
+)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: bool = typer.Option(False, "--version", help="Print the version and end.")) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+for _command in (run, check, simulate):
+    app.command()(_command)
+
+
+def execute(arguments: Sequence[str]) -> int:
+    """Run one command: a declared error becomes its message and `UNUSABLE`, any other a log entry and `UNEXPECTED`."""
+    with LogUnexpected() as log:
+        try:
+            app(args=list(arguments), prog_name="inspect-pop")
+        except SystemExit as end:
+            return end.code if isinstance(end.code, int) else 0 if end.code is None else UNUSABLE
+        except PopError as error:
+            print(f"inspect-pop: {error}", file=sys.stderr)
+            return UNUSABLE
+    return UNEXPECTED if log.happened else 0

@@ -1,0 +1,41 @@
+"""Arguments and options that several commands share: one name, one meaning, one help text."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "AsJson",
+    "BatchPaths",
+    "JobsOption",
+    "LabelledPaths",
+    "LimitsFile",
+    "ModelDir",
+    "OutDir",
+    "Profile",
+    "RootDir",
+    "StoreUrl",
+]
+
+BatchPaths = Annotated[
+    list[Path], typer.Argument(metavar="BATCH...", help="Folders of inspection exports, or single boards.", show_default=False)
+]
+LabelledPaths = Annotated[
+    list[Path], typer.Argument(metavar="LABELLED...", help="Batches with a labels.csv beside their boards.", show_default=False)
+]
+OutDir = Annotated[
+    Path, typer.Option("--out", metavar="DIR", help="Where the result goes; made where it is not there.", show_default=False)
+]
+StoreUrl = Annotated[
+    str | None,
+    typer.Option("--store", metavar="URL", help="The store, as sqlite:///FILE or postgresql://…; default DIR/records.db."),
+]
+ModelDir = Annotated[Path | None, typer.Option("--model", metavar="DIR", help="A model folder; default the released model.")]
+JobsOption = Annotated[int, typer.Option("--jobs", metavar="N", min=0, help="Processes; 0: as many as there are cores.")]
+LimitsFile = Annotated[Path | None, typer.Option("--limits", metavar="FILE", help="A TOML file of limits (docs/reference.md).")]
+Profile = Annotated[str | None, typer.Option("--profile", metavar="NAME", help="A named profile of the limits file.")]
+RootDir = Annotated[
+    Path | None, typer.Option("--root", metavar="DIR", help="Folder that recipes must lie inside; default the batch itself.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output instead of text.")]
