@@ -4,6 +4,7 @@ A folder holds one `.npy` file an array and `samples.json`. Images are float16 (
 where float32 would not) and are written while boards are read, so that a set never has to lie in memory twice.
 """
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -30,16 +31,16 @@ class Samples:
     """n joints with what is known about each.
 
     `images` (n, CHANNELS, SIZE, SIZE) float16 and `scalars` (n, len(SCALARS)) float32 are the network's inputs.
-    `label` (n,) int8 is the index in `CLASSES`, -1 where unknown. `variety` is a finer label in words (a simulator's),
-    empty where there is none. `volume_ratio` (1), `web_um` and `gap_um` are float32, NaN where unknown. `board` (n,)
-    int32 is an index into `boards`, the serials. `machine`, `refdes`, `interface`, `ball` are text; `weight` (n,)
-    float32 is how much the joint counts in training.
+    `label` (n,) int8 is the index in `CLASSES`, -1 where unknown. `variety` (n,) int16 is a finer label (a simulator's),
+    an index into `varieties`, -1 where there is none. `volume_ratio` (1), `web_um` and `gap_um` are float32, NaN where
+    unknown. `board` (n,) int32 is an index into `boards`, the serials. `machine`, `refdes`, `interface`, `ball` are
+    text; `weight` (n,) float32 is how much the joint counts in training.
     """
 
     images: NDArray[np.float16]
     scalars: NDArray[np.float32]
     label: NDArray[np.int8]
-    variety: NDArray[np.str_]
+    variety: NDArray[np.int16]
     volume_ratio: NDArray[np.float32]
     web_um: NDArray[np.float32]
     gap_um: NDArray[np.float32]
@@ -50,6 +51,7 @@ class Samples:
     ball: NDArray[np.str_]
     weight: NDArray[np.float32]
     boards: tuple[str, ...]
+    varieties: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         lengths = {name: len(getattr(self, name)) for name in _arrays()}
@@ -57,8 +59,10 @@ class Samples:
             raise ValueError(f"samples of unequal length: {lengths}")
         if self.images.shape[1:] != _IMAGE:
             raise ValueError(f"images must be (n, {_IMAGE}), got {self.images.shape}")
-        if len(self.board) and (self.board.min() < 0 or self.board.max() >= len(self.boards)):
-            raise ValueError(f"board must index one of {len(self.boards)} boards, got {self.board.min()} to {self.board.max()}")
+        for name, low, names in (("board", 0, self.boards), ("variety", -1, self.varieties), ("label", -1, CLASSES)):
+            index = getattr(self, name)
+            if len(index) and (index.min() < low or index.max() >= len(names)):
+                raise ValueError(f"{name} must be {low} to {len(names) - 1}, got {index.min()} to {index.max()}")
 
     def __len__(self) -> int:
         return len(self.label)
@@ -73,16 +77,22 @@ class Samples:
         parts = {name: getattr(self, name)[index] for name in _arrays()}
         kept, board = np.unique(parts["board"], return_inverse=True)
         parts["board"] = board.astype(np.int32)
-        return Samples(**parts, boards=tuple(self.boards[k] for k in kept))
+        return Samples(**parts, boards=tuple(self.boards[k] for k in kept), varieties=self.varieties)
 
     def of_boards(self, serials: Sequence[str]) -> "Samples":
         """The joints of these boards."""
         wanted = [k for k, serial in enumerate(self.boards) if serial in set(serials)]
         return self.take(np.isin(self.board, wanted))
 
+    def with_varieties(self, names: Sequence[str]) -> "Samples":
+        """The same with these varieties, in this order, as a network counts them; others become unknown."""
+        where = {name: k for k, name in enumerate(names)}
+        known = np.asarray([where.get(name, -1) for name in self.varieties] + [-1], np.int16)
+        return dataclasses.replace(self, variety=known[self.variety], varieties=tuple(names))
+
     def replace(self, **arrays: NDArray[Any]) -> "Samples":
         """The same joints with these arrays exchanged."""
-        return Samples(**({f.name: getattr(self, f.name) for f in fields(self)} | arrays))
+        return dataclasses.replace(self, **arrays)
 
 
 def empty() -> Samples:
@@ -92,7 +102,7 @@ def empty() -> Samples:
         images=np.zeros((0, *_IMAGE), np.float16),
         scalars=np.zeros((0, len(SCALARS)), np.float32),
         label=np.zeros(0, np.int8),
-        variety=text,
+        variety=np.zeros(0, np.int16),
         volume_ratio=number,
         web_um=number,
         gap_um=number,
@@ -110,8 +120,8 @@ def concat(sets: Sequence[Samples]) -> Samples:
     """All joints in order; boards of the same serial become one, so that a split by board stays one."""
     if not sets:
         return empty()
-    arrays, boards = _joined(sets, _arrays())
-    return Samples(**arrays, boards=boards)
+    arrays, boards, varieties = _joined(sets, _arrays())
+    return Samples(**arrays, boards=boards, varieties=varieties)
 
 
 def save(samples: Samples, folder: Path) -> None:
@@ -137,7 +147,7 @@ def load(folder: Path) -> Samples:
             found=f"{about.get('schema')} with {about.get('contract')}",
             remedy="Collect the set again with this version of the software.",
         )
-    return Samples(**arrays, boards=tuple(about["boards"]))
+    return Samples(**arrays, boards=tuple(about["boards"]), varieties=tuple(about["varieties"]))
 
 
 class SampleWriter:
@@ -176,24 +186,28 @@ class SampleWriter:
             self._finish()
 
     def _finish(self) -> None:
-        small, boards = _joined(self._small or [empty()], tuple(name for name in _arrays() if name != "images"))
+        names = tuple(name for name in _arrays() if name != "images")
+        small, boards, varieties = _joined(self._small or [empty()], names)
         for name, values in small.items():
             np.save(self._folder / f"{name}.npy", values, allow_pickle=False)
-        about = {"schema": SCHEMA, "contract": CONTRACT, "classes": list(CLASSES), "joints": self._count, "boards": boards}
-        (self._folder / "samples.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+        about = {"schema": SCHEMA, "contract": CONTRACT, "classes": CLASSES, "joints": self._count}
+        text = json.dumps(about | {"boards": boards, "varieties": varieties}, indent=1)
+        (self._folder / "samples.json").write_text(text, encoding="utf-8")
 
 
 def _arrays() -> tuple[str, ...]:
-    return tuple(f.name for f in fields(Samples) if f.name != "boards")
+    return tuple(f.name for f in fields(Samples) if f.name not in ("boards", "varieties"))
 
 
-def _joined(sets: Sequence[Samples], names: Sequence[str]) -> tuple[dict[str, NDArray[Any]], tuple[str, ...]]:
-    """These arrays of all sets one after the other, `board` as index into the serials of all."""
+def _joined(sets: Sequence[Samples], names: Sequence[str]) -> tuple[dict[str, NDArray[Any]], tuple[str, ...], tuple[str, ...]]:
+    """These arrays of all sets one after the other, with the boards and varieties of all, which `board` and `variety` index."""
     boards = tuple(dict.fromkeys(serial for s in sets for serial in s.boards))
+    varieties = tuple(dict.fromkeys(name for s in sets for name in s.varieties))
     where = {serial: k for k, serial in enumerate(boards)}
-    arrays = {name: np.concatenate([getattr(s, name) for s in sets]) for name in names if name != "board"}
+    parts = [s.with_varieties(varieties) for s in sets]
+    arrays = {name: np.concatenate([getattr(s, name) for s in parts]) for name in names if name != "board"}
     arrays["board"] = np.concatenate([np.asarray([where[b] for b in s.boards], np.int32)[s.board] for s in sets])
-    return arrays, boards
+    return arrays, boards, varieties
 
 
 def _no_images(n: int) -> NDArray[np.float16]:

@@ -20,7 +20,7 @@ def make_samples(boards: int = 3, joints: int = 10, *, seed: int = 0, machine: s
         images=images,
         scalars=rng.normal(0, 1, (n, len(SCALARS))).astype(np.float32),
         label=label,
-        variety=np.array([f"{CLASSES[k]} plain" for k in label]),
+        variety=label.astype(np.int16),
         volume_ratio=rng.normal(1, 0.05, n).astype(np.float32),
         web_um=np.full(n, np.nan, np.float32),
         gap_um=np.full(n, np.nan, np.float32),
@@ -31,4 +31,5 @@ def make_samples(boards: int = 3, joints: int = 10, *, seed: int = 0, machine: s
         ball=np.array([f"A{k + 1}" for k in within]),
         weight=np.ones(n, np.float32),
         boards=tuple(f"{prefix}{k}" for k in range(boards)),
+        varieties=tuple(f"{name} {prefix}" for name in CLASSES),
     )

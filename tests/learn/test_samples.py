@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from inspect_pop.errors import FileFault, ModelFault
+from inspect_pop.joints import CLASSES
 from inspect_pop.learn.samples import SampleWriter, concat, empty, load, save
 from tests.learn.sets import make_samples
 
@@ -36,6 +37,14 @@ def test_taking_joints_drops_boards_that_are_gone() -> None:
     assert kept.boards == ("B0", "B2")
     assert sorted(set(kept.board.tolist())) == [0, 1]
     assert set(samples.of_boards(["B1"]).serials) == {"B1"}
+
+
+def test_varieties_are_counted_anew_for_another_network() -> None:
+    both = concat([make_samples(1, 5, prefix="X"), make_samples(1, 5, prefix="Y")])
+    assert both.varieties == tuple(f"{c} {p}" for p in "XY" for c in CLASSES)
+    assert both.variety.tolist() == [*both.label[:5].tolist(), *(both.label[5:] + 5).tolist()]
+    known = both.with_varieties(["good Y", "elsewhere"])
+    assert known.variety.tolist() == [-1] * 5 + [0, 0, 0, 0, -1]
 
 
 def test_nothing_is_a_set_too(tmp_path: Path) -> None:
@@ -73,7 +82,11 @@ def test_a_set_for_other_inputs_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"label": np.zeros(2, np.int8)}, "unequal length"), ({"board": np.full(3, 7, np.int32)}, "index one of 1 boards")],
+    [
+        ({"label": np.zeros(2, np.int8)}, "unequal length"),
+        ({"board": np.full(3, 7, np.int32)}, "board must be 0 to 0"),
+        ({"label": np.full(3, 9, np.int8)}, "label must be -1 to 4"),
+    ],
 )
 def test_arrays_that_do_not_fit_are_refused(change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
