@@ -1,0 +1,101 @@
+"""What solder should look like from above: where joints are, and where none may be.
+
+A grid repeats, so joints alone cannot tell a placement from one that is a pitch off. What can is the outline of the
+array and its missing positions: the places one pitch from a joint that hold no joint themselves must be empty.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from inspect_pop.recipe import Interface
+
+__all__ = ["TURNS", "Pattern", "pattern", "turned"]
+
+FloatArray = NDArray[np.float64]
+
+TURNS: dict[str, tuple[float, float, float, float]] = {
+    "turned by 180 degrees": (-1, 0, 0, -1),
+    "turned by 90 degrees": (0, -1, 1, 0),
+    "turned by 270 degrees": (0, 1, -1, 0),
+    "mirrored left to right": (-1, 0, 0, 1),
+    "mirrored top to bottom": (1, 0, 0, -1),
+    "mirrored about a diagonal": (0, 1, 1, 0),
+    "mirrored about the other diagonal": (0, -1, -1, 0),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Pattern:
+    """Places in the package frame (um): `joints` (n, 2) hold solder, `empty` (m, 2) do not.
+
+    On a faultless board, the right placement scores `margin` joints' worth above the best one that is a pitch off,
+    and each of those fills at least `spill` of the empty places.
+    """
+
+    joints: FloatArray
+    empty: FloatArray
+    margin: float
+    spill: int
+
+
+@lru_cache(maxsize=32)
+def pattern(interface: Interface, over: Interface | None = None) -> Pattern:
+    """Where solder must and must not be for this interface.
+
+    `over` is the other interface in a transmission picture, whose joints are seen too: places near them are not
+    asked to be empty.
+    """
+    joints = np.column_stack([interface.x_um, interface.y_um])
+    pitch = interface.pitch_um
+    around = joints[:, None, :] + pitch * np.array([(1, 0), (-1, 0), (0, 1), (0, -1)])
+    empty = _without(around.reshape(-1, 2), joints, 0.6 * pitch)
+    if over is not None:
+        seen = np.column_stack([over.x_um, over.y_um])
+        empty = _without(empty, seen, 0.5 * (interface.ball_diameter_um + over.ball_diameter_um))
+    empty = _unique(empty, 0.3 * pitch)
+    return Pattern(joints, empty, *_a_pitch_off(joints, empty, pitch))
+
+
+def turned(joints: FloatArray, turn: tuple[float, float, float, float], pitch_um: float) -> tuple[FloatArray, FloatArray]:
+    """How the array differs from itself turned about its middle: (joints only as designed, only as turned), (k, 2) each.
+
+    Both are empty for an array that is symmetric in that way.
+    """
+    middle = (joints.min(axis=0) + joints.max(axis=0)) / 2
+    other = (joints - middle) @ np.array(turn).reshape(2, 2).T + middle
+    return _without(joints, other, 0.4 * pitch_um), _without(other, joints, 0.4 * pitch_um)
+
+
+def _a_pitch_off(joints: FloatArray, empty: FloatArray, pitch: float) -> tuple[float, int]:
+    """(score lost, empty places filled) by the least harmful of the eight shifts by one pitch."""
+    tree = cKDTree(joints)
+    shifts = pitch * np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if (i, j) != (0, 0)])
+    found = np.array([_near(tree, joints + s, 0.3 * pitch).sum() for s in shifts])
+    filled = np.array([_near(tree, empty + s, 0.3 * pitch).sum() for s in shifts])
+    return float(len(joints) - (found - filled).max()), int(filled.min())
+
+
+def _near(tree: cKDTree, points: FloatArray, reach: float) -> NDArray[np.bool_]:
+    if not len(points):
+        return np.zeros(0, dtype=bool)
+    distance, _ = tree.query(points, distance_upper_bound=reach)
+    return np.isfinite(distance)
+
+
+def _without(points: FloatArray, others: FloatArray, reach: float) -> FloatArray:
+    """The points that have none of `others` within reach."""
+    return points[~_near(cKDTree(others), points, reach)]
+
+
+def _unique(points: FloatArray, reach: float) -> FloatArray:
+    """One point of each cluster of points that lie within reach of one another."""
+    if not len(points):
+        return points
+    pairs = cKDTree(points).query_pairs(reach, output_type="ndarray")
+    keep = np.ones(len(points), dtype=bool)
+    keep[pairs[:, 1]] = False
+    return points[keep]

@@ -1,0 +1,167 @@
+"""Where a package sits in a stack of X-ray slices; refuses rather than guesses."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inspect_pop.align.pattern import TURNS, Pattern, pattern, turned
+from inspect_pop.align.rigid import centroids, robust_rigid
+from inspect_pop.align.search import score_shifts, search
+from inspect_pop.align.solder_map import SolderMap, solder_map
+from inspect_pop.errors import FrameFault
+from inspect_pop.geometry import Placement, SliceStack
+from inspect_pop.limits import Limits
+from inspect_pop.recipe import Interface, Package
+
+__all__ = ["align_slices"]
+
+MIN_INSIDE = 0.6  # share of the joints that the image must be able to show
+MIN_JOINTS = 0.75  # share of those that must be found: boards with a tenth of their joints missing stay far above
+MAX_FILLED = 0.75  # empty places that hold solder, of those that a shift by one pitch fills; above: refused
+DOUBT_FILLED = 0.4  # the same; above: not confident
+MIN_MARGIN = 0.35  # lead over the second best placement, of that on a faultless board
+
+
+def align_slices(stack: SliceStack, package: Package, limits: Limits) -> Placement:
+    """The package's own offset and rotation in this stack, from all its slices together.
+
+    Parameters
+    ----------
+    stack
+        Slices of one interface, any polarity, dtype and method; lost ones are left out.
+    package
+        What was built; the interface that the stack names must be one of its own.
+    limits
+        `search_um` bounds the search, `alignment_residual_um` the rms residual.
+
+    Raises
+    ------
+    FrameFault
+        The package is not in the image, or something else is: another product, or the image turned, mirrored or of
+        the other polarity.
+    """
+    interface = package.interface(stack.interface)
+    case = _Case(
+        thing=f"{stack.refdes} {stack.interface} slices",
+        interface=interface,
+        expected=pattern(interface, _seen_over(stack, package)),
+        seen=solder_map(stack, interface.ball_diameter_um, len(interface.ball)),
+        limits=limits,
+    )
+    _check_inside(case, stack)
+    first = search(case.seen, case.expected, limits.search_um, interface.ball_diameter_um)
+    placement, confident = _against_others(case, _refine(case, first.placement))
+    _check_fit(case, placement)
+    return replace(placement, confident=confident and _spilled(case, placement) <= DOUBT_FILLED)
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One alignment: what is looked for, and the picture that it is looked for in."""
+
+    thing: str
+    interface: Interface
+    expected: Pattern
+    seen: SolderMap
+    limits: Limits
+
+
+def _seen_over(stack: SliceStack, package: Package) -> Interface | None:
+    """The other interface, where the picture shows both over one another."""
+    others = [i for i in package.interfaces if i.name != stack.interface]
+    return others[0] if stack.method == "transmission" and others else None
+
+
+def _check_inside(case: _Case, stack: SliceStack) -> None:
+    interface, search_um = case.interface, case.limits.search_um
+    row, col = stack.grid.to_pixel(interface.x_um, interface.y_um)
+    reach = search_um / stack.grid.pixel_um
+    rows, cols = stack.grid.shape
+    inside = float(np.mean((row > -reach) & (row < rows + reach) & (col > -reach) & (col < cols + reach)))
+    if inside < MIN_INSIDE:
+        raise FrameFault(
+            case.thing,
+            expected=f"at least {MIN_INSIDE:.0%} of the {len(interface.ball)} joints within {search_um:.0f} um of the image",
+            found=f"{inside:.0%}: the package lies outside the image",
+            remedy="Check origin_um and pixel_um of the image, and that the recipe is this product's.",
+        )
+
+
+def _refine(case: _Case, start: Placement) -> Placement:
+    """From half a ball to a fraction of a pixel: centroids and fit, three times, the circle shrinking."""
+    placement, joints = start, case.expected.joints
+    for radius in (0.9, 0.7, 0.6):
+        x, y = placement.apply(joints[:, 0], joints[:, 1])
+        reach = min(radius * case.interface.ball_diameter_um, 0.5 * case.interface.pitch_um)
+        fx, fy, found = centroids(case.seen.response, case.seen.grid, x, y, reach)
+        if found.sum() < max(3, 0.3 * len(found)):
+            raise _refusal(case, placement, f"solder at {found.mean():.0%} of the joints' places")
+        placement, _ = robust_rigid(joints[found], np.column_stack([fx, fy])[found])
+    return placement
+
+
+def _against_others(case: _Case, placement: Placement) -> tuple[Placement, bool]:
+    """Compare with every other shift at the refined rotation: the better one is taken, a close second is told."""
+    pitch = case.interface.pitch_um
+    score, x_um, y_um = score_shifts(case.seen, case.expected, placement.rotation_deg, case.limits.search_um)
+    best = np.unravel_index(int(np.argmax(score)), score.shape)
+    if np.hypot(x_um[best] - placement.offset_x_um, y_um[best] - placement.offset_y_um) > 0.5 * pitch:
+        placement = _refine(case, replace(placement, offset_x_um=float(x_um[best]), offset_y_um=float(y_um[best])))
+    other = np.hypot(x_um - x_um[best], y_um - y_um[best]) > 0.6 * pitch
+    second = float(score[other].max()) if other.any() else -np.inf
+    return placement, bool(score[best] - second >= MIN_MARGIN * case.expected.margin)
+
+
+def _likeness(seen: SolderMap, placement: Placement, points: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Likeness at points of the package frame; 0 outside the image."""
+    row, col = (np.rint(v).astype(np.intp) for v in seen.grid.to_pixel(*placement.apply(points[:, 0], points[:, 1])))
+    inside = (row >= 0) & (row < seen.grid.shape[0]) & (col >= 0) & (col < seen.grid.shape[1])
+    value = np.zeros(len(points), dtype=np.float32)
+    value[inside] = seen.likeness[row[inside], col[inside]]
+    return value
+
+
+def _spilled(case: _Case, placement: Placement) -> float:
+    """Empty places that hold solder, of those that the least harmful shift by a pitch would fill."""
+    filled = int((_likeness(case.seen, placement, case.expected.empty) > 0.5).sum())
+    return filled / max(case.expected.spill, 1)
+
+
+def _check_fit(case: _Case, placement: Placement) -> None:
+    joints = float(np.mean(_likeness(case.seen, placement, case.expected.joints) > 0.5))
+    spilled = _spilled(case, placement)
+    if joints < MIN_JOINTS:
+        raise _refusal(case, placement, f"solder at {joints:.0%} of the joints' places")
+    if spilled > MAX_FILLED:
+        raise _refusal(case, placement, "solder beside the array, where there must be none")
+    if placement.residual_um > case.limits.alignment_residual_um:
+        raise _refusal(case, placement, f"a residual of {placement.residual_um:.0f} um rms")
+    if _turn_seen(case, placement):
+        raise _refusal(case, placement, "it otherwise")
+
+
+def _turn_seen(case: _Case, placement: Placement) -> str | None:
+    """The turn under which the array fits where it differs from the design, or None.
+
+    Solder where the design has none is the evidence; joints merely missing are defects, not a turn.
+    """
+    for name, turn in TURNS.items():
+        designed, other = turned(case.expected.joints, turn, case.interface.pitch_um)
+        if not len(other):
+            continue
+        here = _likeness(case.seen, placement, designed).mean()
+        there = _likeness(case.seen, placement, other).mean()
+        if there > 0.6 and here < 0.4:
+            return name
+    return None
+
+
+def _refusal(case: _Case, placement: Placement, found: str) -> FrameFault:
+    turn = _turn_seen(case, placement)
+    return FrameFault(
+        case.thing,
+        expected=f"the array of {len(case.interface.ball)} joints at {case.interface.pitch_um:.0f} um pitch, the right way round",
+        found=found + (f" (the array looks {turn})" if turn else ""),
+        remedy="Check that the recipe is this product's, and polarity, pixel_um, origin_um and the orientation of the image.",
+    )
