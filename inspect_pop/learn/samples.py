@@ -90,7 +90,7 @@ class Samples:
         known = np.asarray([where.get(name, -1) for name in self.varieties] + [-1], np.int16)
         return dataclasses.replace(self, variety=known[self.variety], varieties=tuple(names))
 
-    def replace(self, **arrays: NDArray[Any]) -> "Samples":
+    def replace(self, **arrays: Any) -> "Samples":
         """The same joints with these arrays exchanged."""
         return dataclasses.replace(self, **arrays)
 
