@@ -1,0 +1,140 @@
+"""What the line said of labelled joints beside what they are, and every figure that follows.
+
+Definitions: an *escape* is a defective joint whose verdict is `pass`; a *false call* is a good joint whose verdict is
+`fail`; a joint without a row, or of a board that could not be inspected, is undecided and counts as `review`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inspect_pop.joints import CLASSES
+from inspect_pop.learn.statistics import calibration_error, rate_of
+
+__all__ = ["SCHEMA", "Outcomes", "judge"]
+
+SCHEMA = "inspect-pop-evaluation/1"
+_GOOD = CLASSES.index("good")
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Parallel arrays of n labelled joints.
+
+    `truth` (n,) int8 index in `CLASSES`; `label` (n,) int8 what was said, -1 undecided; `verdict` (n,) text;
+    `probabilities` (n, 5) float32, NaN where undecided; `serial`, `machine`, `refdes`, `interface`, `ball`, `reason` (n,) text.
+    """
+
+    truth: NDArray[np.int8]
+    label: NDArray[np.int8]
+    verdict: NDArray[np.object_]
+    probabilities: NDArray[np.float32]
+    serial: NDArray[np.object_]
+    machine: NDArray[np.object_]
+    refdes: NDArray[np.object_]
+    interface: NDArray[np.object_]
+    ball: NDArray[np.object_]
+    reason: NDArray[np.object_]
+
+    def __post_init__(self) -> None:
+        lengths = {f.name: len(getattr(self, f.name)) for f in fields(self)}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"outcomes of unequal length: {lengths}")
+
+    def __len__(self) -> int:
+        return len(self.truth)
+
+    @property
+    def escaped(self) -> NDArray[np.bool_]:
+        """(n,) defective joints that passed."""
+        return np.asarray((self.truth != _GOOD) & (self.verdict == "pass"))
+
+    @property
+    def false_call(self) -> NDArray[np.bool_]:
+        """(n,) good joints that failed."""
+        return np.asarray((self.truth == _GOOD) & (self.verdict == "fail"))
+
+    def take(self, index: NDArray[Any]) -> "Outcomes":
+        """The joints named by a boolean mask or integer index."""
+        return Outcomes(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+    @staticmethod
+    def concat(parts: Sequence["Outcomes"]) -> "Outcomes":
+        """All joints in order."""
+        return Outcomes(**{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Outcomes)})
+
+
+def judge(outcomes: Outcomes) -> dict[str, Any]:
+    """All figures as one object for JSON: each rate with its count, exact interval and interval over boards.
+
+    The flat names (`escape_rate`, `false_call_ppm`, …) are those of an outside scoring of `joints.parquet`.
+    """
+    return {
+        "schema": SCHEMA,
+        **_figures(outcomes),
+        "confusion": _confusion(outcomes),
+        "recall": _each_class(outcomes, lambda k: (outcomes.label == k, outcomes.truth == k)),
+        "exact_label_of_defects": _rate(outcomes, outcomes.label == outcomes.truth, outcomes.truth != _GOOD),
+        "escapes_of": _each_class(outcomes, lambda k: (outcomes.escaped, outcomes.truth == k), skip_good=True),
+        "false_calls_as": _each_class(
+            outcomes, lambda k: (outcomes.false_call & (outcomes.label == k), outcomes.truth == _GOOD), skip_good=True
+        ),
+        "review_of": _each_class(outcomes, lambda k: (outcomes.verdict == "review", outcomes.truth == k)),
+        "calibration": _calibration(outcomes),
+        "by": {name: _grouped(outcomes, name) for name in ("serial", "machine", "interface")},
+    }
+
+
+def _figures(o: Outcomes) -> dict[str, Any]:
+    """The figures that are asked of every group."""
+    bad, good = o.truth != _GOOD, o.truth == _GOOD
+    escapes, calls, review = _rate(o, o.escaped, bad), _rate(o, o.false_call, good), _rate(o, o.verdict == "review", bad | good)
+    return {
+        "joints": len(o),
+        "boards": len(set(o.serial)),
+        "defects": int(bad.sum()),
+        "undecided": int((o.label < 0).sum()),
+        "escapes": escapes["count"],
+        "escape_rate": escapes["rate"],
+        "escape_upper95": escapes["upper95"],
+        "escape": escapes,
+        "false_calls": calls["count"],
+        "false_call_ppm": None if calls["rate"] is None else 1e6 * calls["rate"],
+        "false_call_upper95_ppm": 1e6 * calls["upper95"],
+        "false_call": calls,
+        "review_share": review["rate"],
+        "review": review,
+        "label_miss": _rate(o, o.label == _GOOD, bad),
+        "label_false": _rate(o, o.label != _GOOD, good),
+    }
+
+
+def _rate(o: Outcomes, hit: NDArray[np.bool_], among: NDArray[np.bool_]) -> dict[str, Any]:
+    board = np.unique(o.serial.astype(str), return_inverse=True)[1]
+    return rate_of(np.asarray(hit), np.asarray(among), board).to_dict()
+
+
+def _each_class(
+    o: Outcomes, of: Callable[[int], tuple[NDArray[np.bool_], NDArray[np.bool_]]], *, skip_good: bool = False
+) -> dict[str, Any]:
+    return {name: _rate(o, *of(k)) for k, name in enumerate(CLASSES) if not (skip_good and k == _GOOD)}
+
+
+def _confusion(o: Outcomes) -> dict[str, dict[str, int]]:
+    """Truth by what was said; `none` where nothing could be decided."""
+    said = [*enumerate(CLASSES), (-1, "none")]
+    return {true: {name: int(((o.truth == t) & (o.label == k)).sum()) for k, name in said} for t, true in enumerate(CLASSES)}
+
+
+def _calibration(o: Outcomes) -> dict[str, Any]:
+    known = np.isfinite(o.probabilities).all(axis=1)
+    error = calibration_error(o.probabilities[known], o.truth[known])
+    return {"expected_error": None if np.isnan(error) else error, "joints": int(known.sum())}
+
+
+def _grouped(o: Outcomes, name: str) -> dict[str, Any]:
+    groups = getattr(o, name)
+    return {str(g): _figures(o.take(groups == g)) for g in dict.fromkeys(groups)}
