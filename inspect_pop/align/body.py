@@ -6,11 +6,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inspect_pop.geometry import Grid, Placement
+from inspect_pop.geometry import FloatArray, Grid, Placement
 
 __all__ = ["Outline", "coarse_box", "fit_outline", "sides"]
 
-FloatArray = NDArray[np.float64]
 RIM_UM = 240.0  # width of the ring around the body that should be lower: the usual keep-out of a placed part is wider
 CORNER = 0.08  # share of an edge left out at either end: corners are rounded and shadowed
 
@@ -31,7 +30,9 @@ def sides(height_um: NDArray[np.float32], level_um: float) -> NDArray[np.float32
     Single pixels are filtered out (median of 3 x 3).
     """
     above = np.where(np.isnan(height_um), 1, np.where(height_um > level_um, 2, 0)).astype(np.uint8)
-    return np.array([-1.0, -0.25, 1.0], dtype=np.float32)[cv2.medianBlur(above, 3)]
+    meaning = np.array([-1.0, -0.25, 1.0], dtype=np.float32)
+    signed: NDArray[np.float32] = meaning[cv2.medianBlur(above, 3)]
+    return signed
 
 
 def coarse_box(

@@ -32,7 +32,7 @@ def align_height(heights: HeightMap, package: Package, limits: Limits) -> Placem
     if quality < MIN_BODY:
         raise FrameFault(
             thing,
-            expected=f"a body of {package.body_um[0]:.0f} x {package.body_um[1]:.0f} um within {limits.search_um:.0f} um of the middle",
+            expected=f"a body of {_size(package.body_um)} um within {limits.search_um:.0f} um of the middle",
             found=f"{max(quality, 0):.0%} of it above its surroundings",
             remedy="Check origin_um, pixel_um and scale_um of the map, and that the recipe is this product's.",
         )
@@ -60,14 +60,18 @@ def _level(heights: HeightMap, package: Package) -> float:
     return package.stack_height_um / 2
 
 
+def _size(body_um: tuple[float, float]) -> str:
+    return f"{body_um[0]:.0f} x {body_um[1]:.0f}"
+
+
 def _check_size(outline: Outline, package: Package, pixel_um: float, thing: str) -> None:
     found = np.array([outline.width_um, outline.height_um])
     expected = np.array(package.body_um)
     if np.any(np.abs(found - expected) > np.maximum(SIZE_TOLERANCE * expected, 100.0 + 2 * pixel_um)):
         raise FrameFault(
             thing,
-            expected=f"a body of {expected[0]:.0f} x {expected[1]:.0f} um",
-            found=f"{found[0]:.0f} x {found[1]:.0f} um",
+            expected=f"a body of {_size(package.body_um)} um",
+            found=f"{_size((outline.width_um, outline.height_um))} um",
             remedy="Check pixel_um of the map, and that the recipe is this product's.",
         )
 

@@ -88,7 +88,8 @@ def _without_plane(patch: NDArray[np.float32]) -> NDArray[np.float32]:
         plane = basis @ np.linalg.lstsq(basis[use], value[use], rcond=None)[0]
         error = np.abs(value - plane)
         use = error <= 2.5 * max(1.4826 * float(np.nanmedian(error)), 0.5)
-    return (value - plane).reshape(patch.shape).astype(np.float32)
+    flat: NDArray[np.float32] = (value - plane).reshape(patch.shape).astype(np.float32)
+    return flat
 
 
 def _deepest(difference: NDArray[np.float32], size: int) -> float:

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from inspect_pop.geometry import FloatArray
 from inspect_pop.recipe import Interface
 
 __all__ = ["TURNS", "Pattern", "pattern", "turned"]
 
-FloatArray = NDArray[np.float64]
 
 TURNS: dict[str, tuple[float, float, float, float]] = {
     "turned by 180 degrees": (-1, 0, 0, -1),
@@ -83,7 +83,8 @@ def _near(tree: cKDTree, points: FloatArray, reach: float) -> NDArray[np.bool_]:
     if not len(points):
         return np.zeros(0, dtype=bool)
     distance, _ = tree.query(points, distance_upper_bound=reach)
-    return np.isfinite(distance)
+    near: NDArray[np.bool_] = np.isfinite(distance)
+    return near
 
 
 def _without(points: FloatArray, others: FloatArray, reach: float) -> FloatArray:

@@ -5,11 +5,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from inspect_pop.geometry import Grid, Placement
+from inspect_pop.geometry import FloatArray, Grid, Placement
 
 __all__ = ["centroids", "robust_rigid"]
-
-FloatArray = NDArray[np.float64]
 
 
 def centroids(
@@ -33,7 +31,8 @@ def centroids(
     weight = np.clip(value - 0.5 * peak[:, None], 0, None)
     total = np.maximum(weight.sum(axis=1), 1e-12)
     x, y = grid.to_um(r0 + weight @ dr / total, c0 + weight @ dc / total)
-    return x, y, inside & (peak > 0.3)
+    found: NDArray[np.bool_] = inside & (peak > 0.3)
+    return x, y, found
 
 
 def robust_rigid(design: FloatArray, found: FloatArray, rounds: int = 6) -> tuple[Placement, NDArray[np.bool_]]:

@@ -3,15 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from inspect_pop.align.pattern import Pattern
 from inspect_pop.align.solder_map import SolderMap
-from inspect_pop.geometry import Placement
+from inspect_pop.geometry import FloatArray, Placement
 
 __all__ = ["Hypothesis", "score_shifts", "search"]
 
-FloatArray = NDArray[np.float64]
 ROTATION_DEG = 2.0  # looked for; the export format allows 1
 
 

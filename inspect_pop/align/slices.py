@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from inspect_pop.align.pattern import TURNS, Pattern, pattern, turned
 from inspect_pop.align.rigid import centroids, robust_rigid
 from inspect_pop.align.search import score_shifts, search
-from inspect_pop.align.solder_map import SolderMap, solder_map
+from inspect_pop.align.solder_map import SolderMap, inverted, solder_map
 from inspect_pop.errors import FrameFault
-from inspect_pop.geometry import Placement, SliceStack
+from inspect_pop.geometry import FloatArray, Placement, SliceStack
 from inspect_pop.limits import Limits
 from inspect_pop.recipe import Interface, Package
 
@@ -53,7 +53,10 @@ def align_slices(stack: SliceStack, package: Package, limits: Limits) -> Placeme
     first = search(case.seen, case.expected, limits.search_um, interface.ball_diameter_um)
     placement, confident = _against_others(case, _refine(case, first.placement))
     _check_fit(case, placement)
-    return replace(placement, confident=confident and _spilled(case, placement) <= DOUBT_FILLED)
+    confident = confident and _spilled(case, placement) <= DOUBT_FILLED
+    if not confident:
+        _check_polarity(case, placement)
+    return replace(placement, confident=confident)
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ def _against_others(case: _Case, placement: Placement) -> tuple[Placement, bool]
     return placement, bool(score[best] - second >= MIN_MARGIN * case.expected.margin)
 
 
-def _likeness(seen: SolderMap, placement: Placement, points: NDArray[np.float64]) -> NDArray[np.float32]:
+def _likeness(seen: SolderMap, placement: Placement, points: FloatArray) -> NDArray[np.float32]:
     """Likeness at points of the package frame; 0 outside the image."""
     row, col = (np.rint(v).astype(np.intp) for v in seen.grid.to_pixel(*placement.apply(points[:, 0], points[:, 1])))
     inside = (row >= 0) & (row < seen.grid.shape[0]) & (col >= 0) & (col < seen.grid.shape[1])
@@ -139,6 +142,15 @@ def _check_fit(case: _Case, placement: Placement) -> None:
         raise _refusal(case, placement, f"a residual of {placement.residual_um:.0f} um rms")
     if _turn_seen(case, placement):
         raise _refusal(case, placement, "it otherwise")
+
+
+def _check_polarity(case: _Case, placement: Placement) -> None:
+    """Between the balls of a full array, an image of the other polarity shows blobs too, half a pitch off."""
+    other = replace(case, seen=inverted(case.seen, len(case.interface.ball)))
+    first = search(other.seen, other.expected, case.limits.search_um, case.interface.ball_diameter_um)
+    placed, confident = _against_others(other, _refine(other, first.placement))
+    if confident and _spilled(other, placed) <= DOUBT_FILLED:
+        raise _refusal(case, placement, "it in the image's negative: polarity is the other one")
 
 
 def _turn_seen(case: _Case, placement: Placement) -> str | None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from inspect_pop.geometry import Grid, SliceStack
 
-__all__ = ["SolderMap", "solder_map"]
+__all__ = ["SolderMap", "inverted", "solder_map"]
 
 Image = NDArray[np.float32]
 BALL_PX = 6.0  # a ball's width in the small picture: wide enough for centroids, small enough to be fast
@@ -37,7 +37,16 @@ def solder_map(stack: SliceStack, ball_um: float, n_joints: int) -> SolderMap:
     grid = Grid(small.shape, pixel, (stack.grid.origin_um[0] + shift, stack.grid.origin_um[1] - shift))
     ball = ball_um / pixel
     response = cv2.GaussianBlur(small, (0, 0), 0.25 * ball) - cv2.GaussianBlur(small, (0, 0), 0.625 * ball)
-    response /= _typical_peak(response, n_joints)
+    return _scaled(response, n_joints, grid)
+
+
+def inverted(seen: SolderMap, n_joints: int) -> SolderMap:
+    """What the map would be if the image were of the other polarity."""
+    return _scaled(-seen.response, n_joints, seen.grid)
+
+
+def _scaled(response: Image, n_joints: int, grid: Grid) -> SolderMap:
+    response = response / np.float32(_typical_peak(response, n_joints))
     likeness = np.clip((response - GHOST) / (0.75 - GHOST), 0, 1)
     return SolderMap(response, likeness, grid)
 
