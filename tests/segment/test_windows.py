@@ -1,0 +1,87 @@
+"""Windows: centred on the joint, on one grey axis, whatever the machine."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from inspect_pop.geometry import Grid, HeightMap, Placement
+from inspect_pop.segment.windows import SAMPLES_PER_PITCH, SIZE, cut_height, cut_slices
+from tests.drawn import drawn_interface, drawn_stack
+
+HOME = Placement(0.0, 0.0, 0.0, 0.0)
+
+
+def _area_um2(window: np.ndarray, step_um: float) -> float:
+    """Area of the middle ball: neighbours lie beyond 0.6 of a pitch."""
+    axis = np.arange(SIZE) - (SIZE - 1) / 2
+    near = np.hypot(axis[:, None], axis[None]) < 0.5 * SAMPLES_PER_PITCH
+    return float(np.clip(window, 0, 1)[near].sum()) * step_um**2
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("dark", [False, True])
+def test_grey_axis_is_the_same_for_every_machine(dtype: str, dark: bool) -> None:
+    interface = drawn_interface()
+    windows = cut_slices(drawn_stack(interface, dtype=dtype, dark=dark), interface, HOME)
+    assert windows.values.shape == (36, 5, SIZE, SIZE)
+    assert windows.values[:, :, 23:25, 23:25] == pytest.approx(1.0, abs=0.02)
+    assert windows.values[7, 2, 24, 42] == pytest.approx(0.0, abs=0.02)  # half way to the neighbour
+
+
+@pytest.mark.parametrize("pitch", [350.0, 400.0, 650.0])
+@pytest.mark.parametrize("pixel", [5.0, 10.0, 16.0])
+def test_area_survives_the_change_of_scale(pitch: float, pixel: float) -> None:
+    interface = drawn_interface(pitch_um=pitch)
+    windows = cut_slices(drawn_stack(interface, radius_um=0.3 * pitch, pixel_um=pixel), interface, HOME)
+    assert _area_um2(windows.values[14, 2], windows.step_um) == pytest.approx(np.pi * (0.3 * pitch) ** 2, rel=0.03)
+
+
+def test_placement_is_followed() -> None:
+    interface = drawn_interface()
+    stack = drawn_stack(interface, shift_um=(60.0, -40.0))
+    moved = cut_slices(stack, interface, Placement(60.0, -40.0, 0.0, 0.0))
+    home = cut_slices(drawn_stack(interface), interface, HOME)
+    assert np.abs(moved.values[14] - home.values[14]).mean() < 0.02
+
+
+def test_a_missing_ball_does_not_move_the_scale() -> None:
+    interface = drawn_interface()
+    windows = cut_slices(drawn_stack(interface, without=(14, 3, 20)), interface, HOME)
+    assert windows.values[14, :, 23:25, 23:25] == pytest.approx(0.0, abs=0.02)
+    assert windows.values[15, :, 23:25, 23:25] == pytest.approx(1.0, abs=0.02)
+
+
+def test_lost_slices_are_left_out() -> None:
+    interface = drawn_interface()
+    stack = dataclasses.replace(drawn_stack(interface), lost=(1,))
+    windows = cut_slices(stack, interface, HOME)
+    assert windows.values.shape[1] == 4
+    assert list(windows.z_um) == [5.0, 85.0, 125.0, 165.0]
+
+
+def test_coverage_says_how_much_lies_inside() -> None:
+    interface = drawn_interface()
+    stack = drawn_stack(interface)
+    windows = cut_slices(stack, interface, Placement(1600.0, 0.0, 0.0, 0.0))
+    assert windows.covered[5] < 0.2  # the right column lies beyond the edge
+    assert windows.covered[0] == pytest.approx(1.0)
+
+
+def test_saturated_cores_are_told() -> None:
+    interface = drawn_interface()
+    stack = drawn_stack(interface, dtype="uint8")
+    burnt = dataclasses.replace(stack, values=np.where(stack.values > 150, 255, stack.values).astype(np.uint8))
+    assert cut_slices(burnt, interface, HOME).saturated.all()
+    assert not cut_slices(stack, interface, HOME).saturated.any()
+
+
+def test_heights_are_nan_beyond_the_map() -> None:
+    interface = drawn_interface()
+    heights = np.full((100, 100), 250.0, dtype=np.float32)
+    heights[50, 50] = np.nan
+    grid = Grid((100, 100), 24.0, (-1188.0, 1188.0))
+    windows = cut_height(HeightMap("U1", "pre_stack", heights, grid), interface, HOME)
+    assert windows.shape == (36, SIZE, SIZE)
+    assert np.isnan(windows[0]).any()  # reaches beyond the upper left corner
+    assert np.nanmedian(windows) == 250.0
