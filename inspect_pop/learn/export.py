@@ -1,5 +1,6 @@
 """From a trained network to the ONNX file that the line runs, and the proof that both say the same."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -36,16 +37,18 @@ def export_network(network: JointNet, path: Path) -> None:
     module = _OnLine(network.cpu().float().to(memory_format=torch.contiguous_format)).eval()  # type: ignore[call-overload]
     example = (torch.zeros(2, CHANNELS, SIZE, SIZE), torch.zeros(2, len(SCALARS)))
     joints = torch.export.Dim("joints", min=1, max=1 << 20)
-    program = torch.onnx.export(
-        module,
-        example,
-        input_names=["images", "scalars"],
-        output_names=["logits", "embedding"],
-        dynamic_shapes=({0: joints}, {0: joints}),
-        dynamo=True,
-        optimize=True,
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter warns of its own use of what torch is about to drop
+        program = torch.onnx.export(
+            module,
+            example,
+            input_names=["images", "scalars"],
+            output_names=["logits", "embedding"],
+            dynamic_shapes=({0: joints}, {0: joints}),
+            dynamo=True,
+            optimize=True,
+            verbose=False,
+        )
     if program is None:
         raise ModelFault(str(path), expected="an exported network", found="none")
     path.write_bytes(program.model_proto.SerializeToString())

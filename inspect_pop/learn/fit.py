@@ -135,6 +135,7 @@ def predict(
 def _epoch(train: TrainingSet, recipe: FitRecipe, how: Jitter, state: "_State", epoch: int, steps: int, device: str) -> float:
     state.network.train()
     random = torch.Generator().manual_seed(recipe.seed * 100_003 + epoch)
+    torch.manual_seed(recipe.seed * 100_003 + epoch)  # dropout draws from torch's own
     total, count = torch.zeros(()), 0
     for step, index in enumerate(_draw(train, recipe, epoch)):
         _set_rate(state.optimiser, recipe, (epoch * steps + step) / (recipe.epochs * steps))

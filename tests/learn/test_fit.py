@@ -1,0 +1,106 @@
+"""The training loop: it learns, it repeats, it goes on where it stopped, and what it exports says the same."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+from inspect_pop.classify.inputs import CHANNELS, SCALARS  # noqa: E402
+from inspect_pop.errors import ModelFault  # noqa: E402
+from inspect_pop.learn import export  # noqa: E402
+from inspect_pop.learn.fit import FitRecipe, TrainingSet, fit, predict  # noqa: E402
+from inspect_pop.learn.jitter import Jitter, jitter  # noqa: E402
+from inspect_pop.learn.network import JointNet, Shape  # noqa: E402
+from inspect_pop.segment.windows import SIZE  # noqa: E402
+
+pytestmark = [pytest.mark.training, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+RECIPE = FitRecipe(
+    widths=(8, 8), blocks=(1, 1), epochs=4, samples_an_epoch=64, batch=16, mixed_precision=False, average_decay=0.5
+)
+
+
+def _set(n: int = 64) -> TrainingSet:
+    """Good joints are bright in the middle, open ones are dark."""
+    random = np.random.default_rng(3)
+    label = (np.arange(n) % 2) * 2
+    images = random.normal(0, 0.05, (n, CHANNELS, SIZE, SIZE))
+    images[label == 0, :5, 16:32, 16:32] += 1
+    return SimpleNamespace(  # type: ignore[return-value]
+        images=images.astype(np.float16),
+        scalars=np.zeros((n, len(SCALARS)), np.float32),
+        label=label,
+        variety=np.where(label == 0, 0, -1),
+        volume_ratio=np.where(label == 0, 1.0, np.nan).astype(np.float32),
+        web_um=np.full(n, np.nan, np.float32),
+        gap_um=np.full(n, np.nan, np.float32),
+        weight=np.ones(n, np.float32),
+    )
+
+
+def test_it_learns_what_is_there(tmp_path: Path) -> None:
+    train = _set()
+    fitted = fit(train, RECIPE.model_copy(update={"epochs": 12}), work=tmp_path)
+    logits, embedding = predict(fitted.network, train.images, train.scalars)
+    assert (logits.argmax(1).numpy() == train.label).mean() > 0.95
+    assert embedding.shape == (64, 32)
+    assert fitted.history[-1]["loss"] < fitted.history[0]["loss"]
+
+
+def test_an_interrupted_run_ends_where_a_whole_one_ends(tmp_path: Path) -> None:
+    whole = fit(_set(), RECIPE, work=tmp_path / "whole")
+
+    def stop(said: str) -> None:
+        if said.startswith("epoch 2"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(_set(), RECIPE, work=tmp_path / "cut", progress=stop)
+    again = fit(_set(), RECIPE, work=tmp_path / "cut")
+    for ours, theirs in zip(whole.network.state_dict().values(), again.network.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_another_recipe_begins_anew(tmp_path: Path) -> None:
+    fit(_set(), RECIPE, work=tmp_path)
+    fitted = fit(_set(), RECIPE.model_copy(update={"seed": 2}), work=tmp_path)
+    assert len(fitted.history) == RECIPE.epochs
+
+
+def test_a_start_is_taken_up(tmp_path: Path) -> None:
+    start = JointNet(Shape((8, 8), (1, 1), 1))
+    fitted = fit(_set(), RECIPE.model_copy(update={"learning_rate": 1e-9, "epochs": 1}), work=tmp_path, start=start)
+    for name, ours in fitted.network.named_parameters():
+        assert torch.allclose(ours, dict(start.named_parameters())[name], atol=1e-6), name
+
+
+def test_exported_and_trained_agree(tmp_path: Path) -> None:
+    train = _set()
+    network = fit(train, RECIPE, work=tmp_path / "work").network
+    export.export_network(network, tmp_path / "model.onnx")
+    assert export.largest_difference(network, tmp_path / "model.onnx", train.images[:5], train.scalars[:5]) <= 1e-4
+    with torch.no_grad():
+        network.classes.bias += torch.tensor([1.0, 0, 0, 0, 0])
+    with pytest.raises(ModelFault, match="probabilities within"):
+        export.largest_difference(network, tmp_path / "model.onnx", train.images[:5], train.scalars[:5])
+
+
+def test_jitter_keeps_slices_and_differences_in_step() -> None:
+    random = torch.Generator().manual_seed(1)
+    images = torch.rand((16, CHANNELS, SIZE, SIZE), generator=random)
+    images[:, 5:10] = images[:, :5] - 0.5
+    before = images.clone()
+    how = Jitter(gain=0.0, offset=0.0, noise=0.1, shift=2, blur=0.0, lose_slice=0.5, lose_height=0.0)
+    after, _ = jitter(images, torch.zeros(16, len(SCALARS)), how, random)
+    assert torch.equal(images, before)  # the batch that came in is left alone
+    assert torch.allclose(after[:, :5] - after[:, 5:10], torch.full((), 0.5), atol=1e-5)
+    assert not torch.allclose(after, before)
+
+
+def test_a_lost_height_map_says_so() -> None:
+    images, scalars = torch.ones(8, CHANNELS, SIZE, SIZE), torch.ones(8, len(SCALARS))
+    after, numbers = jitter(images, scalars, Jitter(lose_height=1.0), torch.Generator().manual_seed(1))
+    assert after[:, -1].abs().max() == 0
+    assert numbers[:, SCALARS.index("dome_known")].max() == 0
+    assert numbers[:, SCALARS.index("standoff_known")].max() == 0
