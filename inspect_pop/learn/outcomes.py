@@ -6,6 +6,7 @@ Definitions: an *escape* is a defective joint whose verdict is `pass`; a *false 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,11 @@ class Outcomes:
 
     def __len__(self) -> int:
         return len(self.truth)
+
+    @cached_property
+    def board(self) -> NDArray[np.int64]:
+        """(n,) a number for each board."""
+        return np.unique(self.serial.astype(str), return_inverse=True)[1]
 
     @property
     def escaped(self) -> NDArray[np.bool_]:
@@ -113,8 +119,7 @@ def _figures(o: Outcomes) -> dict[str, Any]:
 
 
 def _rate(o: Outcomes, hit: NDArray[np.bool_], among: NDArray[np.bool_]) -> dict[str, Any]:
-    board = np.unique(o.serial.astype(str), return_inverse=True)[1]
-    return rate_of(np.asarray(hit), np.asarray(among), board).to_dict()
+    return rate_of(np.asarray(hit), np.asarray(among), o.board).to_dict()
 
 
 def _each_class(
