@@ -12,7 +12,7 @@ from inspect_pop.errors import InputFault, PopError
 
 __all__ = ["Executor", "Progress", "local_executor", "run_jobs"]
 
-Progress = Callable[[Outcome], None]
+Progress = Callable[[Outcome, int], None]  # told of each board that ended, and of how many there are
 Executor = Callable[[Work, Sequence[Job]], Iterator[Ended]]
 
 
@@ -36,7 +36,7 @@ def run_jobs(
         outcome = future.result() if error is None else _quarantine(job, error, settings.out)
         outcomes.append(outcome)
         if progress:
-            progress(outcome)
+            progress(outcome, len(jobs))
     outcomes.sort(key=lambda o: o.order)
     return summarise(outcomes, settings.out, settings.store_url, time.monotonic() - started), outcomes
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 import typer
 
 from inspect_pop import __version__
-from inspect_pop.cli.run import check, run
-from inspect_pop.cli.simulate import simulate
+from inspect_pop.cli.check import check
 from inspect_pop.cli.unexpected import UNEXPECTED, LogUnexpected
 from inspect_pop.errors import PopError
 
@@ -33,7 +32,7 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
         raise typer.Exit
 
 
-for _command in (run, check, simulate):
+for _command in (check,):
     app.command()(_command)
 
 

@@ -19,10 +19,10 @@ __all__ = [
 ]
 
 BatchPaths = Annotated[
-    list[Path], typer.Argument(metavar="BATCH...", help="Folders of inspection exports, or single boards.", show_default=False)
+    list[Path], typer.Argument(metavar="BATCH", help="Folders of inspection exports, or single boards.", show_default=False)
 ]
 LabelledPaths = Annotated[
-    list[Path], typer.Argument(metavar="LABELLED...", help="Batches with a labels.csv beside their boards.", show_default=False)
+    list[Path], typer.Argument(metavar="LABELLED", help="Batches with a labels.csv beside their boards.", show_default=False)
 ]
 OutDir = Annotated[
     Path, typer.Option("--out", metavar="DIR", help="Where the result goes; made where it is not there.", show_default=False)

@@ -43,5 +43,7 @@ def test_a_store_that_fails_ends_the_run(tmp_path: Path) -> None:
 def test_progress_is_told_of_every_board(tmp_path: Path) -> None:
     seen = []
     jobs = [Job(i, tmp_path / n, tmp_path) for i, n in enumerate(("a", "fault"))]
-    run_jobs(jobs, Settings(tmp_path, "sqlite://", None, Limits()), in_process, by_name, seen.append)
-    assert [o.quarantined for o in seen] == [False, True]
+    run_jobs(
+        jobs, Settings(tmp_path, "sqlite://", None, Limits()), in_process, by_name, lambda o, n: seen.append((o.quarantined, n))
+    )
+    assert seen == [(False, 2), (True, 2)]

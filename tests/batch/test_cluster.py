@@ -1,0 +1,51 @@
+"""The same work on a real, small Dask cluster: workers die and join, every board ends once."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inspect_pop.batch.cluster import on_cluster
+from inspect_pop.batch.values import Job
+from inspect_pop.errors import UsageFault
+from tests.batch.work import by_name
+
+distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
+pytestmark = pytest.mark.filterwarnings("default")  # distributed's own threads and sockets warn when a worker is killed
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+    ) as cluster:
+        yield cluster
+
+
+def jobs(root: Path, *names: str) -> list[Job]:
+    return [Job(i, root / name, root) for i, name in enumerate(names)]
+
+
+def test_every_board_ends_once_though_a_worker_dies(cluster: Any, tmp_path: Path) -> None:
+    todo = jobs(tmp_path, "a", "fault", "dies-once", *(f"b{i}" for i in range(12)))
+    ended = list(on_cluster(by_name, todo, cluster.scheduler_address))
+    assert sorted(job.order for job, _ in ended) == list(range(len(todo)))
+    errors = {job.path.name: type(future.exception()).__name__ for job, future in ended if future.exception()}
+    assert errors == {"fault": "ManifestFault"}
+
+
+def test_a_worker_that_joins_takes_part(cluster: Any, tmp_path: Path) -> None:
+    todo = jobs(tmp_path, *(f"b{i}" for i in range(30)))
+    seen = []
+    for job, future in on_cluster(by_name, todo, cluster.scheduler_address):
+        if not seen:
+            cluster.scale(3)
+        seen.append((job.order, future.result().verdict))
+    assert sorted(seen) == [(i, "pass") for i in range(30)]
+
+
+def test_nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inspect_pop.batch.cluster.CONNECT_S", 1)
+    with pytest.raises(UsageFault, match="a Dask scheduler"):
+        list(on_cluster(by_name, [], "tcp://127.0.0.1:9"))
