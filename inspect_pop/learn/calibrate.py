@@ -1,0 +1,132 @@
+"""Honest probabilities and a working point, from boards that training has not seen.
+
+Probabilities are softmax(logits / temperature + bias): one temperature for how sure the network may be, one bias a class
+for how often each class occurs (Guo et al., 2017, temperature and, without its scales, vector scaling). Five numbers
+beside a temperature need few joints, and cannot change which joint looks worse than another within a class.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inspect_pop.classify.model import Calibration, OperatingPoint
+from inspect_pop.classify.promise import choose
+from inspect_pop.classify.session import log_odds, probabilities
+from inspect_pop.errors import PromiseRefused
+from inspect_pop.joints import CLASSES
+
+__all__ = ["Targets", "apply", "calibrate", "good_quantiles", "working_point"]
+
+_GOOD = CLASSES.index("good")
+# Strength of the pull of each bias to 0, in joints: a class of which calibration has a handful keeps its bias near 0.
+_PRIOR_JOINTS = 3.0
+_TEMPERATURES = (0.2, 10.0)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What a working point aims at: shares of defects that pass and of good joints that fail, and the confidence."""
+
+    escape_rate: float = 0.01
+    false_call_ppm: float = 500.0
+    confidence: float = 0.95
+    review_share: float = 0.02
+
+
+def calibrate(
+    logits: NDArray[np.floating], label: NDArray[np.integer], weight: NDArray[np.floating] | None = None
+) -> Calibration:
+    """The calibration with the least negative log-likelihood over (n, 5) logits and (n,) labels.
+
+    `weight` (n,) is how much each joint counts: a set with more defects than a line has makes every joint look more
+    suspicious than it is. Without joints nothing is changed.
+    """
+    from scipy.optimize import minimize
+
+    n = len(label)
+    if n == 0:
+        return Calibration(temperature=1.0, bias=(0.0, 0.0, 0.0, 0.0, 0.0))
+    counts = np.ones(n) if weight is None else np.asarray(weight, np.float64)
+    rows = np.arange(n)
+
+    def loss(free: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        inverse = np.exp(-free[0])
+        scaled = logits * inverse + free[1:]
+        scaled = scaled - scaled.max(axis=1, keepdims=True)
+        logp = scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True))
+        slope = np.exp(logp)
+        slope[rows, label] -= 1
+        slope *= counts[:, None]
+        pull = _PRIOR_JOINTS * free[1:]
+        value = -float(np.sum(counts * logp[rows, label])) + float(pull @ free[1:]) / 2
+        gradient = np.concatenate([[-np.sum(slope * logits) * inverse], slope.sum(axis=0) + pull])
+        return value / n, gradient / n
+
+    low, high = np.log(_TEMPERATURES)
+    limits = [(low, high)] + [(-10.0, 10.0)] * len(CLASSES)
+    found = minimize(loss, np.zeros(1 + len(CLASSES)), jac=True, method="L-BFGS-B", bounds=limits)
+    good, bridged, open_, starved, pillow = (found.x[1:] - found.x[1:].mean()).tolist()  # softmax knows no common shift
+    return Calibration(temperature=float(np.exp(found.x[0])), bias=(good, bridged, open_, starved, pillow))
+
+
+def apply(calibration: Calibration, logits: NDArray[np.floating]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(n, 5) calibrated probabilities and (n,) log-odds of 'defective', as the line computes them."""
+    scaled = np.asarray(logits, np.float32) / calibration.temperature + np.asarray(calibration.bias, np.float32)
+    return probabilities(scaled), log_odds(scaled)
+
+
+def good_quantiles(odds: NDArray[np.floating], label: NDArray[np.integer]) -> tuple[float, ...]:
+    """Log-odds of the good joints at 0, 1, … 100 %: what another machine's scores are compared with."""
+    good = odds[label == _GOOD]
+    return tuple(float(v) for v in np.quantile(good, np.linspace(0, 1, 101))) if len(good) else ()
+
+
+def working_point(
+    odds: NDArray[np.floating],
+    label: NDArray[np.integer],
+    boards: NDArray[np.generic],
+    targets: Targets | None = None,
+) -> OperatingPoint:
+    """Thresholds for everyday use: the targets as a promise where the joints can carry it, else as they stand in the set.
+
+    Review is bounded: where a promise would send more than `targets.review_share` of the good joints to a person, passing
+    goes up to that share, and the words say so.
+    """
+    targets = targets or Targets()
+    try:
+        point = choose(
+            odds,
+            label != _GOOD,
+            max_escape_rate=targets.escape_rate,
+            max_false_call_ppm=targets.false_call_ppm,
+            confidence=targets.confidence,
+            boards=boards,
+        ).point
+    except PromiseRefused as refused:
+        point = _as_counted(odds, label, targets, str(refused))
+    return _less_review(point, odds[label == _GOOD], targets.review_share)
+
+
+def _as_counted(odds: NDArray[np.floating], label: NDArray[np.integer], targets: Targets, why: str) -> OperatingPoint:
+    """Thresholds at the targets' shares of the calibration joints themselves: an estimate without a promise."""
+    bad, good = odds[label != _GOOD], odds[label == _GOOD]
+    if len(bad) == 0 or len(good) == 0:
+        return OperatingPoint(pass_below=-2.0, fail_above=2.0, source=f"p_good 0.88 and 0.12: {why}")
+    passing = float(np.quantile(bad, targets.escape_rate, method="lower"))
+    failing = float(np.quantile(good, 1 - targets.false_call_ppm / 1e6, method="higher"))
+    failing = float(np.nextafter(failing, np.inf))
+    low, high = (passing, failing) if passing <= failing else ((passing + failing) / 2,) * 2
+    said = f"as counted on {len(bad)} defective and {len(good)} good joints, without a promise ({why})"
+    return OperatingPoint(pass_below=low, fail_above=high, source=said)
+
+
+def _less_review(point: OperatingPoint, good: NDArray[np.floating], share: float) -> OperatingPoint:
+    if len(good) == 0 or np.mean((good >= point.pass_below) & (good < point.fail_above)) <= share:
+        return point
+    failing = float(np.mean(good >= point.fail_above))
+    passing = min(float(np.quantile(good, 1 - failing - share)), point.fail_above)
+    said = (
+        f"{point.source}; passing raised from {point.pass_below:.2f} to {passing:.2f}: review at most {share:.1%} of good joints"
+    )
+    return OperatingPoint(pass_below=passing, fail_above=point.fail_above, source=said)
