@@ -1,0 +1,66 @@
+"""What an X-ray beam passes: a board cut into thin layers of plain shapes, in the package frame.
+
+Everything is measured as attenuation relative to solder (solder is 1). Layers are `LAYER_UM` thick; layer `i` lies from
+`i * LAYER_UM` to `(i + 1) * LAYER_UM` above the board's surface (negative below it).
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["LAYER_UM", "Capsules", "Discs", "Scene", "Slab", "Solids"]
+
+LAYER_UM = 10.0
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Discs:
+    """Discs of one thin layer each: `layer` (n,) int, `x_um`, `y_um`, `radius_um`, `weight` (n,)."""
+
+    layer: NDArray[np.int64]
+    x_um: Floats
+    y_um: Floats
+    radius_um: Floats
+    weight: Floats
+
+
+@dataclass(frozen=True)
+class Capsules:
+    """Thick segments of one thin layer each: `ends_um` (n, 4) = x0, y0, x1, y1; `half_width_um`, `weight` (n,)."""
+
+    layer: NDArray[np.int64]
+    ends_um: Floats
+    half_width_um: Floats
+    weight: Floats
+
+
+@dataclass(frozen=True)
+class Slab:
+    """Shapes that do not change over a span of height: all rectangles (x, y, width, height, angle) and discs of one slab."""
+
+    z_um: tuple[float, float]
+    rectangles: Floats = field(default_factory=lambda: np.zeros((0, 5)))
+    rectangle_weight: Floats = field(default_factory=lambda: np.zeros(0))
+    discs: Floats = field(default_factory=lambda: np.zeros((0, 3)))  # x, y, radius
+    disc_weight: Floats = field(default_factory=lambda: np.zeros(0))
+    lines: Floats = field(default_factory=lambda: np.zeros((0, 5)))  # x0, y0, x1, y1, half width
+    line_weight: Floats = field(default_factory=lambda: np.zeros(0))
+
+
+@dataclass(frozen=True)
+class Solids:
+    """Solder: the union of bodies and webs, less the voids."""
+
+    bodies: Discs
+    webs: Capsules
+    voids: Discs
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All that lies in the beam: solder in thin layers, and slabs of everything else."""
+
+    solder: Solids
+    slabs: tuple[Slab, ...]

@@ -1,0 +1,139 @@
+"""Every variety of joint: how its solder lies, graded up to the thresholds of the export format.
+
+A variety belongs to one class. Each is made for many joints at once from local stand-off, pad radius, nominal volume and a
+generator; what comes out are `Bodies` and the truth that follows from them (volume, gap).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inspect_pop.simulate.shapes import Bodies, arc_sagitta, cap, empty_bodies
+
+__all__ = ["CLASS_OF", "STARVED_BELOW", "build_bodies"]
+
+Floats = NDArray[np.float64]
+STARVED_BELOW = 2 / 3  # export format: a continuous joint below this share of nominal volume is starved
+
+CLASS_OF = {
+    "plain": "good", "low_volume": "good", "excess": "good", "big_void": "good", "spike": "good", "shoulder": "good",
+    "web": "bridged",
+    "hanging": "open", "standing": "open", "two_domes": "open", "missing": "open",
+    "dome_on_dome": "head_in_pillow", "cupped": "head_in_pillow",
+    "hourglass": "starved",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Site:
+    """What a variety is made from, all (n,): stand-off, pad radius, volume wanted (um^3)."""
+
+    standoff: Floats
+    pad: Floats
+    volume: Floats
+
+
+def build_bodies(
+    rng: np.random.Generator, variety: NDArray[np.object_], standoff_um: Floats, pad_radius_um: float, volume_um3: Floats
+) -> tuple[Bodies, Floats]:
+    """Bodies (n joints) and the gap (n,) in um without metal between the pads: NaN where the joint is one body.
+
+    `volume_um3` (n,) is what each joint should hold. Unwetted varieties take what their shape allows of it.
+    """
+    n = len(variety)
+    bodies = empty_bodies(standoff_um)
+    gap = np.full(n, np.nan)
+    wetting = 1 + 0.015 * rng.standard_normal((2, n))
+    for name in np.unique(variety.astype(str)):
+        at = np.flatnonzero(variety == name)
+        site = _Site(standoff_um[at], np.full(len(at), pad_radius_um), volume_um3[at])
+        if CLASS_OF[name] in ("good", "bridged", "starved"):
+            bodies.low[at], bodies.high[at] = site.pad * wetting[0, at], site.pad * wetting[1, at]
+            bodies.sagitta[at] = arc_sagitta(site.volume, site.standoff, bodies.low[at], bodies.high[at])
+        else:
+            gap[at], bodies.parts[at], bodies.crease[at] = _UNWETTED[name](rng, site)
+    return bodies, gap
+
+
+def _hanging(rng: np.random.Generator, site: _Site) -> tuple[Floats, Floats, Floats]:
+    """All solder on the upper pad, and a gap below it: graded from 5 um up."""
+    gap = np.minimum(5.0 + rng.exponential(9.0, len(site.pad)), 0.5 * site.standoff)
+    return gap, _on_pads(site, None, _dome(site, site.standoff - gap, upper=True)), gap / 2
+
+
+def _standing(rng: np.random.Generator, site: _Site) -> tuple[Floats, Floats, Floats]:
+    gap = np.minimum(5.0 + rng.exponential(9.0, len(site.pad)), 0.5 * site.standoff)
+    return gap, _on_pads(site, _dome(site, site.standoff - gap, upper=False), None), site.standoff - gap / 2
+
+
+def _two_domes(rng: np.random.Generator, site: _Site) -> tuple[Floats, Floats, Floats]:
+    """A ball on the upper pad, a deposit on the lower one, and a gap that one can drive through."""
+    gap = np.minimum(5.0 + rng.exponential(9.0, len(site.pad)), 0.4 * site.standoff)
+    deposit = (site.standoff - gap) * rng.uniform(0.12, 0.45, len(site.pad))
+    parts = _on_pads(site, _dome(site, deposit, upper=False), _dome(site, site.standoff - gap - deposit, upper=True))
+    return gap, parts, deposit + gap / 2
+
+
+def _missing(_: np.random.Generator, site: _Site) -> tuple[Floats, Floats, Floats]:
+    return site.standoff.copy(), np.zeros((len(site.pad), 2, 5)), site.standoff / 2
+
+
+def _dome_on_dome(rng: np.random.Generator, site: _Site) -> tuple[Floats, Floats, Floats]:
+    """The ball on the upper pad rests on the deposit's dome: a waist where they touch, less than 5 um apart."""
+    gap = rng.uniform(0.0, 4.5, len(site.pad))
+    deposit = site.standoff * rng.uniform(0.15, 0.48, len(site.pad))
+    low = _dome(site, deposit, upper=False)
+    ball = _ball(site, site.standoff - deposit - gap, site.volume - _volume_of_dome(site.pad, deposit))
+    return gap, _on_pads(site, low, ball), deposit + gap / 2
+
+
+def _cupped(rng: np.random.Generator, site: _Site) -> tuple[Floats, Floats, Floats]:
+    """The deposit has risen around the ball: nearly the outline of a good joint, with a notch at the rim of the cup."""
+    gap = rng.uniform(0.0, 4.5, len(site.pad))
+    rim = site.standoff * rng.uniform(0.2, 0.45, len(site.pad))
+    tip = rim * rng.uniform(0.15, 0.7, len(site.pad))
+    semi = rim / np.sqrt(1 - rng.uniform(0.75, 0.98, len(site.pad)) ** 2)
+    low = np.stack([np.zeros_like(rim), site.pad, semi, np.zeros_like(rim), rim], axis=1)
+    cup = np.pi * site.pad**2 * (rim - tip) * 0.6
+    return gap, _on_pads(site, low, _ball(site, site.standoff - tip, site.volume - cup)), rim
+
+
+def _volume_of_dome(base: Floats, height: Floats) -> Floats:
+    return np.pi * height * (3 * base**2 + height**2) / 6  # type: ignore[no-any-return]
+
+
+def _dome(site: _Site, height: Floats, *, upper: bool) -> Floats:
+    """Spherical cap (n, 5) on a pad that it wets to the rim."""
+    radius, centre = cap(site.pad, height)
+    zero = np.zeros_like(height)
+    if upper:
+        return np.stack([site.standoff - centre, radius, radius, site.standoff - height, site.standoff], axis=1)
+    return np.stack([centre, radius, radius, zero, height], axis=1)
+
+
+def _ball(site: _Site, height: Floats, volume: Floats) -> Floats:
+    """Oblate ball (n, 5) of given height below the upper pad, wetting its rim, with the given volume where it can.
+
+    With s = sqrt(1 - (pad / R)^2): height = b (1 + s), volume = pi R^2 b (s - s^3 / 3 + 2 / 3); R by bisection.
+    """
+    low, high = site.pad * 1.0001, site.pad * 1.9
+    for _ in range(40):
+        radius = (low + high) / 2
+        s = np.sqrt(1 - (site.pad / radius) ** 2)
+        above = np.pi * radius**2 * height / (1 + s) * (s - s**3 / 3 + 2 / 3) > volume
+        high, low = np.where(above, radius, high), np.where(above, low, radius)
+    s = np.sqrt(1 - (site.pad / radius) ** 2)
+    semi = height / (1 + s)
+    return np.stack([site.standoff - s * semi, radius, semi, site.standoff - height, site.standoff], axis=1)  # type: ignore[no-any-return]
+
+
+def _on_pads(site: _Site, low: Floats | None, high: Floats | None) -> Floats:
+    none = np.zeros((len(site.pad), 5))
+    return np.stack([none if low is None else low, none if high is None else high], axis=1)
+
+
+_UNWETTED = {
+    "hanging": _hanging, "standing": _standing, "two_domes": _two_domes, "missing": _missing,
+    "dome_on_dome": _dome_on_dome, "cupped": _cupped,
+}  # fmt: skip
