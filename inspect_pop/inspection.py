@@ -72,6 +72,7 @@ class BoardRecord:
     model_digest: str
     limits_digest: str
     software: str
+    operating_point: str = ""  # where verdicts change and why, in words
 
 
 @dataclass(frozen=True)
