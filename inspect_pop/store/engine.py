@@ -1,0 +1,129 @@
+"""Where the store's database is and how it is opened: SQLite with a write-ahead log, or PostgreSQL.
+
+SQLite runs with `synchronous=FULL`: a record that was acknowledged outlives a power cut (NORMAL may lose the last ones,
+https://www.sqlite.org/pragma.html#pragma_synchronous). Each write takes its lock at once (`BEGIN IMMEDIATE`), since a
+transaction that reads first and writes later fails where another wrote in between.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from inspect_pop.errors import StoreFault
+
+__all__ = ["database_url", "faults", "open_engine", "reading", "shown", "writing"]
+
+BUSY_MS = 60_000
+WRITERS_LOCK = 0x706F70  # the advisory lock that every PostgreSQL writer shares and that maintenance takes alone
+
+
+def database_url(where: str | Path) -> URL:
+    """The SQLAlchemy URL of a plain path (a SQLite file) or of a URL as text; raises `StoreFault`."""
+    if isinstance(where, Path) or "://" not in where:
+        return URL.create("sqlite", database=str(where))
+    try:
+        url = make_url(where)
+    except (ArgumentError, ValueError) as error:
+        raise StoreFault("--store", expected="a path or a SQLAlchemy URL", found=str(error)) from error
+    if url.drivername in ("postgresql", "postgres"):
+        url = url.set(drivername="postgresql+psycopg")
+    backend = url.drivername.partition("+")[0]
+    if backend not in ("sqlite", "postgresql"):
+        raise StoreFault("--store", expected="a path, sqlite:/// or postgresql://", found=url.drivername)
+    if backend == "sqlite" and url.database in (None, "", ":memory:"):
+        raise StoreFault("--store", expected="a SQLite file", found="a database in memory", remedy="Name a file.")
+    return url
+
+
+def shown(url: URL) -> str:
+    """The URL for messages and logs: never with its password."""
+    return url.render_as_string(hide_password=True)
+
+
+def open_engine(url: URL) -> Engine:
+    """An engine for `database_url`'s result; SQLite's folder must exist. Nothing is read or written yet."""
+    if url.drivername.startswith("sqlite"):
+        engine = create_engine(url, connect_args={"timeout": BUSY_MS / 1000})
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    try:
+        return create_engine(url, pool_pre_ping=True)
+    except ImportError as error:
+        remedy = "Install inspect_pop[postgresql]."
+        raise StoreFault(shown(url), expected="the psycopg driver", found=str(error), remedy=remedy) from error
+
+
+@contextmanager
+def faults(where: str) -> Iterator[None]:
+    """Turn what the database or the disk says into a `StoreFault` that names the store."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        found = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        raise StoreFault(where, found=found, remedy=_remedy(found)) from error
+    except OSError as error:
+        raise StoreFault(where, found=str(error), remedy=_remedy(str(error))) from error
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A connection whose reads see one state of the store."""
+    with faults(shown(engine.url)), engine.connect() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execution_options(isolation_level="REPEATABLE READ")
+        with connection.begin():
+            yield connection
+
+
+@contextmanager
+def writing(engine: Engine, *, alone: bool = False) -> Iterator[Connection]:
+    """A transaction that commits at the end of the block and leaves nothing behind when the block raises.
+
+    SQLite has one writer at a time. PostgreSQL's writers share an advisory lock, which `alone` takes for itself: then no
+    other write is between its file and its commit.
+    """
+    with faults(shown(engine.url)), engine.connect() as connection:
+        connection.execution_options(immediate=True)
+        with connection.begin():
+            if engine.dialect.name == "postgresql":
+                lock = "pg_advisory_xact_lock" if alone else "pg_advisory_xact_lock_shared"
+                connection.execute(text(f"SELECT {lock}(:key)"), {"key": WRITERS_LOCK})
+            yield connection
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # the driver would begin late, and never around a schema change
+    for pragma in ("foreign_keys=ON", "synchronous=FULL", "cache_size=-65536", "mmap_size=1073741824"):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    immediate = connection.get_execution_options().get("immediate", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def _remedy(found: str) -> str:
+    for sign, remedy in _REMEDIES:
+        if sign in found.lower():
+            return remedy
+    return ""
+
+
+_REMEDIES = (
+    ("full", "Make room on the disk, then repeat: what was not written is inspected again."),
+    ("no space", "Make room on the disk, then repeat: what was not written is inspected again."),
+    ("locked", "Another process holds the store; repeat, and see that none hangs."),
+    ("readonly", "The store cannot be written by this user."),
+    ("read-only", "The store cannot be written by this user."),
+    ("permission denied", "The store cannot be written by this user."),
+    ("unable to open", "See that the folder exists and can be written."),
+    ("not a database", "Name another file: this one is no store."),
+    ("malformed", "The file is damaged: restore it from a copy; joints' files can be read without it."),
+    ("connection", "See that the database server runs and can be reached."),
+)

@@ -1,0 +1,183 @@
+"""Write one inspection: its file and its rows, or neither; once, however often and by however many it is asked."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Engine, TableClause, func, insert, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from inspect_pop.inspection import Inspection
+from inspect_pop.store import rows
+from inspect_pop.store.arrow import to_arrow
+from inspect_pop.store.engine import faults, shown, writing
+from inspect_pop.store.joint_files import JointFiles, file_of
+from inspect_pop.store.schema import (
+    boards,
+    contexts,
+    decisions,
+    defects,
+    digests,
+    interfaces,
+    messages,
+    packages,
+    positions,
+    recipes,
+    sites,
+)
+from inspect_pop.store.settle import Looked, settle
+from inspect_pop.store.values import Message, Standing, Written
+
+__all__ = ["add_messages", "lock_serial", "resettle", "standing_of", "write_inspection"]
+
+_NOTHING_DECIDED = {"n_confirmed": 0, "n_false_calls": 0, "n_cleared": 0, "n_escapes": 0}
+
+
+def write_inspection(
+    engine: Engine, files: JointFiles | None, inspection: Inspection, sent: Iterable[Message] = (), run: str | None = None
+) -> Written:
+    """See `Store.write`."""
+    board = inspection.board
+    row = rows.board_row(inspection)
+    with faults(shown(engine.url)):
+        waiting = None if files is None else files.write(_path(inspection), [to_arrow(inspection.joints, record=board.record)])
+    try:
+        with writing(engine) as connection:
+            lock_serial(connection, board.serial)
+            known = standing_of(connection, [board.record])
+            if known:
+                return Written(board.record, False, known[board.record])
+            _insert(connection, inspection, row | {"run_id": run})
+            add_messages(connection, sent)
+            standing = standing_of(connection, [board.record])[board.record]
+            if files is not None and waiting is not None:
+                files.place(waiting)  # the last step before the commit
+                waiting = None
+        return Written(board.record, True, standing)
+    finally:
+        if files is not None and waiting is not None:
+            files.discard(waiting)
+
+
+def lock_serial(connection: Connection, serial: str) -> None:
+    """Let two writers of one serial follow each other; SQLite has one writer at a time anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(1, hashtext(:serial))"), {"serial": serial})
+
+
+def standing_of(connection: Connection, records: Sequence[str]) -> dict[str, Standing]:
+    """The place of each of these records among its serial's inspections; a record that is not there is left out."""
+    first = boards.alias("first")
+    query = (
+        select(boards.c.record, boards.c.inspection_no, first.c.record, first.c.verdict)
+        .join_from(boards, first, first.c.id == boards.c.first_id)
+        .where(boards.c.record.in_(list(records)))
+    )
+    return {r: Standing(no, one, float(verdict == "pass")) for r, no, one, verdict in connection.execute(query)}
+
+
+def add_messages(connection: Connection, sent: Iterable[Message]) -> int:
+    """Add messages to the outbox, in order; how many were not there yet."""
+    new = 0
+    for message in sent:
+        row: dict[str, Any] = {"id": message.id, "record": message.record, "kind": message.kind, "payload": message.text}
+        row |= {"created_at": message.created_at, "attempts": message.attempts}
+        new += insert_new(connection, messages, row)
+    return new
+
+
+def insert_new(connection: Connection, table: TableClause, row: dict[str, Any]) -> bool:
+    """Insert a row unless one with any of its unique keys is there; whether it was inserted."""
+    dialect: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
+    return bool(connection.execute(dialect.insert(table).on_conflict_do_nothing(), row).rowcount)
+
+
+def resettle(connection: Connection, serial: str) -> None:
+    """Number the serial's inspections by their time, and keep on the first what became of the board."""
+    query = select(boards.c.id, boards.c.verdict).where(boards.c.serial == serial).order_by(boards.c.inspected_us, boards.c.id)
+    found = connection.execute(query).all()
+    first = found[0].id
+    for number, row in enumerate(found, 1):
+        values = {"inspection_no": number, "first_id": first, "n_inspections": len(found)}
+        connection.execute(update(boards).where(boards.c.id == row.id).values(values))
+    board, parts = settle([_looked(connection, r.id, r.verdict) for r in found])
+    connection.execute(update(boards).where(boards.c.id == first).values(**vars(board)))
+    for (refdes, interface), settled in parts.items():
+        site = select(sites.c.id).where(sites.c.refdes == refdes)
+        which = (interfaces.c.board_id == first) & (interfaces.c.interface == interface) & interfaces.c.site_id.in_(site)
+        connection.execute(update(interfaces).where(which).values(**vars(settled)))
+
+
+def _path(inspection: Inspection) -> str:
+    board = inspection.board
+    return file_of(rows.local_day(board.inspected_at), board.lot, board.record)
+
+
+def _insert(connection: Connection, inspection: Inspection, row: dict[str, Any]) -> None:
+    board = inspection.board
+    recipe = _id_of(connection, recipes, {"digest": board.recipe_digest}, "digest")
+    row |= {
+        "context_id": _id_of(connection, contexts, rows.context_row(board)),
+        "digests_id": _id_of(connection, digests, rows.digests_row(board, recipe)),
+    }
+    row |= _NOTHING_DECIDED | {"inspection_no": 1, "n_inspections": 1}
+    earlier = connection.scalar(select(func.count()).select_from(boards).where(boards.c.serial == board.serial))
+    board_id = connection.execute(insert(boards).returning(boards.c.id), row).scalar_one()
+    connection.execute(update(boards).where(boards.c.id == board_id).values(first_id=board_id))
+    _insert_parts(connection, inspection, board_id)
+    _insert_positions(connection, inspection, recipe)
+    if earlier:
+        resettle(connection, board.serial)
+
+
+def _insert_parts(connection: Connection, inspection: Inspection, board_id: int) -> None:
+    for seat, package in enumerate(inspection.packages):
+        own = {"board_id": board_id, "site_id": _id_of(connection, sites, rows.site_row(package))}
+        connection.execute(insert(packages), own | rows.package_row(package, seat))
+        parts = [own | _NOTHING_DECIDED | part for part in rows.interface_rows(package, inspection.joints)]
+        if parts:
+            connection.execute(insert(interfaces), parts)
+    bad = [{"board_id": board_id} | row for row in rows.defect_rows(inspection.joints)]
+    if bad:
+        connection.execute(insert(defects), bad)
+
+
+def _insert_positions(connection: Connection, inspection: Inspection, recipe: int) -> None:
+    """Keep the recipe's balls once; a later board fills in the places that the ones before did not show."""
+    own = rows.position_rows(inspection.joints)
+    query = select(func.count(), func.count(positions.c.x_um)).where(positions.c.recipe_id == recipe)
+    known, placed = connection.execute(query).one()
+    if known >= len(own) and placed >= sum(row["x_um"] is not None for row in own):
+        return
+    dialect: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(positions)
+    fill = {n: func.coalesce(positions.c[n], statement.excluded[n]) for n in ("x_um", "y_um")}
+    keys = ["recipe_id", "refdes", "interface", "ball"]
+    upsert = statement.on_conflict_do_update(index_elements=keys, set_=fill)
+    connection.execute(upsert, [{"recipe_id": recipe} | row for row in own])
+
+
+def _id_of(connection: Connection, table: TableClause, row: dict[str, Any], key: str = "key") -> int:
+    """The id of a shared row, which is made where it is missing; another writer may make it at the same time."""
+    query = select(table.c.id).where(table.c[key] == row[key])
+    found = connection.scalar(query)
+    if found is None:
+        insert_new(connection, table, row)
+        found = connection.execute(query).scalar_one()
+    return int(found)
+
+
+def _looked(connection: Connection, board_id: int, verdict: str) -> Looked:
+    part = select(sites.c.refdes, interfaces.c.interface).join_from(interfaces, sites, sites.c.id == interfaces.c.site_id)
+    bad = select(defects.c.refdes, defects.c.interface, defects.c.ball, defects.c.verdict).where(defects.c.board_id == board_id)
+    told = select(decisions.c.refdes, decisions.c.interface, decisions.c.ball, decisions.c.state).where(
+        decisions.c.board_id == board_id
+    )
+    states: dict[tuple[str, str, str], list[str]] = {}
+    for refdes, interface, ball, state in connection.execute(told.order_by(decisions.c.decided_us, decisions.c.id)):
+        states.setdefault((refdes, interface, ball), []).append(state)
+    return Looked(
+        verdict,
+        frozenset((r, i) for r, i in connection.execute(part.where(interfaces.c.board_id == board_id))),
+        {(r, i, b): v for r, i, b, v in connection.execute(bad) if v != "pass"},
+        states,
+    )
