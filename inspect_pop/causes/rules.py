@@ -126,7 +126,8 @@ def _gap(sites: Sites, warpage_um: float) -> NDArray[np.float64]:
     standoff = sites.measured["standoff_um"]
     if np.isfinite(standoff).mean() > 0.5:
         return standoff
-    return -np.sign(warpage_um) * np.hypot(sites.x_um, sites.y_um)
+    radius: NDArray[np.float64] = np.hypot(sites.x_um, sites.y_um)
+    return -np.sign(warpage_um) * radius
 
 
 def _gap_surprise(board: Board) -> float:

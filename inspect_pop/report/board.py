@@ -1,0 +1,100 @@
+"""The page of one board: verdict, ball maps, suspect joints, height map, and what made the record."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from inspect_pop.inspection import BoardRecord, Inspection, PackageRecord
+from inspect_pop.joints import CLASSES, JointTable
+from inspect_pop.recipe import Package, Recipe
+from inspect_pop.report.heights import HeightPicture, height_picture
+from inspect_pop.report.look import MEASURES
+from inspect_pop.report.maps import BallMap, ball_map, designed_um
+from inspect_pop.report.page import render
+from inspect_pop.report.suspects import choose, pictures_of, suspect_of
+
+__all__ = ["board_page"]
+
+
+@dataclass(frozen=True)
+class PackageView:
+    """What the page shows of one package."""
+
+    record: PackageRecord
+    package: Package
+    maps: tuple[BallMap, ...]
+    heights: tuple[HeightPicture, ...]
+
+
+def board_page(inspection: Inspection, recipe: Recipe) -> str:
+    """One self-contained HTML page, under 3 MB whatever the number of failed joints."""
+    joints = inspection.joints
+    rows, left_out = choose(joints)
+    pictures, references = pictures_of(inspection.crops, rows)
+    place_um = designed_um(joints, recipe)
+    return render(
+        "board.html",
+        board=inspection.board,
+        headline=_headline(inspection.board),
+        packages=_views(inspection, recipe),
+        suspects=[suspect_of(joints, row, pictures, references, place_um) for row in rows],
+        left_out=left_out,
+        without_pictures=sum(row not in pictures.addresses for row in rows),
+        pictures=pictures,
+        window_um=_window_um(recipe, pictures.size),
+        timings_ms=inspection.timings_ms,
+        data=_data(joints),
+    )
+
+
+def _headline(board: BoardRecord) -> str:
+    """The counts behind the verdict, in a sentence."""
+    counts = {c: getattr(board, f"n_{c}") for c in CLASSES[1:]}
+    parts = [f"{n} {c.replace('_', '-') if c == 'head_in_pillow' else c}" for c, n in counts.items() if n]
+    text = f"{', '.join(parts)} of {board.n_joints} joints" if parts else f"no defect among {board.n_joints} joints"
+    return f"{text}; {board.n_review} for review" if board.n_review else text
+
+
+def _views(inspection: Inspection, recipe: Recipe) -> list[PackageView]:
+    records = {p.refdes: p for p in inspection.packages}
+    views = []
+    for package in recipe.packages:
+        if package.refdes not in records:
+            continue
+        maps = tuple(ball_map(inspection.joints, package, i) for i in package.interfaces)
+        pictures = (
+            height_picture(h, package, inspection.placements.get(f"{package.refdes}/{h.stage}"))
+            for h in inspection.heights
+            if h.refdes == package.refdes
+        )
+        views.append(PackageView(records[package.refdes], package, maps, tuple(p for p in pictures if p is not None)))
+    return views
+
+
+def _window_um(recipe: Recipe, size: int) -> dict[str, float]:
+    """Side of a crop's window in um, by `refdes/interface`."""
+    from inspect_pop.segment.windows import SAMPLES_PER_PITCH
+
+    return {f"{p.refdes}/{i.name}": size * i.pitch_um / SAMPLES_PER_PITCH for p in recipe.packages for i in p.interfaces}
+
+
+def _data(joints: JointTable) -> dict[str, Any]:
+    """What the page's script needs to colour the maps and tell of a joint: columns, null where not measured."""
+    measures = [m for m in MEASURES if m.column in joints and bool(np.isfinite(joints[m.column]).any())]
+    return {
+        "ball": list(joints["ball"]),
+        "interface": list(joints["interface"]),
+        "refdes": list(joints["refdes"]),
+        "label": list(joints["label"]),
+        "verdict": list(joints["verdict"]),
+        "reason": list(joints["reason"]),
+        "measures": [
+            {"key": m.column, "words": m.words, "unit": m.unit, "decimals": m.decimals, "signed": m.signed} for m in measures
+        ],
+        "values": {m.column: _rounded(joints[m.column], m.decimals) for m in measures},
+    }
+
+
+def _rounded(values: Any, decimals: int) -> list[float | None]:
+    return [round(float(v), decimals + 1) if np.isfinite(v) else None for v in values]

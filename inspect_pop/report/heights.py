@@ -1,0 +1,158 @@
+"""The height map of a package's top as a picture: distance from its best plane, with contours."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from contourpy import LineType, contour_generator
+from numpy.typing import NDArray
+
+from inspect_pop.geometry import HeightMap, Placement
+from inspect_pop.recipe import Package
+from inspect_pop.report.pictures import png_address
+
+__all__ = ["HeightContour", "HeightPicture", "height_picture"]
+
+# Samples across the longer side of the body: enough for a screen, small in the page.
+_SAMPLES = 180
+# The body's edge is left out: there a map mixes top and board.
+_EDGE = 0.97
+# Texture and marking are smoothed away with a Gaussian of this share of the body, dropouts are bridged by it.
+_SMOOTH = 0.02
+# Blue below the plane, white on it, orange above: two hues that readers of every colour vision tell apart.
+_BELOW, _LEVEL, _ABOVE = (26, 95, 160), (250, 250, 250), (201, 92, 0)
+_NO_DATA = 215
+# Further from the middle of the top than this share of the stack height lies the board, or a part beside the package.
+_NOT_THE_TOP = 0.25
+
+
+@dataclass(frozen=True)
+class HeightContour:
+    """Lines of one level as an SVG path in samples, and where its label stands."""
+
+    level: str
+    path: str
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
+class HeightPicture:
+    """`address` is a PNG of `width` x `height` samples, `step_um` apart.
+
+    Heights from the best plane reach from `low_um` to `high_um`; the colours from `-reach_um` to `reach_um`.
+    """
+
+    stage: str
+    address: str
+    width: int
+    height: int
+    step_um: float
+    low_um: float
+    high_um: float
+    reach_um: float
+    contour_um: float
+    contours: tuple[HeightContour, ...]
+
+
+def height_picture(height: HeightMap, package: Package, placement: Placement | None) -> HeightPicture | None:
+    """The package's top in its own frame, north up; None where fewer than 100 samples of it hold data."""
+    surface, step_um = _surface(height, package, placement or Placement(0.0, 0.0, 0.0, 0.0))
+    known = np.isfinite(surface)
+    if known.sum() < 100:
+        return None
+    flat = _without_plane(surface, known)
+    low, high = (float(v) for v in np.nanpercentile(flat, (0.2, 99.8)))
+    reach = max(-low, high, 1.0)
+    contour_um = _round_step((high - low) / 8)
+    return HeightPicture(
+        stage=height.stage,
+        address=png_address(_coloured(flat, reach)),
+        width=flat.shape[1],
+        height=flat.shape[0],
+        step_um=step_um,
+        low_um=low,
+        high_um=high,
+        reach_um=reach,
+        contour_um=contour_um,
+        contours=_contours(flat, low, high, contour_um),
+    )
+
+
+def _surface(height: HeightMap, package: Package, placement: Placement) -> tuple[NDArray[np.float64], float]:
+    """Smoothed heights over the body in the package frame, NaN where there is no data, and the distance of samples."""
+    width, depth = (side * _EDGE for side in package.body_um)
+    step = max(width, depth) / _SAMPLES
+    x = np.arange(round(width / step) + 1) * step - width / 2
+    y = depth / 2 - np.arange(round(depth / step) + 1) * step
+    row, col = height.grid.to_pixel(*placement.apply(*np.meshgrid(x, y)))
+    top = _sampled(np.nan_to_num(height.height_um, nan=-1e6), row, col)
+    base = np.float32(np.median(top[top > -1e5])) if (top > -1e5).any() else np.float32(0)
+    with np.errstate(invalid="ignore"):
+        known = (np.abs(height.height_um - base) < _NOT_THE_TOP * package.stack_height_um).astype(np.float32)
+    sigma = max(_SMOOTH * max(package.body_um) / height.grid.pixel_um, 0.5)
+    filled = np.where(known > 0, height.height_um - base, np.float32(0)).astype(np.float32)
+    total, weight = (_sampled(cv2.GaussianBlur(a, (0, 0), sigma), row, col) for a in (filled, known))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        surface: NDArray[np.float64] = np.where(weight > 0.2, total / weight, np.nan).astype(np.float64) + float(base)
+    return surface, step
+
+
+def _sampled(values: NDArray[np.float32], row: NDArray[np.floating], col: NDArray[np.floating]) -> NDArray[np.float32]:
+    out: NDArray[np.float32] = cv2.remap(
+        values, col.astype(np.float32), row.astype(np.float32), cv2.INTER_LINEAR, borderValue=0.0
+    )
+    return out
+
+
+def _without_plane(surface: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Least-squares plane taken off; refitted once without what lies far off it (marks, particles)."""
+    row, col = np.mgrid[0 : surface.shape[0], 0 : surface.shape[1]]
+    design = np.stack([row.ravel(), col.ravel(), np.ones(row.size)], axis=1)
+    used = known.ravel()
+    rest = surface.ravel()
+    for _ in range(2):
+        plane = design @ np.linalg.lstsq(design[used], surface.ravel()[used], rcond=None)[0]
+        rest = surface.ravel() - plane
+        spread = 1.4826 * np.nanmedian(np.abs(rest - np.nanmedian(rest)))
+        used = known.ravel() & (np.abs(rest - np.nanmedian(rest)) <= max(6 * spread, 1.0))
+    return rest.reshape(surface.shape)
+
+
+def _round_step(raw_um: float) -> float:
+    """The next of 1, 2, 5, 10, 20, 50 … um."""
+    for power in range(6):
+        for digit in (1, 2, 5):
+            if digit * 10**power >= raw_um:
+                return float(digit * 10**power)
+    return raw_um
+
+
+def _coloured(flat: NDArray[np.float64], reach_um: float) -> NDArray[np.uint8]:
+    """(rows, cols, 3) RGB; quantised to 64 shades a side, which compresses well and the eye does not see."""
+    share = np.round(np.clip(np.nan_to_num(flat) / reach_um, -1, 1) * 48) / 48
+    below, above = np.clip(-share, 0, 1)[..., None], np.clip(share, 0, 1)[..., None]
+    level = np.array(_LEVEL, float)
+    rgb = level + below * (np.array(_BELOW) - level) + above * (np.array(_ABOVE) - level)
+    rgb[~np.isfinite(flat)] = _NO_DATA
+    pixels: NDArray[np.uint8] = rgb.astype(np.uint8)
+    return pixels
+
+
+def _contours(flat: NDArray[np.float64], low: float, high: float, step: float) -> tuple[HeightContour, ...]:
+    generator = contour_generator(z=np.ma.masked_invalid(flat), line_type=LineType.Separate)
+    found = []
+    for level in np.arange(np.ceil(low / step), np.floor(high / step) + 1) * step:
+        lines = [np.asarray(line) for line in generator.lines(float(level))]
+        lines = [cv2.approxPolyDP(line.astype(np.float32)[:, None], 0.25, closed=False)[:, 0] for line in lines if len(line) > 12]
+        if lines:
+            longest = max(lines, key=len)
+            x, y = longest[len(longest) // 2]
+            found.append(
+                HeightContour(f"{level:+.0f}".replace("-", "\N{MINUS SIGN}"), "".join(map(_path, lines)), float(x), float(y))
+            )
+    return tuple(found)
+
+
+def _path(line: NDArray[np.float32]) -> str:
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in line)

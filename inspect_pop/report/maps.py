@@ -1,0 +1,131 @@
+"""Ball maps: every expected joint of an interface at its designed place, seen from the top."""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inspect_pop.joints import JointTable
+from inspect_pop.recipe import Interface, Package, Recipe
+from inspect_pop.report.look import MARK_RADIUS
+
+__all__ = ["AxisLabel", "BallMap", "Marker", "ball_map", "designed_um", "kind_of"]
+
+# One map unit is 10 um: coordinates stay short in the page.
+_UM_PER_UNIT = 10.0
+_RADIUS_OF_PITCH = 0.34
+_BALL_NAME = re.compile(r"^([A-Za-z]+)(\d+)$")
+
+
+@dataclass(frozen=True)
+class Marker:
+    """One joint on a map: its row in the joint table, its place in map units, its look and its verdict."""
+
+    row: int
+    ball: str
+    x: int
+    y: int
+    kind: str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class AxisLabel:
+    """The letter of a row of balls, or the number of a column, and where along the edge it stands."""
+
+    text: str
+    at: int
+
+
+@dataclass(frozen=True)
+class BallMap:
+    """One interface as a picture: map units are 10 um, y downwards as SVG wants it; `scale` brings a mark to its size."""
+
+    refdes: str
+    interface: str
+    half_width: int
+    half_height: int
+    margin: int
+    scale: float
+    pitch_um: float
+    corner: tuple[int, int]
+    markers: tuple[Marker, ...]
+    rows: tuple[AxisLabel, ...]
+    columns: tuple[AxisLabel, ...]
+    counts: dict[str, int]
+
+
+def kind_of(label: str | None, verdict: str) -> str:
+    """Name of the look of a joint: its class, or `undecided` for a good or unlabelled one that waits for a person."""
+    if label is None or (label == "good" and verdict == "review"):
+        return "undecided"
+    return label
+
+
+def ball_map(joints: JointTable, package: Package, interface: Interface) -> BallMap:
+    """The map of one interface; a ball that the table does not hold (never, by contract) would be left out."""
+    rows = np.flatnonzero((joints["refdes"] == package.refdes) & (joints["interface"] == interface.name))
+    place = {ball: k for k, ball in enumerate(interface.ball)}
+    markers = tuple(_marker(joints, int(row), interface, place) for row in rows if joints["ball"][row] in place)
+    kinds = [m.kind for m in markers]
+    width, height = package.body_um
+    reach_x = max(width / 2, float(np.abs(interface.x_um).max(initial=0)) + interface.pitch_um / 2)
+    reach_y = max(height / 2, float(np.abs(interface.y_um).max(initial=0)) + interface.pitch_um / 2)
+    return BallMap(
+        refdes=package.refdes,
+        interface=interface.name,
+        half_width=_unit(reach_x),
+        half_height=_unit(reach_y),
+        margin=max(_unit(0.06 * max(reach_x, reach_y) * 2), 20),
+        scale=round(_RADIUS_OF_PITCH * interface.pitch_um / _UM_PER_UNIT / MARK_RADIUS, 3),
+        pitch_um=interface.pitch_um,
+        corner=_corner(package.a1_corner),
+        markers=markers,
+        rows=_labels(interface, interface.y_um, group=1, sign=-1),
+        columns=_labels(interface, interface.x_um, group=2, sign=1),
+        counts={kind: kinds.count(kind) for kind in dict.fromkeys(kinds)},
+    )
+
+
+def designed_um(joints: JointTable, recipe: Recipe) -> NDArray[np.float64]:
+    """(n, 2) float64 designed places in um, package frame, in the table's order; NaN for a joint that the recipe has not."""
+    place = {
+        (p.refdes, i.name, ball): (float(x), float(y))
+        for p in recipe.packages
+        for i in p.interfaces
+        for ball, x, y in zip(i.ball, i.x_um, i.y_um, strict=True)
+    }
+    keys = zip(joints["refdes"], joints["interface"], joints["ball"], strict=True)
+    return np.array([place.get(key, (np.nan, np.nan)) for key in keys], float).reshape(-1, 2)
+
+
+def _unit(um: float) -> int:
+    return round(um / _UM_PER_UNIT)
+
+
+def _marker(joints: JointTable, row: int, interface: Interface, place: dict[str, int]) -> Marker:
+    k = place[joints["ball"][row]]
+    kind = kind_of(joints["label"][row], joints["verdict"][row])
+    x, y = _unit(interface.x_um[k]), -_unit(interface.y_um[k])
+    return Marker(row, joints["ball"][row], x, y, kind, joints["verdict"][row])
+
+
+def _corner(name: str) -> tuple[int, int]:
+    """Signs of the pin-1 corner in map units, where y points down."""
+    return (-1 if name.endswith("left") else 1, -1 if name.startswith("upper") else 1)
+
+
+def _labels(interface: Interface, at_um: NDArray[np.float64], *, group: int, sign: int) -> tuple[AxisLabel, ...]:
+    """Letters or numbers of ball names along an edge, where the names run with the place; none where they do not."""
+    found = [_BALL_NAME.match(ball) for ball in interface.ball]
+    if not all(found):
+        return ()
+    places: dict[str, list[float]] = {}
+    for match, um in zip(found, at_um, strict=True):
+        if match is not None:
+            places.setdefault(match.group(group), []).append(float(um))
+    if any(max(v) - min(v) > interface.pitch_um / 2 for v in places.values()):
+        return ()
+    labels = [AxisLabel(text, sign * _unit(float(np.mean(v)))) for text, v in places.items()]
+    return tuple(sorted(labels, key=lambda label: label.at))

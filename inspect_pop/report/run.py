@@ -1,0 +1,57 @@
+"""The page of a run: every board with its verdict, what went to quarantine, and the totals."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from inspect_pop.inspection import BoardRecord
+from inspect_pop.joints import CLASSES
+from inspect_pop.report.intervals import Share, share
+from inspect_pop.report.page import render
+
+__all__ = ["Totals", "run_page", "totals"]
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums over the boards of a run; shares with their 95 % interval."""
+
+    boards: int
+    verdicts: dict[str, Share]
+    joints: int
+    labels: dict[str, Share]
+    undecided: int
+    review: int
+    quarantined: int
+
+
+def run_page(
+    boards: Sequence[BoardRecord], quarantine: Sequence[tuple[str, str]], pages: Mapping[str, str], title: str = "Inspection run"
+) -> str:
+    """One self-contained HTML page.
+
+    Parameters
+    ----------
+    boards
+        In the order in which they are to be listed.
+    quarantine
+        (path, reason) of every board that could not be inspected.
+    pages
+        Address of a board's own page, relative to this one, by `BoardRecord.record`; a board may have none.
+    """
+    return render(
+        "run.html", title=title, boards=boards, quarantine=quarantine, pages=pages, totals=totals(boards, len(quarantine))
+    )
+
+
+def totals(boards: Sequence[BoardRecord], quarantined: int = 0) -> Totals:
+    """Counts over all boards; every record counts, a re-inspection too."""
+    joints = sum(b.n_joints for b in boards)
+    return Totals(
+        boards=len(boards),
+        verdicts={v: share(sum(b.verdict == v for b in boards), len(boards)) for v in ("pass", "fail", "review")},
+        joints=joints,
+        labels={c: share(sum(getattr(b, f"n_{c}") for b in boards), joints) for c in CLASSES[1:]},
+        undecided=sum(b.n_undecided for b in boards),
+        review=sum(b.n_review for b in boards),
+        quarantined=quarantined,
+    )

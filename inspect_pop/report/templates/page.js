@@ -1,0 +1,126 @@
+"use strict";
+
+// The board's page: colour the ball maps, tell of a joint.
+(() => {
+  const source = document.getElementById("data");
+  if (!source) return;
+  const data = JSON.parse(source.textContent);
+
+  // Cividis (Nunez et al., 2018) for figures, blue to orange around nought for signed ones: both safe for colour-blind readers.
+  const RISING = [[0, 34, 78], [53, 69, 108], [102, 105, 112], [148, 142, 119], [200, 184, 102], [254, 232, 56]];
+  const SIGNED = [[26, 95, 160], [140, 180, 214], [250, 250, 250], [232, 172, 120], [201, 92, 0]];
+  const rgb = (stops, share) => {
+    const at = Math.min(Math.max(share, 0), 1) * (stops.length - 1), low = Math.min(Math.floor(at), stops.length - 2);
+    return stops[low].map((v, k) => Math.round(v + (stops[low + 1][k] - v) * (at - low)));
+  };
+  const css = (c) => `rgb(${c.join(",")})`;
+  const bright = (c) => 0.299 * c[0] + 0.587 * c[1] + 0.114 * c[2] > 140;
+  const shown = (m, v) => v === null ? "–" : (m.signed && v > 0 ? "+" : "") + v.toFixed(m.decimals).replace("-", "−") + (m.unit ? " " + m.unit : "");
+  const words = (label) => label === null ? "undecided" : label === "head_in_pillow" ? "head-in-pillow" : label;
+
+  const element = (name, text, parent, attributes = {}) => {
+    const made = document.createElement(name);
+    if (text !== null) made.textContent = text;
+    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+    if (parent) parent.append(made);
+    return made;
+  };
+
+  const range = (measure, marks) => {
+    const values = marks.map((u) => data.values[measure.key][u.dataset.j]).filter((v) => v !== null).sort((a, b) => a - b);
+    if (!values.length) return null;
+    let low = values[Math.floor(0.01 * (values.length - 1))], high = values[Math.ceil(0.99 * (values.length - 1))];
+    if (measure.signed) { high = Math.max(Math.abs(low), Math.abs(high)); low = -high; }
+    return high > low ? [low, high] : [low - 0.5, high + 0.5];
+  };
+
+  const paint = (part, key) => {
+    const marks = [...part.querySelectorAll("[data-map] .j")];
+    const measure = data.measures.find((m) => m.key === key);
+    part.querySelector('[data-legend="class"]').classList.toggle("hide", Boolean(measure));
+    const scale = part.querySelector('[data-legend="scale"]');
+    scale.classList.toggle("hide", !measure);
+    for (const mark of marks) { mark.classList.remove("value", "unknown"); mark.removeAttribute("style"); }
+    if (!measure) return;
+    const stops = measure.signed ? SIGNED : RISING;
+    const ends = range(measure, marks);
+    for (const mark of marks) {
+      const value = data.values[key][mark.dataset.j];
+      mark.classList.add(value === null || !ends ? "unknown" : "value");
+      if (value === null || !ends) continue;
+      const colour = rgb(stops, (value - ends[0]) / (ends[1] - ends[0]));
+      mark.style.setProperty("--v", css(colour));
+      mark.style.setProperty("--on", bright(colour) ? "#16202a" : "#fff");
+    }
+    const [low, high] = scale.querySelectorAll("b");
+    low.textContent = ends ? shown(measure, ends[0]) : "–";
+    high.textContent = ends ? shown(measure, ends[1]) : "–";
+    scale.querySelector("i").style.background = `linear-gradient(90deg, ${stops.map((c) => css(c)).join(", ")})`;
+  };
+
+  const tell = (part, mark) => {
+    const row = Number(mark.dataset.j), box = part.querySelector("[data-joint]");
+    part.querySelectorAll(".ring").forEach((ring) => ring.remove());
+    const ring = document.createElementNS("http://www.w3.org/2000/svg", "circle");
+    ring.setAttribute("class", "ring"); ring.setAttribute("r", "17"); ring.setAttribute("stroke-width", "3.5");
+    ring.setAttribute("transform", mark.getAttribute("transform"));
+    mark.after(ring);
+    box.replaceChildren();
+    const title = element("h3", `${data.refdes[row]} ${data.interface[row]} ${data.ball[row]}: ${words(data.label[row])}, ${data.verdict[row]}`, box);
+    if (document.getElementById(`joint-${row}`)) { title.append(" "); element("a", "its pictures", title, { href: `#joint-${row}` }); }
+    if (data.reason[row]) element("p", data.reason[row], box);
+    const list = element("dl", null, box);
+    for (const measure of data.measures) {
+      const pair = element("div", null, list);
+      element("dt", measure.words, pair);
+      element("dd", shown(measure, data.values[measure.key][row]), pair);
+    }
+  };
+
+  for (const part of document.querySelectorAll(".package")) {
+    const select = part.querySelector("[data-colour]"), find = part.querySelector("[data-find]");
+    for (const measure of data.measures) element("option", measure.words + (measure.unit ? `, ${measure.unit}` : ""), select, { value: measure.key });
+    select.addEventListener("change", () => paint(part, select.value));
+    for (const map of part.querySelectorAll("[data-map]")) {
+      for (const kind of ["pointerover", "click"]) {
+        map.addEventListener(kind, (event) => { if (event.target.dataset && event.target.dataset.j) tell(part, event.target); });
+      }
+    }
+    find.addEventListener("input", () => {
+      const wanted = find.value.trim().toUpperCase();
+      const mark = wanted && [...part.querySelectorAll("[data-map] .j")].find((u) => data.ball[u.dataset.j].toUpperCase() === wanted);
+      if (mark) tell(part, mark);
+    });
+  }
+})();
+
+// The run's page: show some boards, sort them.
+(() => {
+  for (const part of document.querySelectorAll("[data-boards]")) {
+    const body = part.querySelector("tbody"), rows = [...body.rows];
+    const verdict = part.querySelector("[data-verdict]"), text = part.querySelector("[data-text]"), shown = part.querySelector("[data-shown]");
+    const filter = () => {
+      const wanted = text.value.trim().toLowerCase();
+      let count = 0;
+      for (const row of rows) {
+        const keep = (!verdict.value || row.dataset.v === verdict.value) && (!wanted || row.textContent.toLowerCase().includes(wanted));
+        row.hidden = !keep;
+        count += keep;
+      }
+      shown.textContent = `${count} of ${rows.length} boards`;
+    };
+    verdict.addEventListener("change", filter);
+    text.addEventListener("input", filter);
+    for (const button of part.querySelectorAll("[data-sort]")) {
+      button.addEventListener("click", () => {
+        const falling = button.getAttribute("aria-sort") === "ascending", column = Number(button.dataset.sort), number = "number" in button.dataset;
+        part.querySelectorAll("[data-sort]").forEach((other) => other.removeAttribute("aria-sort"));
+        button.setAttribute("aria-sort", falling ? "descending" : "ascending");
+        const key = (row) => row.cells[column].textContent.trim();
+        rows.sort((a, b) => (number ? Number(key(a)) - Number(key(b)) : key(a).localeCompare(key(b), undefined, { numeric: true })) * (falling ? -1 : 1));
+        body.append(...rows);
+      });
+    }
+    filter();
+  }
+})();

@@ -1,0 +1,61 @@
+"""Pages as files: named safely, written whole or not at all."""
+
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from inspect_pop.errors import StoreFault
+from inspect_pop.inspection import BoardRecord, Inspection
+from inspect_pop.recipe import Recipe
+from inspect_pop.report.board import board_page
+from inspect_pop.report.run import run_page
+
+__all__ = ["board_file_name", "write_board_report", "write_page", "write_run_report"]
+
+_BOARDS = "boards"
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
+
+
+def board_file_name(serial: str, record: str) -> str:
+    """A file name for any serial, never the serial as a path: its plain letters for the eye, a digest for the difference.
+
+    Serials that differ only in what a file system cannot keep apart (slashes, case, alphabet) still get different names.
+    """
+    digest = hashlib.sha256(f"{serial}\0{record}".encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return f"{_UNSAFE.sub('_', serial)[:48].strip('_-') or 'board'}-{digest}.html"
+
+
+def write_board_report(out_dir: Path, inspection: Inspection, recipe: Recipe) -> Path:
+    """Write the board's page to `out_dir/boards/`; its path. Raises `StoreFault` where it cannot be written."""
+    board = inspection.board
+    path = out_dir / _BOARDS / board_file_name(board.serial, board.record)
+    write_page(path, board_page(inspection, recipe))
+    return path
+
+
+def write_run_report(
+    out_dir: Path, boards: Sequence[BoardRecord], quarantine: Sequence[tuple[str, str]] = (), title: str = "Inspection run"
+) -> Path:
+    """Write `out_dir/index.html` with links to the boards' pages that lie there; its path. Raises `StoreFault`."""
+    names = {b.record: board_file_name(b.serial, b.record) for b in boards}
+    there = {entry.name for entry in os.scandir(out_dir / _BOARDS)} if (out_dir / _BOARDS).is_dir() else set()
+    pages = {record: f"{_BOARDS}/{name}" for record, name in names.items() if name in there}
+    path = out_dir / "index.html"
+    write_page(path, run_page(boards, quarantine, pages, title))
+    return path
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write a page so that a reader sees the old one or the whole new one. Raises `StoreFault`."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise StoreFault(
+            str(path), expected="a page written there", found=str(error), remedy="Free or unlock the folder."
+        ) from error
