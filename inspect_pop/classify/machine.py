@@ -24,8 +24,10 @@ _ABOVE = 8
 # How far a machine may move the thresholds: beyond this it is not the machine, or the model is not for it.
 _SCALE = (0.7, 1.6)
 _LARGEST_MOVE = 4.0
-# This many joints are worth as much as the belief that the machine is like those of the calibration.
-_PRIOR_JOINTS = 150
+# This many joints are worth as much as the belief that the machine is like those of the calibration: in place, and in
+# scale, which carries from the bulk out to the thresholds and so must be known better.
+_PRIOR_PLACE = 150
+_PRIOR_SCALE = 1000
 _ROUNDS = 5
 
 
@@ -84,12 +86,11 @@ def _laid_over(bulk: NDArray[np.float64], known: NDArray[np.float64]) -> tuple[f
     """(shift, scale) that carries the calibration's upper quantiles to the machine's, held back where joints are few."""
     levels = _LEVELS[len(bulk) * (1 - _LEVELS / 100) >= _ABOVE]
     its, theirs = np.quantile(bulk, levels / 100), known[levels]
-    trust = len(bulk) / (len(bulk) + _PRIOR_JOINTS)
     centre, spread = theirs.mean(), theirs.std()
     slope = float(np.mean((theirs - centre) * (its - its.mean())) / spread**2) if spread > 0 and len(levels) > 2 else 1.0
-    scale = 1 + trust * (min(max(slope, _SCALE[0]), _SCALE[1]) - 1)
+    scale = 1 + len(bulk) / (len(bulk) + _PRIOR_SCALE) * (min(max(slope, _SCALE[0]), _SCALE[1]) - 1)
     at = theirs[-1]  # the line goes through the highest quantile that is known: the thresholds lie beyond it
-    moved = trust * (its[-1] - at)
+    moved = len(bulk) / (len(bulk) + _PRIOR_PLACE) * (its[-1] - at)
     return float(at + moved - scale * at), float(scale)
 
 

