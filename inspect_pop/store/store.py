@@ -20,7 +20,7 @@ from inspect_pop.store.maintain import Compacted, compact_files, repair_files
 from inspect_pop.store.migrate import migrate
 from inspect_pop.store.rows import key_of
 from inspect_pop.store.schema import quarantine, runs
-from inspect_pop.store.values import Decision, Message, Quarantined, Run, Standing, StoredBoard, Written
+from inspect_pop.store.values import Decision, Message, Quarantined, Run, Standing, StoredBoard, Written, printable
 from inspect_pop.store.write import add_messages, insert_new, standing_of, write_inspection
 
 __all__ = ["Store", "open_store"]
@@ -109,12 +109,18 @@ class Store:
                 add_messages(connection, messages)
             return new
 
-    def quarantine(self, path: str, reason: str, *, seen_at: str, run: str | None = None) -> bool:
-        """Keep that an export could not be inspected; False where this path and reason were there already."""
-        path, reason = _printable(path), _printable(reason)
-        row = {"key": key_of(path, reason), "path": path, "reason": reason, "run_id": run, "seen_at": seen_at}
+    def quarantine(self, found: Quarantined, *, messages: Iterable[Message] = ()) -> bool:
+        """Keep that an export could not be inspected, with the messages that tell of it.
+
+        False where this path and reason were there already: nothing is changed, and no message is added.
+        """
+        path, reason = printable(found.path), printable(found.reason)
+        row = {"key": key_of(path, reason), "path": path, "reason": reason, "run_id": found.run, "seen_at": found.seen_at}
         with writing(self._engine) as connection:
-            return insert_new(connection, quarantine, row)
+            new = insert_new(connection, quarantine, row)
+            if new:
+                add_messages(connection, messages)
+            return new
 
     def begin_run(self, run: Run) -> None:
         """Keep that a run began; one whose id is there already goes on."""
@@ -251,8 +257,3 @@ def _prepare_folder(path: Path, must_exist: bool) -> None:
         )
     with faults(str(path)):
         path.parent.mkdir(parents=True, exist_ok=True)
-
-
-def _printable(text: str) -> str:
-    """Text that any database keeps: bytes that are no UTF-8 (a file's name may hold them) and NUL are spelled out."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\x00")

@@ -8,7 +8,19 @@ from typing import Any
 from inspect_pop.errors import StoreFault
 from inspect_pop.inspection import BoardRecord, PackageRecord
 
-__all__ = ["STATES", "Decision", "Defect", "Message", "Quarantined", "Run", "Standing", "StoredBoard", "Written", "instant_us"]
+__all__ = [
+    "STATES",
+    "Decision",
+    "Defect",
+    "Message",
+    "Quarantined",
+    "Run",
+    "Standing",
+    "StoredBoard",
+    "Written",
+    "instant_us",
+    "printable",
+]
 
 # The verification states of IPC-CFX, and DefectMissed for a defect at a joint that passed, which CFX does not know.
 STATES = ("DefectConfirmed", "DefectRejected", "DefectAccepted", "DefectRepaired", "DefectClosed", "DefectMissed")
@@ -142,6 +154,11 @@ def instant_us(text: str, what: str) -> int:
     if moment.tzinfo is None:
         raise StoreFault(what, expected="a time with its offset from UTC", found=repr(text))
     return round(moment.timestamp() * 1_000_000)
+
+
+def printable(text: str) -> str:
+    """Text that any database and file keeps: bytes that are no UTF-8 (a file's name may hold them) and NUL are spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\x00")
 
 
 def _plain(value: Any) -> Any:
