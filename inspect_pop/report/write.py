@@ -1,5 +1,6 @@
 """Pages as files: named safely, written whole or not at all."""
 
+import contextlib
 import hashlib
 import os
 import re
@@ -55,7 +56,8 @@ def write_page(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8", errors="backslashreplace")
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where the folder itself is at fault there is nothing to clear away
+            part.unlink(missing_ok=True)
         raise StoreFault(
             str(path), expected="a page written there", found=str(error), remedy="Free or unlock the folder."
         ) from error
