@@ -1,0 +1,126 @@
+"""Surfaces in a height map: the package's top, the board around it, the domes in a bottom package's openings."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from inspect_pop.geometry import FloatArray, HeightMap, Placement
+from inspect_pop.recipe import Interface, Package
+from inspect_pop.segment.windows import SAMPLES_PER_PITCH, SIZE, cut_height
+
+__all__ = ["Points", "Surface", "board_points", "dome_heights", "fit_surface", "top_points"]
+
+EDGE_UM = 120.0  # left out inside a body's edge, where the outline's own error and rounded edges reach
+BOARD_UM = 150.0  # and outside
+POINTS = 40000  # a surface of fifteen coefficients is known to 0.05 um by far fewer
+
+
+@dataclass(frozen=True)
+class Points:
+    """Heights at places of the package frame: `x_um`, `y_um`, `z_um`, each (k,), all finite."""
+
+    x_um: FloatArray
+    y_um: FloatArray
+    z_um: FloatArray
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A polynomial height over the body: powers `(i, j)` of x and y over `scale_um`, with their coefficients in um.
+
+    `noise_um` is the robust standard deviation of the points about it.
+    """
+
+    powers: tuple[tuple[int, int], ...]
+    coefficients: FloatArray
+    scale_um: float
+    noise_um: float
+
+    def height_um(self, x_um: FloatArray, y_um: FloatArray) -> FloatArray:
+        """Height at these places."""
+        height: FloatArray = _terms(x_um / self.scale_um, y_um / self.scale_um, self.powers) @ self.coefficients
+        return height
+
+    def coefficient(self, i: int, j: int) -> float:
+        """Coefficient of `x^i y^j` in um per um^(i + j); 0 where the surface has no such term."""
+        if (i, j) not in self.powers:
+            return 0.0
+        return float(self.coefficients[self.powers.index((i, j))]) / self.scale_um ** (i + j)
+
+
+def top_points(heights: HeightMap, placement: Placement, package: Package) -> Points:
+    """Points on the body's top; in a `pre_stack` map those beside the openings for the memory's joints."""
+    x, y, z = _points(heights, placement)
+    inside = (np.abs(x) < package.body_um[0] / 2 - EDGE_UM) & (np.abs(y) < package.body_um[1] / 2 - EDGE_UM)
+    if heights.stage == "pre_stack":
+        inside &= ~_near_joints(x, y, package)
+    return _thinned(x, y, z, inside & np.isfinite(z))
+
+
+def board_points(heights: HeightMap, placement: Placement, package: Package) -> Points:
+    """Points around the body that are low enough to be the bare board."""
+    x, y, z = _points(heights, placement)
+    outside = (np.abs(x) > package.body_um[0] / 2 + BOARD_UM) | (np.abs(y) > package.body_um[1] / 2 + BOARD_UM)
+    with np.errstate(invalid="ignore"):
+        return _thinned(x, y, z, outside & (np.abs(z) < 120.0))
+
+
+def fit_surface(points: Points, degree: int, scale_um: float) -> Surface:
+    """Polynomial of this total degree through the points; lettering, marks, specks and dropouts do not pull it.
+
+    Least squares, repeated on what lies within three robust sigma.
+    """
+    powers = tuple((i, j) for i in range(degree + 1) for j in range(degree + 1 - i))
+    terms = _terms(points.x_um / scale_um, points.y_um / scale_um, powers)
+    use = np.abs(points.z_um - np.median(points.z_um)) < 400.0
+    sigma = float("nan")
+    for _ in range(6):
+        coefficients = np.linalg.lstsq(terms[use], points.z_um[use], rcond=None)[0]
+        error = np.abs(points.z_um - terms @ coefficients)
+        sigma = max(1.4826 * float(np.median(error[use])), 0.1)
+        use = error < 3.0 * sigma
+    return Surface(powers, coefficients, scale_um, sigma)
+
+
+def dome_heights(heights: HeightMap, interface: Interface, placement: Placement) -> NDArray[np.float32]:
+    """Height of what stands at each joint's place, um, (n,): the upper quartile within a quarter of a pitch; NaN unseen."""
+    windows = cut_height(heights, interface, placement)
+    axis = np.arange(SIZE) - (SIZE - 1) / 2
+    core = np.hypot(axis[:, None], axis[None]) < 0.2 * SAMPLES_PER_PITCH
+    values = windows[:, core]
+    values = np.sort(values, axis=1)  # NaN last
+    seen = np.isfinite(values).sum(axis=1)
+    place = np.clip((0.75 * seen).astype(np.intp), 0, values.shape[1] - 1)
+    height = np.take_along_axis(values, place[:, None], axis=1)[:, 0]
+    return np.where(seen >= 0.3 * values.shape[1], height, np.nan).astype(np.float32)
+
+
+def _points(heights: HeightMap, placement: Placement) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Every pixel's place in the package frame and its height; large maps are thinned evenly."""
+    skip = max(1, int(np.sqrt(heights.height_um.size / (4 * POINTS))))
+    z = heights.height_um[::skip, ::skip].astype(np.float64)
+    row, col = np.meshgrid(*(np.arange(0, n, skip, dtype=np.float64) for n in heights.grid.shape), indexing="ij")
+    x, y = placement.undo(*heights.grid.to_um(row, col))
+    return x, y, z
+
+
+def _thinned(x: FloatArray, y: FloatArray, z: FloatArray, use: NDArray[np.bool_]) -> Points:
+    chosen = np.flatnonzero(use)
+    chosen = chosen[:: max(1, len(chosen) // POINTS)]
+    return Points(x.ravel()[chosen], y.ravel()[chosen], z.ravel()[chosen])
+
+
+def _near_joints(x: FloatArray, y: FloatArray, package: Package) -> NDArray[np.bool_]:
+    """Within the opening of an upper joint, which is narrower than the pitch."""
+    near = np.zeros(x.shape, dtype=bool)
+    for upper in (i for i in package.interfaces if i.name == "upper"):
+        tree = cKDTree(np.column_stack([upper.x_um, upper.y_um]))
+        distance, _ = tree.query(np.column_stack([x.ravel(), y.ravel()]), distance_upper_bound=0.55 * upper.pitch_um)
+        near |= np.isfinite(distance).reshape(x.shape)
+    return near
+
+
+def _terms(x: FloatArray, y: FloatArray, powers: tuple[tuple[int, int], ...]) -> FloatArray:
+    return np.stack([x**i * y**j for i, j in powers], axis=-1)
