@@ -77,7 +77,7 @@ def reference_page() -> str:
                 ("bit", "name", "meaning", "forbids a pass"),
                 ((f.value, f"`{f.name}`", f.meaning, "yes" if f.forbids_pass else "") for f in flags.FLAGS),
             ),
-            "## Limits\n\nKeys of a TOML file for `--limits`; a table `[profile.NAME]` in it overrides some for `--profile NAME`.\n",
+            "## Limits\n\nKeys of a TOML file for `--limits`; its table `[profile.NAME]` overrides some for `--profile NAME`.\n",
             table(
                 ("key", "default", "unit", "range", "meaning", "source"),
                 (

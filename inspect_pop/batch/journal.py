@@ -1,11 +1,10 @@
 """Finished boards, one file each, until the run is whole: what a run that was stopped goes on from.
 
 A fragment is a Parquet file of the board's joints with the board and package records as JSON in its metadata. It is
-written beside its place and moved there, so a fragment is whole or absent; its name is a digest of everything that the
-result depends on, so a fragment of another model, recipe, limit or software is never taken for this one.
+written beside its place and moved there, so a fragment is whole or absent. It is named for its record, whose identity holds
+all that the result depends on: a fragment of another model, recipe, limit or software is never taken for this one.
 """
 
-import hashlib
 import json
 import math
 import os
@@ -20,32 +19,27 @@ import pyarrow.parquet as pq
 
 from inspect_pop.errors import StoreFault
 from inspect_pop.inspection import BoardRecord, Inspection, PackageRecord
-from inspect_pop.joints import COLUMNS, JointTable
+from inspect_pop.joints import JointTable
+from inspect_pop.store.arrow import JOINT_SCHEMA, from_arrow, parquet_options, to_arrow
 
 __all__ = ["fragment_path", "read_fragment", "write_fragment"]
 
 _META = b"inspection"
-_ARROW = {"text": pa.string(), "float32": pa.float32(), "int64": pa.int64()}
-_SCHEMA = pa.schema([(c.name, _ARROW[c.kind]) for c in COLUMNS])
 
 
-def fragment_path(work_dir: Path, *identity: str) -> Path:
-    """Where the fragment of this export, recipe, model, limits and software lies, whether it is there or not."""
-    name = hashlib.sha256("\n".join(identity).encode()).hexdigest()
-    return work_dir / name[:2] / f"{name}.parquet"
+def fragment_path(work_dir: Path, record: str) -> Path:
+    """Where the fragment of this record lies, whether it is there or not."""
+    return work_dir / record[:2] / f"{record}.parquet"
 
 
 def write_fragment(path: Path, inspection: Inspection) -> None:
     """Leave the inspection at `path`, whole or not at all. Raises `StoreFault` where it cannot be written."""
     meta = json.dumps(_to_json(inspection)).encode()
-    columns = [
-        pa.array(inspection.joints[c.name], _ARROW[c.kind], from_pandas=False) for c in COLUMNS if c.name in inspection.joints
-    ]
-    schema = pa.schema([_SCHEMA.field(name) for name in inspection.joints.names], metadata={_META: meta})
+    table = to_arrow(inspection.joints).replace_schema_metadata({_META: meta})
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.Table.from_arrays(columns, schema=schema), part, compression="zstd")
+        pq.write_table(table, part, **parquet_options(JOINT_SCHEMA) | {"store_schema": True})
         part.replace(path)
     except OSError as error:
         with suppress(OSError):
@@ -61,8 +55,7 @@ def read_fragment(path: Path) -> Inspection | None:
         meta = json.loads(table.schema.metadata[_META])
     except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError):
         return None
-    joints = JointTable({name: table.column(name).to_numpy() for name in table.column_names})
-    return _from_json(meta, joints)
+    return _from_json(meta, from_arrow(table))
 
 
 def _to_json(inspection: Inspection) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A whole batch: find the boards, work on all of them wherever there is room, put the result together in order."""
 
+import os
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -16,8 +17,9 @@ Progress = Callable[[Outcome, int], None]  # told of each board that ended, and 
 Executor = Callable[[Work, Sequence[Job]], Iterator[Ended]]
 
 
-def local_executor(processes: int) -> Executor:
-    """This machine: one board after the other for 1, else that many processes."""
+def local_executor(processes: int = 0) -> Executor:
+    """This machine: in this process for 1, else that many processes; 0 means one for each core it may use."""
+    processes = processes or _cores()
     return in_process if processes == 1 else partial(in_processes, processes=processes)
 
 
@@ -51,3 +53,8 @@ def _quarantine(job: Job, error: BaseException, out: Path) -> Outcome:
     with log.open("a", encoding="utf-8") as file:
         file.write(f"{job.path}\n{''.join(traceback.format_exception(error))}\n")
     return Outcome(job.order, job.path, reason=f"unexpected {type(error).__name__}: {error}. The traceback is in {log.name}")
+
+
+def _cores() -> int:
+    """Cores that this process may use: fewer than the machine has, in a container or under taskset."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from inspect_pop.limits import Limits
 
@@ -21,12 +22,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Settings:
-    """What every board of a run has in common. `store_url` is SQLAlchemy's; `model_dir` None means the released model."""
+    """What all boards of a run have in common. `store_url` is a path or a URL; `model_dir` None means the released model."""
 
     out: Path
     store_url: str
     model_dir: Path | None
     limits: Limits
+    run_id: str = ""
     resume: bool = True
     device: str = "cpu"
 
@@ -77,6 +79,19 @@ class RunSummary:
     def report(self) -> Path:
         """The page to open."""
         return self.out / "report" / "index.html"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain values that JSON can carry."""
+        return {
+            "boards": self.boards,
+            "verdicts": self.verdicts,
+            "quarantined": [{"path": str(o.path), "reason": o.reason} for o in self.quarantined],
+            "resumed": self.resumed,
+            "joints": self.joints,
+            "seconds": round(self.seconds, 3),
+            "out": str(self.out),
+            "report": str(self.report),
+        }
 
 
 def summarise(outcomes: Iterable[Outcome], out: Path, store_url: str, seconds: float) -> RunSummary:

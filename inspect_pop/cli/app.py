@@ -7,6 +7,7 @@ import typer
 
 from inspect_pop import __version__
 from inspect_pop.cli.check import check
+from inspect_pop.cli.run import run
 from inspect_pop.cli.unexpected import UNEXPECTED, LogUnexpected
 from inspect_pop.errors import PopError
 
@@ -32,7 +33,7 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
         raise typer.Exit
 
 
-for _command in (check,):
+for _command in (run, check):
     app.command()(_command)
 
 

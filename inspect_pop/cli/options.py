@@ -1,9 +1,12 @@
 """Arguments and options that several commands share: one name, one meaning, one help text."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from inspect_pop.limits import Limits
 
 __all__ = [
     "AsJson",
@@ -16,6 +19,7 @@ __all__ = [
     "Profile",
     "RootDir",
     "StoreUrl",
+    "limits_of",
 ]
 
 BatchPaths = Annotated[
@@ -39,3 +43,15 @@ RootDir = Annotated[
     Path | None, typer.Option("--root", metavar="DIR", help="Folder that recipes must lie inside; default the batch itself.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output instead of text.")]
+
+
+def limits_of(file: Path | None, profile: str | None) -> "Limits":
+    """The limits that `--limits` and `--profile` name, or the defaults. Raises `LimitsFault`, `UsageFault`."""
+    from inspect_pop.errors import UsageFault
+    from inspect_pop.limits import Limits, load
+
+    if file is not None:
+        return load(file, profile)
+    if profile is not None:
+        raise UsageFault(f"--profile {profile}", expected="a file with that profile", remedy="Name it with --limits.")
+    return Limits()

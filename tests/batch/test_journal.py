@@ -14,7 +14,7 @@ from tests.factories import make_inspection
 
 def test_what_is_left_is_found_again(tmp_path: Path) -> None:
     left = make_inspection("Böärd/…\n7", defects={"U1.lower.A1": "open"}, undecided=["U1.upper.B2"], missing=("U1/pre_stack",))
-    path = fragment_path(tmp_path, "export", "model")
+    path = fragment_path(tmp_path, left.board.record)
     write_fragment(path, left)
     found = read_fragment(path)
     assert found is not None
@@ -53,10 +53,6 @@ def test_a_parquet_file_of_another_kind_is_none(tmp_path: Path) -> None:
 
     pq.write_table(pa.table({"a": [1]}), tmp_path / "f.parquet")
     assert read_fragment(tmp_path / "f.parquet") is None
-
-
-def test_another_identity_is_another_place(tmp_path: Path) -> None:
-    assert fragment_path(tmp_path, "ab", "c") != fragment_path(tmp_path, "a", "bc")
 
 
 def test_a_place_that_cannot_be_written_is_a_fault(tmp_path: Path) -> None:

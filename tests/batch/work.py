@@ -4,8 +4,11 @@ import os
 import signal
 from pathlib import Path
 
-from inspect_pop.batch.values import Job, Outcome
+from inspect_pop.batch.journal import fragment_path, write_fragment
+from inspect_pop.batch.values import Job, Outcome, Settings
 from inspect_pop.errors import ManifestFault, StoreFault
+from inspect_pop.store import open_store
+from tests.factories import make_inspection
 
 
 def good(job: Job) -> Outcome:
@@ -32,3 +35,16 @@ def _die_unless(mark: Path) -> None:
     if not mark.exists():
         mark.touch()
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def made_by_hand(settings: Settings, job: Job) -> Outcome:
+    """Leaves what an inspection would leave; a board whose name starts with `fault` cannot be used."""
+    if job.path.name.startswith("fault"):
+        raise ManifestFault("export.json", expected="sense", found="none")
+    serial = job.path.name.partition("~")[0]
+    inspection = make_inspection(serial, defects={"U1.lower.A1": "open"} if "open" in serial else {})
+    fragment = fragment_path(settings.work_dir, inspection.board.record)
+    write_fragment(fragment, inspection)
+    with open_store(settings.store_url) as store:
+        store.write(inspection)
+    return Outcome(job.order, job.path, serial, inspection.board.verdict, fragment, inspection.board.n_joints)

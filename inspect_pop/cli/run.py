@@ -1,0 +1,77 @@
+"""`inspect-pop run`: inspect boards and leave tables, page and records."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from inspect_pop.cli.options import (
+    AsJson,
+    BatchPaths,
+    JobsOption,
+    LimitsFile,
+    ModelDir,
+    OutDir,
+    Profile,
+    RootDir,
+    StoreUrl,
+    limits_of,
+)
+
+if TYPE_CHECKING:
+    from inspect_pop.batch import RunSummary
+
+__all__ = ["run"]
+
+
+def run(
+    batches: BatchPaths,
+    out: OutDir,
+    store: StoreUrl = None,
+    model: ModelDir = None,
+    jobs: JobsOption = 0,
+    limits: LimitsFile = None,
+    profile: Profile = None,
+    root: RootDir = None,
+    cluster: Annotated[
+        str | None, typer.Option("--cluster", metavar="ADDRESS", help="Work on the Dask cluster whose scheduler listens there.")
+    ] = None,
+    device: Annotated[str, typer.Option("--device", metavar="cpu|cuda", help="Where the network runs.")] = "cpu",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Inspect again what an earlier run into DIR has finished.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Inspect boards: every joint decided, the board's verdict, its record.
+
+    Leaves in DIR joints.parquet, boards.parquet, packages.parquet, quarantine.csv and report/index.html, and the records
+    in the store. A run that was stopped goes on when the same command is given again.
+
+    Exit status 0 when all boards were decided, 1 when some lie in quarantine, 2 when nothing could be done.
+    """
+    from inspect_pop.batch import Settings, cluster_executor, local_executor, run_batch
+    from inspect_pop.cli.progress import boards_progress
+
+    settings = Settings(out, store or str(out / "records.db"), model, limits_of(limits, profile), resume=not fresh, device=device)
+    executor = cluster_executor(cluster) if cluster else local_executor(jobs)
+    with boards_progress() as progress:
+        summary = run_batch(batches, settings, root=root, executor=executor, progress=progress)
+    _say(summary, as_json)
+    raise typer.Exit(summary.exit_status)
+
+
+def _say(summary: "RunSummary", as_json: bool) -> None:
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(summary.to_dict(), ensure_ascii=False))
+        return
+    rate = f", {summary.joints / summary.seconds:.0f} a second" if summary.seconds and not summary.resumed else ""
+    resumed = f" ({summary.resumed} of them by an earlier run)" if summary.resumed else ""
+    counts = ", ".join(f"{summary.verdicts.get(v, 0)} {v}" for v in ("pass", "fail", "review"))
+    typer.echo(
+        f"{summary.boards} boards{resumed}: {counts}, {len(summary.quarantined)} in quarantine; {summary.joints} joints{rate}"
+    )
+    for outcome in summary.quarantined[:10]:
+        typer.echo(f"quarantine: {outcome.path}: {outcome.reason}")
+    if len(summary.quarantined) > 10:
+        typer.echo(f"… and {len(summary.quarantined) - 10} more in {Path(summary.out) / 'quarantine.csv'}")
+    typer.echo(f"report: {summary.report}")
