@@ -41,6 +41,8 @@ COLUMNS = (
     Column("y_um", "float32", "um", "where the joint was found, package frame"),
     Column("dx_um", "float32", "um", "found minus designed, the package's own offset and rotation taken out"),
     Column("dy_um", "float32", "um", "found minus designed, the package's own offset and rotation taken out"),
+    Column("shear_x_um", "float32", "um", "middle of the ball in the highest slice minus that in the lowest, along x"),
+    Column("shear_y_um", "float32", "um", "middle of the ball in the highest slice minus that in the lowest, along y"),
     Column("diameter_um", "float32", "um", "equal-area circle in the slice nearest to mid height"),
     Column("diameter_low_um", "float32", "um", "equal-area circle in the slice nearest to the lower pad"),
     Column("diameter_high_um", "float32", "um", "equal-area circle in the slice nearest to the upper pad"),
