@@ -17,6 +17,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from inspect_pop.classify.inputs import CONTRACT
+from inspect_pop.classify.released import POINTER, released, resolve
 from inspect_pop.errors import ModelFault
 from inspect_pop.joints import CLASSES
 
@@ -91,8 +92,8 @@ class Model:
     network: bytes
 
 
-def load(folder: Path) -> Model:
-    """Read and check a model folder.
+def load(folder: Path | None) -> Model:
+    """Read and check a model folder; of a folder of models the one in use, and for None the released one.
 
     Raises
     ------
@@ -100,6 +101,10 @@ def load(folder: Path) -> Model:
         The folder or a file is missing, the card is not as it should be, a digest differs, or the model was made for
         another layout of inputs.
     """
+    if folder is None:
+        folder = released()
+    elif (folder / POINTER).is_file():
+        folder = resolve(folder)
     try:
         text = (folder / "card.json").read_bytes()
     except OSError as error:

@@ -5,13 +5,14 @@ models/NAME/             one model (`classify.model`)
 """
 
 import json
+import os
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from inspect_pop.errors import ModelFault
 
-__all__ = ["POINTER", "Change", "Pointer", "read_pointer", "resolve"]
+__all__ = ["POINTER", "Change", "Pointer", "read_pointer", "released", "resolve"]
 
 POINTER = "current.json"
 _SCHEMA = "inspect-pop-models/1"
@@ -49,6 +50,15 @@ def read_pointer(root: Path) -> Pointer | None:
     except (OSError, ValueError, ValidationError) as error:
         remedy = "Restore it from a copy, or promote a model anew."
         raise ModelFault(str(path), expected=f"a pointer, {_SCHEMA}", found=str(error), remedy=remedy) from error
+
+
+def released() -> Path:
+    """The model in use where none is named: of the folder in INSPECT_POP_MODELS, else of `models/` beside the package.
+
+    The latter is where a working tree has it. Raises `ModelFault` where there is none.
+    """
+    told = os.environ.get("INSPECT_POP_MODELS")
+    return resolve(Path(told) if told else Path(__file__).resolve().parents[2] / "models")
 
 
 def resolve(folder: Path) -> Path:

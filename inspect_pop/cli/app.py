@@ -7,8 +7,10 @@ import typer
 
 from inspect_pop import __version__
 from inspect_pop.cli.check import check
+from inspect_pop.cli.models import models
 from inspect_pop.cli.run import run
 from inspect_pop.cli.unexpected import UNEXPECTED, LogUnexpected
+from inspect_pop.cli.yields import compact, yield_
 from inspect_pop.errors import PopError
 
 __all__ = ["UNUSABLE", "app", "execute"]
@@ -33,8 +35,9 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
         raise typer.Exit
 
 
-for _command in (run, check):
-    app.command()(_command)
+for _command in (run, check, yield_, compact):
+    app.command(_command.__name__.strip("_"))(_command)
+app.add_typer(models, name="models")
 
 
 def execute(arguments: Sequence[str]) -> int:

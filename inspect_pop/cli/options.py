@@ -12,9 +12,11 @@ __all__ = [
     "AsJson",
     "BatchPaths",
     "JobsOption",
+    "KeptStore",
     "LabelledPaths",
     "LimitsFile",
     "ModelDir",
+    "ModelsDir",
     "OutDir",
     "Profile",
     "RootDir",
@@ -34,6 +36,12 @@ OutDir = Annotated[
 StoreUrl = Annotated[
     str | None,
     typer.Option("--store", metavar="URL", help="The store, as sqlite:///FILE or postgresql://…; default DIR/records.db."),
+]
+KeptStore = Annotated[
+    str, typer.Option("--store", metavar="URL", help="A store that is there: a file or postgresql://…", show_default=False)
+]
+ModelsDir = Annotated[
+    Path, typer.Option("--models", metavar="DIR", help="The folder of models.", envvar="INSPECT_POP_MODELS", show_default=True)
 ]
 ModelDir = Annotated[Path | None, typer.Option("--model", metavar="DIR", help="A model folder; default the released model.")]
 JobsOption = Annotated[int, typer.Option("--jobs", metavar="N", min=0, help="Processes; 0: as many as there are cores.")]

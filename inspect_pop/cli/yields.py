@@ -1,0 +1,87 @@
+"""`inspect-pop yield`: what the records in a store say; `inspect-pop compact`: keep the store's files few."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from inspect_pop.cli.options import AsJson, KeptStore
+
+__all__ = ["compact", "yield_"]
+
+_SHOWN = ("boards", "passed", "fpy", "fpy_low", "fpy_high", "joints", "defects", "dpmo")
+
+
+def yield_(
+    store: KeptStore,
+    by: Annotated[
+        str,
+        typer.Option(
+            "--by",
+            metavar="KEY,…",
+            help="Group by any of day, lot, line, station, product, recipe, interface, work_order, package, part, construction.",
+        ),
+    ] = "",
+    since: Annotated[str | None, typer.Option("--since", metavar="T", help="From this day or time on.")] = None,
+    until: Annotated[str | None, typer.Option("--until", metavar="T", help="Until this day (included) or time.")] = None,
+    as_json: AsJson = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated lines instead of a table.")] = False,
+) -> None:
+    """First-pass yield, DPMO and counts by label, each with its 95 % interval, over all boards or by group."""
+    from inspect_pop.yields.groups import yield_report
+
+    keys = [key.strip() for key in by.split(",") if key.strip()]
+    rows = yield_report(store, keys, since, until)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+    elif as_csv:
+        _print_csv(rows)
+    else:
+        _print_table(keys, rows)
+
+
+def compact(
+    store: KeptStore,
+    before: Annotated[str | None, typer.Option("--before", metavar="DAY", help="Only days before this one.")] = None,
+) -> None:
+    """Merge the store's many small joint files of each day and lot into few, and remove what a crash left over.
+
+    Whoever reads or writes meanwhile is not disturbed.
+    """
+    from inspect_pop.store import open_store
+
+    with open_store(store, must_exist=True) as opened:
+        done = opened.compact(before=before)
+        removed = opened.repair()
+    typer.echo(f"{done}; {len(removed)} left-over files removed")
+
+
+def _print_csv(rows: Sequence[dict[str, Any]]) -> None:
+    import csv
+    import sys
+
+    if rows:
+        writer = csv.DictWriter(sys.stdout, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _print_table(keys: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from inspect_pop.joints import CLASSES
+
+    table = Table(caption="fpy and dpmo with 95 % intervals in --json and --csv")
+    columns = (*keys, *_SHOWN, *(f"n_{c}" for c in CLASSES[1:]))
+    for name in columns:
+        table.add_column(name, justify="left" if name in keys else "right")
+    for row in rows:
+        table.add_row(*(_cell(row[name]) for name in columns))
+    Console().print(table)
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
