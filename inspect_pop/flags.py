@@ -5,7 +5,7 @@ A measurement that fails does not raise and does not vanish: its row stays, the 
 
 from dataclasses import dataclass
 
-__all__ = ["FLAGS", "REVIEW_MASK", "Flag", "bit", "names"]
+__all__ = ["FLAGS", "REVIEW_MASK", "Flag", "bit", "meaning", "names"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,11 @@ REVIEW_MASK = sum(flag.value for flag in FLAGS if flag.forbids_pass)
 def bit(name: str) -> int:
     """Value of the flag with this name; KeyError for a name that is not in the table."""
     return _BY_NAME[name].value
+
+
+def meaning(name: str) -> str:
+    """What the flag with this name means, in words; KeyError for a name that is not in the table."""
+    return _BY_NAME[name].meaning
 
 
 def names(value: int) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from inspect_pop import __version__
 from inspect_pop.causes import Cause, disposition
+from inspect_pop.classify.model import OperatingPoint
 from inspect_pop.ingest.contract import BoardExport
 from inspect_pop.inspection import BoardRecord, PackageRecord
 from inspect_pop.joints import CLASSES, JointTable
@@ -27,9 +28,10 @@ def counts_by_interface(joints: JointTable, refdes: str, interfaces: Sequence[st
     return counts
 
 
-def record_id(export: BoardExport, model_digest: str, limits_digest: str, point: str) -> str:
+def record_id(export: BoardExport, model_digest: str, limits_digest: str, point: OperatingPoint) -> str:
     """Identity of a record: the same export by the same recipe, model, limits and operating point is the same record."""
-    parts = (export.digest, export.recipe.digest, model_digest, limits_digest, point, __version__)
+    thresholds = f"{point.pass_below:.6g} {point.fail_above:.6g}"
+    parts = (export.digest, export.recipe.digest, model_digest, limits_digest, thresholds, __version__)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
@@ -43,7 +45,7 @@ def board_record(
     missing: Sequence[str],
     model_digest: str,
     limits_digest: str,
-    operating_point: str,
+    operating_point: OperatingPoint,
     started_at: str,
     finished_at: str,
 ) -> BoardRecord:
@@ -85,8 +87,12 @@ def board_record(
         model_digest=model_digest,
         limits_digest=limits_digest,
         software=__version__,
-        operating_point=operating_point,
+        operating_point=_in_words(operating_point),
     )
+
+
+def _in_words(point: OperatingPoint) -> str:
+    return f"pass below {point.pass_below:.2f}, fail from {point.fail_above:.2f} (log-odds of a defect): {point.source}"
 
 
 def _worst_disposition(export: BoardExport, joints: JointTable, verdict: str) -> str:

@@ -7,7 +7,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from inspect_pop.classify.inputs import JointInputs
-from inspect_pop.classify.model import Model
+from inspect_pop.classify.model import Model, OperatingPoint
 from inspect_pop.errors import ModelFault
 from inspect_pop.joints import CLASSES
 
@@ -34,7 +34,7 @@ class Scores:
 class Classifier:
     """A loaded model that answers; safe to share between threads, one a process is enough."""
 
-    def __init__(self, model: Model, *, threads: int = 1, device: str = "cpu") -> None:
+    def __init__(self, model: Model, *, threads: int = 1, device: str = "cpu", point: OperatingPoint | None = None) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -55,6 +55,7 @@ class Classifier:
             ) from error
         self.model = model
         self.digest = model.digest
+        self.point = point or model.card.operating_point
         self._mean = np.asarray(model.card.familiarity.mean, dtype=np.float32)
         self._precision = np.asarray(model.card.familiarity.precision, dtype=np.float32)
 

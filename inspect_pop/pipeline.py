@@ -1,0 +1,139 @@
+"""`inspect_board`: the steps in order, timed, nothing else."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inspect_pop import flags
+from inspect_pop.causes import Bulge, Cause, PackageState, suspect
+from inspect_pop.classify.session import Classifier, Scores
+from inspect_pop.decide import Decisions, board_verdict, decide_joints, undecided
+from inspect_pop.ingest.contract import BoardExport
+from inspect_pop.inspection import Inspection, PackageRecord
+from inspect_pop.joints import CLASSES, COLUMNS, JointTable, concat
+from inspect_pop.limits import Limits
+from inspect_pop.pictures import suspect_crops
+from inspect_pop.prepare import PreparedBoard, PreparedInterface, PreparedPackage, Steps, prepare_board
+from inspect_pop.yield_record import board_record, counts_by_interface
+
+__all__ = ["inspect_board", "inspect_prepared"]
+
+
+def utc_now() -> str:
+    """Now, ISO 8601 with offset, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def inspect_board(
+    export: BoardExport, classifier: Classifier, limits: Limits, *, started_at: str, now: Callable[[], str] = utc_now
+) -> Inspection:
+    """Inspect one board: every joint that its recipe expects gets a row, a verdict and a reason.
+
+    Raises `InputFault` where the export cannot be used: the board goes to quarantine and is no pass.
+    """
+    return inspect_prepared(prepare_board(export, limits), classifier, limits, started_at=started_at, now=now)
+
+
+def inspect_prepared(
+    prepared: PreparedBoard, classifier: Classifier, limits: Limits, *, started_at: str, now: Callable[[], str] = utc_now
+) -> Inspection:
+    """The steps after measuring: classify, decide, find the cause, make the record."""
+    steps, export = Steps(), prepared.export
+    tables = []
+    for package in prepared.packages:
+        for part in package.interfaces:
+            with steps.step("classify"):
+                scores = classifier.classify(part.inputs) if part.inputs is not None else None
+            with steps.step("decide"):
+                tables.append(_table(export, package, part, scores, classifier))
+    joints = concat(tables)
+    with steps.step("causes"):
+        causes = [suspect(joints, p.package, _state(p), limits) for p in prepared.packages]
+        packages = tuple(_package_record(export.serial, p, joints, c) for p, c in zip(prepared.packages, causes, strict=True))
+    with steps.step("pictures"):
+        crops = suspect_crops(joints, [part for p in prepared.packages for part in p.interfaces])
+    record = board_record(
+        export,
+        joints,
+        packages,
+        verdict=board_verdict(joints["verdict"]),
+        causes=causes,
+        missing=prepared.missing,
+        model_digest=classifier.digest,
+        limits_digest=limits.digest,
+        operating_point=classifier.point,
+        started_at=started_at,
+        finished_at=now(),
+    )
+    return Inspection(
+        board=record,
+        packages=packages,
+        joints=joints,
+        crops=crops,
+        heights=tuple(h for p in prepared.packages for h in p.heights.values()),
+        placements={f"{p.package.refdes}/{name}": where for p in prepared.packages for name, where in p.placements.items()},
+        timings_ms=prepared.timings_ms | steps.times_ms,
+    )
+
+
+def _table(
+    export: BoardExport, package: PreparedPackage, part: PreparedInterface, scores: Scores | None, classifier: Classifier
+) -> JointTable:
+    """All rows of one interface, in the recipe's order."""
+    n, columns = len(part.interface.ball), dict(part.columns)
+    if scores is None:
+        decided = undecided(n, flags.meaning("no_slices"))
+        p = np.full((n, len(CLASSES)), np.nan, dtype=np.float32)
+    else:
+        columns["flags"] = columns["flags"] | np.where(scores.unfamiliar > 1, flags.bit("unfamiliar"), 0)
+        decided = _decide(part, columns["flags"], scores, classifier)
+        p = scores.probabilities
+    text = {"serial": export.serial, "refdes": package.package.refdes, "interface": part.interface.name}
+    text |= {"model": classifier.digest, "recipe": export.recipe.digest}
+    values: dict[str, Any] = {name: np.full(n, value, dtype=object) for name, value in text.items()}
+    values |= {"ball": list(part.interface.ball), "label": decided.label, "verdict": decided.verdict, "reason": decided.reason}
+    values |= {f"p_{c}": p[:, k] for k, c in enumerate(CLASSES)}
+    values |= columns
+    values |= {c.name: np.full(n, np.nan, np.float32) for c in COLUMNS if c.kind == "float32" and c.name not in values}
+    return JointTable(values)
+
+
+def _decide(part: PreparedInterface, bits: NDArray[np.int64], scores: Scores, classifier: Classifier) -> Decisions:
+    interface = part.interface
+    return decide_joints(scores, bits, classifier.point, x_um=interface.x_um, y_um=interface.y_um, pitch_um=interface.pitch_um)
+
+
+def _state(package: PreparedPackage) -> PackageState:
+    """What the height maps told, for the search for a cause."""
+    after = package.after
+    if after is None:
+        return PackageState()
+    bulge = Bulge(0.0, 0.0, after.bulge_um, max(package.package.body_um) / 3)
+    # Where the memory sits against the bottom package stays unknown: every image has an offset of its own.
+    return PackageState(after.warpage_um, after.height_um, bulge)
+
+
+def _package_record(serial: str, prepared: PreparedPackage, joints: JointTable, cause: Cause) -> PackageRecord:
+    package = prepared.package
+    nan = float("nan")
+    where = next(
+        (prepared.placements[k] for k in ("lower", "upper", "post_reflow", "pre_stack") if k in prepared.placements), None
+    )
+    return PackageRecord(
+        serial=serial,
+        refdes=package.refdes,
+        part=package.part,
+        construction=package.construction,
+        offset_x_um=where.offset_x_um if where else nan,
+        offset_y_um=where.offset_y_um if where else nan,
+        rotation_deg=where.rotation_deg if where else nan,
+        warpage_um=prepared.after.warpage_um if prepared.after else nan,
+        stack_height_um=prepared.after.height_um if prepared.after else nan,
+        cause=cause.name,
+        cause_evidence=cause.evidence,
+        counts=counts_by_interface(joints, package.refdes, [i.name for i in package.interfaces]),
+        warpage_limit_um=package.warpage_limit_um,
+    )
