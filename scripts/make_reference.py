@@ -7,14 +7,18 @@ The licence list needs only what the line installs (scripts/run); it is read fro
 """
 
 import argparse
+import io
+import os
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
 from inspect_pop import errors, flags, joints, limits
+from inspect_pop.station import hook
 
 ROOT = Path(__file__).resolve().parents[1]
 MADE = "<!-- made by scripts/make_reference.py; do not edit -->"
@@ -51,11 +55,25 @@ def commands_page() -> str:
     intro = "What `--help` says of each. Exit status 70 is an error that nobody foresaw; its traceback is logged."
     parts = [f"# Commands\n\n{MADE}\n\n{intro}\n"]
     for name, command in walk(get_command(app), "inspect-pop"):
-        with command.make_context(name, [], resilient_parsing=True) as context:
-            context.terminal_width = context.max_content_width = 100
-            text = command.get_help(context).rstrip()
+        text = hook_help() if name == "inspect-pop hook" else click_help(command, name)
         parts.append(f"## {name}\n\n```text\n{text}\n```\n")
     return "\n".join(parts)
+
+
+def click_help(command: Any, name: str) -> str:
+    """The help of a command, 100 columns wide."""
+    with command.make_context(name, [], resilient_parsing=True) as context:
+        context.terminal_width = context.max_content_width = 100
+        return command.get_help(context).rstrip()
+
+
+def hook_help() -> str:
+    """The hook parses its own arguments: it starts without anything but the standard library."""
+    os.environ["COLUMNS"] = "100"
+    said = io.StringIO()
+    with redirect_stderr(said), redirect_stdout(io.StringIO()):
+        hook.main(["--help"])
+    return said.getvalue().rstrip()
 
 
 def walk(command: Any, name: str) -> Iterator[tuple[str, Any]]:

@@ -9,6 +9,7 @@ from inspect_pop import __version__
 from inspect_pop.cli.check import check
 from inspect_pop.cli.models import models
 from inspect_pop.cli.run import run
+from inspect_pop.cli.serve import hook, serve
 from inspect_pop.cli.unexpected import UNEXPECTED, LogUnexpected
 from inspect_pop.cli.yields import compact, yield_
 from inspect_pop.errors import PopError
@@ -35,9 +36,17 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
         raise typer.Exit
 
 
-for _command in (run, check, yield_, compact):
-    app.command(_command.__name__.strip("_"))(_command)
-app.add_typer(models, name="models")
+_COMMANDS = (
+    (run, "Inspect boards: tables, a page, records."),
+    (hook, "Inspect one board for the line, in one answer."),
+    (serve, "Answer the line over HTTP, the model warm."),
+    (check, "Tell every fault of exports and labels."),
+    (yield_, "First-pass yield and DPMO from a store."),
+    (compact, "Keep a store's files few."),
+)
+for _command, _summary in _COMMANDS:
+    app.command(_command.__name__.strip("_"), short_help=_summary)(_command)
+app.add_typer(models, name="models", short_help="Which models there are, and which is in use.")
 
 
 def execute(arguments: Sequence[str]) -> int:
