@@ -1,4 +1,4 @@
-"""What the classifier sees of a joint: its slices on fixed heights, their difference from its neighbours', its dome, a few numbers.
+"""What the classifier sees of a joint: its slices on fixed heights, how neighbours differ, its dome, and a few numbers.
 
 The same function serves training and the line. `CONTRACT` names this layout; a model made for another layout is refused.
 """
