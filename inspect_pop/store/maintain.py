@@ -68,7 +68,7 @@ def _partitions(connection: Connection, before: str | None) -> list[tuple[str, s
 def _loose(connection: Connection, day: str, lot: str | None) -> list[str]:
     """Records of a partition that still have their own file, in the order in which they are read."""
     query = select(boards.c.record).join_from(boards, contexts, contexts.c.id == boards.c.context_id)
-    query = query.where(contexts.c.day == day, contexts.c.lot.is_not_distinct_from(lot), boards.c.file_id.is_(None))
+    query = query.where(contexts.c.day == day, contexts.c.lot.is_not_distinct_from(lot), boards.c.own_file == 1)
     return list(connection.scalars(query.order_by(boards.c.inspected_us, boards.c.record)))
 
 
@@ -84,7 +84,7 @@ def _merge(engine: Engine, held: JointFiles, day: str, lot: str | None, records:
                 return 0  # another one merged them meanwhile
             row = {"path": path, "day": day, "lot": lot, "n_boards": len(records)}
             file_id = connection.execute(insert(files).returning(files.c.id), row).scalar_one()
-            connection.execute(update(boards).where(boards.c.record.in_(records)).values(file_id=file_id))
+            connection.execute(update(boards).where(boards.c.record.in_(records)).values(file_id=file_id, own_file=0))
             held.place(waiting)
     finally:
         held.discard(waiting)
@@ -104,6 +104,6 @@ def _tables(held: JointFiles, day: str, lot: str | None, records: list[str]) -> 
 def _trusted(connection: Connection, day: str) -> set[str]:
     """All paths of a day that the database knows."""
     query = select(boards.c.record, contexts.c.lot).join_from(boards, contexts, contexts.c.id == boards.c.context_id)
-    own = connection.execute(query.where(contexts.c.day == day, boards.c.file_id.is_(None)))
+    own = connection.execute(query.where(contexts.c.day == day, boards.c.own_file == 1))
     merged = connection.scalars(select(files.c.path).where(files.c.day == day))
     return {file_of(day, lot, record) for record, lot in own} | set(merged)

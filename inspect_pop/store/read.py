@@ -19,6 +19,7 @@ from inspect_pop.store.values import Standing, StoredBoard
 
 __all__ = ["inspection_of", "joint_paths", "read_joints", "stored_boards"]
 
+_NO_FILE = "They were written by a store opened without files; the database has their counts and defects."
 _SPELLED = ("day", "product", "lot", "work_order", "line", "station", "recipe", "recipe_revision")
 
 
@@ -35,28 +36,36 @@ def inspection_of(connection: Connection, held: JointFiles, record: str) -> Insp
     if row is None:
         raise StoreFault(f"record {record}", expected="a record in the store", found="none", remedy="See its serial's records.")
     board, parts = from_rows(row, _packages(connection, row["id"]), _interfaces(connection, row["id"]))
-    path = row["path"] or file_of(row["day"], row["lot"], record)
+    path = row["path"] or (file_of(row["day"], row["lot"], record) if row["own_file"] else None)
+    if path is None:
+        raise StoreFault(f"record {record}", expected="a file of its joints", found="none", remedy=_NO_FILE)
     return Inspection(board, parts, from_arrow(held.read(path, [record])))
 
 
 def joint_paths(
     connection: Connection, *, day: str | None = None, lot: str | None = None, record: str | None = None
 ) -> dict[str, list[str]]:
-    """Files that hold the joints of these records, in a settled order, with the records that count in each."""
-    query = select(boards.c.record, contexts.c.day, contexts.c.lot, files.c.path)
+    """Files that hold the joints of these records, in a settled order, with the records that count in each.
+
+    Records that were written without a place for files are under the empty path.
+    """
+    query = select(boards.c.record, contexts.c.day, contexts.c.lot, boards.c.own_file, files.c.path)
     query = query.join_from(boards, contexts, contexts.c.id == boards.c.context_id).outerjoin(
         files, files.c.id == boards.c.file_id
     )
     for column, value in ((contexts.c.day, day), (contexts.c.lot, lot), (boards.c.record, record)):
         query = query if value is None else query.where(column == value)
     paths: defaultdict[str, list[str]] = defaultdict(list)
-    for name, its_day, its_lot, path in connection.execute(query.order_by(boards.c.inspected_us, boards.c.record)):
-        paths[path or file_of(its_day, its_lot, name)].append(name)
+    for name, its_day, its_lot, own, path in connection.execute(query.order_by(boards.c.inspected_us, boards.c.record)):
+        paths[path or (file_of(its_day, its_lot, name) if own else "")].append(name)
     return dict(paths)
 
 
 def read_joints(held: JointFiles, paths: Mapping[str, Sequence[str]]) -> pa.Table:
     """The joints of these records as one Arrow table: `record` and the declared columns, records in the order of `paths`."""
+    if "" in paths:
+        found = f"{len(paths[''])} records without one, such as {paths[''][0]}"
+        raise StoreFault("joints", expected="a file for every record", found=found, remedy=_NO_FILE)
     tables = [held.read(path, records) for path, records in paths.items()]
     if not tables:
         return RECORD_SCHEMA.empty_table()

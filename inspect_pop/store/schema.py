@@ -51,7 +51,7 @@ runs = _table("runs", "id command arguments software started_at finished_at outc
 files = _table("files", "id path day lot n_boards")
 boards = _table(
     "boards",
-    "id record serial panel position operator context_id digests_id file_id run_id export_digest",
+    "id record serial panel position operator context_id digests_id own_file file_id run_id export_digest",
     "inspected_at inspected_us started_at finished_at verdict n_joints",
     *COUNTS,
     "n_packages fpy dpmo cause cause_evidence disposition missing more inspection_no first_id n_inspections",

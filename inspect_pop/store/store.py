@@ -175,7 +175,7 @@ class Store:
     def joint_files(self, *, day: str | None = None, lot: str | None = None) -> list[str]:
         """Addresses of the Parquet files that count, for other tools such as DuckDB."""
         with self.reading() as connection:
-            return [self._held().address(p) for p in read.joint_paths(connection, day=day, lot=lot)]
+            return [self._held().address(p) for p in read.joint_paths(connection, day=day, lot=lot) if p]
 
     def quarantined(self) -> list[Quarantined]:
         """What could not be inspected, in order of path and reason."""

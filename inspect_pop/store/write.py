@@ -46,7 +46,7 @@ def write_inspection(
             known = standing_of(connection, [board.record])
             if known:
                 return Written(board.record, False, known[board.record])
-            _insert(connection, inspection, row | {"run_id": run})
+            _insert(connection, inspection, row | {"run_id": run, "own_file": int(files is not None)})
             add_messages(connection, sent)
             standing = standing_of(connection, [board.record])[board.record]
             if files is not None and waiting is not None:

@@ -58,7 +58,7 @@ CREATE TABLE runs (
   outcome TEXT
 );
 
--- Compacted files of joints; a board without one has its own file, whose name follows from its record.
+-- Merged files of joints. A board is in one of these, or has its own file, whose name follows from its record, or none.
 CREATE TABLE files (
   id ${identity},
   path TEXT NOT NULL UNIQUE,
@@ -77,6 +77,7 @@ CREATE TABLE boards (
   operator TEXT,
   context_id BIGINT NOT NULL REFERENCES contexts (id),
   digests_id BIGINT NOT NULL REFERENCES digests (id),
+  own_file INTEGER NOT NULL,
   file_id BIGINT REFERENCES files (id),
   run_id TEXT REFERENCES runs (id),
   export_digest TEXT NOT NULL,
