@@ -55,7 +55,7 @@ def compact(
     with open_store(store, must_exist=True) as opened:
         done = opened.compact(before=before)
         removed = opened.repair()
-    typer.echo(f"{done}; {len(removed)} left-over files removed")
+    typer.echo(f"{done.merged} files merged into {done.into}; {len(removed)} left over by a crash removed")
 
 
 def _print_csv(rows: Sequence[dict[str, Any]]) -> None:

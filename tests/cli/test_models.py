@@ -1,0 +1,47 @@
+"""`inspect-pop models`: the same as the registry, from the command line."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from inspect_pop import cli
+from tests.learn.models import make_model
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("first", "second"):
+        make_model(tmp_path / name, metrics={"boards": 12, "escape_rate": 0.01 if name == "first" else 0.005})
+    return tmp_path
+
+
+def test_promote_roll_back_and_list(folder: Path, capsys: Captured) -> None:
+    for name in ("first", "second"):
+        assert cli.main(["models", "promote", name, "--models", str(folder), "--reason", "gates passed"]) == 0
+    assert cli.main(["models", "rollback", "--models", str(folder), "--reason", "too many false calls"]) == 0
+    capsys.readouterr()
+    assert cli.main(["models", "list", "--models", str(folder)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["* first", "  second"]
+
+
+def test_list_as_json(folder: Path, capsys: Captured) -> None:
+    assert cli.main(["models", "list", "--models", str(folder), "--json"]) == 0
+    assert [e["name"] for e in json.loads(capsys.readouterr().out)] == ["first", "second"]
+
+
+def test_compare(folder: Path, capsys: Captured) -> None:
+    assert cli.main(["models", "compare", "first", "second", "--models", str(folder), "--json"]) == 0
+    rows = {r["figure"]: r for r in json.loads(capsys.readouterr().out)}
+    assert rows["escape_rate"]["better"] == "second"
+    assert cli.main(["models", "compare", "first", "second", "--models", str(folder)]) == 0
+    assert "escape_rate" in capsys.readouterr().out
+
+
+def test_a_model_that_cannot_be_loaded_is_refused(folder: Path, capsys: Captured) -> None:
+    (folder / "second" / "model.onnx").write_bytes(b"cut")
+    assert cli.main(["models", "promote", "second", "--models", str(folder), "--reason", "x"]) == 2
+    assert "sha256" in capsys.readouterr().err

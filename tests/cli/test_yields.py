@@ -1,0 +1,59 @@
+"""`inspect-pop yield` and `compact`: the same figures in every form."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from inspect_pop import cli
+from inspect_pop.store import open_store
+from tests.factories import make_inspection
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> str:
+    with open_store(tmp_path / "records.db") as store:
+        for n in range(4):
+            store.write(make_inspection(f"B{n}", lot="L1" if n < 3 else "L2", defects={"U1.lower.A1": "open"} if n == 0 else {}))
+    return str(tmp_path / "records.db")
+
+
+def test_json(records: str, capsys: Captured) -> None:
+    assert cli.main(["yield", "--store", records, "--by", "lot", "--json"]) == 0
+    groups = {g["lot"]: g for g in json.loads(capsys.readouterr().out)}
+    assert {lot: (g["boards"], g["passed"]) for lot, g in groups.items()} == {"L1": (3, 2), "L2": (1, 1)}
+    assert groups["L1"]["fpy_low"] < groups["L1"]["fpy"] < groups["L1"]["fpy_high"]
+
+
+def test_csv(records: str, capsys: Captured) -> None:
+    assert cli.main(["yield", "--store", records, "--csv"]) == 0
+    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert (row["boards"], row["passed"], row["n_open"]) == ("4", "3", "1")
+
+
+def test_table(records: str, capsys: Captured) -> None:
+    assert cli.main(["yield", "--store", records, "--by", "lot,line"]) == 0
+    assert "L2" in capsys.readouterr().out
+
+
+def test_an_unknown_key_is_status_2(records: str, capsys: Captured) -> None:
+    assert cli.main(["yield", "--store", records, "--by", "moon"]) == 2
+    assert "moon" in capsys.readouterr().err
+
+
+def test_a_store_that_is_not_there_is_status_2(tmp_path: Path) -> None:
+    assert cli.main(["yield", "--store", str(tmp_path / "records.db")]) == 2
+    assert not (tmp_path / "records.db").exists()
+
+
+def test_compact_changes_no_figure(records: str, capsys: Captured) -> None:
+    cli.main(["yield", "--store", records, "--json"])
+    before = capsys.readouterr().out
+    assert cli.main(["compact", "--store", records]) == 0
+    capsys.readouterr()
+    cli.main(["yield", "--store", records, "--json"])
+    assert capsys.readouterr().out == before
