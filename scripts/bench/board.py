@@ -1,0 +1,236 @@
+"""How fast a board is inspected, next to the floor below which it cannot get and to a plain peer.
+
+    python scripts/bench/board.py [BATCH…] [--repeat N] [--model DIR] [--no-peer] [--json FILE]
+
+All figures come from one call, on the same boards, one thread each, medians over `--repeat` rounds. docs/benchmarks.md
+explains them. Without a BATCH the committed sample is measured.
+"""
+
+import one_thread  # noqa: F401
+
+# isort: split
+import argparse
+import json
+import os
+import platform
+import resource
+import shutil
+import statistics
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import cv2
+import numpy as np
+import tifffile
+
+from inspect_pop.batch import Settings, local_executor, run_batch
+from inspect_pop.batch.worker import inspect_path
+from inspect_pop.classify.inputs import CHANNELS, SCALARS, JointInputs
+from inspect_pop.classify.model import load
+from inspect_pop.classify.session import BATCH, Classifier
+from inspect_pop.ingest import find_exports, open_export
+from inspect_pop.limits import Limits
+from inspect_pop.segment.windows import SIZE
+
+ROOT = Path(__file__).resolve().parents[2]
+Boards = Sequence[tuple[Path, Path]]
+
+
+@dataclass
+class Figures:
+    """What one call measured; milliseconds a board unless the name says otherwise."""
+
+    environment: dict[str, Any]
+    boards: int
+    joints: int
+    floor_ms: dict[str, float] = field(default_factory=dict)
+    steps_ms: dict[str, float] = field(default_factory=dict)
+    inspect_board_ms: float = 0.0
+    run_ms: dict[str, float] = field(default_factory=dict)
+    peer_ms: dict[str, float] = field(default_factory=dict)
+    ratios: dict[str, float] = field(default_factory=dict)
+    joints_a_second: dict[str, float] = field(default_factory=dict)
+    peak_memory_mib: dict[str, float] = field(default_factory=dict)
+
+
+def main() -> int:
+    """Measure, print, and write the JSON file."""
+    options = parse()
+    cv2.setNumThreads(1)
+    boards = find_exports(options.batch)
+    classifier = Classifier(load(options.model))
+    joints = sum(open_export(*b).recipe.n_joints for b in boards)
+    figures = Figures(environment(), len(boards), joints)
+    measure_floor(figures, boards, classifier, options.repeat)
+    measure_steps(figures, boards, classifier, options.repeat)
+    if options.processes:
+        measure_run(figures, boards, options)
+    if options.peer:
+        measure_peer(figures, boards)
+    compare(figures)
+    show(figures)
+    if options.json:
+        options.json.write_text(json.dumps(vars(figures), indent=1), encoding="utf-8")
+    return 0
+
+
+def parse() -> argparse.Namespace:
+    """The arguments."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("batch", nargs="*", type=Path, default=[ROOT / "datasets" / "sample"])
+    parser.add_argument("--repeat", type=int, default=5, metavar="N", help="rounds over all boards")
+    parser.add_argument("--copies", type=int, default=12, metavar="N", help="boards in the measured `run`, copies of those given")
+    parser.add_argument(
+        "--processes", type=int, nargs="*", default=[1, 2], metavar="N", help="of the measured `run`; none: leave it out"
+    )
+    parser.add_argument("--model", type=Path, metavar="DIR")
+    parser.add_argument("--no-peer", dest="peer", action="store_false", help="leave the peer out (it needs torch and minutes)")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    return parser.parse_args()
+
+
+def environment() -> dict[str, Any]:
+    """What the figures depend on."""
+    model = next((line.partition(": ")[2].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor())
+    packages = ("inspect_pop", "numpy", "opencv-python-headless", "onnxruntime", "scipy", "tifffile")
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "processor": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "load": round(os.getloadavg()[0], 2),
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+    }
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
+def median_ms(work: Callable[[], Any], repeat: int, boards: int) -> float:
+    """Median wall time of `work` over some rounds, in ms a board; the first round warms up and does not count."""
+    work()
+    times = []
+    for _ in range(repeat):
+        start = perf_counter()
+        work()
+        times.append(1e3 * (perf_counter() - start) / boards)
+    return statistics.median(times)
+
+
+def measure_floor(figures: Figures, boards: Boards, classifier: Classifier, repeat: int) -> None:
+    """Decoding the files alone, and the network's arithmetic alone on as many crops as the boards have joints."""
+    files = sorted({image.path for board in boards for image in open_export(*board).images})
+    figures.floor_ms["decode"] = median_ms(lambda: [tifffile.imread(f, maxworkers=1) for f in files], repeat, len(boards))
+    n = min(figures.joints, 16 * BATCH)
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(n, CHANNELS, SIZE, SIZE)).astype(np.float32)
+    inputs = JointInputs(images, rng.normal(size=(n, len(SCALARS))).astype(np.float32))
+    once = median_ms(lambda: classifier.raw(inputs), repeat, 1)
+    figures.floor_ms["network"] = once * figures.joints / n / len(boards)
+    figures.floor_ms["both"] = sum(figures.floor_ms.values())
+
+
+def measure_steps(figures: Figures, boards: Boards, classifier: Classifier, repeat: int) -> None:
+    """`inspect_board`, whole and by its own account of its steps."""
+    totals, steps = [], []
+    for _ in range(repeat + 1):
+        start = perf_counter()
+        done = [inspect_path(*board, classifier, Limits()) for board in boards]
+        totals.append(1e3 * (perf_counter() - start) / len(boards))
+        steps += [inspection.timings_ms for inspection in done]
+    figures.inspect_board_ms = statistics.median(totals[1:])
+    counted = steps[len(boards) :]
+    figures.steps_ms = {name: statistics.median(s.get(name, 0.0) for s in counted) for name in counted[0]}
+    figures.peak_memory_mib["inspect_board"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measure_run(figures: Figures, boards: Boards, options: argparse.Namespace) -> None:
+    """`run` over copies of the boards, start-up left out: twice as many boards less as many boards."""
+    with tempfile.TemporaryDirectory() as scratch:
+        for processes in options.processes:
+            few, many = (_run(boards, options, processes, n, Path(scratch)) for n in (options.copies, 3 * options.copies))
+            figures.run_ms[f"{processes} processes"] = 1e3 * (many - few) / (2 * options.copies)
+    figures.peak_memory_mib["a worker of run"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+
+
+def _run(boards: Boards, options: argparse.Namespace, processes: int, copies: int, scratch: Path) -> float:
+    """Seconds that a run of this many boards takes."""
+    batch, out = scratch / uuid.uuid4().hex, scratch / uuid.uuid4().hex
+    for n in range(copies):
+        _copy(*boards[n % len(boards)], batch, n)
+    start = perf_counter()
+    run_batch([batch], Settings(out, str(out / "records.db"), options.model, Limits()), executor=local_executor(processes))
+    seconds = perf_counter() - start
+    shutil.rmtree(batch)
+    shutil.rmtree(out)
+    return seconds
+
+
+def _copy(board: Path, root: Path, batch: Path, n: int) -> None:
+    """The board once more under another serial; its images are links to the same files."""
+    if not (batch / "recipes").exists():
+        shutil.copytree(root / "recipes", batch / "recipes")
+    target = batch / "boards" / f"{n:04}"
+    shutil.copytree(board, target, copy_function=os.link)
+    manifest = json.loads((board / "export.json").read_text(encoding="utf-8")) | {"serial": f"BENCH-{n:04}"}
+    (target / "export.json").unlink()
+    (target / "export.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+
+def measure_peer(figures: Figures, boards: Boards) -> None:
+    """The plain peer, crop by crop and in batches, once over the boards."""
+    import peer
+    import torch
+
+    torch.set_num_threads(1)
+    net = peer.network()
+    for name, batched in (("crop by crop", False), ("batched", True)):
+        done = [peer.inspect(board, net, batched)[1] for board, _ in boards]
+        figures.peer_ms[name] = 1e3 * statistics.median(sum(seconds.values()) for seconds in done)
+
+
+def compare(figures: Figures) -> None:
+    """Ratios and rates that follow."""
+    joints, board = figures.joints / figures.boards, figures.inspect_board_ms
+    figures.ratios["inspect_board over floor"] = board / figures.floor_ms["both"]
+    figures.joints_a_second["inspect_board"] = 1e3 * joints / board
+    figures.joints_a_second["floor"] = 1e3 * joints / figures.floor_ms["both"]
+    for name, ms in figures.run_ms.items():
+        figures.joints_a_second[f"run, {name}"] = 1e3 * joints / ms
+    if "1 processes" in figures.run_ms:
+        figures.ratios["run over inspect_board, a board and core"] = figures.run_ms["1 processes"] / board
+    if {"1 processes", "2 processes"} <= figures.run_ms.keys():
+        figures.ratios["work of 2 processes over 1"] = figures.run_ms["1 processes"] / figures.run_ms["2 processes"]
+    for name, ms in figures.peer_ms.items():
+        figures.joints_a_second[f"peer, {name}"] = 1e3 * joints / ms
+        figures.ratios[f"faster than the peer, {name}"] = ms / board
+
+
+def show(figures: Figures) -> None:
+    """The figures as text."""
+    print(", ".join(f"{k} {v}" for k, v in figures.environment.items()))
+    print(f"{figures.boards} boards of {figures.joints / figures.boards:.0f} joints; ms a board, medians, one thread\n")
+    for title, values, form in (
+        ("floor", figures.floor_ms, "10.1f"),
+        ("steps of inspect_board", figures.steps_ms, "10.1f"),
+        ("whole", {"inspect_board": figures.inspect_board_ms} | {f"run, {k}": v for k, v in figures.run_ms.items()}, "10.1f"),
+        ("plain peer", figures.peer_ms, "10.1f"),
+        ("ratios", figures.ratios, "10.2f"),
+        ("joints a second", figures.joints_a_second, "10.0f"),
+        ("peak memory, MiB", figures.peak_memory_mib, "10.0f"),
+    ):
+        print(title, *(f"  {name:<42}{value:{form}}" for name, value in values.items()), sep="\n", end="\n\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
