@@ -87,7 +87,7 @@ def as_one(path: Path, problems: Sequence[Problem], fault: type[InputFault]) -> 
         return as_faults(path, problems, fault)[0]
     told = [f"{p.field}: expected {p.expected}, found {p.found}" for p in problems[:_TOLD_AT_MOST]]
     more = f"; and {len(problems) - _TOLD_AT_MOST} more" if len(problems) > _TOLD_AT_MOST else ""
-    return fault(f"{path}: {len(problems)} fields are not as the format says", found="; ".join(told) + more)
+    return fault(f"{path}: {'; '.join(told)}{more}")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

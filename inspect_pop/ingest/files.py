@@ -11,7 +11,7 @@ from pathlib import Path
 
 from inspect_pop.errors import FileFault, InputFault, PathFault
 
-__all__ = ["hash_file", "inside", "read_bytes", "text_of", "why"]
+__all__ = ["hash_file", "inside", "read_bytes", "regular_size", "text_of", "why"]
 
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
@@ -36,15 +36,32 @@ def inside(name: str, start: Path, folder: Path, thing: str) -> Path:
     return target
 
 
+def regular_size(path: Path, fault: type[InputFault] = FileFault) -> int:
+    """Bytes of a regular file. Raises `fault` for what is missing, out of reach, a folder, pipe, socket or device.
+
+    Asked before opening: opening a device can already do something.
+    """
+    try:
+        info = path.stat()
+    except (OSError, ValueError) as error:  # a ValueError where the name holds a NUL
+        raise fault(
+            str(path), expected="a readable file", found=why(error), remedy="Have the machine export the board again."
+        ) from error
+    if not stat.S_ISREG(info.st_mode):
+        kind = "a folder" if stat.S_ISDIR(info.st_mode) else "a pipe, socket or device"
+        raise fault(str(path), expected="a file", found=kind)
+    return info.st_size
+
+
 def read_bytes(path: Path, limit_bytes: int, fault: type[InputFault] = FileFault) -> bytes:
     """All bytes of a regular file of at most `limit_bytes`, read once; never waits for a pipe or a device.
 
     Raises `fault` for what is missing, unreadable, no regular file, empty, too large, or changes its size meanwhile.
     """
+    size = regular_size(path, fault)
+    if size > limit_bytes:
+        raise fault(str(path), expected=f"at most {limit_bytes:,} bytes", found=f"{size:,}", remedy="Nothing was read of it.")
     try:
-        size = _regular_size(path, fault)
-        if size > limit_bytes:
-            raise fault(str(path), expected=f"at most {limit_bytes:,} bytes", found=f"{size:,}", remedy="Nothing was read of it.")
         with os.fdopen(os.open(path, _FLAGS), "rb", buffering=0) as file:
             data = _read_at_most(file.fileno(), size + 1)
     except OSError as error:
@@ -81,18 +98,6 @@ def hash_file(path: Path, limit_bytes: int) -> str:
 def why(error: Exception) -> str:
     """An exception in words, without the path that the message around it already names."""
     return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
-
-
-def _regular_size(path: Path, fault: type[InputFault]) -> int:
-    """Asked before opening: opening a device can already do something."""
-    try:
-        info = path.stat()
-    except ValueError as error:  # a NUL in the name
-        raise fault(str(path), expected="a path to a file", found=str(error)) from error
-    if not stat.S_ISREG(info.st_mode):
-        kind = "a folder" if stat.S_ISDIR(info.st_mode) else "a pipe, socket or device"
-        raise fault(str(path), expected="a file", found=kind)
-    return info.st_size
 
 
 def _read_at_most(descriptor: int, size: int) -> bytes:

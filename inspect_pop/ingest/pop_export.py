@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from inspect_pop.errors import FileFault, InputFault, ManifestFault, PathFault, RecipeFault
+from inspect_pop.errors import InputFault, ManifestFault, PathFault, RecipeFault
 from inspect_pop.ingest.bounds import BOUNDS
 from inspect_pop.ingest.contract import BoardExport, ImageSource
 from inspect_pop.ingest.document import Problem, as_faults, as_one, parse_json, show
-from inspect_pop.ingest.files import hash_file, inside, read_bytes
+from inspect_pop.ingest.files import hash_file, inside, read_bytes, regular_size
 from inspect_pop.ingest.images import read_heights, read_slices
 from inspect_pop.ingest.manifest import ImageEntry, Manifest, ParsedManifest, SliceEntry, parse_manifest
 from inspect_pop.ingest.recipe_file import read_recipe, recipe_faults
@@ -89,9 +89,10 @@ def _board(path: Path, root: Path) -> _Board:
         raise PathFault(str(path), expected="a board's folder", found=str(error)) from error
     if not folder.is_relative_to(root):
         raise PathFault(str(path), expected=f"a board inside {root}", found=f"{folder}", remedy="Name the root that holds it.")
-    file = inside(MANIFEST, folder, folder, str(folder / MANIFEST))
+    file = folder / MANIFEST
+    inside(MANIFEST, folder, folder, str(file))
     document = parse_json(file, read_bytes(file, BOUNDS.manifest_bytes), ManifestFault)
-    return _Board(folder, folder / MANIFEST, root, document, parse_manifest(document))
+    return _Board(folder, file, root, document, parse_manifest(document))
 
 
 def _entries(board: _Board) -> list[tuple[ImageEntry, int]]:
@@ -101,9 +102,7 @@ def _entries(board: _Board) -> list[tuple[ImageEntry, int]]:
 def _source(board: _Board, entry: ImageEntry, index: int) -> tuple[ImageSource, str]:
     """An image that lies in the board's folder, ready to be read, and the sha256 that its file must have."""
     path = inside(entry.file, board.folder, board.folder, f"{board.file}: images[{index}].file")
-    if not path.is_file():
-        found = "a folder or device" if path.exists() else "no such file"
-        raise FileFault(f"{board.folder / entry.file}", expected="an image", found=found, remedy="Export the board again.")
+    regular_size(path)
     sha256 = entry.sha256.lower() if entry.sha256 else hash_file(path, BOUNDS.image_bytes)
     if isinstance(entry, SliceEntry):
         slices = partial(read_slices, entry, path, sha256)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -40,7 +41,7 @@ def rows(
 
 def number(path: Path, line: int, column: str, text: str, fault: type[InputFault]) -> float:
     """A decimal number with a point. Raises `fault` naming the line and column."""
-    if _NUMBER.fullmatch(text.strip()) is None:
+    if _NUMBER.fullmatch(text.strip()) is None or not math.isfinite(float(text)):
         remedy = "Write numbers with a decimal point." if "," in text else ""
         raise fault(f"{path}: line {line}: {column}", expected="a number", found=show(text), remedy=remedy)
     return float(text)
