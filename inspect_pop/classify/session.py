@@ -11,6 +11,10 @@ from inspect_pop.classify.model import Model, OperatingPoint
 from inspect_pop.errors import ModelFault
 from inspect_pop.joints import CLASSES
 
+_errors = onnxruntime.capi.onnxruntime_pybind11_state
+# onnxruntime's errors share no base of their own.
+_UNLOADABLE = (_errors.InvalidProtobuf, _errors.InvalidGraph, _errors.InvalidArgument, _errors.Fail, _errors.NotImplemented)
+
 __all__ = ["BATCH", "Classifier", "Scores", "log_odds", "probabilities"]
 
 # Larger batches fall out of the second-level cache, smaller ones pay for the call (measured: scripts/bench/board.py).
@@ -52,7 +56,7 @@ class Classifier:
             )
         try:
             self._session = onnxruntime.InferenceSession(model.network, options, providers=providers)
-        except (RuntimeError, ValueError) as error:  # onnxruntime's own errors derive from these
+        except _UNLOADABLE as error:
             raise ModelFault(
                 f"model {model.card.name}", expected="a network that ONNX Runtime loads", found=str(error)
             ) from error

@@ -1,0 +1,68 @@
+"""A model folder is taken whole and unchanged, or not at all."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from inspect_pop.classify.model import load
+from inspect_pop.errors import ModelFault
+from tests.learn.models import make_model
+
+
+def test_a_whole_folder_is_taken(tmp_path: Path) -> None:
+    model = load(make_model(tmp_path / "m"))
+    assert model.card.name == "m"
+    assert model.network
+    assert len(model.digest) == 64
+
+
+def test_the_digest_follows_the_card(tmp_path: Path) -> None:
+    one, other = load(make_model(tmp_path / "m")), load(make_model(tmp_path / "n", version="2"))
+    assert one.digest != other.digest
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "calibration.parquet"])
+@pytest.mark.parametrize("how", ["cut", "swapped", "gone"])
+def test_a_changed_file_is_refused(tmp_path: Path, name: str, how: str) -> None:
+    folder = make_model(tmp_path / "m")
+    content = (folder / name).read_bytes()
+    if how == "gone":
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes(content[: len(content) // 2] if how == "cut" else content[::-1])
+    with pytest.raises(ModelFault, match=name):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"schema": "inspect-pop-model/9"}, "card.json"),  # of a later version
+        ({"contract": "joint-inputs/0"}, "contract"),  # made for other inputs
+        ({"classes": ["good", "bad"]}, "classes"),  # other classes
+        ({"files": {}}, "model.onnx"),  # no network
+        ({"files": {"../model.onnx": "0" * 64}}, "beside the card"),  # a path out of the folder
+        ({"surprise": 1}, "surprise"),  # a key that nobody knows
+        ({"calibration": {"temperature": 0, "bias": [0] * 5}}, "temperature"),  # nothing divides by zero
+    ],
+)
+def test_an_unusable_card_is_refused(tmp_path: Path, change: dict, says: str) -> None:
+    folder = make_model(tmp_path / "m", **change)
+    with pytest.raises(ModelFault, match=says):
+        load(folder)
+
+
+def test_not_a_model_at_all(tmp_path: Path) -> None:
+    with pytest.raises(ModelFault, match="a folder with"):
+        load(tmp_path / "nothing")
+    (tmp_path / "card.json").write_text("{")
+    with pytest.raises(ModelFault, match="inspect-pop-model/1"):
+        load(tmp_path)
+
+
+def test_a_card_survives_being_written(tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "m")
+    again = load(folder).card.model_dump(mode="json", by_alias=True)
+    (folder / "card.json").write_text(json.dumps(again))
+    assert load(folder).card.operating_point.pass_below == -1.0

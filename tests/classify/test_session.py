@@ -1,0 +1,77 @@
+"""The session: calibrated, turned where in doubt, and told what it has never seen."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from inspect_pop.classify.inputs import CHANNELS, SCALARS, JointInputs
+from inspect_pop.classify.model import load
+from inspect_pop.classify.session import BATCH, Classifier, log_odds, probabilities
+from inspect_pop.errors import ModelFault
+from inspect_pop.segment.windows import SIZE
+from tests.learn.models import make_model
+
+
+def _inputs(*means: tuple[float, ...]) -> JointInputs:
+    """Joints whose first five channels have these means: what the tiny network answers by."""
+    images = np.zeros((len(means), CHANNELS, SIZE, SIZE), np.float32)
+    images[:, :5] = np.asarray(means, np.float32)[:, :, None, None]
+    return JointInputs(images, np.zeros((len(means), len(SCALARS)), np.float32))
+
+
+def test_answers_in_order_over_many_batches(tmp_path: Path) -> None:
+    classifier = Classifier(load(make_model(tmp_path / "m")))
+    label = np.arange(2 * BATCH + 3) % 5
+    scores = classifier.classify(_inputs(*np.eye(5)[label]))
+    assert (scores.probabilities.argmax(axis=1) == label).all()
+    assert scores.probabilities.sum(axis=1) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_no_joints_no_scores(tmp_path: Path) -> None:
+    scores = Classifier(load(make_model(tmp_path / "m"))).classify(
+        JointInputs(np.zeros((0, CHANNELS, SIZE, SIZE), np.float32), np.zeros((0, len(SCALARS)), np.float32))
+    )
+    assert scores.probabilities.shape == (0, 5)
+    assert len(scores.log_odds) == 0
+
+
+def test_calibration_is_applied(tmp_path: Path) -> None:
+    bias = [0.0, 0.0, 3.0, 0.0, 0.0]
+    folder = make_model(tmp_path / "m", calibration={"temperature": 2.0, "bias": bias})
+    p = Classifier(load(folder)).classify(_inputs((1.0, 0, 0, 0, 0))).probabilities[0]
+    expected = np.exp(np.array([5.0, 0, 3.0, 0, 0]))
+    assert p == pytest.approx(expected / expected.sum(), abs=1e-5)
+
+
+def test_a_doubtful_joint_is_seen_from_four_sides(tmp_path: Path) -> None:
+    """The tiny network takes means, which a turn does not change: what is averaged must come out as it went in."""
+    classifier = Classifier(load(make_model(tmp_path / "m")))
+    inputs = _inputs((0.5, 0.4, 0, 0, 0), (1.0, 0, 0, 0, 0))
+    plain, _ = classifier.raw(inputs)
+    scores = classifier.classify(inputs)
+    assert scores.log_odds == pytest.approx(log_odds(plain), abs=1e-4)
+
+
+def test_strangers_are_told(tmp_path: Path) -> None:
+    known = {"mean": [0.0] * 5, "precision": np.eye(5).tolist(), "limit": 4.0}
+    classifier = Classifier(load(make_model(tmp_path / "m", familiarity=known)))
+    scores = classifier.classify(_inputs((1.0, 0, 0, 0, 0), (3.0, 0, 0, 0, 0)))
+    assert scores.unfamiliar == pytest.approx([0.25, 2.25], rel=1e-4)
+
+
+def test_log_odds_keep_digits_that_probabilities_lose() -> None:
+    logits = np.asarray([[40.0, 0, 0, 0, 0], [0, 0, 0, 0, 0]], np.float32)
+    assert log_odds(logits) == pytest.approx([-40 + np.log(4), np.log(4)], rel=1e-5)
+    assert probabilities(logits)[1] == pytest.approx([0.2] * 5)
+
+
+def test_a_network_that_is_none_is_refused(tmp_path: Path) -> None:
+    model = load(make_model(tmp_path / "m"))
+    with pytest.raises(ModelFault, match="ONNX Runtime"):
+        Classifier(type(model)(model.folder, model.card, model.digest, b"not a network"))
+
+
+def test_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelFault, match="device cuda"):
+        Classifier(load(make_model(tmp_path / "m")), device="cuda")
