@@ -46,34 +46,29 @@ class Limits:
         "four times the 150 um of the export format",
     )
     cause_strength: float = _limit(
-        7.0,
+        4.5,
         "1",
         0.0,
         100.0,
-        "log-likelihood ratio against chance that a cause must reach to be named",
-        "0.1 % by chance, over eight causes: ln(8000) is 9, less prior odds",
+        "log-likelihood ratio against chance from which a cause is named",
+        "one board in 90 by chance for a single rule; docs/causes.md has what it does to boards of known cause",
     )
     cause_volume_spread: float = _limit(
-        0.08,
-        "1",
-        0.001,
-        1.0,
-        "board-to-board spread of an interface's median volume ratio",
-        "paste volume repeats to 8 to 10 % of nominal",
+        0.07, "1", 0.001, 1.0, "board-to-board spread of an interface's median volume ratio", "docs/causes.md"
     )
     cause_stack_spread_um: float = _limit(
-        12.0, "um", 0.1, 500.0, "board-to-board spread of the stack height", "about 1 % of a 1.2 to 1.4 mm stack"
+        10.0, "um", 0.1, 500.0, "board-to-board spread of the stack height", "8 um on the fourteen boards of the sample lines"
     )
     cause_shear_spread_um: float = _limit(
-        8.0, "um", 0.1, 500.0, "board-to-board spread of the mean shear of an interface", "placement repeats to 10 um at 1 sigma"
+        6.0,
+        "um",
+        0.1,
+        500.0,
+        "board-to-board spread of an interface's mean shear",
+        "4 um on the fourteen boards of the sample lines",
     )
     cause_bulge_um: float = _limit(
-        20.0,
-        "um",
-        1.0,
-        500.0,
-        "height of a local rise of the mold that counts as a bulge",
-        "above texture and marking, a quarter of the usual warpage limit",
+        10.0, "um", 1.0, 500.0, "mean rise of the mold over a disc that counts as a bulge", "1.6 to 4.4 um on flat sample boards"
     )
 
     @property

@@ -1,16 +1,19 @@
-"""Which cause the pattern of one board, or of a lot, points to."""
+"""Which cause the pattern of one board points to."""
 
 from collections.abc import Sequence
 
-from inspect_pop.causes.rules import RULES, Board, Clue
+from inspect_pop.causes.assembly import moisture, oxidised_balls, placement_force, placement_offset, warpage
+from inspect_pop.causes.clues import Board, Clue
 from inspect_pop.causes.sites import sites_of
+from inspect_pop.causes.solder import excess_paste, insufficient_paste, shallow_dip
 from inspect_pop.causes.values import Cause, PackageState
 from inspect_pop.joints import JointTable
 from inspect_pop.limits import Limits
 from inspect_pop.recipe import Package
 
-__all__ = ["suspect"]
+__all__ = ["clues", "listed", "suspect"]
 
+_RULES = (warpage, excess_paste, insufficient_paste, shallow_dip, placement_offset, oxidised_balls, placement_force, moisture)
 _JOINTS_IN_WORDS = 12
 
 
@@ -23,20 +26,24 @@ def suspect(joints: JointTable, package: Package, state: PackageState, limits: L
     board = Board(sites_of(joints, package), package, state, limits)
     if not board.n_defects:
         return Cause("none", "no defects")
-    clues = sorted((rule(board) for rule in RULES), key=lambda clue: -clue.strength)
-    best = clues[0]
+    best = clues(board)[0]
     if best.strength < limits.cause_strength:
-        return Cause("none", _no_clear_cause(board, best))
-    return Cause(best.name, f"{best.evidence}{_listed(best.joints)}", best.joints, best.strength)
+        return Cause("none", f"{board.n_defects} defects without a clear pattern{_nearest(best)}")
+    return Cause(best.name, best.evidence + listed(best.joints), best.joints, best.strength)
 
 
-def _no_clear_cause(board: Board, best: Clue) -> str:
-    words = f"{board.n_defects} defects without a clear pattern"
-    return words if best.strength <= 0 else f"{words}; nearest is {best.name} ({best.evidence})"
+def clues(board: Board) -> list[Clue]:
+    """What speaks for each cause, the strongest first."""
+    return sorted((rule(board) for rule in _RULES), key=lambda clue: -clue.strength)
 
 
-def _listed(joints: Sequence[str]) -> str:
+def listed(joints: Sequence[str]) -> str:
+    """The first of these joints, and how many more there are."""
     if not joints:
         return ""
     more = len(joints) - _JOINTS_IN_WORDS
     return ": " + ", ".join(joints[:_JOINTS_IN_WORDS]) + (f" and {more} more" if more > 0 else "")
+
+
+def _nearest(best: Clue) -> str:
+    return f"; nearest is {best.name.replace('_', ' ')} ({best.evidence})" if best.strength > 1 else ""
