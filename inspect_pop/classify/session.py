@@ -76,12 +76,17 @@ class Classifier:
             embeddings.append(out[1])
         return np.concatenate(logits), np.concatenate(embeddings)
 
-    def classify(self, inputs: JointInputs) -> Scores:
-        """Calibrated scores of all joints."""
+    def logits(self, inputs: JointInputs) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(n, 5) logits and (n, e) embeddings as `classify` uses them: doubtful joints seen from four sides, not calibrated."""
         logits, embedding = self.raw(inputs)
         doubtful = np.flatnonzero(np.abs(log_odds(self._calibrated(logits))) < _DOUBTFUL)
         if len(doubtful):
             logits[doubtful] = (logits[doubtful] + self._turned(inputs, doubtful)) / 4
+        return logits, embedding
+
+    def classify(self, inputs: JointInputs) -> Scores:
+        """Calibrated scores of all joints."""
+        logits, embedding = self.logits(inputs)
         calibrated = self._calibrated(logits)
         away = embedding - self._mean
         distance = np.einsum("ij,jk,ik->i", away, self._precision, away, optimize=True)
