@@ -79,7 +79,8 @@ def standoff_um(interface: Interface, package: Package, after: Top | None, befor
         gap = interface.gap_um + share * stack + bend
     else:
         gap = interface.gap_um + share * (stack + bend)
-    return np.clip(gap, 0.5 * interface.gap_um, 2 * interface.gap_um).astype(np.float32)
+    bounded: NDArray[np.float32] = np.clip(gap, 0.5 * interface.gap_um, 2 * interface.gap_um).astype(np.float32)
+    return bounded
 
 
 def deviation_um(top: Top, package: Package, x_um: FloatArray, y_um: FloatArray) -> FloatArray:
@@ -98,7 +99,8 @@ def measure_domes(heights: HeightMap, interface: Interface, placement: Placement
     height = dome_heights(heights, interface, placement)
     if before is None:
         return np.full(len(height), np.nan, dtype=np.float32)
-    return (height - before.surface.height_um(interface.x_um, interface.y_um)).astype(np.float32)
+    above: NDArray[np.float32] = (height - before.surface.height_um(interface.x_um, interface.y_um)).astype(np.float32)
+    return above
 
 
 def _grid(package: Package) -> tuple[FloatArray, FloatArray]:

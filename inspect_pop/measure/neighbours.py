@@ -63,7 +63,8 @@ def pad_classes(interface: Interface) -> NDArray[np.intp]:
     """
     tree = cKDTree(np.column_stack([interface.x_um, interface.y_um]))
     around = tree.query_ball_point(tree.data, 1.25 * interface.pitch_um, return_length=True)
-    return (around < 5).astype(np.intp)
+    classes: NDArray[np.intp] = (around < 5).astype(np.intp)
+    return classes
 
 
 def _flattened(values: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:

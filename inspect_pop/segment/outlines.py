@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from inspect_pop.segment.windows import SAMPLES_PER_PITCH, SIZE, Windows
 
-__all__ = ["ANGLES", "RADII", "Outlines", "find_outlines", "unroll"]
+__all__ = ["ANGLES", "RADII", "Outlines", "circles_at", "find_outlines", "grey_at", "unroll"]
 
 Array = NDArray[np.float32]
 ANGLES = 32
@@ -21,9 +21,15 @@ RADII = np.arange(0.5, SAMPLES_PER_PITCH / 2, 1.0, dtype=np.float32)
 # Solder at less than this of the typical joint's grey is blur from other heights, not solder in this slice. A ball that
 # is wholly out of a slice leaves 0.1 to 0.25 in laminography.
 LEAST_CORE = 0.35
-# A ray that leaves the ball further than this out, compared with the median ray, runs along a web or a spike.
-LONGEST = 1.25
+# Inside and outside are looked at this far from the edge, in samples: beyond the blur, before the next joint's.
+_BESIDE = 3.0
+# How far the outline may leave its best circle inwards and outwards, in samples: deeper dents are voids that break
+# through the edge in blur, longer points are webs and spikes.
+_DENT, _POINT = 1.5, 4.0
+_RECENTRE = 0.7  # samples off the middle from which on rays are drawn again
 _ROWS_AT_ONCE = 32000 // SIZE  # joints a call: remap addresses its source with 16-bit numbers
+_ANGLE = np.arange(ANGLES, dtype=np.float32) * np.float32(2 * np.pi / ANGLES)
+_HARMONICS = np.stack([np.ones(ANGLES), np.cos(_ANGLE), np.sin(_ANGLE)], axis=1).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -31,14 +37,15 @@ class Outlines:
     """Ball outlines of n joints in s slices, in samples of the window; angles counter-clockwise from +x.
 
     `centre` (n, 2): (x, y) of the point that rays start from, relative to the window's middle, y up. `radius`
-    (n, s, ANGLES): where each ray leaves the solder, cut at `LONGEST` times the median ray; 0 without solder. `reach`
-    is the same uncut. `core`, `background` (n, s): grey inside and around. `present` (n, s): solder in that slice.
+    (n, s, ANGLES): where each ray leaves the solder, bounded about the best circle so that voids do not dent it and webs
+    do not stretch it; 0 without solder. `circle` (n, s, 3): that circle as mean radius and the (x, y) of its middle
+    relative to `centre`. `core`, `background` (n, s): grey inside and around. `present` (n, s): solder in that slice.
     `polar` (n, s, ANGLES, len(RADII)): the unrolled windows.
     """
 
     centre: Array
     radius: Array
-    reach: Array
+    circle: Array
     core: Array
     background: Array
     present: NDArray[np.bool_]
@@ -46,25 +53,36 @@ class Outlines:
 
 
 def find_outlines(windows: Windows) -> Outlines:
-    """Outline of the ball in the middle of each window, half way between its own core and its own surroundings."""
+    """Outline of the ball in the middle of each window.
+
+    A first crossing at half grey gives a circle that a third of wrong rays cannot pull; each ray is then placed half way
+    between what lies just inside and just outside of it, which halos and shading of the surroundings do not shift.
+    """
     centre = _middles(windows.values)
     polar = unroll(windows.values, centre)
-    n, s = polar.shape[:2]
-    inner = polar[:, :, :, RADII < 5].reshape(n, s, -1)
-    core = _rank(inner, 0.7)
-    background = _rank(polar[:, :, :, -3:].reshape(n, s, -1), 0.25)
+    core, background = _levels(polar)
+    circle = _circle(_leaving(polar, _half(core, background)))
+    shift = np.clip(np.median(circle[:, :, 1:], axis=1), -6, 6)
+    off = np.flatnonzero(np.hypot(shift[:, 0], shift[:, 1]) > _RECENTRE)
+    if len(off):
+        centre[off] += shift[off]
+        polar[off] = unroll(windows.values[off], centre[off])
+        core[off], background[off] = _levels(polar[off])
+        circle[off] = _circle(_leaving(polar[off], _half(core[off], background[off])))
     present = core - background > LEAST_CORE
-    reach = _leaving(polar, background + 0.5 * (core - background)) * present[:, :, None]
-    typical = np.median(reach, axis=2, keepdims=True)
-    return Outlines(centre, np.minimum(reach, LONGEST * typical), reach, core, background, present, polar)
+    for _ in range(2):
+        rays = _at_edge(polar, circles_at(circle), core, background)
+        circle = _circle(rays)
+    round_ = circles_at(circle)
+    radius = (round_ + np.clip(rays - round_, -_DENT, _POINT)) * present[:, :, None]
+    return Outlines(centre, radius, circle, core, background, present, polar)
 
 
 def unroll(values: Array, centre: Array) -> Array:
     """(n, s, ANGLES, len(RADII)) bilinear samples of (n, s, SIZE, SIZE) windows along rays from each joint's centre."""
     n, s = values.shape[:2]
-    angle = np.arange(ANGLES, dtype=np.float32)[:, None] * np.float32(2 * np.pi / ANGLES)
-    col = (SIZE - 1) / 2 + centre[:, 0, None] + (RADII * np.cos(angle)).ravel()
-    row = (SIZE - 1) / 2 - centre[:, 1, None] - (RADII * np.sin(angle)).ravel()
+    col = (SIZE - 1) / 2 + centre[:, 0, None] + (RADII * np.cos(_ANGLE)[:, None]).ravel()
+    row = (SIZE - 1) / 2 - centre[:, 1, None] - (RADII * np.sin(_ANGLE)[:, None]).ravel()
     row = np.clip(row, 0, SIZE - 1)
     out = np.empty((n, s, ANGLES * len(RADII)), dtype=np.float32)
     for first in range(0, n, _ROWS_AT_ONCE):
@@ -93,6 +111,17 @@ def _middles(values: Array) -> Array:
     return centre
 
 
+def circles_at(circle: Array) -> Array:
+    """(n, s, ANGLES) radius of each circle (n, s, 3) along each ray, to first order in how far off the middle it is."""
+    return circle @ _HARMONICS.T
+
+
+def _levels(polar: Array) -> tuple[Array, Array]:
+    """Grey of the ball's inside and of its surroundings, (n, s) each; voids and halos on one side do not count."""
+    n, s = polar.shape[:2]
+    return _rank(polar[:, :, :, RADII < 7].reshape(n, s, -1), 0.7), _rank(polar[:, :, :, -3:].reshape(n, s, -1), 0.25)
+
+
 def _rank(values: Array, share: float) -> Array:
     """The value below which `share` of the last axis lies."""
     k = min(int(share * values.shape[-1]), values.shape[-1] - 1)
@@ -114,3 +143,49 @@ def _leaving(polar: Array, level: Array) -> Array:
     part = np.where(following > last, np.clip((inner - level[:, :, None]) / drop, 0, 1), 0)
     leaving: Array = np.where(nothing, 0, RADII[last] + part).astype(np.float32)
     return leaving
+
+
+def _half(core: Array, background: Array) -> Array:
+    level: Array = ((core + background) / 2).astype(np.float32)
+    return level
+
+
+def _circle(rays: Array) -> Array:
+    """(n, s, 3) mean radius and middle (x, y) of the circle through most rays (n, s, ANGLES).
+
+    First harmonics by iteratively reweighted least squares with Tukey's biweight, its reach shrinking from four samples
+    to two.
+    """
+    n, s = rays.shape[:2]
+    circle = np.zeros((n, s, 3), dtype=np.float32)
+    circle[:, :, 0] = np.median(rays, axis=2)
+    products = (_HARMONICS[:, :, None] * _HARMONICS[:, None, :]).reshape(ANGLES, 9)
+    steady = 1e-3 * np.eye(3, dtype=np.float32)
+    for reach in (4.0, 3.0, 2.5, 2.0, 2.0):
+        error = rays - circles_at(circle)
+        weight = np.square(np.clip(1 - np.square(error / np.float32(reach)), 0, None))
+        normal = (weight @ products).reshape(n, s, 3, 3) + steady
+        circle = circle + np.linalg.solve(normal, ((weight * error) @ _HARMONICS)[..., None])[..., 0]
+    return circle
+
+
+def _at_edge(polar: Array, radius: Array, core: Array, background: Array) -> Array:
+    """Each ray's crossing of the level half way between inside and outside near `radius` (n, s, ANGLES): two secant steps."""
+    least = (background + 0.6 * (core - background))[:, :, None]
+    inside = np.maximum(grey_at(polar, radius - _BESIDE), least)
+    level = (inside + grey_at(polar, radius + _BESIDE)) / 2
+    rays = radius
+    for _ in range(2):
+        slope = (grey_at(polar, rays - 1) - grey_at(polar, rays + 1)) / 2
+        rays = rays + np.clip((grey_at(polar, rays) - level) / np.maximum(slope, 0.03), -1.5, 1.5)
+    return np.clip(rays, 0, RADII[-1])
+
+
+def grey_at(polar: Array, radius: Array) -> Array:
+    """The unrolled windows at these radii (n, s, ANGLES), linear between samples."""
+    place = np.clip(radius - RADII[0], 0, len(RADII) - 1.001)
+    low = place.astype(np.intp)
+    first = np.take_along_axis(polar, low[..., None], axis=-1)[..., 0]
+    second = np.take_along_axis(polar, low[..., None] + 1, axis=-1)[..., 0]
+    between: Array = first + (second - first) * (place - low).astype(np.float32)
+    return between

@@ -55,9 +55,9 @@ def find_webs(windows: Windows, interface: Interface) -> Webs:
         - np.column_stack([interface.x_um, interface.y_um])[pairs[:, 0]]
     )
     length = np.hypot(gap[:, 0], gap[:, 1])
-    way = (gap / length[:, None]).astype(np.float32)
-    half = (length / windows.step_um / 2).astype(np.float32)
-    t = START + (1 - START) * (np.arange(STEPS, dtype=np.float32) + 0.5) / STEPS
+    way: Array = (gap / length[:, None]).astype(np.float32)
+    half: Array = (length / windows.step_um / 2).astype(np.float32)
+    t: Array = (START + (1 - START) * (np.arange(STEPS) + 0.5) / STEPS).astype(np.float32)
     # Both halves on the same lines: the other joint looks back along the opposite way, its lines in reverse order.
     there = _strips(windows.values, pairs[:, 0], way, half, t)
     back = _strips(windows.values, pairs[:, 1], -way, half, t)[:, :, ::-1]
