@@ -14,6 +14,8 @@ __all__ = ["moisture", "oxidised_balls", "placement_force", "placement_offset", 
 
 # A few joints that are head-in-pillow for whatever reason lie rather where the gap is wide: this much is no pattern.
 _USUAL_GAP = 3.0
+# Which way a bridge runs is chance alone, on every board the same: no mix of its own.
+_NO_MIX = 1000.0
 
 
 def warpage(board: Board) -> Clue:
@@ -107,7 +109,7 @@ def _offset_of(board: Board, name: str, sites: Sites) -> Clue:
     all_x, all_y = _pairs(sites, np.ones(len(sites.ball), bool))
     share = all_x / max(all_x + all_y, 1)
     along, chance, axis = (x, share, "x") if x * (1 - share) >= y * share else (y, 1 - share, "y")
-    one_way = max(share_surprise(along, x + y, chance) - math.log(2), 0.0)
+    one_way = max(share_surprise(along, x + y, chance, _NO_MIX) - math.log(2), 0.0)
     shear = [board.median_good(name, column) for column in ("shear_x_um", "shear_y_um")]
     sheared = min(shift_surprise(math.hypot(*shear), board.limits.cause_shear_spread_um), CAP)
     words = [f"its good joints are sheared by ({shear[0]:+.0f}, {shear[1]:+.0f}) um"] if math.isfinite(math.hypot(*shear)) else []

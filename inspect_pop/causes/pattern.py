@@ -13,12 +13,15 @@ _FLOOR = 1e-300
 _MIX = 40.0
 
 
-def share_surprise(hits: int, trials: int, share: float) -> float:
-    """-ln P(X >= hits), X beta-binomial: `trials` draws whose share itself scatters about `share` from board to board."""
+def share_surprise(hits: int, trials: int, share: float, mix: float = _MIX) -> float:
+    """-ln P(X >= hits), X beta-binomial: `trials` draws whose share itself scatters about `share` from board to board.
+
+    It scatters as a share seen on `mix` joints would; a large `mix` gives the plain binomial.
+    """
     if hits <= 0:
         return 0.0
     k = np.arange(hits, trials + 1, dtype=float)
-    a, b = _MIX * share, _MIX * (1 - share)
+    a, b = mix * share, mix * (1 - share)
     choose = gammaln(trials + 1) - gammaln(k + 1) - gammaln(trials - k + 1)
     tail = float(np.exp(choose + betaln(k + a, trials - k + b) - betaln(a, b)).sum())
     return float(-np.log(min(max(tail, _FLOOR), 1.0)))

@@ -72,7 +72,9 @@ class _Board:
         return np.exp(power * (gap - gap.mean()) / max(float(gap.std()), 1e-9))
 
 
-def draw(rng: np.random.Generator, cause: str, background: float = 25.0, of: Package | None = None) -> tuple[JointTable, Package, PackageState]:
+def draw(
+    rng: np.random.Generator, cause: str, background: float = 25.0, of: Package | None = None
+) -> tuple[JointTable, Package, PackageState]:
     """One board: its joints, its package and what its height map would tell."""
     board = _plain(rng, of or package())
     _background(board, rng.poisson(background))
