@@ -1,6 +1,6 @@
 """Every joint measured from slices and height maps, and against its neighbours; the package's own shape."""
 
-from inspect_pop.measure.package import MEASURED, measure_package
-from inspect_pop.measure.values import HeightView, Measured, SliceView
+from inspect_pop.measure.height import Top, measure_domes, measure_top, standoff_um
+from inspect_pop.measure.joints import MEASURED, measure_joints
 
-__all__ = ["MEASURED", "HeightView", "Measured", "SliceView", "measure_package"]
+__all__ = ["MEASURED", "Top", "measure_domes", "measure_joints", "measure_top", "standoff_um"]

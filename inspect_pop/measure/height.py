@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspect_pop.geometry import FloatArray, HeightMap, Placement
+from inspect_pop.measure.neighbours import against_neighbours
 from inspect_pop.recipe import Interface, Package
 from inspect_pop.segment.surfaces import Surface, board_points, dome_heights, fit_surface, top_points
 
@@ -92,15 +93,16 @@ def deviation_um(top: Top, package: Package, x_um: FloatArray, y_um: FloatArray)
 
 
 def measure_domes(heights: HeightMap, interface: Interface, placement: Placement, before: Top | None) -> NDArray[np.float32]:
-    """Height of each upper joint's dome above the bottom package's own top, um, (n,); NaN where it is not seen.
+    """Height of each upper joint's dome before stacking, against its neighbours' median, um, (n,); NaN where it is not seen.
 
-    Negative in openings. A joint without a dome lies far below its neighbours: `neighbours` makes that a difference.
+    Measured above the bottom package's own top, so that warpage and tilt drop out. About 0 for a good dome; a joint
+    without one lies far below its neighbours.
     """
     height = dome_heights(heights, interface, placement)
-    if before is None:
-        return np.full(len(height), np.nan, dtype=np.float32)
-    above: NDArray[np.float32] = (height - before.surface.height_um(interface.x_um, interface.y_um)).astype(np.float32)
-    return above
+    if before is not None:
+        height = height - before.surface.height_um(interface.x_um, interface.y_um).astype(np.float32)
+    deviation: NDArray[np.float32] = against_neighbours(height, interface)[0].astype(np.float32)
+    return deviation
 
 
 def _grid(package: Package) -> tuple[FloatArray, FloatArray]:
