@@ -92,4 +92,5 @@ def _flags(xray: XrayMeasures, in_view: NDArray[np.bool_], pitch_um: float) -> N
     no_ball = in_view & ~xray.present.any(axis=1)
     with np.errstate(invalid="ignore"):
         far_off = in_view & (np.hypot(xray.dx_um, xray.dy_um) > FAR_OFF * pitch_um)
-    return np.where(no_ball, bit("no_ball"), 0) | np.where(far_off, bit("far_off"), 0)
+    flags: NDArray[np.int64] = no_ball.astype(np.int64) * bit("no_ball") + far_off.astype(np.int64) * bit("far_off")
+    return flags
