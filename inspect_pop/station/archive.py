@@ -1,0 +1,102 @@
+"""One board as an uploaded zip, unpacked within limits: nothing it claims is believed."""
+
+import stat
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from inspect_pop.errors import FileFault, PathFault
+
+__all__ = ["ArchiveLimits", "unpack"]
+
+CHUNK = 1 << 20
+MANIFEST = "export.json"
+
+
+@dataclass(frozen=True)
+class ArchiveLimits:
+    """How much an upload may unpack to; bytes are counted as they come out, whatever the directory claims.
+
+    `ratio` bounds unpacked over packed size once more than `ratio_from_bytes` came out: an empty slice packs a
+    thousandfold, a bomb does so for a gigabyte.
+    """
+
+    files: int = 1000
+    total_bytes: int = 4 << 30
+    ratio: float = 200.0
+    ratio_from_bytes: int = 64 << 20
+    depth: int = 8
+    name_length: int = 200
+
+
+def unpack(archive: Path, into: Path, limits: ArchiveLimits) -> Path:
+    """Unpack a zip below `into` (which exists and is empty); returns the folder of the one board in it.
+
+    Raises `FileFault` for a broken, encrypted or oversized archive, and for none or several boards; `PathFault` for a
+    name that leaves the folder, and for links.
+    """
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            _unpack_all(packed, into, limits)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeDecodeError, RuntimeError) as error:
+        raise FileFault("the upload", expected="a whole zip, stored or deflated, not encrypted", found=str(error)) from error
+    boards = sorted(path.parent for path in into.rglob(MANIFEST))
+    if len(boards) != 1:
+        raise FileFault("the upload", expected=f"one board, that is one {MANIFEST}", found=str(len(boards)))
+    return boards[0]
+
+
+def _unpack_all(packed: zipfile.ZipFile, into: Path, limits: ArchiveLimits) -> None:
+    members = packed.infolist()
+    if len(members) > limits.files:
+        raise FileFault("the upload", expected=f"at most {limits.files} files", found=str(len(members)))
+    declared = sum(m.file_size for m in members)
+    if declared > limits.total_bytes:
+        raise FileFault("the upload", expected=f"at most {limits.total_bytes} bytes unpacked", found=f"{declared} declared")
+    out = packed_bytes = 0
+    for member in members:
+        target = into / _safe_name(member, limits)
+        if member.is_dir():
+            target.mkdir(parents=True, exist_ok=True)
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        packed_bytes += member.compress_size
+        with packed.open(member) as source, _new_file(target, member.filename) as sink:
+            out = _copy(source, sink, out, packed_bytes, limits)
+
+
+def _safe_name(member: zipfile.ZipInfo, limits: ArchiveLimits) -> PurePosixPath:
+    name = member.orig_filename
+    path = PurePosixPath(name)
+    kind = stat.S_IFMT(member.external_attr >> 16)
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise PathFault(f"the upload: {name}", expected="files and folders", found="a link or device")
+    if path.is_absolute() or ".." in path.parts or any(c in name for c in "\\:\0") or not path.parts:
+        raise PathFault(f"the upload: {name!r}", expected="a name that stays inside the archive")
+    if len(path.parts) > limits.depth or len(name) > limits.name_length:
+        raise PathFault(
+            f"the upload: {name[:80]!r}", expected=f"at most {limits.depth} folders deep and {limits.name_length} characters long"
+        )
+    return path
+
+
+def _new_file(target: Path, name: str) -> IO[bytes]:
+    try:
+        return target.open("xb")
+    except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+        raise FileFault(f"the upload: {name}", expected="each name once") from error
+
+
+def _copy(source: IO[bytes], sink: IO[bytes], out: int, packed_bytes: int, limits: ArchiveLimits) -> int:
+    while chunk := source.read(CHUNK):
+        out += len(chunk)
+        if out > limits.total_bytes or (out > limits.ratio_from_bytes and out > limits.ratio * max(1, packed_bytes)):
+            raise FileFault(
+                "the upload",
+                expected=f"at most {limits.total_bytes} bytes and {limits.ratio:g} times the packed size",
+                found="a zip bomb",
+            )
+        sink.write(chunk)
+    return out

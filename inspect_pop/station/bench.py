@@ -1,0 +1,106 @@
+"""One inspection for the line: inspect, record with its messages, answer; then write the board's page.
+
+An answer other than 'could not inspect' is given only after the record and its messages are in the store. What cannot be
+used goes to quarantine. The page is written after the answer: the board on the line does not wait for it.
+"""
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from inspect_pop.errors import FileFault, InputFault, PopError, StoreFault
+from inspect_pop.ingest import default_root
+from inspect_pop.inspection import Inspection
+from inspect_pop.recipe import Recipe
+from inspect_pop.station import answer
+from inspect_pop.station.archive import ArchiveLimits, unpack
+from inspect_pop.station.cfx import from_fault, from_inspection
+from inspect_pop.store import Quarantined, Store
+
+__all__ = ["OK", "UNAVAILABLE", "UNUSABLE", "Bench", "Inspector", "Maker", "page_path"]
+
+# (the board's folder, the root its files must lie in) -> what was found, and the recipe that its page needs; raises PopError
+Inspector = Callable[[Path, Path], tuple[Inspection, Recipe | None]]
+Maker = Callable[[Path | None, Path | None], tuple[Inspector, str]]  # (model, limits) -> inspector, the model's digest
+
+OK, UNUSABLE, UNAVAILABLE = 200, 422, 503  # HTTP's words for: decided, something is wrong with the board, try again
+Reply = dict[str, Any]
+log = logging.getLogger(__name__)
+
+
+class Bench:
+    """An inspector, a store and a folder for pages, and the jobs that are done with them."""
+
+    def __init__(self, inspector: Inspector, model: str, store: Store, *, pages: Path | None, handle: str) -> None:
+        self._inspector, self.model, self._store, self._pages, self._handle = inspector, model, store, pages, handle
+        self._unwritten: tuple[Inspection, Recipe] | None = None
+
+    def do(self, job: dict[str, Any]) -> Reply:
+        """One job: `inspect` (path, root) or `upload` (path, into, limits). The reply has an HTTP status and the answer."""
+        started = time.monotonic()
+        name = str(job.get("name") or job["path"])
+        try:
+            inspection, recipe = self._inspector(*_board(job))
+            self._store.write(inspection, messages=from_inspection(inspection, self._handle))
+        except InputFault as fault:
+            return self._quarantine(name, fault, started)
+        except MemoryError:
+            too_large = FileFault(name, expected="a board that fits in memory", found="one that does not")
+            return self._quarantine(name, too_large, started)
+        except PopError as fault:
+            return _refusal(UNAVAILABLE if isinstance(fault, StoreFault) else UNUSABLE, fault, started)
+        said = answer.from_inspection(inspection, report=None, elapsed_ms=_ms(started))
+        if self._pages is not None and recipe is not None:
+            self._unwritten = (inspection, recipe)
+            page = page_path(self._pages, inspection.board.record)
+            said["report"] = str(job.get("report", page)).replace("{record}", page.stem)
+        return {"status": OK, "answer": said, "timings_ms": inspection.timings_ms}
+
+    def finish(self) -> None:
+        """Write the page of the board that was just answered. A page that cannot be written costs no verdict."""
+        if self._unwritten is None or self._pages is None:
+            return
+        from inspect_pop.report.board import board_page  # the pages' templates are not needed to answer
+        from inspect_pop.report.write import write_page
+
+        inspection, recipe = self._unwritten
+        try:
+            write_page(page_path(self._pages, inspection.board.record), board_page(inspection, recipe))
+        except StoreFault as fault:
+            log.error("a page was not written", extra={"reason": str(fault)})
+        self._unwritten = None
+
+    def _quarantine(self, name: str, fault: InputFault, started: float) -> Reply:
+        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        try:
+            message = from_fault(name, str(fault), fault.about, at, self._handle)
+            self._store.quarantine(Quarantined(name, str(fault), at), messages=[message])
+        except StoreFault as unwritten:
+            return _refusal(UNAVAILABLE, unwritten, started)
+        return _refusal(UNUSABLE, fault, started)
+
+
+def page_path(pages: Path, record: str) -> Path:
+    """Where the page of a record lies: a record's identifier is letters and digits, and anything else becomes that."""
+    name = record if record.isascii() and record.isalnum() else hashlib.sha256(record.encode()).hexdigest()
+    return pages / f"{name}.html"
+
+
+def _board(job: dict[str, Any]) -> tuple[Path, Path]:
+    path = Path(job["path"])
+    if job["kind"] == "upload":
+        into = Path(job["into"])
+        return unpack(path, into, ArchiveLimits(**job["limits"])), into
+    return path, Path(job["root"]) if job.get("root") else default_root(path)
+
+
+def _refusal(status: int, fault: PopError, started: float) -> Reply:
+    return {"status": status, "answer": answer.could_not(fault, elapsed_ms=_ms(started))}
+
+
+def _ms(started: float) -> float:
+    return (time.monotonic() - started) * 1000

@@ -1,0 +1,134 @@
+"""Joints that did not pass, as steps of a CFX inspection with their defects and measurements."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid5
+
+from inspect_pop.inspection import Inspection
+from inspect_pop.joints import CLASSES
+from inspect_pop.station.cfx.identity import of_record
+from inspect_pop.station.cfx.messages import (
+    ComponentDesignator,
+    NumericMeasurement,
+    NumericValue,
+    TestResult,
+    UnitInspection,
+    VerificationState,
+)
+from inspect_pop.station.cfx.messages import Defect as CfxDefect
+from inspect_pop.store import Decision, Defect
+
+__all__ = ["decided", "measurement", "steps"]
+
+# The standard's suggested categories have no open and no head-in-pillow (FIELD NOTES, standards): the code tells them apart.
+_CATEGORIES = {
+    "bridged": ("POP-BRIDGED", "Short"),
+    "starved": ("POP-STARVED", "InsufficientSolder"),
+    "open": ("POP-OPEN", "SolderDefect"),
+    "head_in_pillow": ("POP-HEAD-IN-PILLOW", "SolderDefect"),
+    "good": ("POP-DOUBT", "Miscellaneous"),
+}
+# column, name in the message, SI unit, factor from the column's unit
+_MEASURES = (
+    ("diameter_um", "Diameter", "m", 1e-6),
+    ("volume_ratio", "VolumeRatio", "1", 1.0),
+    ("void_fraction", "VoidFraction", "1", 1.0),
+    ("standoff_um", "Standoff", "m", 1e-6),
+    ("clearance_um", "Clearance", "m", 1e-6),
+    ("dx_um", "OffsetX", "m", 1e-6),
+    ("dy_um", "OffsetY", "m", 1e-6),
+)
+_NOT_YET = VerificationState.NOT_VERIFIED_YET
+
+
+def steps(inspection: Inspection) -> tuple[UnitInspection, ...]:
+    """One step for each joint that did not pass, in the table's order; `TotalInspectionCount` tells of the others."""
+    joints, record = inspection.joints, inspection.board.record
+    rows = [i for i in range(len(joints)) if joints["verdict"][i] != "pass"]
+    return tuple(_step(record, {name: joints[name][i] for name in joints.names}) for i in rows)
+
+
+def decided(record: str, decision: Decision, known: Defect | None, state: VerificationState) -> UnitInspection:
+    """A joint as a person decided it; `known` is what the inspection had found there, None where it had passed."""
+    row: dict[str, Any] = {"refdes": decision.refdes, "interface": decision.interface, "ball": decision.ball}
+    row |= {"verdict": "fail", "reason": "", "label": decision.label or (known.label if known else None) or "good"}
+    row |= known.measured if known else {}
+    rejected = state in (VerificationState.DEFECT_REJECTED, VerificationState.DEFECT_ACCEPTED)
+    name = ".".join((decision.refdes, decision.interface, decision.ball))
+    return UnitInspection(
+        UniqueIdentifier=uuid5(of_record(record), f"{name}/{decision.decided_by}/{decision.decided_at}"),
+        InspectionName=name,
+        Comments=decision.note or None,
+        Result=TestResult.PASSED if rejected else TestResult.FAILED,
+        Verification=state,
+        VerificationDetail=decision.label,
+        DefectsFound=(_defect(record, row, name, state, confidence=100.0),),
+    )
+
+
+def measurement(
+    record: str, where: str, crds: str, name: str, value: float, unit: str, sequence: int, *, limit: float | None = None
+) -> NumericMeasurement:
+    """One number in SI units; with `limit`, its magnitude is accepted up to that."""
+    within = limit is None or not math.isfinite(limit) or abs(value) <= limit
+    bounds: dict[str, Any] = {}
+    if limit is not None and math.isfinite(limit):
+        bounds = {
+            "MinimumAcceptableValue": -limit,
+            "MinimumAcceptableValueUnits": unit,
+            "MaximumAcceptableValue": limit,
+            "MaximumAcceptableValueUnits": unit,
+        }
+    return NumericMeasurement(
+        MeasuredValue=NumericValue(Value=value, ValueUnits=unit, **bounds),  # type: ignore[arg-type]
+        UniqueIdentifier=uuid5(of_record(record), f"{where}/{name}"),
+        MeasurementName=name,
+        Sequence=sequence,
+        Result=TestResult.PASSED if within else TestResult.FAILED,
+        CRDs=crds,
+    )
+
+
+def _step(record: str, row: Mapping[str, Any]) -> UnitInspection:
+    name = ".".join(str(row[c]) for c in ("refdes", "interface", "ball"))
+    unique = uuid5(of_record(record), name)
+    if row["label"] is None:
+        return UnitInspection(
+            UniqueIdentifier=unique, InspectionName=name, Result=TestResult.ERROR, Verification=_NOT_YET, Error=str(row["reason"])
+        )
+    return UnitInspection(
+        UniqueIdentifier=unique,
+        InspectionName=name,
+        Comments=str(row["reason"]) or None,
+        Result=TestResult.FAILED,
+        Verification=_NOT_YET,
+        DefectsFound=(_defect(record, row, name, _NOT_YET, confidence=_confidence(row)),),
+    )
+
+
+def _defect(record: str, row: Mapping[str, Any], name: str, state: VerificationState, *, confidence: float) -> CfxDefect:
+    code, category = _CATEGORIES[row["label"]]
+    pin = f"{row['refdes']}.{row['ball']}"
+    present = [(n, float(row[c]) * f, u) for c, n, u, f in _MEASURES if _is_number(row.get(c))]
+    return CfxDefect(
+        UniqueIdentifier=uuid5(of_record(record), f"{name}/defect/{state}"),
+        DefectCode=code,
+        DefectCategory=category,  # type: ignore[arg-type]
+        Description=f"{row['label']} at {row['ball']}, {row['interface']} interface of {row['refdes']}",
+        ComponentOfInterest=ComponentDesignator(ReferenceDesignator=pin),
+        Priority=1 if row["verdict"] == "fail" else 2,
+        ConfidenceLevel=confidence,
+        RelatedMeasurements=tuple(measurement(record, name, pin, n, v, u, i) for i, (n, v, u) in enumerate(present, 1)),
+        Verification=state,
+    )
+
+
+def _confidence(row: Mapping[str, Any]) -> float:
+    """That something is wrong here, in percent; the standard's scale begins at 1."""
+    p = 1.0 - float(row["p_good"]) if row["label"] in CLASSES and _is_number(row.get("p_good")) else 0.0
+    return round(min(100.0, max(1.0, 100.0 * p)), 1)
+
+
+def _is_number(value: Any) -> bool:
+    return value is not None and math.isfinite(float(value))

@@ -1,0 +1,45 @@
+"""What the height maps show of each package, as steps of a CFX inspection."""
+
+import math
+from uuid import uuid5
+
+from inspect_pop.inspection import Inspection, PackageRecord
+from inspect_pop.station.cfx.identity import of_record
+from inspect_pop.station.cfx.joints import measurement
+from inspect_pop.station.cfx.messages import NumericMeasurement, TestResult, UnitInspection, VerificationState
+
+__all__ = ["steps"]
+
+
+def steps(inspection: Inspection) -> tuple[UnitInspection, ...]:
+    """One step a package with its warpage (against its limit), stack height, offset and rotation.
+
+    A warpage beyond its limit is a failed measurement; the step passes, since joints decide what becomes of a board.
+    """
+    return tuple(_step(inspection.board.record, package) for package in inspection.packages)
+
+
+def _step(record: str, package: PackageRecord) -> UnitInspection:
+    name = f"{package.refdes}.package"
+    return UnitInspection(
+        UniqueIdentifier=uuid5(of_record(record), name),
+        InspectionName=name,
+        Result=TestResult.PASSED,
+        Verification=VerificationState.NOT_VERIFIED_YET,
+        Measurements=_measurements(record, name, package),
+    )
+
+
+def _measurements(record: str, name: str, package: PackageRecord) -> tuple[NumericMeasurement, ...]:
+    values = (
+        ("Warpage", package.warpage_um * 1e-6, "m", package.warpage_limit_um * 1e-6),
+        ("StackHeight", package.stack_height_um * 1e-6, "m", None),
+        ("OffsetX", package.offset_x_um * 1e-6, "m", None),
+        ("OffsetY", package.offset_y_um * 1e-6, "m", None),
+        ("Rotation", math.radians(package.rotation_deg), "rad", None),
+    )
+    present = [v for v in values if math.isfinite(v[1])]
+    return tuple(
+        measurement(record, name, package.refdes, what, value, unit, i, limit=limit)
+        for i, (what, value, unit, limit) in enumerate(present, 1)
+    )

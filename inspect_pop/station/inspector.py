@@ -1,0 +1,34 @@
+"""The product's own inspector, warm: model loaded, libraries imported, one thread a process."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import cv2
+
+from inspect_pop import limits as limit_files
+from inspect_pop.classify.model import load
+from inspect_pop.classify.session import Classifier
+from inspect_pop.ingest import open_export
+from inspect_pop.inspection import Inspection
+from inspect_pop.pipeline import inspect_board
+from inspect_pop.recipe import Recipe
+from inspect_pop.station.bench import Inspector
+
+__all__ = ["warm"]
+
+
+def warm(model: Path | None, limits_file: Path | None) -> tuple[Inspector, str]:
+    """An inspector by the model at `model` (None: the released one) and the limits of a file; and the model's digest.
+
+    Raises `ModelFault`, `LimitsFault`.
+    """
+    cv2.setNumThreads(1)
+    classifier = Classifier(load(model))
+    limits = limit_files.load(limits_file) if limits_file else limit_files.Limits()
+
+    def inspect(path: Path, root: Path) -> tuple[Inspection, Recipe]:
+        export = open_export(path, root)
+        started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        return inspect_board(export, classifier, limits, started_at=started_at), export.recipe
+
+    return inspect, classifier.digest

@@ -1,0 +1,106 @@
+"""The resident service: one FastAPI application around the pool of inspecting processes and the store."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from inspect_pop import __version__
+from inspect_pop.errors import PopError
+from inspect_pop.station import inspections, records, tokens, upkeep
+from inspect_pop.station.cfx.outbox import Postman
+from inspect_pop.station.cfx.senders import sender_for
+from inspect_pop.station.dispatch import STORE_RETRY_S
+from inspect_pop.station.gate import Gate
+from inspect_pop.station.pool import Pool
+from inspect_pop.station.settings import Settings
+from inspect_pop.station.station import Station
+from inspect_pop.store import open_store
+
+__all__ = ["create_app"]
+
+POSTMAN_STOP_S = 12.0  # one message may take its time-out
+DESCRIPTION = "Inspects one Package-on-Package board at a time: post its folder or a zip of it, get verdict, reasons and record."
+
+
+def create_app(settings: Settings, pool: Pool | None = None) -> FastAPI:
+    """The application; its inspecting processes run from its start to its stop.
+
+    Raises `UsageFault` for a token file that cannot be used, `StoreFault` for a store that cannot be opened.
+    """
+    known = tokens.load(settings.tokens) if settings.tokens else None
+    station = Station(settings, pool or make_pool(settings), open_store(settings.store))
+    app = FastAPI(
+        title="inspect_pop", version=__version__, description=DESCRIPTION, lifespan=_lifespan(station, _postman(station))
+    )
+    app.state.station = station
+    for part in (inspections, records, upkeep):
+        app.include_router(part.router)
+    app.add_middleware(Gate, settings=settings, tokens=known, metrics=station.metrics)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(PopError, _fault)
+    return app
+
+
+def make_pool(settings: Settings) -> Pool:
+    """The inspecting processes that these settings ask for; none is started yet."""
+    hello = {
+        "store": settings.store,
+        "pages": str(settings.pages) if settings.pages else None,
+        "model": str(settings.model) if settings.model else None,
+        "limits": str(settings.limits) if settings.limits else None,
+        "maker": settings.maker,
+        "handle": settings.cfx_handle,
+        "limit_s": settings.time_limit_s,
+    }
+    return Pool(hello, size=settings.workers, queue=settings.queue, limit_s=settings.time_limit_s)
+
+
+def _lifespan(station: Station, postman: Postman | None) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
+    @contextlib.asynccontextmanager
+    async def running(_: FastAPI) -> AsyncIterator[None]:
+        await station.pool.start()
+        if postman is not None:
+            postman.start()
+        try:
+            yield
+        finally:
+            station.stopping = True
+            if postman is not None:
+                await asyncio.to_thread(postman.stop, POSTMAN_STOP_S)
+            await station.pool.close(station.settings.stop_s)
+            await asyncio.to_thread(station.store.close)
+
+    return running
+
+
+def _postman(station: Station) -> Postman | None:
+    settings = station.settings
+    if settings.cfx is None:
+        return None
+    return Postman(station.store, sender_for(settings.cfx), handle=settings.cfx_handle, heartbeat_s=settings.heartbeat_s)
+
+
+async def _invalid(_: Request, error: Exception) -> JSONResponse:
+    first = error.errors()[0] if isinstance(error, RequestValidationError) else {"loc": (), "msg": str(error)}
+    where = ".".join(str(part) for part in first["loc"])
+    return _problem(422, f"{where}: {first['msg']}")
+
+
+async def _refused(_: Request, error: Exception) -> JSONResponse:
+    status, headers = (error.status_code, error.headers) if isinstance(error, HTTPException) else (500, None)
+    return _problem(status, str(getattr(error, "detail", error)), dict(headers or {}))
+
+
+async def _fault(_: Request, error: Exception) -> JSONResponse:
+    """A declared fault that no route took: of the store, mostly."""
+    return _problem(503, str(error), {"Retry-After": str(STORE_RETRY_S)})
+
+
+def _problem(status: int, reason: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"verdict": "error", "reason": reason}, status, headers)

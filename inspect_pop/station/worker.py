@@ -1,0 +1,106 @@
+"""The inspecting process: warm, one board at a time, spoken to by lines of JSON; it may be killed at any moment.
+
+The first line that it reads says how it is set up (`store`, `model`, `limits`, `maker`, `limit_s`), each further line is one
+job. The first line that it writes says that it is ready; a job is answered by two more, the reply and, when the board's page
+is written too, `done`. It ends when its input ends. A fault that nobody declared ends it, with a traceback in the log;
+whoever asked sees that and answers 'could not inspect'. With `once` it serves one job, and lets its asker go before `done`.
+"""
+
+import faulthandler
+import importlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from inspect_pop.errors import PopError, UsageFault
+from inspect_pop.station.bench import Bench, Inspector, Maker
+from inspect_pop.store import open_store
+
+__all__ = ["main", "released"]
+
+GRACE_S = 5.0  # after the asker's own limit, the process ends itself: its asker may be gone
+
+
+def main() -> int:
+    """Serve standard input until it ends."""
+    replies = _private_output()
+    hello = json.loads(sys.stdin.readline() or "{}")
+    try:
+        bench = _bench(hello)
+    except PopError as error:
+        _say(replies, {"ready": False, "thing": error.thing, "about": error.about, "reason": str(error)})
+        return 1
+    _say(replies, {"ready": True, "model": bench.model})
+    for line in sys.stdin:
+        with _no_longer_than(hello.get("limit_s")):
+            _say(replies, bench.do(json.loads(line)))
+            if hello.get("once"):
+                _let_go(replies)
+                bench.finish()
+                return 0
+            bench.finish()
+            _say(replies, {"done": True})
+    return 0
+
+
+def released(model: Path | None, limits: Path | None) -> tuple[Inspector, str]:
+    """The product's own inspector with the model at `model` (None: the released one), and the model's digest."""
+    from inspect_pop.station.inspector import warm  # heavy, and not needed by a process that is given another maker
+
+    return warm(model, limits)
+
+
+def _let_go(replies: IO[str]) -> None:
+    """Whoever asked has its answer and is not to wait for this process: nothing of theirs stays open."""
+    replies.close()
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+
+
+def _private_output() -> IO[str]:
+    """Standard output as it was, for replies alone: whatever a library prints goes to the log."""
+    private = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return private
+
+
+def _say(replies: IO[str], reply: dict[str, Any]) -> None:
+    replies.write(json.dumps(reply) + "\n")
+    replies.flush()
+
+
+def _bench(hello: dict[str, Any]) -> Bench:
+    maker = _maker(hello.get("maker") or "inspect_pop.station.worker:released")
+    model, limits = (Path(hello[k]) if hello.get(k) else None for k in ("model", "limits"))
+    inspector, digest = maker(model, limits)
+    pages = Path(hello["pages"]) if hello.get("pages") else None
+    return Bench(inspector, digest, open_store(hello["store"]), pages=pages, handle=hello.get("handle") or "inspect_pop")
+
+
+def _maker(name: str) -> Maker:
+    module, _, function = name.partition(":")
+    try:
+        maker: Maker = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageFault(f"maker {name}", expected="module:function", found=str(error)) from error
+    return maker
+
+
+@contextmanager
+def _no_longer_than(limit_s: float | None) -> Iterator[None]:
+    """End the process, with a traceback in the log, when one job takes too long: works in native code too."""
+    if limit_s is not None:
+        faulthandler.dump_traceback_later(limit_s + GRACE_S, exit=True)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
