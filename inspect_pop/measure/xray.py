@@ -29,12 +29,14 @@ class XrayMeasures:
     """Measurements of n joints in s slices; NaN where there is no solder or nothing to compare with.
 
     `dx_um`, `dy_um` (n,) from the design's place, the fitted offset and rotation taken out; `fit` is that small remainder
-    of the placement. `diameter_um` (n, s) of the equal-area circle, 0 in a slice without solder. `low`, `mid`, `high`
-    are the slices that the columns are taken from; `low` and `high` are -1 in a single picture.
+    of the placement. `shear_um` (n, 2): (x, y) of the middle in the highest slice minus that in the lowest. `diameter_um`
+    (n, s) of the equal-area circle, 0 in a slice without solder. `low`, `mid`, `high` are the slices that the columns are
+    taken from; `low` and `high` are -1 in a single picture.
     """
 
     dx_um: Array
     dy_um: Array
+    shear_um: Array
     fit: Placement
     diameter_um: Array
     low: int
@@ -59,6 +61,7 @@ def measure_slices(windows: Windows, interface: Interface, method: str) -> XrayM
     return XrayMeasures(
         dx_um=dx,
         dy_um=dy,
+        shear_um=_shear(outlines, windows.step_um),
         fit=fit,
         diameter_um=diameter,
         low=-1 if single else 0,
@@ -134,6 +137,13 @@ def _places(
     fit, _ = robust_rigid(design[solder], (design + place)[solder])
     x, y = fit.undo(design[:, 0] + place[:, 0], design[:, 1] + place[:, 1])
     return (x - design[:, 0]).astype(np.float32), (y - design[:, 1]).astype(np.float32), fit
+
+
+def _shear(outlines: Outlines, step_um: float) -> Array:
+    """How far the highest slice's circle lies from the lowest's, (n, 2) um; NaN without solder in both, or with one slice."""
+    whole = outlines.present[:, [0, -1]].all(axis=1) & (outlines.present.shape[1] > 1)
+    shear: Array = (outlines.circle[:, -1, 1:] - outlines.circle[:, 0, 1:]) * np.float32(step_um)
+    return np.where(whole[:, None], shear, np.nan).astype(np.float32)
 
 
 def _waist(diameter: Array, solder: NDArray[np.bool_]) -> Array:
