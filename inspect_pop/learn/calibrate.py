@@ -19,9 +19,10 @@ from inspect_pop.joints import CLASSES
 __all__ = ["Targets", "apply", "calibrate", "good_quantiles", "working_point"]
 
 _GOOD = CLASSES.index("good")
-# Strength of the pull of each bias to 0, in joints: a class of which calibration has a handful keeps its bias near 0.
-_PRIOR_JOINTS = 3.0
+# Strength of the pull of each number to where it was, in joints: few joints, or a class with a handful, leave it there.
+_PULL = np.array([20.0, 3.0, 3.0, 3.0, 3.0, 3.0])
 _TEMPERATURES = (0.2, 10.0)
+_NO_PRIOR = OperatingPoint(pass_below=-2.0, fail_above=2.0, source="odds of 7 to 1")
 
 
 @dataclass(frozen=True)
@@ -35,18 +36,24 @@ class Targets:
 
 
 def calibrate(
-    logits: NDArray[np.floating], label: NDArray[np.integer], weight: NDArray[np.floating] | None = None
+    logits: NDArray[np.floating],
+    label: NDArray[np.integer],
+    weight: NDArray[np.floating] | None = None,
+    prior: Calibration | None = None,
 ) -> Calibration:
     """The calibration with the least negative log-likelihood over (n, 5) logits and (n,) labels.
 
     `weight` (n,) is how much each joint counts: a set with more defects than a line has makes every joint look more
-    suspicious than it is. Without joints nothing is changed.
+    suspicious than it is. `prior` is where few joints leave it: the calibration of the model that training began with, or
+    none at all. Without joints it is kept.
     """
     from scipy.optimize import minimize
 
     n = len(label)
+    prior = prior or Calibration(temperature=1.0, bias=(0.0, 0.0, 0.0, 0.0, 0.0))
     if n == 0:
-        return Calibration(temperature=1.0, bias=(0.0, 0.0, 0.0, 0.0, 0.0))
+        return prior
+    known = np.array([np.log(prior.temperature), *prior.bias])
     counts = np.ones(n) if weight is None else np.asarray(weight, np.float64)
     rows = np.arange(n)
 
@@ -58,14 +65,14 @@ def calibrate(
         slope = np.exp(logp)
         slope[rows, label] -= 1
         slope *= counts[:, None]
-        pull = _PRIOR_JOINTS * free[1:]
-        value = -float(np.sum(counts * logp[rows, label])) + float(pull @ free[1:]) / 2
-        gradient = np.concatenate([[-np.sum(slope * logits) * inverse], slope.sum(axis=0) + pull])
+        pull = _PULL * (free - known)
+        value = -float(np.sum(counts * logp[rows, label])) + float(pull @ (free - known)) / 2
+        gradient = np.concatenate([[-np.sum(slope * logits) * inverse], slope.sum(axis=0)]) + pull
         return value / n, gradient / n
 
     low, high = np.log(_TEMPERATURES)
     limits = [(low, high)] + [(-10.0, 10.0)] * len(CLASSES)
-    found = minimize(loss, np.zeros(1 + len(CLASSES)), jac=True, method="L-BFGS-B", bounds=limits)
+    found = minimize(loss, known, jac=True, method="L-BFGS-B", bounds=limits)
     good, bridged, open_, starved, pillow = (found.x[1:] - found.x[1:].mean()).tolist()  # softmax knows no common shift
     return Calibration(temperature=float(np.exp(found.x[0])), bias=(good, bridged, open_, starved, pillow))
 
@@ -87,11 +94,13 @@ def working_point(
     label: NDArray[np.integer],
     boards: NDArray[np.generic],
     targets: Targets | None = None,
+    prior: OperatingPoint | None = None,
 ) -> OperatingPoint:
     """Thresholds for everyday use: the targets as a promise where the joints can carry it, else as they stand in the set.
 
-    Review is bounded: where a promise would send more than `targets.review_share` of the good joints to a person, passing
-    goes up to that share, and the words say so.
+    Few joints leave the thresholds near `prior`, those of the model that training began with. Review is bounded: where
+    more than `targets.review_share` of the good joints would go to a person, passing goes up to that share, and the words
+    say so.
     """
     targets = targets or Targets()
     try:
@@ -104,18 +113,23 @@ def working_point(
             boards=boards,
         ).point
     except PromiseRefused as refused:
-        point = _as_counted(odds, label, targets, str(refused))
+        point = _as_counted(odds, label, targets, prior or _NO_PRIOR, str(refused))
     return _less_review(point, odds[label == _GOOD], targets.review_share)
 
 
-def _as_counted(odds: NDArray[np.floating], label: NDArray[np.integer], targets: Targets, why: str) -> OperatingPoint:
-    """Thresholds at the targets' shares of the calibration joints themselves: an estimate without a promise."""
+def _as_counted(
+    odds: NDArray[np.floating], label: NDArray[np.integer], targets: Targets, prior: OperatingPoint, why: str
+) -> OperatingPoint:
+    """Thresholds at the targets' shares of the calibration joints themselves, as far as these are many; no promise."""
     bad, good = odds[label != _GOOD], odds[label == _GOOD]
-    if len(bad) == 0 or len(good) == 0:
-        return OperatingPoint(pass_below=-2.0, fail_above=2.0, source=f"p_good 0.88 and 0.12: {why}")
-    passing = float(np.quantile(bad, targets.escape_rate, method="lower"))
-    failing = float(np.quantile(good, 1 - targets.false_call_ppm / 1e6, method="higher"))
-    failing = float(np.nextafter(failing, np.inf))
+    passing, failing = prior.pass_below, prior.fail_above
+    if len(bad):
+        trust = len(bad) / (len(bad) + 1 / targets.escape_rate)
+        passing += trust * (float(np.quantile(bad, targets.escape_rate, method="lower")) - passing)
+    if len(good):
+        trust = len(good) / (len(good) + 1e6 / targets.false_call_ppm)
+        highest = float(np.quantile(good, 1 - targets.false_call_ppm / 1e6, method="higher"))
+        failing += trust * (float(np.nextafter(highest, np.inf)) - failing)
     low, high = (passing, failing) if passing <= failing else ((passing + failing) / 2,) * 2
     said = f"as counted on {len(bad)} defective and {len(good)} good joints, without a promise ({why})"
     return OperatingPoint(pass_below=low, fail_above=high, source=said)

@@ -24,13 +24,15 @@ class Gates(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    least_boards: int = Field(1, ge=1, description="golden boards")
-    least_good: int = Field(200, ge=1, description="golden joints that are good")
-    least_defects: int = Field(8, ge=1, description="golden joints that are defective")
-    largest_escape_rate: float = Field(0.1, ge=0, le=1, description="of the new model, whatever the old one does")
-    largest_false_call_ppm: float = Field(20_000, ge=0, description="of the new model, whatever the old one does")
-    largest_review_share: float = Field(0.1, ge=0, le=1, description="of the new model, whatever the old one does")
-    largest_calibration_error: float = Field(0.02, ge=0, le=1, description="of the new model, unless the old one's is larger")
+    least_boards: int = Field(default=1, ge=1, description="golden boards")
+    least_good: int = Field(default=200, ge=1, description="golden joints that are good")
+    least_defects: int = Field(default=8, ge=1, description="golden joints that are defective")
+    largest_escape_rate: float = Field(default=0.1, ge=0, le=1, description="of the new model, whatever the old one does")
+    largest_false_call_ppm: float = Field(default=20_000, ge=0, description="of the new model, whatever the old one does")
+    largest_review_share: float = Field(default=0.1, ge=0, le=1, description="of the new model, whatever the old one does")
+    largest_calibration_error: float = Field(
+        default=0.02, ge=0, le=1, description="of the new model, unless the old one's is larger"
+    )
 
 
 @dataclass(frozen=True)

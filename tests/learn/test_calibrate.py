@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from inspect_pop.classify.model import Calibration, OperatingPoint
 from inspect_pop.joints import CLASSES
 from inspect_pop.learn.calibrate import Targets, apply, calibrate, good_quantiles, working_point
 from inspect_pop.learn.statistics import calibration_error
@@ -52,6 +53,16 @@ def test_joints_that_count_double_are_joints_there_twice() -> None:
     assert weighted.bias == pytest.approx(doubled.bias, abs=1e-3)
 
 
+def test_few_joints_leave_the_calibration_where_it_was() -> None:
+    prior = Calibration(temperature=2.0, bias=(1.0, 0.0, 0.0, 0.0, -1.0))
+    logits, label = honest(5)
+    assert calibrate(logits, label, prior=prior).temperature == pytest.approx(2.0, rel=0.3)
+    assert calibrate(logits[:0], label[:0], prior=prior) == prior
+    many = calibrate(*honest(20_000), prior=prior)
+    assert many.temperature == pytest.approx(1.0, rel=0.05)
+    assert many.bias == pytest.approx((0.0,) * 5, abs=0.15)
+
+
 def test_nothing_to_learn_from_changes_nothing() -> None:
     found = calibrate(np.zeros((0, 5)), np.zeros(0, int))
     assert (found.temperature, found.bias) == (1.0, (0.0,) * 5)
@@ -91,6 +102,14 @@ def test_too_few_joints_give_an_estimate_that_says_so() -> None:
     assert point.pass_below <= point.fail_above
     nothing = working_point(odds[label == 0], label[label == 0], boards[label == 0])
     assert nothing.pass_below < 0 < nothing.fail_above
+
+
+def test_few_joints_leave_the_thresholds_near_the_old_ones() -> None:
+    odds, label, boards = scores(88, 7)
+    old = OperatingPoint(pass_below=-3.0, fail_above=1.0, source="released")
+    point = working_point(odds, label, boards, prior=old)
+    assert point.pass_below == pytest.approx(-3.0, abs=0.9)
+    assert point.fail_above == pytest.approx(1.0, abs=0.3)
 
 
 def test_review_stays_within_its_share() -> None:

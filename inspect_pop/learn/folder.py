@@ -1,0 +1,96 @@
+"""Writing a model folder: the network, what it was calibrated on, the card last, so that a half-written one cannot be loaded."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inspect_pop.classify.model import Card, file_digest
+from inspect_pop.errors import UsageFault
+from inspect_pop.joints import CLASSES
+from inspect_pop.learn.evaluate import summary
+from inspect_pop.learn.samples import Samples
+
+__all__ = ["CALIBRATION", "read_calibration", "seal", "write_calibration"]
+
+CALIBRATION = "calibration.parquet"
+
+
+def write_calibration(samples: Samples, logits: NDArray[np.floating], path: Path) -> None:
+    """Keep which joints a model was calibrated on, what they are and what it said of them: for later promises."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    text = {"serial": samples.serials, "machine": samples.machine, "refdes": samples.refdes}
+    text |= {"interface": samples.interface, "ball": samples.ball, "label": np.asarray(CLASSES)[samples.label]}
+    columns: dict[str, Any] = {name: pa.array(values.tolist(), pa.string()) for name, values in text.items()}
+    columns |= {f"logit_{c}": pa.array(logits[:, k].astype(np.float32)) for k, c in enumerate(CLASSES)}
+    pq.write_table(pa.table(columns), path, compression="zstd")
+
+
+def read_calibration(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.object_]]:
+    """(n, 5) logits, (n,) labels as index in `CLASSES`, (n,) serials."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    logits = np.stack([table[f"logit_{c}"].to_numpy() for c in CLASSES], axis=1).astype(np.float32)
+    number = {name: k for k, name in enumerate(CLASSES)}
+    label = np.array([number[name] for name in table["label"].to_pylist()], np.int64)
+    return logits, label, np.array(table["serial"].to_pylist(), object)
+
+
+def seal(folder: Path, card: Card) -> Card:
+    """Write `README.md`, then `card.json` with the digest of every file of the folder; the card as written.
+
+    Raises `UsageFault` where `model.onnx` is not there.
+    """
+    if not (folder / "model.onnx").is_file():
+        raise UsageFault(str(folder), expected="model.onnx before its card", found="none")
+    (folder / "README.md").write_text(_for_people(card), encoding="utf-8")
+    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".") and p.name != "card.json")
+    sealed = card.model_copy(update={"files": {p.name: file_digest(p.read_bytes()) for p in files}})
+    part = folder / f".card.{os.getpid()}.part"
+    part.write_text(json.dumps(sealed.model_dump(mode="json", by_alias=True), indent=1), encoding="utf-8")
+    part.replace(folder / "card.json")
+    return sealed
+
+
+def _for_people(card: Card) -> str:
+    """The card as a page: what it is for, what it was made of, how good it is, and how sure that is."""
+    data, point = card.data, card.operating_point
+    lines = [
+        f"# {card.name} {card.version}",
+        "",
+        f"Classifies Package-on-Package solder joints as {', '.join(CLASSES)}.",
+        f"Made {card.created_at} by inspect_pop {card.software}.",
+        "",
+        "## Made of",
+        "",
+        *(f"- {key}: {_short(value)}" for key, value in data.items()),
+        f"- recipe: {card.recipe.get('name', 'not named')}, inputs {card.contract}",
+        "",
+        "## How good",
+        "",
+        f"Judged on {card.measured_on or 'boards held apart from training'}:" if card.metrics else "Not judged.",
+        "",
+        *(
+            ["```", *summary({"model": {"name": card.name, "version": card.version}} | card.metrics), "```"]
+            if card.metrics
+            else []
+        ),
+        "",
+        "## Working point",
+        "",
+        f"Passes below {point.pass_below:.2f}, fails from {point.fail_above:.2f} (log-odds of a defect). {point.source}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return f"{len(value)} ({', '.join(map(str, value[:5]))}{', …' if len(value) > 5 else ''})"
+    return ", ".join(f"{v} {k}" for k, v in value.items()) if isinstance(value, dict) else str(value)

@@ -1,0 +1,58 @@
+"""The trained network as a file that training can begin from: safetensors, its shape and varieties in the header.
+
+The line runs `model.onnx`; `network.safetensors` lies beside it, so that a retraining starts where the release ended.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from inspect_pop.errors import ModelFault
+from inspect_pop.learn.network import JointNet, Shape
+
+__all__ = ["NETWORK", "between", "load_network", "save_network"]
+
+NETWORK = "network.safetensors"
+
+
+def save_network(network: JointNet, varieties: tuple[str, ...], path: Path) -> None:
+    """Write all weights; `varieties` are the names behind the network's fine labels, in order."""
+    about = {"shape": json.dumps(asdict(network.shape)), "varieties": json.dumps(varieties)}
+    save_file({k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}, path, about)
+
+
+def load_network(path: Path) -> tuple[JointNet, tuple[str, ...]]:
+    """The network, in evaluation mode, and its varieties. Raises `ModelFault` where the file cannot be what it should."""
+    try:
+        with safe_open(path, "pt") as file:
+            about = file.metadata() or {}
+        shape = json.loads(about["shape"])
+        network = JointNet(Shape(tuple(shape["widths"]), tuple(shape["blocks"]), int(shape["varieties"])))
+        network.load_state_dict(load_file(path))
+        return network.eval(), tuple(json.loads(about["varieties"]))
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:  # torch names misfits RuntimeError
+        raise ModelFault(
+            str(path),
+            expected="weights of a joint network",
+            found=str(error),
+            remedy="Take the model again, or train from scratch.",
+        ) from error
+
+
+def between(old: JointNet, new: JointNet, share: float) -> JointNet:
+    """A network `share` of the way from the old weights to the new ones (0 old, 1 new), of the same shape.
+
+    What a short training added mostly lies on the straight line between both, and what the old network knew of other
+    machines is lost only towards its end (Wortsman et al., 2022: robust fine-tuning).
+    """
+    mixed = JointNet(new.shape)
+    theirs = old.state_dict()
+    weights = {}
+    for name, mine in new.state_dict().items():
+        weights[name] = torch.lerp(theirs[name].to(mine), mine, share) if mine.dtype.is_floating_point else mine
+    mixed.load_state_dict(weights)
+    return mixed.eval()
