@@ -6,10 +6,11 @@ from sqlalchemy import Connection, select
 
 from inspect_pop.errors import StoreFault, UsageFault
 from inspect_pop.joints import CLASSES
+from inspect_pop.store.rollup import contribute
 from inspect_pop.store.rows import key_of
 from inspect_pop.store.schema import boards, decisions, defects, digests, positions
 from inspect_pop.store.values import STATES, Decision, instant_us
-from inspect_pop.store.write import insert_new, lock_serial, resettle
+from inspect_pop.store.write import first_of, insert_new, lock_serial, resettle
 
 __all__ = ["insert_decision"]
 
@@ -26,9 +27,12 @@ def insert_decision(connection: Connection, decision: Decision) -> bool:
     row: dict[str, Any] = {n: getattr(decision, n) for n in Decision.__dataclass_fields__ if n != "record"}
     row |= {"board_id": board.id, "decided_us": instant_us(decision.decided_at, "decided_at")}
     row["key"] = key_of(decision.record, *(row[n] for n in ("refdes", "interface", "ball", "state", "decided_by", "decided_at")))
+    first = first_of(connection, board.serial) or board.id
     if not insert_new(connection, decisions, row):
         return False
+    contribute(connection, first, -1)
     resettle(connection, board.serial)
+    contribute(connection, first, 1)
     return True
 
 

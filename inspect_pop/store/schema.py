@@ -12,6 +12,7 @@ __all__ = [
     "COUNTS",
     "MEASURED",
     "SETTLED",
+    "SUMS",
     "TABLES",
     "boards",
     "contexts",
@@ -25,12 +26,14 @@ __all__ = [
     "positions",
     "quarantine",
     "recipes",
+    "rollups",
     "runs",
     "sites",
 ]
 
 COUNTS = tuple(f"n_{c}" for c in (*CLASSES, "undecided", "review"))
 SETTLED = ("final", "n_confirmed", "n_false_calls", "n_cleared", "n_escapes")
+SUMS = ("boards", "passed", "joints", "opportunities", "reinspected", "final_passed", "pending", *COUNTS, *SETTLED[1:])
 MEASURED = (
     *(f"p_{c}" for c in CLASSES),
     *("x_um", "y_um", "dx_um", "dy_um", "diameter_um", "volume_ratio", "void_fraction", "standoff_um", "clearance_um"),
@@ -69,6 +72,7 @@ interfaces = _table(
 )
 defects = _table("defects", "board_id refdes interface ball label verdict reason", *MEASURED, "flags")
 decisions = _table("decisions", "id key board_id refdes interface ball state label decided_by decided_at decided_us note")
+rollups = _table("rollups", "context_id level refdes part construction interface", *SUMS)
 quarantine = _table("quarantine", "key path reason run_id seen_at")
 messages = _table(
     "messages", "seq id record kind payload created_at delivered_at attempts claimed_by claimed_until_us last_error"
@@ -88,5 +92,6 @@ TABLES: tuple[TableClause, ...] = (
     defects,
     decisions,
     quarantine,
+    rollups,
     messages,
 )

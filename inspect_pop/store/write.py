@@ -11,6 +11,7 @@ from inspect_pop.store import rows
 from inspect_pop.store.arrow import to_arrow
 from inspect_pop.store.engine import faults, shown, writing
 from inspect_pop.store.joint_files import JointFiles, file_of
+from inspect_pop.store.rollup import contribute
 from inspect_pop.store.schema import (
     boards,
     contexts,
@@ -27,7 +28,7 @@ from inspect_pop.store.schema import (
 from inspect_pop.store.settle import Looked, settle
 from inspect_pop.store.values import Message, Standing, Written
 
-__all__ = ["add_messages", "lock_serial", "resettle", "standing_of", "write_inspection"]
+__all__ = ["add_messages", "first_of", "insert_new", "lock_serial", "resettle", "standing_of", "write_inspection"]
 
 _NOTHING_DECIDED = {"n_confirmed": 0, "n_false_calls": 0, "n_cleared": 0, "n_escapes": 0}
 
@@ -91,6 +92,11 @@ def insert_new(connection: Connection, table: TableClause, row: dict[str, Any]) 
     return bool(connection.execute(dialect.insert(table).on_conflict_do_nothing(), row).rowcount)
 
 
+def first_of(connection: Connection, serial: str) -> int | None:
+    """The id of a serial's first inspection."""
+    return connection.scalar(select(boards.c.id).where(boards.c.serial == serial, boards.c.inspection_no == 1))
+
+
 def resettle(connection: Connection, serial: str) -> None:
     """Number the serial's inspections by their time, and keep on the first what became of the board."""
     query = select(boards.c.id, boards.c.verdict).where(boards.c.serial == serial).order_by(boards.c.inspected_us, boards.c.id)
@@ -120,13 +126,16 @@ def _insert(connection: Connection, inspection: Inspection, row: dict[str, Any])
         "digests_id": _id_of(connection, digests, rows.digests_row(board, recipe)),
     }
     row |= _NOTHING_DECIDED | {"inspection_no": 1, "n_inspections": 1}
-    earlier = connection.scalar(select(func.count()).select_from(boards).where(boards.c.serial == board.serial))
+    earlier = first_of(connection, board.serial)
+    if earlier is not None:
+        contribute(connection, earlier, -1)
     board_id = connection.execute(insert(boards).returning(boards.c.id), row).scalar_one()
     connection.execute(update(boards).where(boards.c.id == board_id).values(first_id=board_id))
     _insert_parts(connection, inspection, board_id)
     _insert_positions(connection, inspection, recipe)
-    if earlier:
+    if earlier is not None:
         resettle(connection, board.serial)
+    contribute(connection, first_of(connection, board.serial) or board_id, 1)
 
 
 def _insert_parts(connection: Connection, inspection: Inspection, board_id: int) -> None:

@@ -13,7 +13,7 @@ from inspect_pop.joints import CLASSES
 from inspect_pop.store import Store, open_store
 from inspect_pop.store.schema import COUNTS
 from inspect_pop.yields.intervals import Interval, product, rate, share
-from inspect_pop.yields.query import check_keys, interface_passes, sums
+from inspect_pop.yields.query import check_keys, sums
 from inspect_pop.yields.selection import Key, selection
 
 __all__ = ["YieldGroup", "fill_days", "groups", "yield_report"]
@@ -171,7 +171,7 @@ def groups(
     with store.reading() as connection:
         found = sums(connection, keys, chosen)
         single = "interface" in keys
-        parts = [] if single else interface_passes(connection, keys, chosen)
+        parts = [] if single else sums(connection, [*keys, "interface"], chosen)
     passed: dict[tuple[Key, ...], list[tuple[str, int, int]]] = {}
     for part in parts:
         passed.setdefault(tuple(part[k] for k in keys), []).append((part["interface"], part["passed"], part["boards"]))

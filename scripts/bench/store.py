@@ -29,6 +29,7 @@ from inspect_pop.inspection import Inspection
 from inspect_pop.joints import CLASSES, COLUMNS, JointTable
 from inspect_pop.store import Store, open_store
 from inspect_pop.store.engine import writing
+from inspect_pop.store.rollup import rebuild
 from inspect_pop.store.schema import (
     COUNTS,
     MEASURED,
@@ -147,6 +148,8 @@ def fill(store: Store, n_boards: int) -> None:
             for table, rows in _chunk(rng, start, min(CHUNK, n_boards - start), n_boards).items():
                 if rows:
                     connection.execute(insert(table), rows)
+    with writing(store._engine) as connection:
+        rebuild(connection)
     with store._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("ANALYZE"))
 
@@ -292,7 +295,7 @@ def _inspection(store: Store, number: int) -> Inspection:
         c: [v] * n
         for c, v in (("serial", f"W-{number}"), ("refdes", "U1"), ("reason", ""), ("model", "m" * 64), ("recipe", "r" * 64))
     }
-    board = replace(first.board, record=f"{number:032d}", serial=f"W-{number}", verdict="pass", recipe_digest="0" * 64)
+    board = replace(first.board, record=f"w{number:031d}", serial=f"W-{number}", verdict="pass", recipe_digest="0" * 64)
     return Inspection(
         board, (replace(first.packages[0], serial=board.serial),), JointTable(columns | {"flags": np.zeros(n, np.int64)})
     )

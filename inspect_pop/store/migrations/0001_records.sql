@@ -208,6 +208,35 @@ CREATE TABLE quarantine (
   seen_at TEXT NOT NULL
 );
 
+-- Sums over first inspections by context and level, kept by every write; a name that the level does not have is empty.
+CREATE TABLE rollups (
+  context_id BIGINT NOT NULL REFERENCES contexts (id),
+  level TEXT NOT NULL,
+  refdes TEXT NOT NULL,
+  part TEXT NOT NULL,
+  construction TEXT NOT NULL,
+  interface TEXT NOT NULL,
+  boards BIGINT NOT NULL,
+  passed BIGINT NOT NULL,
+  joints BIGINT NOT NULL,
+  opportunities BIGINT NOT NULL,
+  reinspected BIGINT NOT NULL,
+  final_passed BIGINT NOT NULL,
+  pending BIGINT NOT NULL,
+  n_good BIGINT NOT NULL,
+  n_bridged BIGINT NOT NULL,
+  n_open BIGINT NOT NULL,
+  n_starved BIGINT NOT NULL,
+  n_head_in_pillow BIGINT NOT NULL,
+  n_undecided BIGINT NOT NULL,
+  n_review BIGINT NOT NULL,
+  n_confirmed BIGINT NOT NULL,
+  n_false_calls BIGINT NOT NULL,
+  n_cleared BIGINT NOT NULL,
+  n_escapes BIGINT NOT NULL,
+  PRIMARY KEY (context_id, level, refdes, part, construction, interface)
+) ${clustered};
+
 -- The outbox: what must reach the line's systems, kept until it did.
 CREATE TABLE messages (
   seq ${identity},
