@@ -1,5 +1,6 @@
 """`inspect_board`: the steps in order, timed, nothing else."""
 
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspect_pop import flags
-from inspect_pop.causes import Bulge, Cause, PackageState, suspect
+from inspect_pop.causes import Cause, PackageState, find_bulge, suspect
 from inspect_pop.classify.session import Classifier, Scores
 from inspect_pop.decide import Decisions, board_verdict, decide_joints, undecided
 from inspect_pop.ingest.contract import BoardExport
@@ -20,6 +21,9 @@ from inspect_pop.prepare import PreparedBoard, PreparedInterface, PreparedPackag
 from inspect_pop.yield_record import board_record, counts_by_interface
 
 __all__ = ["inspect_board", "inspect_prepared"]
+
+# The image that tells where a package sits: the joints to the board first, for they carry it.
+_WHERE = ("lower", "upper", "post_reflow", "pre_stack")
 
 
 def utc_now() -> str:
@@ -73,7 +77,7 @@ def inspect_prepared(
         packages=packages,
         joints=joints,
         crops=crops,
-        heights=tuple(h for p in prepared.packages for h in p.heights.values()),
+        heights=tuple(heights for p in prepared.packages for heights in p.heights.values()),
         placements={f"{p.package.refdes}/{name}": where for p in prepared.packages for name, where in p.placements.items()},
         timings_ms=prepared.timings_ms | steps.times_ms,
     )
@@ -106,32 +110,30 @@ def _decide(part: PreparedInterface, bits: NDArray[np.int64], scores: Scores, cl
     return decide_joints(scores, bits, classifier.point, x_um=interface.x_um, y_um=interface.y_um, pitch_um=interface.pitch_um)
 
 
-def _state(package: PreparedPackage) -> PackageState:
-    """What the height maps told, for the search for a cause."""
-    after = package.after
-    if after is None:
+def _state(prepared: PreparedPackage) -> PackageState:
+    """What the height maps told, for the search for a cause.
+
+    Where the memory sits against the bottom package stays unknown: every image has an offset of its own.
+    """
+    if prepared.after is None:
         return PackageState()
-    bulge = Bulge(0.0, 0.0, after.bulge_um, max(package.package.body_um) / 3)
-    # Where the memory sits against the bottom package stays unknown: every image has an offset of its own.
-    return PackageState(after.warpage_um, after.height_um, bulge)
+    bulge = find_bulge(prepared.heights["post_reflow"], prepared.placements["post_reflow"], prepared.package)
+    return PackageState(prepared.after.warpage_um, prepared.after.height_um, bulge)
 
 
 def _package_record(serial: str, prepared: PreparedPackage, joints: JointTable, cause: Cause) -> PackageRecord:
-    package = prepared.package
-    nan = float("nan")
-    where = next(
-        (prepared.placements[k] for k in ("lower", "upper", "post_reflow", "pre_stack") if k in prepared.placements), None
-    )
+    package, after = prepared.package, prepared.after
+    where = next((prepared.placements[k] for k in _WHERE if k in prepared.placements), None)
     return PackageRecord(
         serial=serial,
         refdes=package.refdes,
         part=package.part,
         construction=package.construction,
-        offset_x_um=where.offset_x_um if where else nan,
-        offset_y_um=where.offset_y_um if where else nan,
-        rotation_deg=where.rotation_deg if where else nan,
-        warpage_um=prepared.after.warpage_um if prepared.after else nan,
-        stack_height_um=prepared.after.height_um if prepared.after else nan,
+        offset_x_um=where.offset_x_um if where else math.nan,
+        offset_y_um=where.offset_y_um if where else math.nan,
+        rotation_deg=where.rotation_deg if where else math.nan,
+        warpage_um=after.warpage_um if after else math.nan,
+        stack_height_um=after.height_um if after else math.nan,
         cause=cause.name,
         cause_evidence=cause.evidence,
         counts=counts_by_interface(joints, package.refdes, [i.name for i in package.interfaces]),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from inspect_pop import flags
 from inspect_pop.align import align_height, align_slices
 from inspect_pop.classify.inputs import JointInputs, joint_inputs
-from inspect_pop.errors import RecipeFault
+from inspect_pop.errors import ImageFault
 from inspect_pop.geometry import HeightMap, Placement, SliceStack
 from inspect_pop.ingest.contract import BoardExport, ImageSource
 from inspect_pop.limits import Limits
@@ -133,14 +133,14 @@ def _package(export: BoardExport, package: Package, limits: Limits, steps: Steps
 def _slices(source: ImageSource) -> SliceStack:
     image = source.read()
     if not isinstance(image, SliceStack):
-        raise RecipeFault(source.name, expected="X-ray slices from its reader", found=type(image).__name__)
+        raise ImageFault(source.name, expected="X-ray slices from its reader", found=type(image).__name__)
     return image
 
 
 def _heights(source: ImageSource) -> HeightMap:
     image = source.read()
     if not isinstance(image, HeightMap):
-        raise RecipeFault(source.name, expected="a height map from its reader", found=type(image).__name__)
+        raise ImageFault(source.name, expected="a height map from its reader", found=type(image).__name__)
     return image
 
 
