@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 
 from inspect_pop.recipe import Interface
@@ -35,7 +36,7 @@ _NEIGHBOURS = 12
 # A neighbour's own defect must not become this joint's reference: deviations beyond this (of the ball's contrast) are cut.
 _CLIP = 0.2
 # The typical window is a median; this many joints carry it as well as all of them do.
-_TYPICAL_FROM = 96
+_TYPICAL_FROM = 64
 # Domes are tens of um above or below their neighbours; the network sees tenths of a millimetre.
 _DOME_SCALE_UM = 100.0
 
@@ -115,15 +116,18 @@ def _reference(slices: NDArray[np.float32], interface: Interface) -> NDArray[np.
     typical = np.median(flat[:: max(1, n // _TYPICAL_FROM)], axis=0)
     if n <= 2:
         return np.broadcast_to(typical, flat.shape).reshape(slices.shape)
-    points = np.column_stack([interface.x_um, interface.y_um])
-    neighbours = cKDTree(points).query(points, k=min(_NEIGHBOURS + 1, n))[1][:, 1:]
-    deviation = np.clip(flat - typical, -_CLIP, _CLIP)
-    out = np.empty_like(flat)
-    for joint, its in enumerate(neighbours):  # a gather of all at once would need twelve times the memory
-        np.add.reduce(deviation[its], axis=0, out=out[joint])
-    out /= neighbours.shape[1]
+    mean_of_neighbours = _neighbours(interface)
+    out = mean_of_neighbours @ np.clip(flat - typical, -_CLIP, _CLIP)
     out += typical
-    return out.reshape(slices.shape)
+    return np.asarray(out, dtype=np.float32).reshape(slices.shape)
+
+
+def _neighbours(interface: Interface) -> csr_array:
+    """(n, n) float32, sparse: each row takes the mean over a joint's nearest neighbours."""
+    points = np.column_stack([interface.x_um, interface.y_um])
+    near = cKDTree(points).query(points, k=min(_NEIGHBOURS + 1, len(points)))[1][:, 1:]
+    n, k = near.shape
+    return csr_array((np.full(n * k, 1 / k, dtype=np.float32), near.ravel(), np.arange(0, n * k + 1, k)), shape=(n, n))
 
 
 def _dome_channel(heights_um: NDArray[np.float32] | None, n: int) -> NDArray[np.float32]:
