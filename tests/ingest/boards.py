@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,7 @@ def write_board(batch: Path, serial_folder: str = "B1") -> Path:
         tifffile.imwrite(board / f"xray/U1_{name}.tif", slices(name), photometric="minisblack", compression="deflate")
     for stage in ("pre_stack", "post_reflow"):
         tifffile.imwrite(board / f"height/U1_{stage}.tif", heights(stage), photometric="minisblack")
-    write_json(board / "export.json", manifest())
+    write_json(board / "export.json", manifest() | {"recipe": os.path.relpath(recipes / "tiny.json", board)})
     return board
 
 
@@ -140,10 +141,10 @@ def write_json(path: Path, document: Any) -> None:
 
 
 def edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    """Change a JSON file in place; `change` alters the document or gives another."""
+    """Change the object in a JSON file in place."""
     document = json.loads(path.read_text())
-    other = change(document)
-    write_json(path, document if other is None else other)
+    change(document)
+    write_json(path, document)
 
 
 def seal(board: Path) -> None:

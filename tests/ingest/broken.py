@@ -572,13 +572,13 @@ def _(board: Path) -> None:
 @kind("checksums in capitals", DECIDE)
 def _(board: Path) -> None:
     seal(board)
-    edit(board / "export.json", lambda d: [i.update(sha256=i["sha256"].upper()) for i in d["images"]] and None)
+    edit(board / "export.json", lambda d: [i.update(sha256=i["sha256"].upper()) for i in d["images"]])
 
 
 @kind("map of integers without a scale", ImageFault, "U1_post_reflow.tif", "scale_um")
 def _(board: Path) -> None:
     write_tiff(board / POST, np.nan_to_num(heights("post_reflow"))[None].astype(np.uint16))
-    edit(board / "export.json", lambda d: d["images"][3].pop("scale_um") and None)
+    edit(board / "export.json", lambda d: d["images"][3].pop("scale_um"))
 
 
 @kind("map of integers with a no_data that they cannot hold", ImageFault, "U1_post_reflow.tif", "no_data")
