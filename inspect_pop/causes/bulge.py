@@ -13,7 +13,7 @@ __all__ = ["find_bulge"]
 _CELLS = 24
 _CENTRES = 7
 # Radii at which a rise is looked for, over the body's shorter side: from a blister over a few joints to a swollen die.
-_RADII = (0.1, 0.17, 0.25)
+_RADII = (0.1, 0.2)
 
 
 def find_bulge(heights: HeightMap, placement: Placement, package: Package) -> Bulge | None:

@@ -32,14 +32,12 @@ class Bulge:
 class PackageState:
     """What the height map told of a package; NaN or None where it was not measured.
 
-    `warpage_um` is signed (positive: convex, edges down). `shift_um` is where the memory sits against the bottom
-    package (x, y), NaN where the two were not seen apart.
+    `warpage_um` is signed (positive: convex, edges down).
     """
 
     warpage_um: float = math.nan
     stack_height_um: float = math.nan
     bulge: Bulge | None = None
-    shift_um: tuple[float, float] = (math.nan, math.nan)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from inspect_pop.inspection import BoardRecord, Inspection, PackageRecord
 from inspect_pop.joints import CLASSES, JointTable
@@ -96,5 +97,6 @@ def _data(joints: JointTable) -> dict[str, Any]:
     }
 
 
-def _rounded(values: Any, decimals: int) -> list[float | None]:
-    return [round(float(v), decimals + 1) if np.isfinite(v) else None for v in values]
+def _rounded(values: NDArray[np.float32], decimals: int) -> list[float | None]:
+    rounded = np.round(values.astype(float), decimals + 1).tolist()
+    return [v if known else None for v, known in zip(rounded, np.isfinite(values).tolist(), strict=True)]

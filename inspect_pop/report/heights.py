@@ -7,7 +7,7 @@ import numpy as np
 from contourpy import LineType, contour_generator
 from numpy.typing import NDArray
 
-from inspect_pop.geometry import HeightMap, Placement
+from inspect_pop.geometry import Grid, HeightMap, Placement
 from inspect_pop.recipe import Package
 from inspect_pop.report.pictures import png_address
 
@@ -85,22 +85,50 @@ def _surface(height: HeightMap, package: Package, placement: Placement) -> tuple
     step = max(width, depth) / _SAMPLES
     x = np.arange(round(width / step) + 1) * step - width / 2
     y = depth / 2 - np.arange(round(depth / step) + 1) * step
-    row, col = height.grid.to_pixel(*placement.apply(*np.meshgrid(x, y)))
-    top = _sampled(np.nan_to_num(height.height_um, nan=-1e6), row, col)
-    base = np.float32(np.median(top[top > -1e5])) if (top > -1e5).any() else np.float32(0)
+    coarse, pixel_um, shift = _coarse(height, step)
+    grid = Grid(
+        (coarse.shape[0], coarse.shape[1]), pixel_um, (height.grid.origin_um[0] + shift, height.grid.origin_um[1] - shift)
+    )
+    row, col = grid.to_pixel(*placement.apply(*np.meshgrid(x, y)))
+    z = _sampled(coarse, row, col)
+    seen = np.isfinite(z)
+    if not seen.any():
+        return z.astype(np.float64), step
+    base = np.float32(np.median(z[seen]))
     with np.errstate(invalid="ignore"):
-        known = (np.abs(height.height_um - base) < _NOT_THE_TOP * package.stack_height_um).astype(np.float32)
-    sigma = max(_SMOOTH * max(package.body_um) / height.grid.pixel_um, 0.5)
-    filled = np.where(known > 0, height.height_um - base, np.float32(0)).astype(np.float32)
-    total, weight = (_sampled(cv2.GaussianBlur(a, (0, 0), sigma), row, col) for a in (filled, known))
+        known = (np.abs(z - base) < _NOT_THE_TOP * package.stack_height_um).astype(np.float32)
+    filled = np.where(known > 0, z - base, np.float32(0)).astype(np.float32)
+    total, weight = (cv2.GaussianBlur(a, (0, 0), _SMOOTH * _SAMPLES) for a in (filled, known))
     with np.errstate(invalid="ignore", divide="ignore"):
         surface: NDArray[np.float64] = np.where(weight > 0.2, total / weight, np.nan).astype(np.float64) + float(base)
     return surface, step
 
 
+def _coarse(height: HeightMap, step_um: float) -> tuple[NDArray[np.float32], float, float]:
+    """Heights on pixels about as large as a sample, the mean of those with data; their pitch, and the shift of the first one."""
+    factor = max(int(step_um / height.grid.pixel_um), 1)
+    if factor == 1:
+        return height.height_um, height.grid.pixel_um, 0.0
+    rows, cols = (n // factor for n in height.grid.shape)
+    cut = height.height_um[: rows * factor, : cols * factor]
+    known = np.isfinite(cut)
+    size = (cols, rows)
+    total = cv2.resize(np.where(known, cut, np.float32(0)), size, interpolation=cv2.INTER_AREA)
+    weight = cv2.resize(known.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        coarse: NDArray[np.float32] = np.where(weight > 0, total / weight, np.nan).astype(np.float32)
+    return coarse, height.grid.pixel_um * factor, (factor - 1) / 2 * height.grid.pixel_um
+
+
 def _sampled(values: NDArray[np.float32], row: NDArray[np.floating], col: NDArray[np.floating]) -> NDArray[np.float32]:
+    """The nearest pixel of each place; NaN outside."""
     out: NDArray[np.float32] = cv2.remap(
-        values, col.astype(np.float32), row.astype(np.float32), cv2.INTER_LINEAR, borderValue=0.0
+        values,
+        col.astype(np.float32),
+        row.astype(np.float32),
+        cv2.INTER_NEAREST,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=np.nan,
     )
     return out
 

@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from inspect_pop.report.look import CLASS_LOOKS, DISPOSITIONS, VERDICT_LOOKS
+from inspect_pop.report.maps import drawn
 
 __all__ = ["number", "render", "when"]
 
@@ -56,6 +57,7 @@ def _environment() -> Environment:
         "looks": {look.name: look for look in CLASS_LOOKS},
         "verdicts": VERDICT_LOOKS,
         "dispositions": DISPOSITIONS,
+        "drawn": drawn,
     }
     return environment
 

@@ -35,7 +35,7 @@ def test_a_dome_rises_in_the_middle_whatever_tilt_and_place() -> None:
     placement = Placement(120.0, -80.0, 0.8, 1.0)
     picture = height_picture(surface(60.0, placement, tilt=4.0), PACKAGE, placement)
     assert picture is not None
-    assert picture.high_um - picture.low_um == pytest.approx(60 * 0.97**2, abs=4)
+    assert picture.high_um - picture.low_um == pytest.approx(60 * 0.97**2, abs=6)  # corners are smoothed
     middle, corner = drawn(picture)[picture.height // 2, picture.width // 2], drawn(picture)[4, 4]
     assert middle[0] > middle[2] + 40  # orange: above the plane
     assert corner[2] > corner[0] + 40  # blue: below it
