@@ -70,7 +70,7 @@ def _solid(flat: Flat, diameter_px: float) -> NDArray[np.uint8]:
     size = 2 * round(0.1 * diameter_px) + 1
     mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)))
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    filled = np.zeros_like(mask)
+    filled: NDArray[np.uint8] = np.zeros_like(mask)
     cv2.drawContours(filled, [_whole(c, diameter_px) for c in contours], -1, 1, cv2.FILLED)
     return filled
 

@@ -170,22 +170,26 @@ def _circle(rays: Array) -> Array:
 
 
 def _at_edge(polar: Array, radius: Array, core: Array, background: Array) -> Array:
-    """Each ray's crossing of the level half way between inside and outside near `radius` (n, s, ANGLES): two secant steps."""
+    """Each ray's crossing of the level half way between inside and outside near `radius` (n, s, ANGLES): two Newton steps."""
     least = (background + 0.6 * (core - background))[:, :, None]
     inside = np.maximum(grey_at(polar, radius - _BESIDE), least)
     level = (inside + grey_at(polar, radius + _BESIDE)) / 2
+    slope = np.maximum((grey_at(polar, radius - 1) - grey_at(polar, radius + 1)) / 2, 0.03)
     rays = radius
     for _ in range(2):
-        slope = (grey_at(polar, rays - 1) - grey_at(polar, rays + 1)) / 2
-        rays = rays + np.clip((grey_at(polar, rays) - level) / np.maximum(slope, 0.03), -1.5, 1.5)
+        rays = rays + np.clip((grey_at(polar, rays) - level) / slope, -1.5, 1.5)
     return np.clip(rays, 0, RADII[-1])
 
 
 def grey_at(polar: Array, radius: Array) -> Array:
     """The unrolled windows at these radii (n, s, ANGLES), linear between samples."""
-    place = np.clip(radius - RADII[0], 0, len(RADII) - 1.001)
-    low = place.astype(np.intp)
-    first = np.take_along_axis(polar, low[..., None], axis=-1)[..., 0]
-    second = np.take_along_axis(polar, low[..., None] + 1, axis=-1)[..., 0]
-    between: Array = first + (second - first) * (place - low).astype(np.float32)
+    count = polar.shape[-1]
+    place = np.clip(radius - RADII[0], 0, count - 1.001)
+    low = place.astype(np.int32)
+    part = place - low
+    index = low.ravel() + np.arange(0, low.size * count, count, dtype=np.int32)
+    flat = polar.reshape(-1)
+    first = flat.take(index).reshape(low.shape)
+    index += 1
+    between: Array = first + (flat.take(index).reshape(low.shape) - first) * part
     return between

@@ -17,10 +17,10 @@ __all__ = ["Webs", "find_webs", "pairs_of"]
 
 Array = NDArray[np.float32]
 FARTHEST = 1.25  # of the pitch: neighbours along rows and columns, not along diagonals
-LINES = np.arange(-12.75, 13, 1.5, dtype=np.float32)  # sideways, in samples: a ball's usual width
-_BETWEEN = np.abs(LINES) < 7.5  # lines on which a way across is looked for
+LINES = np.arange(-13.0, 13.1, 2.0, dtype=np.float32)  # sideways, in samples: a ball's usual width
+_BETWEEN = np.abs(LINES) < 8  # lines on which a way across is looked for
 _BESIDE = np.abs(LINES) > 9  # where no web reaches: what is bright here too is the halo of the other interface's balls
-STEPS = 15
+STEPS = 12
 START = 0.3  # of the way to the half-way line: inside a ball of two thirds of the nominal volume
 EDGE = 0.5  # of the solder's own grey: where a ball ends
 _ROWS_AT_ONCE = 32000 // SIZE
@@ -70,7 +70,7 @@ def find_webs(windows: Windows, interface: Interface) -> Webs:
 
 def _without_halo(profile: Array) -> Array:
     """The lines between, on a scale that is 0 at the level beside the middle of the way, and 1 at solder's."""
-    middle = slice(STEPS - 4, STEPS + 4)
+    middle = slice(STEPS - 3, STEPS + 3)
     beside = np.clip(profile[:, :, _BESIDE, middle].mean(axis=(2, 3)), 0, 0.8)[:, :, None, None]
     between: Array = (profile[:, :, _BETWEEN] - beside) / (1 - beside)
     return between
