@@ -10,7 +10,7 @@ import numpy as np
 from inspect_pop.flags import bit
 from inspect_pop.geometry import Grid, HeightMap, Placement
 from inspect_pop.inspection import BoardRecord, Crops, Inspection, PackageRecord
-from inspect_pop.joints import CLASSES, JointTable, concat
+from inspect_pop.joints import CLASSES, COLUMNS, JointTable, concat
 
 ROWS = "ABCDEFGHJKLMNPRTUVWY"  # JEDEC JEP95 skips I, O, Q, S, X, Z
 PITCH_UM = {"lower": 400.0, "upper": 500.0}
@@ -119,7 +119,8 @@ def _interface(serial: str, refdes: str, interface: str, side: int, rng: np.rand
         "model": [_digest("model")] * n,
         "recipe": [_digest("recipe")] * n,
     }
-    return JointTable(values)
+    more = {c.name: rng.normal(0, 1, n) for c in COLUMNS if c.kind == "float32" and c.name not in values and c.name[:2] != "p_"}
+    return JointTable(values | more)
 
 
 def _decided(

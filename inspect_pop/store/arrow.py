@@ -26,8 +26,10 @@ def to_arrow(joints: JointTable, *, record: str | None = None) -> pa.Table:
 
 
 def from_arrow(table: pa.Table) -> JointTable:
-    """The joint table again; columns that are not declared (the record, partitions) are left out."""
-    return JointTable({c.name: _values(table[c.name], c.kind) for c in COLUMNS if c.name in table.column_names})
+    """The joint table again, without what is not declared (the record) and without text that an older file did not have."""
+    there = [c for c in COLUMNS if c.name in table.column_names]
+    there = [c for c in there if c.kind != "text" or c.nullable or not table[c.name].null_count]
+    return JointTable({c.name: _values(table[c.name], c.kind) for c in there})
 
 
 def parquet_options(schema: pa.Schema) -> dict[str, Any]:

@@ -6,11 +6,11 @@ passed. Rows are changed in the transaction of the write, as the last step, by a
 taking away what it contributed before; a context belongs to one station, so stations do not wait for one another.
 """
 
-from functools import reduce
+from functools import cache, reduce
 from operator import add
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Select, and_, case, delete, func, literal, select, true
+from sqlalchemy import ColumnElement, Connection, FromClause, Select, and_, bindparam, case, delete, func, literal, select, true
 from sqlalchemy.dialects import postgresql, sqlite
 
 from inspect_pop.store.schema import COUNTS, SETTLED, SUMS, boards, interfaces, rollups, sites
@@ -35,14 +35,14 @@ _OF_AN_INTERFACE = 2  # one placement and one component: with both interfaces, a
 def contribute(connection: Connection, board_id: int, sign: int) -> None:
     """Add (+1) or take away (-1) what a board contributes, if it is a first inspection."""
     for level in LEVELS:
-        _add(connection, summed(level, boards.c.id == board_id, interfaces.c.board_id == board_id), sign)
+        connection.execute(_statement(connection.dialect.name, level, True), {"board_id": board_id, "sign": sign})
 
 
 def rebuild(connection: Connection) -> None:
     """Sum everything again, from the boards."""
     connection.execute(delete(rollups))
     for level in LEVELS:
-        _add(connection, summed(level), 1)
+        connection.execute(_statement(connection.dialect.name, level, False), {"sign": 1})
 
 
 def summed(level: str, which: ColumnElement[bool] | None = None, parts: ColumnElement[bool] | None = None) -> Select[Any]:
@@ -58,14 +58,17 @@ def summed(level: str, which: ColumnElement[bool] | None = None, parts: ColumnEl
     return query.group_by(*keys)
 
 
-def _add(connection: Connection, rows: Select[Any], sign: int) -> None:
-    of = rows.subquery("own")
+@cache
+def _statement(dialect: str, level: str, one: bool) -> Any:
+    """The upsert of one board's contribution (`board_id`), or of all; kept, since building it takes longer than running it."""
+    which = (boards.c.id == bindparam("board_id"), interfaces.c.board_id == bindparam("board_id")) if one else ()
+    of = summed(level, *which).subquery("own")
     keys = ("context_id", "level", *_NAMES)
-    signed = select(*(of.c[n] for n in keys), *((of.c[n] * sign).label(n) for n in SUMS)).where(true())
-    dialect: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(rollups).from_select([*keys, *SUMS], signed)
+    signed = select(*(of.c[n] for n in keys), *((of.c[n] * bindparam("sign")).label(n) for n in SUMS)).where(true())
+    module: Any = postgresql if dialect == "postgresql" else sqlite
+    statement = module.insert(rollups).from_select([*keys, *SUMS], signed)
     total = {n: rollups.c[n] + statement.excluded[n] for n in SUMS}
-    connection.execute(statement.on_conflict_do_update(index_elements=list(keys), set_=total))
+    return statement.on_conflict_do_update(index_elements=list(keys), set_=total)
 
 
 def _boards(chosen: ColumnElement[bool]) -> FromClause:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 from sqlalchemy import Connection, Engine, TableClause, func, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -152,17 +153,17 @@ def _insert_parts(connection: Connection, inspection: Inspection, board_id: int)
 
 def _insert_positions(connection: Connection, inspection: Inspection, recipe: int) -> None:
     """Keep the recipe's balls once; a later board fills in the places that the ones before did not show."""
-    own = rows.position_rows(inspection.joints)
+    joints = inspection.joints
     query = select(func.count(), func.count(positions.c.x_um)).where(positions.c.recipe_id == recipe)
     known, placed = connection.execute(query).one()
-    if known >= len(own) and placed >= sum(row["x_um"] is not None for row in own):
+    if known >= len(joints) and placed >= int(np.isfinite(joints["x_um"] - joints["dx_um"]).sum()):
         return
     dialect: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
     statement = dialect.insert(positions)
     fill = {n: func.coalesce(positions.c[n], statement.excluded[n]) for n in ("x_um", "y_um")}
     keys = ["recipe_id", "refdes", "interface", "ball"]
     upsert = statement.on_conflict_do_update(index_elements=keys, set_=fill)
-    connection.execute(upsert, [{"recipe_id": recipe} | row for row in own])
+    connection.execute(upsert, [{"recipe_id": recipe} | row for row in rows.position_rows(joints)])
 
 
 def _id_of(connection: Connection, table: TableClause, row: dict[str, Any], key: str = "key") -> int:

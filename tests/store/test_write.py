@@ -1,0 +1,164 @@
+"""One inspection is one record, whoever writes it and however often."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import func, select
+
+from inspect_pop.errors import StoreFault
+from inspect_pop.store import Message, Store
+from inspect_pop.store.schema import TABLES, boards
+from tests.factories import again, make_inspection
+
+BAD = make_inspection(
+    "Bü/ü..\\ 1",
+    defects={"U1.lower.A1": "bridged", "U1.lower.A2": "bridged", "U1.upper.C1": "open"},
+    reviews={"U1.upper.B2": "near the threshold"},
+    undecided=["U1.upper.A3"],
+    missing=("U1/pre_stack",),
+    lot="L/24 ü%",
+)
+
+
+def dump(store: Store) -> dict[str, list[tuple[object, ...]]]:
+    """All rows of all tables, in a settled order."""
+    with store.reading() as connection:
+        return {t.name: sorted(map(tuple, connection.execute(select(t))), key=repr) for t in TABLES}
+
+
+def test_a_record_comes_back_as_it_was_written(store: Store) -> None:
+    written = store.write(BAD)
+    assert written.new
+    assert written.standing.inspection_no == 1
+    (found,) = store.board(BAD.board.serial)
+    assert found.board == BAD.board
+    assert found.packages == BAD.packages
+    assert store.record(BAD.board.record) == found
+
+
+def test_an_inspection_comes_back_with_all_its_joints(store: Store) -> None:
+    store.write(BAD)
+    found = store.inspection(BAD.board.record)
+    assert (found.board, found.packages) == (BAD.board, BAD.packages)
+    assert found.joints.names == BAD.joints.names
+    for name in BAD.joints.names:
+        np.testing.assert_array_equal(found.joints[name], BAD.joints[name], err_msg=name)
+
+
+def test_every_joint_that_is_not_good_and_pass_is_a_defect(store: Store) -> None:
+    store.write(BAD)
+    found = {(d.interface, d.ball): d for d in store.board(BAD.board.serial)[0].defects}
+    assert sorted(found) == [("lower", "A1"), ("lower", "A2"), ("upper", "A3"), ("upper", "B2"), ("upper", "C1")]
+    assert found["upper", "B2"].label == "good"
+    assert found["upper", "B2"].reason == "near the threshold"
+    assert found["upper", "A3"].label is None
+    assert found["upper", "A3"].measured["p_good"] is None
+    assert found["lower", "A1"].measured["p_bridged"] == pytest.approx(0.96)
+
+
+def test_interfaces_hold_means_and_extremes_of_their_joints(store: Store) -> None:
+    store.write(make_inspection("S", measures={"U1.lower.A1": {"void_fraction": 0.5, "volume_ratio": 0.1, "clearance_um": 3.0}}))
+    lower = next(i for i in store.board("S")[0].interfaces if i["interface"] == "lower")
+    assert lower["void_fraction_max"] == pytest.approx(0.5)
+    assert lower["volume_ratio_min"] == pytest.approx(0.1)
+    assert lower["clearance_um_min"] == pytest.approx(3.0)
+    assert lower["n_good"] == 16
+    assert lower["passed"] == 1
+
+
+def test_a_value_that_no_joint_has_is_null(store: Store) -> None:
+    one = make_inspection("S")
+    store.write(replace(one, joints=one.joints.replace(standoff_um=np.full(25, np.nan))))
+    assert [i["standoff_um"] for i in store.board("S")[0].interfaces] == [None, None]
+
+
+def test_writing_again_changes_nothing(store: Store) -> None:
+    first = store.write(BAD, messages=[Message("m1", "k", {"a": 1}, "2026-03-02T08:00:00+00:00")])
+    before = dump(store)
+    second = store.write(BAD, messages=[Message("m2", "k", {"a": 2}, "2026-03-02T08:00:00+00:00")])
+    assert second == replace(first, new=False)
+    assert dump(store) == before
+
+
+def test_a_reinspection_is_a_second_record_that_knows_the_first(store: Store) -> None:
+    store.write(BAD)
+    better = again(replace(make_inspection(BAD.board.serial)), lot=BAD.board.lot)
+    written = store.write(better)
+    assert written.standing.inspection_no == 2
+    assert written.standing.first_record == BAD.board.record
+    assert written.standing.fpy == 0.0
+    assert [b.board.record for b in store.board(BAD.board.serial)] == [BAD.board.record, better.board.record]
+
+
+def test_the_first_inspection_is_the_earliest_in_whatever_order_they_arrive(open_here: Callable[[], Store]) -> None:
+    store = open_here()
+    times = ["2026-03-02T08:00:00+01:00", "2026-03-02T07:30:00+00:00", "2026-03-02T09:00:00+01:00"]  # 07:00, 07:30, 08:00 UTC
+    records = [make_inspection("S", inspected_at=t) for t in times]
+    for k in (2, 0, 1):
+        store.write(records[k])
+    standing = store.standing([r.board.record for r in records])
+    assert [standing[r.board.record].inspection_no for r in records] == [1, 2, 3]
+    assert {s.first_record for s in standing.values()} == {records[0].board.record}
+
+
+def test_of_two_records_of_one_export_the_one_written_first_stays_first(store: Store) -> None:
+    one = make_inspection("S", record="z")
+    store.write(one)
+    assert store.write(replace(one, board=replace(one.board, record="a"))).standing.first_record == "z"
+
+
+def test_a_time_without_its_offset_is_refused(store: Store) -> None:
+    for bad in ("2026-03-02T08:00:00", "yesterday"):
+        with pytest.raises(StoreFault, match="inspected_at"):
+            store.write(make_inspection("S", inspected_at=bad, record="r"))
+    assert not store.has("r")
+
+
+def test_a_field_without_a_column_of_its_own_is_kept(store: Store) -> None:
+    one = make_inspection("S", operating_point="fail above 1.5, follows the machine")
+    store.write(one)
+    assert store.board("S")[0].board.operating_point == "fail above 1.5, follows the machine"
+
+
+def test_positions_are_filled_in_by_later_boards(store: Store) -> None:
+    one = make_inspection("S1")
+    hidden = one.joints["x_um"].copy()
+    hidden[3] = np.nan
+    store.write(replace(one, joints=one.joints.replace(x_um=hidden)))
+    store.write(make_inspection("S2"))
+    with store.reading() as connection:
+        from inspect_pop.store.schema import positions
+
+        rows = connection.execute(select(positions.c.ball, positions.c.x_um).where(positions.c.interface == "lower")).all()
+    assert len(rows) == 16
+    assert dict(rows)["A4"] == pytest.approx(600.0, abs=0.1)
+
+
+def test_when_the_rows_cannot_be_written_the_file_is_gone_too(store: Store, tmp_path: Path) -> None:
+    bad = make_inspection("S")
+    broken = replace(bad, packages=(*bad.packages, *bad.packages))  # one package twice: a row that cannot be
+    with pytest.raises(StoreFault):
+        store.write(broken)
+    assert store.board("S") == []
+    assert not [p for p in (tmp_path / "files").rglob("*") if p.is_file()]
+    assert store.write(bad).new
+
+
+def test_when_the_file_cannot_be_put_in_place_there_is_no_row(store: Store, tmp_path: Path) -> None:
+    one = make_inspection("S", record="r")
+    (tmp_path / "files/joints/day=2026-03-02/lot=L-2411/r.parquet").mkdir(parents=True)
+    with pytest.raises(StoreFault):
+        store.write(one)
+    assert store.board("S") == []
+    with store.reading() as connection:
+        assert connection.scalar(select(func.count()).select_from(boards)) == 0
+
+
+def test_text_of_any_kind_stays_as_it_is(store: Store) -> None:
+    for k, serial in enumerate(["'; DROP TABLE boards; --", "a%20b", "..", "日本語" * 40, "A\\B", " lead"]):
+        store.write(make_inspection(serial, record=f"r{k}", lot=serial))
+        assert [b.board.serial for b in store.board(serial)] == [serial]
+        assert store.joints(lot=serial).num_rows == 25
