@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from inspect_pop.geometry import FloatArray
 from inspect_pop.recipe import Interface
 
-__all__ = ["NEIGHBOURS", "against_neighbours", "pad_classes", "robust_z"]
+__all__ = ["NEIGHBOURS", "against_neighbours", "robust_z"]
 
 NEIGHBOURS = 12
 LEAST_NEIGHBOURS = 4
@@ -54,17 +54,6 @@ def against_neighbours(
             flat = _flattened(values[rows].astype(np.float64), x, y)
             deviation[rows], spread[rows] = _local(flat, x, y)
     return deviation, spread
-
-
-def pad_classes(interface: Interface) -> NDArray[np.intp]:
-    """(n,) class of each joint's surroundings: 0 inside the array, 1 on its edge.
-
-    Joints on an edge see fewer ghosts and less shading than those inside; comparing like with like halves the spread.
-    """
-    tree = cKDTree(np.column_stack([interface.x_um, interface.y_um]))
-    around = tree.query_ball_point(tree.data, 1.25 * interface.pitch_um, return_length=True)
-    classes: NDArray[np.intp] = (around < 5).astype(np.intp)
-    return classes
 
 
 def _flattened(values: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
