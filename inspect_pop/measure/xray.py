@@ -139,6 +139,13 @@ def _places(
     return (x - design[:, 0]).astype(np.float32), (y - design[:, 1]).astype(np.float32), fit
 
 
+def _shear(outlines: Outlines, step_um: float) -> Array:
+    """How far the highest slice's circle lies from the lowest's, (n, 2) um; NaN without solder in both, or with one slice."""
+    whole = outlines.present[:, [0, -1]].all(axis=1) & (outlines.present.shape[1] > 1)
+    shear: Array = (outlines.circle[:, -1, 1:] - outlines.circle[:, 0, 1:]) * np.float32(step_um)
+    return np.where(whole[:, None], shear, np.nan).astype(np.float32)
+
+
 def _waist(diameter: Array, solder: NDArray[np.bool_]) -> Array:
     """Narrowest of the inner slices over widest of all; 0 where an inner slice holds no solder; NaN with under three slices."""
     if diameter.shape[1] < 3:
