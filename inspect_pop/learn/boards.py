@@ -2,7 +2,7 @@
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,12 +33,14 @@ def each_board(
     processes: int = 1,
     progress: Progress = lambda _: None,
     doing: str = "board",
+    only: Collection[Path] | None = None,
 ) -> Iterator[BoardResult[Result]]:
     """Results in the order of the boards' paths. `work(board, root)` must be importable where there are several processes.
 
-    An `InputFault` puts its board aside; anything else ends the work. Raises `UsageFault` where there is no board.
+    `only` names the boards to work on; None: all. An `InputFault` puts its board aside; anything else ends the work.
+    Raises `UsageFault` where there is no board.
     """
-    boards = find_exports(paths)
+    boards = [found for found in find_exports(paths) if only is None or found[0] in only]
     for k, outcome in enumerate(_outcomes(boards, work, processes)):
         progress(f"{doing} {k + 1} of {len(boards)}: {boards[k][0].name}{' (put aside)' if outcome.fault else ''}")
         yield outcome
@@ -48,7 +50,7 @@ def _outcomes(
     boards: list[tuple[Path, Path]], work: Callable[[Path, Path], Result], processes: int
 ) -> Iterator[BoardResult[Result]]:
     processes = min(processes or os.cpu_count() or 1, len(boards))
-    if processes == 1:
+    if processes <= 1:
         yield from (_one(work, board, root) for board, root in boards)
         return
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread a process: more would fight over the same cores

@@ -5,7 +5,7 @@ counts as undecided.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -75,13 +75,18 @@ def outcomes_of(
     limits: Limits | None = None,
     processes: int = 1,
     progress: Progress = lambda _: None,
+    only: Collection[str] | None = None,
 ) -> tuple[Outcomes, list[tuple[str, str]]]:
-    """Every labelled joint's outcome, and (path, reason) of the boards that could not be inspected."""
+    """Every labelled joint's outcome, and (path, reason) of the boards that could not be inspected.
+
+    `only` names the serials that count; None: all.
+    """
     boards = {path: _board(path, root) for path, root in find_exports(paths)}
+    boards = {path: board for path, board in boards.items() if only is None or board.serial in only}
     book = read_book(paths, {b.serial: b.recipe for b in boards.values() if b.recipe is not None})
     parts, aside = [], []
     work = _Inspect(model.folder, limits or Limits())
-    for done in each_board(paths, work, processes=processes, progress=progress, doing="inspecting"):
+    for done in each_board(paths, work, processes=processes, progress=progress, doing="inspecting", only=boards):
         board = boards[done.path]
         if done.result is None:
             aside.append((str(done.path), done.fault))

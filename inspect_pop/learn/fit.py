@@ -37,14 +37,22 @@ class TrainingSet(Protocol):
     int, -1 unknown; `volume_ratio`, `web_um`, `gap_um` (n,) float32, NaN unknown; `weight` (n,) float32.
     """
 
-    images: NDArray[np.float16]
-    scalars: NDArray[np.float32]
-    label: NDArray[np.integer]
-    variety: NDArray[np.integer]
-    volume_ratio: NDArray[np.float32]
-    web_um: NDArray[np.float32]
-    gap_um: NDArray[np.float32]
-    weight: NDArray[np.float32]
+    @property
+    def images(self) -> NDArray[np.float16]: ...  # noqa: D102
+    @property
+    def scalars(self) -> NDArray[np.float32]: ...  # noqa: D102
+    @property
+    def label(self) -> NDArray[np.integer]: ...  # noqa: D102
+    @property
+    def variety(self) -> NDArray[np.integer]: ...  # noqa: D102
+    @property
+    def volume_ratio(self) -> NDArray[np.float32]: ...  # noqa: D102
+    @property
+    def web_um(self) -> NDArray[np.float32]: ...  # noqa: D102
+    @property
+    def gap_um(self) -> NDArray[np.float32]: ...  # noqa: D102
+    @property
+    def weight(self) -> NDArray[np.float32]: ...  # noqa: D102
 
 
 class FitRecipe(BaseModel):

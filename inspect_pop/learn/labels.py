@@ -80,6 +80,13 @@ class LabelReport:
         """For JSON."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in self.__dict__.items()}
 
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> "LabelReport":
+        """What `to_dict` gave, also after a way through JSON."""
+        lists = {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
+        aside = {"put_aside": tuple((path, why) for path, why in values["put_aside"])}
+        return LabelReport(**{**values, **lists, **aside})
+
     def lines(self) -> list[str]:
         """For people."""
         counts = ", ".join(f"{n} {c}" for c, n in self.by_class.items())

@@ -1,0 +1,230 @@
+"""`inspect-pop train`: from labelled boards to a model folder, for people who are no ML engineers.
+
+The order of things: read the boards and look at their labels; keep golden boards apart; learn; calibrate on boards that
+did not teach; judge the old model and the new one on the same golden boards; ask the gates. A training that was
+interrupted goes on when it is started again with the same boards and the same recipe, and ends in the same model.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inspect_pop.classify.model import Card, Model, load
+from inspect_pop.errors import ModelFault, UsageFault
+from inspect_pop.learn.build import About, build_model
+from inspect_pop.learn.curve import Curve
+from inspect_pop.learn.evaluate import outcomes_of
+from inspect_pop.learn.fit import fit
+from inspect_pop.learn.folder import seal
+from inspect_pop.learn.gates import Gates, pass_gates
+from inspect_pop.learn.material import Asked, Material, gather
+from inspect_pop.learn.network import JointNet
+from inspect_pop.learn.outcomes import judge
+from inspect_pop.learn.quick import choose_share, quick_curve
+from inspect_pop.learn.recipe import TrainRecipe
+from inspect_pop.learn.registry import promote as promote_in
+from inspect_pop.learn.samples import Samples
+from inspect_pop.learn.train_report import REPORT, TrainReport
+from inspect_pop.learn.weights import NETWORK, load_network
+from inspect_pop.limits import Limits
+
+__all__ = ["train"]
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class _Learnt:
+    """A trained network and how it came about; `share` and `losses` as in `TrainReport`."""
+
+    network: JointNet
+    varieties: tuple[str, ...]
+    history: list[dict[str, float]]
+    share: float
+    losses: dict[str, float]
+
+
+def train(
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    recipe: TrainRecipe,
+    start_from: Path | None = None,
+    replay: Sequence[Path] = (),
+    gates: Gates | None = None,
+    models: Path | None = None,
+    limits: Limits | None = None,
+    processes: int = 1,
+    now: str | None = None,
+    progress: Progress = lambda _: None,
+) -> TrainReport:
+    """Train a model from labelled boards and write its folder `out`.
+
+    Parameters
+    ----------
+    start_from
+        The model to begin with (`recipe.from_released`) and to compare with; None: the released one.
+    replay
+        Labelled (simulated) batches of other machines: they are mixed in, and show whether harm was done elsewhere.
+    models
+        A folder of models: where the gates let it pass, the new model is copied there and taken into use. None: never.
+    now
+        ISO 8601, for the record; None reads the clock.
+
+    Raises
+    ------
+    LabelsFault, UsageFault
+        Boards or labels that cannot be learnt from.
+    ModelFault
+        The model to begin with cannot be used.
+    """
+    began, now = time.monotonic(), now or datetime.now(UTC).isoformat(timespec="seconds")
+    old = _old_model(start_from, needed=recipe.from_released)
+    start = old if recipe.from_released else None
+    if out.is_file():
+        raise UsageFault(str(out), expected="a folder for the new model", found="a file")
+    asked = Asked(tuple(paths), out, recipe, start, old, tuple(replay), limits or Limits(), processes, progress)
+    material = gather(asked)
+    for line in material.labels.lines():
+        progress(line)
+    learnt = _learn(asked, material)
+    about = _about(asked, material, now)
+    card = build_model(
+        learnt.network,
+        learnt.varieties,
+        material.teach,
+        material.calibrate,
+        out,
+        about,
+        targets=recipe.targets,
+        prior=start.card if start else None,
+    )
+    report = _report(asked, material, learnt, gates or Gates())
+    report = replace(report, seconds=time.monotonic() - began)
+    card = _finish(out, card, report)
+    if models is not None and report.passed:
+        report = replace(report, promoted_as=_promote(out, models, card, now))
+    return report
+
+
+def _old_model(path: Path | None, *, needed: bool) -> Model | None:
+    """The model that training begins with or is compared with; from scratch there need not be one."""
+    try:
+        return load(path)
+    except ModelFault:
+        if needed or path is not None:
+            raise
+        return None
+
+
+def _learn(asked: Asked, material: Material) -> _Learnt:
+    """The network: from the old one's weights, as far as boards held out agree; or from scratch."""
+    work, recipe = asked.work / "fit", asked.recipe
+    if asked.start is None:
+        names = material.teach.varieties
+        fitted = fit(
+            material.teach, recipe.fit, work=work, varieties=max(1, len(names)), how=recipe.jitter, progress=asked.progress
+        )
+        return _Learnt(fitted.network, names, fitted.history, 1.0, {})
+    old, names = load_network(asked.start.folder / NETWORK)
+    teach = material.teach.with_varieties(names)
+    fitted = fit(teach, recipe.fit, work=work, start=old, how=recipe.jitter, progress=asked.progress)
+    held_out = [material.calibrate, material.held_elsewhere]
+    network, share, losses = choose_share(old, fitted.network, recipe.shares, held_out, asked.start.card.calibration)
+    return _Learnt(network, names, fitted.history, share, losses)
+
+
+def _about(asked: Asked, material: Material, now: str) -> About:
+    """The record of the making: which boards did what, and digests of data and recipe."""
+    split, teach = material.split, material.teach
+    known = asked.start.card.data if asked.start else {}
+    data: dict[str, Any] = {
+        "training boards": [*known.get("training boards", ()), *split.train],
+        "calibration boards": [*known.get("calibration boards", ()), *split.calibrate],
+        "golden boards": list(dict.fromkeys([*known.get("golden boards", ()), *split.golden])),
+        "joints learnt from": len(teach),
+        "labels": material.labels.by_class,
+        "digest": _digest_of(teach),
+        "began with": f"{asked.start.card.name} {asked.start.card.version}" if asked.start else "nothing",
+    }
+    version = "".join(c for c in now[:19] if c.isdigit())
+    recipe = asked.recipe.model_dump(mode="json") | {"digest": asked.recipe.digest}
+    return About(asked.out.name or "model", version, now, data, recipe)
+
+
+def _report(asked: Asked, material: Material, learnt: _Learnt, gates: Gates) -> TrainReport:
+    """Judge old and new on the same boards, here and elsewhere, and ask the gates."""
+    models = {"new": load(asked.out), "old": asked.old}
+    here = {name: _judged(asked, asked.paths, material.split.golden, model) for name, model in models.items()}
+    there = dict.fromkeys(models)
+    if len(material.held_elsewhere):
+        there = {name: _judged(asked, asked.replay, material.held_elsewhere.boards, model) for name, model in models.items()}
+    new = here["new"] or {}
+    return TrainReport(
+        model=asked.out,
+        labels=material.labels,
+        split=material.split,
+        share=learnt.share,
+        losses=learnt.losses,
+        history=learnt.history,
+        new=new,
+        old=here["old"],
+        new_elsewhere=there["new"],
+        old_elsewhere=there["old"],
+        gates=pass_gates(gates, new, here["old"]),
+        curve=_curve(material),
+        seconds=0.0,
+    )
+
+
+def _judged(asked: Asked, paths: Sequence[Path], boards: Sequence[str], model: Model | None) -> dict[str, Any] | None:
+    if model is None:
+        return None
+    asked.progress(f"judging {model.card.name} {model.card.version} on {len(boards)} boards")
+    outcomes, _ = outcomes_of(paths, model, limits=asked.limits, processes=asked.processes, only=boards)
+    return {"model": {"name": model.card.name, "version": model.card.version, "digest": model.digest}, **judge(outcomes)}
+
+
+def _curve(material: Material) -> Curve | None:
+    """From the model to begin with: from scratch there is none that has not seen these boards."""
+    if material.features is None:
+        return None
+    golden = np.isin(material.all.serials, material.split.golden)
+    return quick_curve(
+        material.features[~golden], material.all.take(~golden), material.features[golden], material.all.label[golden]
+    )
+
+
+def _finish(out: Path, card: Card, report: TrainReport) -> Card:
+    """Keep the report and its figures with the model, and drop what an interrupted training would have gone on from."""
+    (out / REPORT).write_text(json.dumps(report.to_dict(), indent=1), encoding="utf-8")
+    by = {name: groups for name, groups in report.new["by"].items() if name != "serial"}
+    figures = {k: v for k, v in report.new.items() if k != "model"} | {"by": by}
+    measured_on = f"{len(report.split.golden)} golden boards, kept apart: {', '.join(report.split.golden[:10])}"
+    sealed = seal(out, card.model_copy(update={"metrics": figures, "measured_on": measured_on}))
+    shutil.rmtree(out / ".work", ignore_errors=True)
+    return sealed
+
+
+def _promote(out: Path, models: Path, card: Card, now: str) -> str:
+    name = f"{card.name}-{card.version}"
+    shutil.copytree(out, models / name)
+    promote_in(models, name, at=now, reason="passed every gate of its training")
+    return name
+
+
+def _digest_of(samples: Samples) -> str:
+    """sha256 over the joints that were learnt from: which, and with what labels."""
+    said = hashlib.sha256()
+    for values in (samples.serials, samples.machine, samples.refdes, samples.interface, samples.ball):
+        said.update("\n".join(values.tolist()).encode())
+    said.update(samples.label.tobytes())
+    return said.hexdigest()
