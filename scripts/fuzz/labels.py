@@ -1,0 +1,26 @@
+#!/usr/bin/env python
+"""Fuzz labels.csv: any bytes, and the labels that are read against a good recipe."""
+
+from common import instrumented, place, run
+
+with instrumented(__name__):
+    from inspect_pop.errors import InputFault
+    from inspect_pop.ingest.labels import check_against, read_labels
+    from inspect_pop.ingest.recipe_file import read_recipe
+
+NAME = "labels"
+
+
+def one(data: bytes) -> None:
+    """Read the labels, and compare them with the sample's recipe."""
+    path = place() / "labels.csv"
+    path.write_bytes(data)
+    try:
+        labels = read_labels(path)
+        check_against(labels, dict.fromkeys(labels.serials, read_recipe(place() / "recipes/tst4-pop.json", place())))
+    except InputFault as fault:
+        str(fault).encode()
+
+
+if __name__ == "__main__":
+    run(one, NAME)
