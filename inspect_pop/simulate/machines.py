@@ -37,28 +37,29 @@ class Machine:
     slices: int = 5
     views: int = 24
     tilt_deg: float = 38.0
-    floor: float = 0.55
-    knee_per_mm: float = 5.0
-    blur_um: float = 12.0
-    mu_per_um: float = 0.0022
-    hardening: float = 0.05
+    unsharp: float = 0.43
+    unsharp_um: float = 160.0
+    reference_um: float | None = 370.0
+    blur_um: float = 10.9
+    mu_per_um: float = 0.0058
+    hardening: float = 0.85
     scatter: float = 0.05
-    noise: float = 0.02
-    noise_blur_um: float = 6.0
-    row_noise: float = 0.0015
-    shading: float = 0.05
-    level: float = 350.0
-    span: float = 1200.0
+    noise: float = 0.028
+    noise_blur_um: float = 5.2
+    shading: float = 0.01
+    level: float = 560.0
+    span: float = 1750.0
     drift: float = 0.06
     axial_blur_um: float = 0.0
     rings: float = 0.0
     dead_row: bool = False
     height_pixel_um: float = 24.0
-    height_noise_um: float = 2.0
+    height_noise_um: float = 2.2
     height_dtype: str = "float32"
     height_scale_um: float = 1.0
     height_offset_um: float = 0.0
-    dropouts: float = 0.002
+    dropouts: float = 0.003
+    outliers: float = 0.0012
     lateral_jitter_um: float = 35.0
     rotation_jitter_deg: float = 0.2
     z_belief_um: float = 4.0
@@ -70,7 +71,7 @@ MACHINES: dict[str, Machine] = {
         Machine(name="line_a", line="A", station="AXI-2"),
         Machine(
             name="line_b", line="B", station="XL-7", polarity="solder_dark", pixel_um=10.0, slices=7, views=16, tilt_deg=33.8,
-            floor=0.58, knee_per_mm=3.5, blur_um=13.0, level=14000.0, span=14500.0, height_pixel_um=30.0, height_dtype="uint16",
+            unsharp=0.47, unsharp_um=195.0, hardening=0.7, blur_um=11.9, noise=0.034, noise_blur_um=4.2, level=14000.0, span=14500.0, height_pixel_um=30.0, height_dtype="uint16", height_noise_um=3.7,
             height_scale_um=0.25, height_offset_um=-500.0,
         ),
     )

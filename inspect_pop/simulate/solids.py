@@ -3,8 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from inspect_pop.simulate.population import Population, Spurs, Voids
+from inspect_pop.simulate.population import Population, Voids
 from inspect_pop.simulate.scene import LAYER_UM, Capsules, Discs, Solids
+from inspect_pop.simulate.spurs import Spurs
 
 __all__ = ["solder_of"]
 

@@ -125,19 +125,30 @@ def _slices(
 ) -> Image:
     fy = sfft.fftfreq(canvas.shape[0]).astype(np.float32)
     fx = sfft.rfftfreq(canvas.shape[1]).astype(np.float32)
-    optics, transfer = _optics(fy, fx, machine, canvas.grid.pixel_um)
+    optics, grain_blur, transfer = _optics(fy, fx, machine, canvas.grid.pixel_um)
+    z_ref = (z_um[0] + z_um[-1]) / 2 if machine.reference_um is None else machine.reference_um
     tan, pix = math.tan(math.radians(machine.tilt_deg)), canvas.grid.pixel_um
     sums = [np.zeros((len(fy), len(fx)), np.complex64) for _ in z_um]
     for view in range(machine.views):
         angle = phase_rad + 2 * math.pi * view / machine.views
         # phase per micrometre of height along each axis: columns to the right, rows down
         ky, kx = 2j * math.pi * fy * (math.sin(angle) * tan / pix), -2j * math.pi * fx * (math.cos(angle) * tan / pix)
-        path = _project(layers, slabs, ky, kx) * optics
-        recorded = _detect(rng, sfft.irfft2(path, canvas.shape, workers=1), machine, pix)
-        spectrum = sfft.rfft2(recorded, workers=1) * transfer
-        for total, z in zip(sums, z_um, strict=True):
-            total += spectrum * np.exp(-ky * z).astype(np.complex64)[:, None] * np.exp(-kx * z).astype(np.complex64)[None, :]
+        to_reference = np.exp(-ky * z_ref)[:, None] * np.exp(-kx * z_ref)[None, :]
+        path = _project(layers, slabs, ky, kx) * optics * to_reference.astype(np.complex64)
+        signal, grain = _detect(rng, sfft.irfft2(path, canvas.shape, workers=1), machine, pix)
+        spectrum = (_transform(signal, canvas) + _transform(grain, canvas) * grain_blur) * transfer
+        for k, z in enumerate(z_um):
+            dz = z - z_ref
+            sums[k] += spectrum * np.exp(-ky * dz).astype(np.complex64)[:, None] * np.exp(-kx * dz).astype(np.complex64)[None, :]
     return np.stack([canvas.crop(sfft.irfft2(total, canvas.shape, workers=1)) for total in sums]) / machine.views  # type: ignore[no-any-return]
+
+
+def _transform(image: Image, canvas: _Canvas) -> Complex:
+    """Transform of what the detector saw: its own field only, the border repeated beyond it, as the machines' software does."""
+    m, (rows, cols) = canvas.margin, canvas.grid.shape
+    after = canvas.shape[0] - m - rows, canvas.shape[1] - m - cols
+    padded = np.pad(canvas.crop(image), ((m, after[0]), (m, after[1])), mode="edge")
+    return sfft.rfft2(padded, workers=1)  # type: ignore[no-any-return]
 
 
 def _project(
@@ -166,21 +177,24 @@ def _project(
     return total
 
 
-def _optics(
-    fy: NDArray[np.float32], fx: NDArray[np.float32], machine: Machine, pixel_um: float
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(blur of spot and detector, transfer of the reconstruction filter), both over the half plane of frequencies."""
+def _optics(fy: NDArray[np.float32], fx: NDArray[np.float32], machine: Machine, pixel_um: float) -> tuple[Image, Image, Image]:
+    """Transfers over the half plane of frequencies: spot and detector, noise, reconstruction filter (an unsharp mask)."""
     f2 = (fy[:, None] / pixel_um) ** 2 + (fx[None, :] / pixel_um) ** 2
     blur = np.exp(-2 * math.pi**2 * machine.blur_um**2 * f2)
-    rising = np.minimum(np.sqrt(f2) * 1000 / machine.knee_per_mm, 1.0)
-    return blur.astype(np.float32), (machine.floor + (1 - machine.floor) * rising).astype(np.float32)
+    grain = np.exp(-2 * math.pi**2 * machine.noise_blur_um**2 * f2)
+    unsharp = 1 - machine.unsharp * np.exp(-2 * math.pi**2 * machine.unsharp_um**2 * f2)
+    return blur.astype(np.float32), grain.astype(np.float32), unsharp.astype(np.float32)
 
 
-def _detect(rng: np.random.Generator, path_um: Image, machine: Machine, pixel_um: float) -> Image:
-    """One view as recorded and put through the logarithm, as path over the tilted thickness of 200 um."""
+def _detect(rng: np.random.Generator, path_um: Image, machine: Machine, pixel_um: float) -> tuple[Image, Image]:
+    """One view as recorded and put through the logarithm: (signal, grain), as solder over a slanted thickness of 200 um.
+
+    Beam hardening and scatter let the signal saturate: (1 - exp(-c p)) / c with c = `hardening` (0: a perfect logarithm; 1: none
+    was taken). Quantum noise grows with the square root of what the solder has taken from the beam: exp(p / 2) in the logarithm.
+    """
     slant = 1 / math.cos(math.radians(machine.tilt_deg))
-    p = np.maximum(path_um, 0) * np.float32(machine.mu_per_um * slant)
-    noise = rng.standard_normal(path_um.shape, dtype=np.float32) * np.exp(p / 2) * np.float32(machine.noise * 12.0 / pixel_um)
-    rows = rng.standard_normal((path_um.shape[0], 1), dtype=np.float32) * np.float32(machine.row_noise)
-    p = p - np.float32(machine.hardening) * p**2 + noise + rows
-    return p / np.float32(machine.mu_per_um * slant * 200.0)  # type: ignore[no-any-return]
+    p = np.maximum(path_um, 0) * np.float32(machine.mu_per_um)
+    unit = np.float32(1 / (machine.mu_per_um * slant * 200.0))
+    grain = rng.standard_normal(path_um.shape, dtype=np.float32) * np.exp(p / 2) * np.float32(machine.noise * 12.0 / pixel_um)
+    hardening = np.float32(max(machine.hardening, 1e-3))
+    return (1 - np.exp(-hardening * p)) / hardening * unit, grain * unit

@@ -1,0 +1,112 @@
+"""What else lies in the beam: bumps under the die, traces, copper areas and vias of the board, passive parts beside the package.
+
+Weights are attenuation relative to solder. Shapes and sizes follow what the sample exports show: bumps on a 160 um grid about
+30 um above the bottom package's surface with a third of them missing, traces along the axes, vias as a stack of rings.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inspect_pop.recipe import Package
+from inspect_pop.simulate.scene import Slab
+
+__all__ = ["Passive", "place_passives", "slabs_around"]
+
+Floats = NDArray[np.float64]
+_COPPER, _CERAMIC, _TERMINAL = 0.38, 0.22, 0.45
+
+
+@dataclass(frozen=True)
+class Passive:
+    """A two-terminal part: centre, length along its axis, width, height, all in um; turned by 90 degrees where `upright`."""
+
+    x_um: float
+    y_um: float
+    length_um: float
+    width_um: float
+    height_um: float
+    upright: bool
+
+
+def place_passives(rng: np.random.Generator, package: Package) -> tuple[Passive, ...]:
+    """Up to four parts around the body, 150 to 900 um away from its edge."""
+    half = package.body_um[0] / 2, package.body_um[1] / 2
+    parts = []
+    for side in rng.permutation(4)[: rng.integers(0, 5)]:
+        length, width, height = ((1000, 500, 350), (600, 300, 300), (1600, 800, 500))[rng.integers(3)]
+        upright = bool(rng.random() < 0.5)
+        deep, broad = (width, length) if (side < 2) == upright else (length, width)
+        away = half[0 if side < 2 else 1] + rng.uniform(200, 700) + deep / 2
+        along = rng.uniform(-0.9, 0.9) * half[1 if side < 2 else 0]
+        x, y = (away, along) if side < 2 else (along, away)
+        sign = 1 if side % 2 else -1
+        x, y = (sign * x, y) if side < 2 else (x, sign * y)
+        parts.append(Passive(float(x), float(y), length, width, height * float(rng.uniform(0.8, 1.15)), upright))
+        del broad
+    return tuple(parts)
+
+
+def slabs_around(rng: np.random.Generator, package: Package, passives: tuple[Passive, ...], reach_um: float) -> tuple[Slab, ...]:
+    """All slabs of one board; `reach_um` is how far from the centre the pictures see."""
+    return (*_bumps(rng, package), _traces(rng, reach_um), *_areas(rng, reach_um), *_vias(rng, reach_um), *_parts(passives))
+
+
+def _bumps(rng: np.random.Generator, package: Package) -> tuple[Slab, ...]:
+    base = package.interfaces[-1].pads_z_um[0]
+    half = 0.5 * package.body_um[0] * rng.uniform(0.3, 0.5)
+    pitch = 160.0
+    line = (np.arange(-int(half / pitch), int(half / pitch) + 1)) * pitch
+    x, y = (v.ravel() for v in np.meshgrid(line, line))
+    kept = rng.random(len(x)) < 0.65
+    radius = rng.uniform(30, 36)
+    discs = np.stack([x, y, np.full(len(x), radius)], axis=1)[kept]
+    return (Slab((base + 5.0, base + 55.0), discs=discs, disc_weight=rng.uniform(0.8, 1.0, len(discs))),)
+
+
+def _traces(rng: np.random.Generator, reach: float) -> Slab:
+    n = int(rng.integers(4, 10) * (reach / 2640))
+    fixed = rng.uniform(-reach, reach, n)
+    start = rng.uniform(-reach, reach, n)
+    end = np.clip(start + rng.choice([-1, 1], n) * rng.uniform(600, 2 * reach, n), -reach, reach)
+    flat = rng.random(n) < 0.5
+    ends = np.where(flat[:, None], np.stack([start, fixed, end, fixed], axis=1), np.stack([fixed, start, fixed, end], axis=1))
+    width = rng.choice([60.0, 80.0, 100.0], n)
+    return Slab((-35.0, 0.0), lines=np.column_stack([ends, width / 2]), line_weight=np.full(n, _COPPER))
+
+
+def _areas(rng: np.random.Generator, reach: float) -> tuple[Slab, ...]:
+    slabs = []
+    for z in (-120.0, -420.0):
+        n = int(rng.integers(0, 3))
+        size = rng.uniform(400, 1600, (n, 2))
+        centre = rng.uniform(-reach, reach, (n, 2))
+        slabs.append(
+            Slab((z - 18, z), rectangles=np.column_stack([centre, size, np.zeros(n)]), rectangle_weight=np.full(n, _COPPER))
+        )
+    return tuple(slabs)
+
+
+def _vias(rng: np.random.Generator, reach: float) -> tuple[Slab, ...]:
+    n = int(rng.poisson(6 * (reach / 2640) ** 2))
+    x, y = rng.uniform(-reach, reach, (2, n))
+    discs = np.concatenate([np.stack([x, y, np.full(n, 105.0)], axis=1), np.stack([x, y, np.full(n, 78.0)], axis=1)])
+    weight = np.concatenate([np.full(n, _COPPER), np.full(n, -_COPPER)])
+    return tuple(Slab((z - 60.0, z), discs=discs, disc_weight=weight) for z in (-90.0, -250.0, -410.0, -570.0))
+
+
+def _parts(passives: tuple[Passive, ...]) -> tuple[Slab, ...]:
+    slabs = []
+    for part in passives:
+        size = (part.width_um, part.length_um) if part.upright else (part.length_um, part.width_um)
+        terminal = 0.22 * part.length_um
+        shift = (part.length_um - terminal) / 2
+        boxes = [(part.x_um, part.y_um, *size, 0.0)]
+        for sign in (-1, 1):
+            place = (part.x_um, part.y_um + sign * shift) if part.upright else (part.x_um + sign * shift, part.y_um)
+            ends = (part.width_um, terminal) if part.upright else (terminal, part.width_um)
+            boxes.append((*place, *ends, 0.0))
+        weights = np.array([_CERAMIC, _TERMINAL - _CERAMIC, _TERMINAL - _CERAMIC])
+        slabs += [Slab((z, z + part.height_um / 3), np.array(boxes), weights) for z in np.arange(3) * part.height_um / 3]
+    return tuple(slabs)
