@@ -1,7 +1,7 @@
 """Find records again. Only what the database lists is read; a file without its record is not there."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -44,10 +44,10 @@ def inspection_of(connection: Connection, held: JointFiles, record: str) -> Insp
 
 def joint_paths(
     connection: Connection, *, day: str | None = None, lot: str | None = None, record: str | None = None
-) -> dict[str, list[str]]:
-    """Files that hold the joints of these records, in a settled order, with the records that count in each.
+) -> list[tuple[str, str]]:
+    """(record, path of the file that holds its joints), in order of inspection.
 
-    Records that were written without a place for files are under the empty path.
+    The path of a record that was written without a place for files is empty.
     """
     query = select(boards.c.record, contexts.c.day, contexts.c.lot, boards.c.own_file, files.c.path)
     query = query.join_from(boards, contexts, contexts.c.id == boards.c.context_id).outerjoin(
@@ -55,26 +55,24 @@ def joint_paths(
     )
     for column, value in ((contexts.c.day, day), (contexts.c.lot, lot), (boards.c.record, record)):
         query = query if value is None else query.where(column == value)
+    found = connection.execute(query.order_by(boards.c.inspected_us, boards.c.record))
+    return [(name, path or (file_of(its_day, its_lot, name) if own else "")) for name, its_day, its_lot, own, path in found]
+
+
+def read_joints(held: JointFiles, located: Sequence[tuple[str, str]]) -> pa.Table:
+    """The joints of these records as one Arrow table: `record` and the declared columns, records in the given order."""
     paths: defaultdict[str, list[str]] = defaultdict(list)
-    for name, its_day, its_lot, own, path in connection.execute(query.order_by(boards.c.inspected_us, boards.c.record)):
-        paths[path or (file_of(its_day, its_lot, name) if own else "")].append(name)
-    return dict(paths)
-
-
-def read_joints(held: JointFiles, paths: Mapping[str, Sequence[str]]) -> pa.Table:
-    """The joints of these records as one Arrow table: `record` and the declared columns, records in the order of `paths`."""
+    for record, path in located:
+        paths[path].append(record)
     if "" in paths:
         found = f"{len(paths[''])} records without one, such as {paths[''][0]}"
         raise StoreFault("joints", expected="a file for every record", found=found, remedy=_NO_FILE)
-    tables = [held.read(path, records) for path, records in paths.items()]
-    if not tables:
+    if not paths:
         return RECORD_SCHEMA.empty_table()
-    table = pa.concat_tables(tables)
-    order = pa.array([r for records in paths.values() for r in records], pa.string())
-    rank = pc.index_in(table["record"], order)
-    return table.take(
-        pc.sort_indices(pa.table({"rank": rank, "row": np.arange(len(rank))}), [("rank", "ascending"), ("row", "ascending")])
-    )
+    table = pa.concat_tables([held.read(path, records) for path, records in paths.items()])
+    rank = pc.index_in(table["record"], pa.array([record for record, _ in located], pa.string()))
+    keys = pa.table({"rank": rank, "row": np.arange(len(rank))})
+    return table.take(pc.sort_indices(keys, [("rank", "ascending"), ("row", "ascending")]))
 
 
 def _spelled() -> Select[Any]:

@@ -57,7 +57,11 @@ def open_store(url: str | Path, *, files: str | Path | None = None, must_exist: 
         told = told if told is not None else path.with_name(f"{path.stem}-files")
         _prepare_folder(path, must_exist)
     engine = open_engine(where)
-    migrate(engine)
+    try:
+        migrate(engine)
+    except StoreFault:
+        engine.dispose()
+        raise
     return Store(engine, None if told is None else open_files(told if isinstance(told, str | Path) else told[0]))
 
 
@@ -175,7 +179,8 @@ class Store:
     def joint_files(self, *, day: str | None = None, lot: str | None = None) -> list[str]:
         """Addresses of the Parquet files that count, for other tools such as DuckDB."""
         with self.reading() as connection:
-            return [self._held().address(p) for p in read.joint_paths(connection, day=day, lot=lot) if p]
+            located = read.joint_paths(connection, day=day, lot=lot)
+        return [self._held().address(p) for p in dict.fromkeys(p for _, p in located) if p]
 
     def quarantined(self) -> list[Quarantined]:
         """What could not be inspected, in order of path and reason."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Engine, TableClause, func, insert, select, text, update
+from sqlalchemy import Connection, Engine, TableClause, func, insert, literal, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from inspect_pop.inspection import Inspection
@@ -90,7 +90,7 @@ def add_messages(connection: Connection, sent: Iterable[Message]) -> int:
 def insert_new(connection: Connection, table: TableClause, row: dict[str, Any]) -> bool:
     """Insert a row unless one with any of its unique keys is there; whether it was inserted."""
     dialect: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
-    return bool(connection.execute(dialect.insert(table).on_conflict_do_nothing(), row).rowcount)
+    return connection.execute(dialect.insert(table).on_conflict_do_nothing().returning(literal(1)), row).first() is not None
 
 
 def first_of(connection: Connection, serial: str) -> int | None:

@@ -1,0 +1,147 @@
+"""Opening a store, its runs and its quarantine; what is refused, and how."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from inspect_pop.errors import StoreFault
+from inspect_pop.store import Quarantined, Run, Store, open_store
+from inspect_pop.store.engine import database_url, shown
+from tests.factories import make_inspection
+
+AT = "2026-03-02T08:00:00+00:00"
+
+
+def test_quarantine_keeps_each_reason_of_a_path_once(store: Store) -> None:
+    assert store.quarantine(Quarantined("b", "no slices", AT))
+    assert store.quarantine(Quarantined("a\udcff\0", "cut short", AT))
+    assert not store.quarantine(Quarantined("b", "no slices", "2026-03-03T08:00:00+00:00"))
+    assert store.quarantine(Quarantined("b", "wrong checksum", AT))
+    assert [(q.path, q.reason) for q in store.quarantined()] == [
+        ("a\\udcff\\x00", "cut short"),
+        ("b", "no slices"),
+        ("b", "wrong checksum"),
+    ]
+    assert store.quarantined()[1].seen_at == AT
+
+
+def test_a_run_is_kept_with_its_end_and_its_records(store: Store) -> None:
+    run = Run("r1", "run", "0.1.0", AT, {"jobs": 2, "batch": Path("b")})
+    store.begin_run(run)
+    store.begin_run(run)
+    store.write(make_inspection("S"), run="r1")
+    assert store.runs() == [Run("r1", "run", "0.1.0", AT, {"jobs": 2, "batch": "b"})]
+    store.end_run("r1", finished_at=AT, outcome="done")
+    assert store.runs()[0].outcome == "done"
+
+
+def test_a_record_of_an_unknown_run_is_refused(store: Store) -> None:
+    with pytest.raises(StoreFault):
+        store.write(make_inspection("S"), run="never begun")
+    assert store.board("S") == []
+
+
+def test_what_is_not_there_is_empty_or_says_so(store: Store) -> None:
+    assert store.board("none") == []
+    assert store.record("none") is None
+    assert not store.has("none")
+    assert store.joints(day="2026-01-01").num_rows == 0
+    with pytest.raises(StoreFault, match="record none"):
+        store.inspection("none")
+
+
+def test_a_plain_path_is_a_sqlite_file_with_its_files_beside_it(tmp_path: Path) -> None:
+    with open_store(tmp_path / "new" / "records.db") as store:
+        store.write(make_inspection("S", lot="L", record="r"))
+    assert (tmp_path / "new/records-files/joints/day=2026-03-02/lot=L/r.parquet").is_file()
+    with open_store(f"sqlite:///{tmp_path}/new/records.db", must_exist=True) as store:
+        assert store.joints().num_rows == 25
+
+
+def test_files_can_be_told_in_the_url(tmp_path: Path) -> None:
+    with open_store(f"sqlite:///{tmp_path}/records.db?files={tmp_path}/there") as store:
+        store.write(make_inspection("S"))
+    assert list((tmp_path / "there").rglob("*.parquet"))
+
+
+def test_without_a_place_for_files_the_joints_are_asked_for_in_vain(tmp_path: Path, postgresql_server: str) -> None:
+    del postgresql_server  # only where PostgreSQL's driver is there
+    one = make_inspection("S")
+    with open_store(tmp_path / "records.db") as store:
+        store._files = None
+        store.write(one)
+        with pytest.raises(StoreFault, match="a place for the joints' files"):
+            store.joints()
+    with open_store(tmp_path / "records.db") as store:
+        with pytest.raises(StoreFault, match="1 records without one"):
+            store.joints()
+        with pytest.raises(StoreFault, match="a file of its joints"):
+            store.inspection(one.board.record)
+        assert store.joint_files() == []
+        assert store.compact().merged == 0
+
+
+@pytest.mark.parametrize(
+    ("where", "says"),
+    [
+        ("mysql://x/y", "sqlite:/// or postgresql://"),
+        ("sqlite://", "in memory"),
+        ("sqlite:///:memory:", "in memory"),
+        ("postgresql://host:port/x", "a path or a SQLAlchemy URL"),
+    ],
+)
+def test_an_address_that_cannot_be_is_refused(where: str, says: str) -> None:
+    with pytest.raises(StoreFault, match=says):
+        open_store(where)
+
+
+def test_a_store_that_should_exist_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(StoreFault, match="no such file"):
+        open_store(tmp_path / "records.db", must_exist=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_a_foreign_file_and_a_foreign_database_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreFault, match="a folder"):
+        open_store(tmp_path)
+    (tmp_path / "note.txt").write_text("not a database" * 100)
+    with pytest.raises(StoreFault, match="this one is no store"):
+        open_store(tmp_path / "note.txt")
+    with sqlite3.connect(tmp_path / "other.db") as other:
+        other.execute("CREATE TABLE boards (x)")
+    other.close()
+    with pytest.raises(StoreFault, match="tables of another software"):
+        open_store(tmp_path / "other.db")
+
+
+def test_a_server_that_is_away_is_a_store_fault_without_the_password(tmp_path: Path, postgresql_server: str) -> None:
+    del postgresql_server
+    with pytest.raises(StoreFault, match="database server") as caught:
+        open_store(f"postgresql://me:secret@/x?host={tmp_path}")
+    assert "secret" not in str(caught.value)
+
+
+def test_addresses_are_shown_without_password() -> None:
+    url = database_url("postgresql://me:secret@host/x")
+    assert url.drivername == "postgresql+psycopg"
+    assert shown(url) == "postgresql+psycopg://me:***@host/x"
+
+
+def test_a_full_disk_is_a_store_fault_with_what_to_do(tmp_path: Path) -> None:
+    with open_store(tmp_path / "records.db") as store:
+        store.write(make_inspection("S0"))
+        with store._engine.connect() as connection:
+            pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+
+        def limit(raw: sqlite3.Connection, *_: object) -> None:
+            raw.execute(f"PRAGMA max_page_count={pages}")
+
+        from sqlalchemy import event
+
+        store.close()
+        event.listen(store._engine, "connect", limit)
+        with pytest.raises(StoreFault, match="full.*Make room"):
+            for k in range(1, 500):
+                store.write(make_inspection(f"S{k}"))
+        assert store.board(f"S{k}") == []
