@@ -94,9 +94,10 @@ def _by_positions(lot: LotDefects) -> Cause:
     often = lot.defects[rows].sum(axis=1)
     joints = tuple(f"{interface} {lot.ball[k]}" for k in rows[np.argsort(-often, kind="stable")])
     label = CLASSES[1:][int(np.argmax(counts[interface]))].replace("_", "-")
+    what = f"{len(rows)} positions" if len(rows) > 1 else "one position"
     words = (
-        f"{len(rows)} positions of the {interface} interface fail again and again, mostly {label}, on up to {int(often.max())} "
-        f"of {lot.boards} boards{listed(joints)}"
+        f"{what} of the {interface} interface fail{'s' * (len(rows) == 1)} again and again, mostly {label}, "
+        f"on up to {int(often.max())} of {lot.boards} boards{listed(joints)}"
     )
     strength = math.log(1 / _CHANCE) + math.log(len(rows))
     return Cause(name, words, joints, strength)

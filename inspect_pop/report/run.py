@@ -5,10 +5,25 @@ from dataclasses import dataclass
 
 from inspect_pop.inspection import BoardRecord
 from inspect_pop.joints import CLASSES
-from inspect_pop.report.intervals import Share, share
 from inspect_pop.report.page import render
+from inspect_pop.yields.intervals import share
 
-__all__ = ["Totals", "run_page", "totals"]
+__all__ = ["Share", "Totals", "run_page", "totals"]
+
+
+@dataclass(frozen=True)
+class Share:
+    """`count` of `total`, with the 95 % interval of the share; (0, 1) where nothing was counted."""
+
+    count: int
+    total: int
+    low: float
+    high: float
+
+    @property
+    def value(self) -> float:
+        """The share itself; NaN where nothing was counted."""
+        return self.count / self.total if self.total else float("nan")
 
 
 @dataclass(frozen=True)
@@ -48,10 +63,14 @@ def totals(boards: Sequence[BoardRecord], quarantined: int = 0) -> Totals:
     joints = sum(b.n_joints for b in boards)
     return Totals(
         boards=len(boards),
-        verdicts={v: share(sum(b.verdict == v for b in boards), len(boards)) for v in ("pass", "fail", "review")},
+        verdicts={v: _share(sum(b.verdict == v for b in boards), len(boards)) for v in ("pass", "fail", "review")},
         joints=joints,
-        labels={c: share(sum(getattr(b, f"n_{c}") for b in boards), joints) for c in CLASSES[1:]},
+        labels={c: _share(sum(getattr(b, f"n_{c}") for b in boards), joints) for c in CLASSES[1:]},
         undecided=sum(b.n_undecided for b in boards),
         review=sum(b.n_review for b in boards),
         quarantined=quarantined,
     )
+
+
+def _share(count: int, total: int) -> Share:
+    return Share(count, total, *share(count, total))

@@ -9,6 +9,8 @@ import pytest
 
 from inspect_pop.inspection import Inspection
 from inspect_pop.report.write import write_board_report, write_run_report
+from inspect_pop.report.write_yields import write_yield_report
+from inspect_pop.store import open_store
 from tests.factories import ROWS, make_inspection
 from tests.report.recipes import recipe_of
 
@@ -127,6 +129,35 @@ def test_the_run_page(browser: "sync_api.Browser", tmp_path: Path, size: str) ->
     page.go_back()
     assert page.evaluate("window.hacked") is None
     visit.close(tmp_path / f"run_{size}.png")
+
+
+@pytest.fixture(scope="module")
+def yield_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("yield")
+    with open_store(folder / "records.db") as store:
+        for k in range(30):
+            defects = {"U1.lower.C4": "starved"} if k % 3 == 0 else {}
+            at = f"2026-03-{2 + k // 6:02d}T08:{k:02d}:00+01:00"
+            store.write(make_inspection(f"{k}{EVIL}", defects=defects, inspected_at=at, record=f"r{k}", lot=f"L-{k % 2}", seed=k))
+        return write_yield_report(folder / "yield.html", store)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_yield_page(browser: "sync_api.Browser", tmp_path: Path, yield_page: Path, size: str) -> None:
+    visit = Visit(browser, yield_page, size)
+    page = visit.page
+    charts = page.locator("img.chart")
+    assert charts.count() >= 10
+    assert all(image.evaluate("e => e.complete && e.naturalWidth > 100") for image in charts.all())
+    for summary in page.locator("summary").all():
+        summary.click()
+    for button in page.locator("[data-sort]").all():
+        button.click()
+    page.locator("[data-verdict]").select_option("review")
+    assert page.locator("[data-shown]").inner_text() == "0 of 10 boards"
+    assert page.locator(".heat.h8 title").first.evaluate("e => e.textContent") == "C4: 10 starved of 30 boards"
+    assert page.evaluate("window.hacked") is None
+    visit.close(tmp_path / f"yield_{size}.png")
 
 
 def test_the_board_page_prints(browser: "sync_api.Browser", tmp_path: Path) -> None:

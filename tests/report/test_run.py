@@ -2,17 +2,8 @@
 
 import pytest
 
-from inspect_pop.report.intervals import share
 from inspect_pop.report.run import run_page, totals
 from tests.factories import make_inspection
-
-
-def test_share_against_published_clopper_pearson_limits() -> None:
-    """0 of 299: the rule of three's exact form bounds it by 1 - 0.025^(1/299); 8 of 20 as in Agresti and Coull (1998)."""
-    assert share(0, 299).high == pytest.approx(1 - 0.025 ** (1 / 299))
-    assert (share(8, 20).low, share(8, 20).high) == pytest.approx((0.1912, 0.6395), abs=1e-4)
-    assert (share(5, 5).low, share(5, 5).high) == pytest.approx((0.025 ** (1 / 5), 1.0))
-    assert (share(0, 0).low, share(0, 0).high) == (0.0, 1.0)
 
 
 def test_totals_count_boards_joints_and_labels() -> None:
@@ -23,6 +14,7 @@ def test_totals_count_boards_joints_and_labels() -> None:
     ]
     found = totals(boards, quarantined=2)
     assert {v: s.count for v, s in found.verdicts.items()} == {"pass": 1, "fail": 1, "review": 1}
+    assert (found.verdicts["pass"].low, found.verdicts["pass"].high) == pytest.approx((0.0084, 0.9057), abs=1e-4)  # 1 of 3
     assert (found.joints, found.labels["open"].count, found.undecided, found.review, found.quarantined) == (75, 2, 1, 2, 2)
 
 
