@@ -8,7 +8,6 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,7 @@ from inspect_pop.inspection import Inspection
 from inspect_pop.recipe import Recipe
 from inspect_pop.station import answer
 from inspect_pop.station.archive import ArchiveLimits, unpack
-from inspect_pop.station.cfx import from_fault, from_inspection
-from inspect_pop.store import Quarantined, Store
+from inspect_pop.station.ledger import Ledger
 
 __all__ = ["OK", "UNAVAILABLE", "UNUSABLE", "Bench", "Inspector", "Maker", "page_path"]
 
@@ -33,10 +31,10 @@ log = logging.getLogger(__name__)
 
 
 class Bench:
-    """An inspector, a store and a folder for pages, and the jobs that are done with them."""
+    """An inspector, a ledger and a folder for pages, and the jobs that are done with them."""
 
-    def __init__(self, inspector: Inspector, model: str, store: Store, *, pages: Path | None, handle: str) -> None:
-        self._inspector, self.model, self._store, self._pages, self._handle = inspector, model, store, pages, handle
+    def __init__(self, inspector: Inspector, model: str, ledger: Ledger, *, pages: Path | None) -> None:
+        self._inspector, self.model, self._ledger, self._pages = inspector, model, ledger, pages
         self._unwritten: tuple[Inspection, Recipe] | None = None
 
     def do(self, job: dict[str, Any]) -> Reply:
@@ -45,7 +43,7 @@ class Bench:
         name = str(job.get("name") or job["path"])
         try:
             inspection, recipe = self._inspector(*_board(job))
-            self._store.write(inspection, messages=from_inspection(inspection, self._handle))
+            self._ledger.record(inspection)
         except InputFault as fault:
             return self._quarantine(name, fault, started)
         except MemoryError:
@@ -58,7 +56,7 @@ class Bench:
             self._unwritten = (inspection, recipe)
             page = page_path(self._pages, inspection.board.record)
             said["report"] = str(job.get("report", page)).replace("{record}", page.stem)
-        return {"status": OK, "answer": said, "timings_ms": inspection.timings_ms}
+        return {"status": OK, "answer": said}
 
     def finish(self) -> None:
         """Write the page of the board that was just answered. A page that cannot be written costs no verdict."""
@@ -75,10 +73,8 @@ class Bench:
         self._unwritten = None
 
     def _quarantine(self, name: str, fault: InputFault, started: float) -> Reply:
-        at = datetime.now(UTC).isoformat(timespec="milliseconds")
         try:
-            message = from_fault(name, str(fault), fault.about, at, self._handle)
-            self._store.quarantine(Quarantined(name, str(fault), at), messages=[message])
+            self._ledger.quarantine(name, fault)
         except StoreFault as unwritten:
             return _refusal(UNAVAILABLE, unwritten, started)
         return _refusal(UNUSABLE, fault, started)

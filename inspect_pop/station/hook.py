@@ -7,10 +7,12 @@ Only the standard library is imported here: with a service, this process must be
 """
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +26,11 @@ __all__ = ["Alone", "hook", "main"]
 
 DEADLINE_S = 30.0
 COULD_NOT = 3
+REAP_S = 0.1
 ANSWER_S = 0.15  # kept back from the deadline to kill the child, and to print
+
+
+_LEFT: list["subprocess.Popen[bytes]"] = []  # they write their board's page; nobody waits for them
 
 
 class _Parser(argparse.ArgumentParser):
@@ -71,15 +77,17 @@ def hook(
         answer = None if only_alone else _from_service(path, store, service, token, until)
         answer = answer or _by_itself(path, store, alone or Alone(), until)
     except TimeoutError:
-        answer = could_not(DeadlinePassed("the board", expected=f"an answer within {deadline_s:g} s", found="none"))
+        answer = could_not(_too_late(deadline_s))
     answer["elapsed_ms"] = round((time.monotonic() - started) * 1000, 1)
     return exit_status(answer), answer
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command `inspect-pop hook`: prints the answer and returns the exit status."""
+    only_once = threading.Lock()
     try:
         options = _parse(sys.argv[1:] if argv is None else argv)
+        _watch_over(options.deadline, only_once)
         status, answer = hook(
             options.export,
             options.store,
@@ -94,7 +102,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         status, line = COULD_NOT, to_json(could_not(fault))
     except (OSError, ValueError, LookupError, TypeError) as error:
         status, line = COULD_NOT, to_json(could_not(PopError("the hook", found=f"{type(error).__name__}: {error}")))
+    if not only_once.acquire(blocking=False):
+        threading.Event().wait()  # the watchdog is answering, and ends the process
     return _say(line, status)
+
+
+def _watch_over(deadline_s: float, only_once: threading.Lock) -> None:
+    """Answer at the deadline even where this process hangs: in a name that is looked up, in a disk that went away."""
+
+    def late() -> None:
+        if only_once.acquire(blocking=False):
+            _say(to_json(could_not(_too_late(deadline_s))), COULD_NOT)
+            os._exit(COULD_NOT)
+
+    timer = threading.Timer(deadline_s, late)
+    timer.daemon = True
+    timer.start()
+
+
+def _too_late(deadline_s: float) -> DeadlinePassed:
+    return DeadlinePassed("the board", expected=f"an answer within {deadline_s:g} s", found="none")
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -148,15 +175,28 @@ def _by_itself(path: str, store: str | None, alone: Alone, until: float) -> Answ
     talk = "".join(json.dumps(line) + "\n" for line in (hello, job))
     command = [sys.executable, "-m", "inspect_pop.station.worker"]
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
-    try:
-        out, _ = child.communicate(talk.encode(), timeout=max(0.001, until - time.monotonic()))
-    except subprocess.TimeoutExpired:
+    said: list[bytes] = []
+    reader = threading.Thread(target=_talk, args=(child, talk.encode(), said), daemon=True)
+    reader.start()
+    reader.join(max(0.001, until - time.monotonic()))
+    _LEFT.append(child)
+    if reader.is_alive():
         child.kill()
-        raise TimeoutError from None
-    return _child_answer(out.decode("utf-8", "replace").splitlines(), child.poll())
+        reader.join(REAP_S)
+        raise TimeoutError
+    return _child_answer(b"".join(said).decode("utf-8", "replace").splitlines())
 
 
-def _child_answer(lines: list[str], status: int | None) -> Answer:
+def _talk(child: "subprocess.Popen[bytes]", talk: bytes, said: list[bytes]) -> None:
+    """Say everything, and hear what comes until the child has no more to say: it lets go before it ends."""
+    with child.stdin as tells, child.stdout as hears:  # type: ignore[union-attr]
+        with contextlib.suppress(BrokenPipeError):
+            tells.write(talk)
+            tells.flush()
+        said.append(hears.read())
+
+
+def _child_answer(lines: list[str]) -> Answer:
     """The child's last word: a ready line, then the answer. Half of it is none."""
     try:
         said = [json.loads(line) for line in lines]
@@ -164,8 +204,9 @@ def _child_answer(lines: list[str], status: int | None) -> Answer:
             return could_not(PopError(said[0]["thing"], found=said[0]["reason"]))
         return checked(said[1]["answer"])
     except (ValueError, LookupError, TypeError):
-        ended = "it still runs" if status is None else f"it ended (status {status})"
-        return could_not(PopError("the inspecting process", expected="an answer", found=ended))
+        found = "half of one" if lines[1:] else "it ended without one"
+        remedy = "Its log, on standard error, tells why."
+        return could_not(PopError("the inspecting process", expected="an answer", found=found, remedy=remedy))
 
 
 def _say(line: str, status: int) -> int:

@@ -13,12 +13,13 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import IO, Any
 
 from inspect_pop.errors import PopError, UsageFault
 from inspect_pop.station.bench import Bench, Inspector, Maker
-from inspect_pop.store import open_store
+from inspect_pop.station.ledger import Books, Ledger, Scribe
 
 __all__ = ["main", "released"]
 
@@ -27,14 +28,23 @@ GRACE_S = 5.0  # after the asker's own limit, the process ends itself: its asker
 
 def main() -> int:
     """Serve standard input until it ends."""
-    replies = _private_output()
     hello = json.loads(sys.stdin.readline() or "{}")
+    # A process for one board has its store opened apart: before anything heavy is imported here, and before the pipe for
+    # replies is doubled, which would stay open there.
+    apart = Scribe(hello["store"], _handle(hello)) if hello.get("once") and Scribe.can() else None
+    replies = _private_output()
     try:
-        bench = _bench(hello)
+        inspector, model = _maker(hello)(*(Path(hello[k]) if hello.get(k) else None for k in ("model", "limits")))
+        ledger: Ledger = apart or Books(hello["store"], _handle(hello))
     except PopError as error:
         _say(replies, {"ready": False, "thing": error.thing, "about": error.about, "reason": str(error)})
         return 1
-    _say(replies, {"ready": True, "model": bench.model})
+    _say(replies, {"ready": True, "model": model})
+    bench = Bench(inspector, model, ledger, pages=Path(hello["pages"]) if hello.get("pages") else None)
+    return _serve(bench, replies, hello)
+
+
+def _serve(bench: Bench, replies: IO[str], hello: dict[str, Any]) -> int:
     for line in sys.stdin:
         with _no_longer_than(hello.get("limit_s")):
             _say(replies, bench.do(json.loads(line)))
@@ -45,6 +55,14 @@ def main() -> int:
             bench.finish()
             _say(replies, {"done": True})
     return 0
+
+
+class _NoPandas(MetaPathFinder):
+    """pyarrow imports pandas at its first array, where it is installed: most of a second that a board would wait for nothing."""
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError("not in an inspecting process", name=name)
 
 
 def released(model: Path | None, limits: Path | None) -> tuple[Inspector, str]:
@@ -74,15 +92,12 @@ def _say(replies: IO[str], reply: dict[str, Any]) -> None:
     replies.flush()
 
 
-def _bench(hello: dict[str, Any]) -> Bench:
-    maker = _maker(hello.get("maker") or "inspect_pop.station.worker:released")
-    model, limits = (Path(hello[k]) if hello.get(k) else None for k in ("model", "limits"))
-    inspector, digest = maker(model, limits)
-    pages = Path(hello["pages"]) if hello.get("pages") else None
-    return Bench(inspector, digest, open_store(hello["store"]), pages=pages, handle=hello.get("handle") or "inspect_pop")
+def _handle(hello: dict[str, Any]) -> str:
+    return str(hello.get("handle") or "inspect_pop")
 
 
-def _maker(name: str) -> Maker:
+def _maker(hello: dict[str, Any]) -> Maker:
+    name = hello.get("maker") or "inspect_pop.station.worker:released"
     module, _, function = name.partition(":")
     try:
         maker: Maker = getattr(importlib.import_module(module), function)
@@ -103,4 +118,5 @@ def _no_longer_than(limit_s: float | None) -> Iterator[None]:
 
 
 if __name__ == "__main__":
+    sys.meta_path.insert(0, _NoPandas())
     sys.exit(main())
