@@ -16,11 +16,16 @@ CORNER = 0.08  # share of an edge left out at either end: corners are rounded an
 
 @dataclass(frozen=True)
 class Outline:
-    """A rectangle fitted to edge points: its placement, its size as found (um), and the share of points that agree."""
+    """A rectangle fitted to edge points: its placement and its size as found (um).
+
+    `lost` is how many of its four edges are in view and were not found along half of their length, 4 where a direction
+    has no edge at all; `agree` the share of edge points that lie on the rectangle.
+    """
 
     placement: Placement
     width_um: float
     height_um: float
+    lost: int
     agree: float
 
 
@@ -38,7 +43,10 @@ def sides(height_um: NDArray[np.float32], level_um: float) -> NDArray[np.float32
 def coarse_box(
     side: NDArray[np.float32], grid: Grid, body_um: tuple[float, float], search_um: float
 ) -> tuple[float, float, float]:
-    """(x, y, quality) of the body's middle: high inside, low in a ring around; quality is 1 for a clear body."""
+    """(x, y, quality) of the body's middle: high inside, low in a ring around.
+
+    Quality is the mean of `side` inside less half of that in the ring, over one and a half: 1 for a clear body.
+    """
     half_c, half_r = (round(b / 2 / grid.pixel_um) for b in body_um)
     rim, reach = round(RIM_UM / grid.pixel_um), round(search_um / grid.pixel_um)
     row0, col0 = grid.to_pixel(np.zeros(1), np.zeros(1))
@@ -49,10 +57,12 @@ def coarse_box(
     row = np.clip(row, pad - reach - half_r, total.shape[0] - half_r - rim - 2)
     col = np.clip(col, pad - reach - half_c, total.shape[1] - half_c - rim - 2)
     inner = _box_sum(total, row, col, half_r, half_c)
-    score = 2 * inner - _box_sum(total, row, col, half_r + rim, half_c + rim)
-    k = np.unravel_index(int(np.argmax(score)), score.shape)
+    around = _box_sum(total, row, col, half_r + rim, half_c + rim) - inner
+    k = np.unravel_index(int(np.argmax(inner - around)), inner.shape)
     x, y = grid.to_um(row[k] - pad, col[k] - pad)
-    return float(x), float(y), float(inner[k] / (4 * half_r * half_c))
+    area = 4 * half_r * half_c
+    ring = 4 * (half_r + rim) * (half_c + rim) - area
+    return float(x), float(y), float((inner[k] / area - 0.5 * around[k] / ring) / 1.5)
 
 
 def fit_outline(side: NDArray[np.float32], grid: Grid, body_um: tuple[float, float], middle_um: tuple[float, float]) -> Outline:
@@ -61,7 +71,9 @@ def fit_outline(side: NDArray[np.float32], grid: Grid, body_um: tuple[float, flo
     Small-angle least squares in (x, y, rotation, width, height), reweighted with Tukey's biweight so that components
     that touch an edge do not count. The rotation is exact to 1e-4 of itself at two degrees.
     """
-    design, target = _edge_equations(side, grid, body_um, middle_um)
+    design, target, lost = _edge_equations(side, grid, body_um, middle_um)
+    if lost == 4:
+        return Outline(Placement(*middle_um, 0.0, float("inf")), *body_um, lost=lost, agree=0.0)
     hold = 1e-3 * np.eye(5)[3:]
     weight = np.ones(len(target))
     for _ in range(8):
@@ -70,12 +82,13 @@ def fit_outline(side: NDArray[np.float32], grid: Grid, body_um: tuple[float, flo
         right = np.concatenate([target * weight, hold[:, 3:] @ np.array(body_um)])
         solution = np.linalg.lstsq(left, right, rcond=None)[0]
         error = np.abs(target - design @ solution)
-        sigma = max(float(np.median(error)) / 0.6745, grid.pixel_um / 4)
+        sigma = max(float(np.median(error)) / 0.6745, grid.pixel_um / 2)  # edges are seen to whole pixels
         weight = np.clip(1 - (error / (4.685 * sigma)) ** 2, 0, None)
     agree = weight > 0
     rms = float(np.sqrt(np.mean(error[agree] ** 2))) if agree.any() else float("inf")
     x, y, rotation, width, height = (float(v) for v in solution)
-    return Outline(Placement(x, y, float(np.degrees(rotation)), rms), width, height, float(agree.mean()))
+    placement = Placement(x + middle_um[0], y + middle_um[1], float(np.degrees(rotation)), rms)
+    return Outline(placement, width, height, lost, float(agree.mean()))
 
 
 def _box_sum(total: FloatArray, row: NDArray[np.intp], col: NDArray[np.intp], half_r: int, half_c: int) -> FloatArray:
@@ -87,24 +100,30 @@ def _box_sum(total: FloatArray, row: NDArray[np.intp], col: NDArray[np.intp], ha
 
 def _edge_equations(
     side: NDArray[np.float32], grid: Grid, body_um: tuple[float, float], middle_um: tuple[float, float]
-) -> tuple[FloatArray, FloatArray]:
-    """One linear equation in (x, y, rotation, width, height) per line across an edge: (k, 5), (k,)."""
-    rows, targets = [], []
+) -> tuple[FloatArray, FloatArray, int]:
+    """One linear equation in (x, y, rotation, width, height) per line across an edge: (k, 5), (k,); and how many edges are
+    lost. Coordinates are relative to the coarse middle, so that rotation and offset do not mix."""
+    rows, targets, lines = [], [], []
     for axis, sign in ((0, -1), (0, 1), (1, -1), (1, 1)):
-        along, across = _edge_points(side, grid, body_um, middle_um, axis, sign)
+        along, across, looked_at = _edge_points(side, grid, body_um, middle_um, axis, sign)
         coefficients = np.zeros((len(along), 5))
         coefficients[:, axis] = 1
-        coefficients[:, 2] = -along if axis == 0 else along
+        coefficients[:, 2] = middle_um[1 - axis] - along if axis == 0 else along - middle_um[1 - axis]
         coefficients[:, 3 + axis] = sign / 2
         rows.append(coefficients)
-        targets.append(across)
-    return np.concatenate(rows), np.concatenate(targets)
+        targets.append(across - middle_um[axis])
+        lines.append(looked_at)
+    found = [len(t) for t in targets]
+    whole = min(sum(found[:2]), sum(found[2:])) > 0
+    lost = sum(n < 0.5 * looked_at for n, looked_at in zip(found, lines, strict=True)) if whole else 4
+    return np.concatenate(rows), np.concatenate(targets), lost
 
 
 def _edge_points(
     side: NDArray[np.float32], grid: Grid, body_um: tuple[float, float], middle_um: tuple[float, float], axis: int, sign: int
-) -> tuple[FloatArray, FloatArray]:
-    """Where each line across one edge leaves the body: (coordinate along the edge, across it), um; empty if off the map.
+) -> tuple[FloatArray, FloatArray, int]:
+    """Where each line across one edge leaves the body: (coordinate along the edge, across it), um; and how many lines
+    were looked at. Empty and 0 where the edge is off the map.
 
     The edge is where the sum of `side` inside less that outside is greatest.
     """
@@ -113,12 +132,12 @@ def _edge_points(
     edge = middle_um[axis] + sign * body_um[axis] / 2
     picture, lines, places = _strip(side, grid, axis, (middle_um[1 - axis], span), (edge, reach_um))
     if picture.shape[1] < 4 or abs(places[-1] - places[0]) < 1.5 * reach_um:
-        return np.zeros(0), np.zeros(0)
+        return np.zeros(0), np.zeros(0), 0
     outward = picture if (places[-1] > places[0]) == (sign > 0) else picture[:, ::-1]
     ordered = places if (places[-1] > places[0]) == (sign > 0) else places[::-1]
     last = np.argmax(np.cumsum(outward, axis=1), axis=1)
     found = (last > 0) & (last < outward.shape[1] - 1)
-    return lines[found], ordered[last[found]] + sign * grid.pixel_um / 2
+    return lines[found], ordered[last[found]] + sign * grid.pixel_um / 2, len(lines)
 
 
 def _strip(

@@ -15,7 +15,8 @@ def centroids(
 ) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
     """Middle of the solder near each place: (x, y, found), each (n,); all joints at once.
 
-    The weight of a pixel is its response above half of the highest within the radius. Not found: outside the image,
+    The weight of a pixel is the square of its response above 0.3 of the highest within the radius: a weight that fades
+    out smoothly does not depend on where the pixels' grid lies (0.1 um at 40 um pixels). Not found: outside the image,
     or no response of at least 0.3 of a typical joint's.
     """
     row, col = grid.to_pixel(x_um, y_um)
@@ -28,7 +29,7 @@ def centroids(
     r0, c0 = np.where(inside, r0, k), np.where(inside, c0, k)
     value = response[r0[:, None] + dr, c0[:, None] + dc].astype(np.float64)
     peak = value.max(axis=1)
-    weight = np.clip(value - 0.5 * peak[:, None], 0, None)
+    weight = np.square(np.clip(value - 0.3 * peak[:, None], 0, None))
     total = np.maximum(weight.sum(axis=1), 1e-12)
     x, y = grid.to_um(r0 + weight @ dr / total, c0 + weight @ dc / total)
     found: NDArray[np.bool_] = inside & (peak > 0.3)

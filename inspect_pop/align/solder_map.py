@@ -63,7 +63,9 @@ def _mean_slice(stack: SliceStack, factor: int) -> Image:
         if cut.dtype.kind == "f":
             cut = np.nan_to_num(cut.astype(np.float32), nan=float(np.nanmedian(cut)))
         small = cv2.resize(cut, (cols, rows), interpolation=cv2.INTER_AREA).astype(np.float32)
-        total += small * np.float32(sign / max(float(small.std()), 1e-6))
+        middle, spread = float(small.mean()), float(small.std())
+        if spread > 1e-5 * max(abs(middle), 1e-3):  # less is rounding: a page of one grey shows nothing
+            total += (small - np.float32(middle)) * np.float32(sign / spread)
     return total
 
 
