@@ -17,7 +17,7 @@ from inspect_pop.simulate.scene import Scene
 from inspect_pop.simulate.shapes import cap_volume
 from inspect_pop.simulate.solids import solder_of
 from inspect_pop.simulate.surface import Domes, height_map
-from inspect_pop.simulate.surroundings import Passive, place_passives, slabs_around
+from inspect_pop.simulate.surroundings import Passive, place_passives, sheets_around
 from inspect_pop.simulate.warpage import Stack, make_stack, warpage_um
 from inspect_pop.simulate.xray import reconstruct
 
@@ -71,7 +71,7 @@ def simulate_board(
     domes, populations = _populations(rng, package, plan, stack, defect_rate)
     reach = max(float(np.abs(i.x_um).max()) for i in package.interfaces) + 1100.0
     passives = place_passives(rng, package)
-    scene = Scene(solder_of(populations), slabs_around(rng, package, passives, reach))
+    scene = Scene(solder_of(populations), sheets_around(rng, package, passives, reach))
     turn = float(rng.normal(0, machine.rotation_jitter_deg))
     drift = np.exp(rng.normal(0, machine.drift, 2))
     site = _Site(
@@ -133,17 +133,29 @@ def _xray(
 ) -> tuple[tuple[SliceStack, ...], dict[str, Placement], dict[str, float]]:
     stacks, placements, errors = [], {}, {}
     half = max(float(np.abs(i.x_um).max()) for i in package.interfaces) + 880.0
+    shared: tuple[Grid, Placement, NDArray[np.generic]] | None = None
     for interface in package.interfaces:
         name = f"{package.refdes}/{interface.name}"
-        placements[name] = _placement(rng, site)
-        errors[name] = float(np.clip(rng.normal(0, machine.z_belief_um), -10, 10))
         low, high = interface.pads_z_um
-        z = tuple(float(v) for v in np.round(np.linspace(low + 5, high - 5, machine.slices)))
-        grid = _grid(rng, half, machine.pixel_um, jitter_um=30.0, spare=2)
-        slices = reconstruct(rng, scene, grid, placements[name], tuple(v + errors[name] for v in z), machine, site.phase_rad)
-        values = recorded(rng, slices, machine, site.drift)
+        errors[name] = float(np.clip(rng.normal(0, machine.z_belief_um), -10, 10))
+        z = _slice_heights(low, high, machine)
+        if shared is None:
+            placement, grid = _placement(rng, site), _grid(rng, half, machine.pixel_um, jitter_um=30.0, spare=2)
+            slices = reconstruct(rng, scene, grid, placement, tuple(v + errors[name] for v in z), machine, site.phase_rad)
+            values = recorded(rng, slices, machine, site.drift)
+            shared = (grid, placement, values) if machine.method == "transmission" else None
+        else:  # one straight picture shows both interfaces
+            grid, placement, values = shared
+        placements[name] = placement
         stacks.append(SliceStack(package.refdes, interface.name, values, z, grid, machine.polarity, machine.method))
     return tuple(stacks), placements, errors
+
+
+def _slice_heights(low: float, high: float, machine: Machine) -> tuple[float, ...]:
+    """Heights of the slices: from 5 um above the lower pad to 5 um below the upper one; the middle for a transmission picture."""
+    if machine.method == "transmission":
+        return ((low + high) / 2,)
+    return tuple(float(v) for v in np.round(np.linspace(low + 5, high - 5, machine.slices)))
 
 
 def _heights(

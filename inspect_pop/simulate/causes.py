@@ -17,20 +17,42 @@ __all__ = ["CAUSES", "Pattern", "Plan", "draw_varieties", "make_plan"]
 
 Floats = NDArray[np.float64]
 CAUSES = (
-    "none", "warpage", "excess_paste", "insufficient_paste", "shallow_dip", "placement_offset", "oxidised_balls", "placement_force", "moisture",
-)  # fmt: skip
+    "none",
+    "warpage",
+    "excess_paste",
+    "insufficient_paste",
+    "shallow_dip",
+    "placement_offset",
+    "oxidised_balls",
+    "placement_force",
+    "moisture",
+)
 
 # shares of odd joints: plentiful near the thresholds, and good ones that look bad as often as bad ones
 _SPORADIC = {
-    "low_volume": 0.10, "excess": 0.07, "big_void": 0.07, "spike": 0.10, "shoulder": 0.05, "web": 0.11, "hanging": 0.10, "standing": 0.025,
-    "two_domes": 0.04, "missing": 0.02, "dome_on_dome": 0.12, "cupped": 0.06, "hourglass": 0.135,
-}  # fmt: skip
+    "low_volume": 0.10,
+    "excess": 0.07,
+    "big_void": 0.07,
+    "spike": 0.10,
+    "shoulder": 0.05,
+    "web": 0.11,
+    "hanging": 0.10,
+    "standing": 0.025,
+    "two_domes": 0.04,
+    "missing": 0.02,
+    "dome_on_dome": 0.12,
+    "cupped": 0.06,
+    "hourglass": 0.135,
+}
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """What a cause does to one interface: `volume` (n,) factor; `rates` variety -> chance (n,); `shear_um` of the upper pads; `web_angle`
-    the direction in which webs run (radians; None: any)."""
+    """What a cause does to one interface.
+
+    `volume` (n,) factor; `rates` variety -> chance (n,); `shear_um` of the upper pads; `web_angle` the direction in which webs
+    run (radians; None: any).
+    """
 
     volume: Floats
     rates: dict[str, Floats] = field(default_factory=dict)
@@ -40,7 +62,7 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Plan:
-    """One board: its cause, the stack's bow and sinking (um, lower and upper interface), a local bulge (x, y, radius, height), patterns."""
+    """One board: its cause, the stack's bow, the interfaces' sinking (um), a local bulge (x, y, radius, height), patterns."""
 
     cause: str
     bow_um: float
@@ -79,7 +101,7 @@ def draw_varieties(
     return np.where(apart & (variety == "plain"), wide, variety)
 
 
-def _warpage(rng: np.random.Generator, package: Package, plan: Plan) -> Plan:
+def _warpage(rng: np.random.Generator, _: Package, plan: Plan) -> Plan:
     bow = float(rng.choice([-1, 1]) * rng.uniform(35, 75))
     return replace(
         plan, bow_um=bow, sink_um=(plan.sink_um[0] - float(rng.uniform(0, 12)), plan.sink_um[1] - float(rng.uniform(0, 8)))
@@ -168,6 +190,12 @@ def _with(plan: Plan, which: int, pattern: Pattern) -> Plan:
 
 
 _CHANGES = {
-    "warpage": _warpage, "excess_paste": _excess_paste, "insufficient_paste": _insufficient_paste, "shallow_dip": _shallow_dip,
-    "placement_offset": _placement_offset, "oxidised_balls": _oxidised_balls, "placement_force": _placement_force, "moisture": _moisture,
-}  # fmt: skip
+    "warpage": _warpage,
+    "excess_paste": _excess_paste,
+    "insufficient_paste": _insufficient_paste,
+    "shallow_dip": _shallow_dip,
+    "placement_offset": _placement_offset,
+    "oxidised_balls": _oxidised_balls,
+    "placement_force": _placement_force,
+    "moisture": _moisture,
+}

@@ -1,4 +1,4 @@
-"""From solder units to the grey values that a machine writes: level, span, drift, shading, polarity, dtype, a dead detector row."""
+"""From solder units to the grey values that a machine writes: level, span, drift, shading, response, polarity, dtype."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +15,23 @@ def recorded(
     """Slices (n, rows, cols) in solder units, as grey values of the machine's dtype; `drift` scales gain and level."""
     gain, level = drift
     shaded = slices * _shading(rng, slices.shape[1:], machine)
-    grey = shaded * (machine.span * gain)
+    grey = _response(shaded, machine.gamma) * (machine.span * gain)
     base = machine.level * level
     grey = base + grey if machine.polarity == "solder_bright" else base + machine.span * 1.4 - grey
     if machine.dead_row:
-        grey = _with_dead_row(rng, grey, machine)
+        grey = _with_dead_row(rng, grey)
     if machine.dtype == "float32":
         return grey.astype(np.float32)
     return np.clip(np.rint(grey), 0, np.iinfo(machine.dtype).max).astype(machine.dtype)
+
+
+def _response(slices: NDArray[np.float32], gamma: float) -> NDArray[np.float32]:
+    """A response that is not straight: a power law that leaves 0 and 1 where they are."""
+    if gamma == 1.0:
+        return slices
+    raised = np.maximum(slices + 0.5, 0.0)
+    ends = 0.5**gamma, 1.5**gamma
+    return (raised**gamma - ends[0]) / (ends[1] - ends[0])  # type: ignore[no-any-return]
 
 
 def _shading(rng: np.random.Generator, shape: tuple[int, ...], machine: Machine) -> NDArray[np.float32]:
@@ -32,7 +41,7 @@ def _shading(rng: np.random.Generator, shape: tuple[int, ...], machine: Machine)
     return (1 + zoom[: shape[0], : shape[1]]).astype(np.float32)  # type: ignore[no-any-return]
 
 
-def _with_dead_row(rng: np.random.Generator, grey: NDArray[np.float32], machine: Machine) -> NDArray[np.float32]:
+def _with_dead_row(rng: np.random.Generator, grey: NDArray[np.float32]) -> NDArray[np.float32]:
     """One row of every page stuck at one value (a dead detector row that nobody interpolated)."""
     row = int(rng.integers(grey.shape[1]))
     stuck = grey.copy()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LAYER_UM", "Capsules", "Discs", "Scene", "Slab", "Solids"]
+__all__ = ["LAYER_UM", "Capsules", "Discs", "Scene", "Sheet", "Solids"]
 
 LAYER_UM = 10.0
 Floats = NDArray[np.float64]
@@ -37,15 +37,19 @@ class Capsules:
 
 
 @dataclass(frozen=True)
-class Slab:
-    """Shapes that do not change over a span of height: all rectangles (x, y, width, height, angle) and discs of one slab."""
+class Sheet:
+    """Shapes at one height: a tall part is a few sheets above one another, which is how its ghosts look in the samples.
 
-    z_um: tuple[float, float]
+    Weights are relative attenuation times thickness in um. `rectangles` (n, 5): x, y, width, height, turn in radians;
+    `discs` (n, 3): x, y, radius; `lines` (n, 5): x0, y0, x1, y1, half width.
+    """
+
+    z_um: float
     rectangles: Floats = field(default_factory=lambda: np.zeros((0, 5)))
     rectangle_weight: Floats = field(default_factory=lambda: np.zeros(0))
-    discs: Floats = field(default_factory=lambda: np.zeros((0, 3)))  # x, y, radius
+    discs: Floats = field(default_factory=lambda: np.zeros((0, 3)))
     disc_weight: Floats = field(default_factory=lambda: np.zeros(0))
-    lines: Floats = field(default_factory=lambda: np.zeros((0, 5)))  # x0, y0, x1, y1, half width
+    lines: Floats = field(default_factory=lambda: np.zeros((0, 5)))
     line_weight: Floats = field(default_factory=lambda: np.zeros(0))
 
 
@@ -60,7 +64,7 @@ class Solids:
 
 @dataclass(frozen=True)
 class Scene:
-    """All that lies in the beam: solder in thin layers, and slabs of everything else."""
+    """All that lies in the beam: solder in thin layers, and sheets of everything else."""
 
     solder: Solids
-    slabs: tuple[Slab, ...]
+    sheets: tuple[Sheet, ...]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 __all__ = ["Bodies", "arc_sagitta", "arc_volume", "cap", "cap_volume", "empty_bodies"]
 
 Floats = NDArray[np.float64]
-_NODES = 48
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(48)
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,9 @@ def empty_bodies(standoff: Floats) -> Bodies:
 
 def arc_volume(standoff: Floats, low: Floats, high: Floats, sagitta: Floats) -> Floats:
     """Volume (n,) inside the arc body, um^3 (Gauss-Legendre, exact to 1e-6 for these shapes)."""
-    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
-    u = (nodes + 1) / 2 * standoff[:, None]
+    u = (_NODES + 1) / 2 * standoff[:, None]
     radius = _arc(u, standoff, low, high, sagitta)
-    return np.pi * (radius**2 @ (weights / 2)) * standoff  # type: ignore[no-any-return]
+    return np.pi * (radius**2 @ (_WEIGHTS / 2)) * standoff  # type: ignore[no-any-return]
 
 
 def arc_sagitta(volume: Floats, standoff: Floats, low: Floats, high: Floats) -> Floats:

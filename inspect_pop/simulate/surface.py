@@ -21,7 +21,7 @@ from inspect_pop.simulate.warpage import Stack
 
 __all__ = ["Domes", "MOLD_ABOVE_UM", "height_map"]
 
-Floats = NDArray[np.floating]
+Floats = NDArray[np.float64]
 MOLD_ABOVE_UM = 172.0  # the mold's surface above the upper interface's lower pads
 _OPENING_FLOOR, _OPENING_WALL = 1.07, 0.5  # radius of the floor over the pad's; width of the sloping wall over the pad radius
 _LOST_FIRST, _LOST_SECOND, _LOST_WALL = 0.45, 0.13, 0.6
@@ -101,7 +101,7 @@ def _disc(x: Floats, y: Floats, package: Package, *, inset: float, radius: float
     sy = 1.0 if package.a1_corner.startswith("upper") else -1.0
     width = package.body_um[0]
     r = np.hypot(x - sx * (0.5 - inset) * width, y - sy * (0.5 - inset) * width) / (radius * width)
-    return np.clip((1.05 - r) / 0.1, 0, 1)
+    return np.asarray(np.clip((1.05 - r) / 0.1, 0, 1), np.float64)
 
 
 def _engraved(x: Floats, y: Floats, package: Package, text: tuple[str, ...]) -> Floats:

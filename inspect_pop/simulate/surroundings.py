@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspect_pop.recipe import Package
-from inspect_pop.simulate.scene import Slab
+from inspect_pop.simulate.scene import Sheet
 
-__all__ = ["Passive", "place_passives", "slabs_around"]
+__all__ = ["Passive", "place_passives", "sheets_around"]
 
 Floats = NDArray[np.float64]
 _COPPER, _CERAMIC, _TERMINAL = 0.38, 0.22, 0.45
+_SHEET_UM = 160.0
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,14 @@ def place_passives(rng: np.random.Generator, package: Package) -> tuple[Passive,
     return tuple(parts)
 
 
-def slabs_around(rng: np.random.Generator, package: Package, passives: tuple[Passive, ...], reach_um: float) -> tuple[Slab, ...]:
-    """All slabs of one board; `reach_um` is how far from the centre the pictures see."""
+def sheets_around(
+    rng: np.random.Generator, package: Package, passives: tuple[Passive, ...], reach_um: float
+) -> tuple[Sheet, ...]:
+    """All sheets of one board; `reach_um` is how far from the centre the pictures see."""
     return (*_bumps(rng, package), _traces(rng, reach_um), *_areas(rng, reach_um), *_vias(rng, reach_um), *_parts(passives))
 
 
-def _bumps(rng: np.random.Generator, package: Package) -> tuple[Slab, ...]:
+def _bumps(rng: np.random.Generator, package: Package) -> tuple[Sheet, ...]:
     base = package.interfaces[-1].pads_z_um[0]
     half = 0.5 * package.body_um[0] * rng.uniform(0.3, 0.5)
     pitch = 160.0
@@ -62,10 +65,11 @@ def _bumps(rng: np.random.Generator, package: Package) -> tuple[Slab, ...]:
     kept = rng.random(len(x)) < 0.65
     radius = rng.uniform(30, 36)
     discs = np.stack([x, y, np.full(len(x), radius)], axis=1)[kept]
-    return (Slab((base + 5.0, base + 55.0), discs=discs, disc_weight=rng.uniform(0.8, 1.0, len(discs))),)
+    weight = rng.uniform(14.0, 17.0, len(discs))
+    return tuple(Sheet(base + z, discs=discs, disc_weight=weight) for z in (12.0, 30.0, 48.0))
 
 
-def _traces(rng: np.random.Generator, reach: float) -> Slab:
+def _traces(rng: np.random.Generator, reach: float) -> Sheet:
     n = int(rng.integers(4, 10) * (reach / 2640))
     fixed = rng.uniform(-reach, reach, n)
     start = rng.uniform(-reach, reach, n)
@@ -73,40 +77,49 @@ def _traces(rng: np.random.Generator, reach: float) -> Slab:
     flat = rng.random(n) < 0.5
     ends = np.where(flat[:, None], np.stack([start, fixed, end, fixed], axis=1), np.stack([fixed, start, fixed, end], axis=1))
     width = rng.choice([60.0, 80.0, 100.0], n)
-    return Slab((-35.0, 0.0), lines=np.column_stack([ends, width / 2]), line_weight=np.full(n, _COPPER))
+    return Sheet(-17.0, lines=np.column_stack([ends, width / 2]), line_weight=np.full(n, 35.0 * _COPPER))
 
 
-def _areas(rng: np.random.Generator, reach: float) -> tuple[Slab, ...]:
-    slabs = []
+def _areas(rng: np.random.Generator, reach: float) -> tuple[Sheet, ...]:
+    """Copper areas on two inner layers of the board, none to two on each."""
+    sheets = []
     for z in (-120.0, -420.0):
         n = int(rng.integers(0, 3))
-        size = rng.uniform(400, 1600, (n, 2))
-        centre = rng.uniform(-reach, reach, (n, 2))
-        slabs.append(
-            Slab((z - 18, z), rectangles=np.column_stack([centre, size, np.zeros(n)]), rectangle_weight=np.full(n, _COPPER))
-        )
-    return tuple(slabs)
+        boxes = np.column_stack([rng.uniform(-reach, reach, (n, 2)), rng.uniform(400, 1600, (n, 2)), np.zeros(n)])
+        sheets.append(Sheet(z, rectangles=boxes, rectangle_weight=np.full(n, 18.0 * _COPPER)))
+    return tuple(sheets)
 
 
-def _vias(rng: np.random.Generator, reach: float) -> tuple[Slab, ...]:
+def _vias(rng: np.random.Generator, reach: float) -> tuple[Sheet, ...]:
     n = int(rng.poisson(6 * (reach / 2640) ** 2))
     x, y = rng.uniform(-reach, reach, (2, n))
     discs = np.concatenate([np.stack([x, y, np.full(n, 105.0)], axis=1), np.stack([x, y, np.full(n, 78.0)], axis=1)])
-    weight = np.concatenate([np.full(n, _COPPER), np.full(n, -_COPPER)])
-    return tuple(Slab((z - 60.0, z), discs=discs, disc_weight=weight) for z in (-90.0, -250.0, -410.0, -570.0))
+    weight = 60.0 * np.concatenate([np.full(n, _COPPER), np.full(n, -_COPPER)])
+    return tuple(Sheet(z, discs=discs, disc_weight=weight) for z in (-120.0, -280.0, -440.0, -600.0))
 
 
-def _parts(passives: tuple[Passive, ...]) -> tuple[Slab, ...]:
-    slabs = []
-    for part in passives:
-        size = (part.width_um, part.length_um) if part.upright else (part.length_um, part.width_um)
-        terminal = 0.22 * part.length_um
-        shift = (part.length_um - terminal) / 2
-        boxes = [(part.x_um, part.y_um, *size, 0.0)]
-        for sign in (-1, 1):
-            place = (part.x_um, part.y_um + sign * shift) if part.upright else (part.x_um + sign * shift, part.y_um)
-            ends = (part.width_um, terminal) if part.upright else (terminal, part.width_um)
-            boxes.append((*place, *ends, 0.0))
-        weights = np.array([_CERAMIC, _TERMINAL - _CERAMIC, _TERMINAL - _CERAMIC])
-        slabs += [Slab((z, z + part.height_um / 3), np.array(boxes), weights) for z in np.arange(3) * part.height_um / 3]
-    return tuple(slabs)
+def _parts(passives: tuple[Passive, ...]) -> tuple[Sheet, ...]:
+    """Sheets of 160 um each; the uppermost of a part is as thick as what is left of it."""
+    sheets = []
+    for index in range(4):
+        boxes: list[tuple[float, ...]] = []
+        weights: list[float] = []
+        for part in passives:
+            thick = min(_SHEET_UM, part.height_um - index * _SHEET_UM)
+            if thick > 0:
+                boxes += _boxes(part)
+                weights += [thick * _CERAMIC, *[thick * (_TERMINAL - _CERAMIC)] * 2]
+        if boxes:
+            sheets.append(Sheet((index + 0.5) * _SHEET_UM, rectangles=np.array(boxes), rectangle_weight=np.array(weights)))
+    return tuple(sheets)
+
+
+def _boxes(part: Passive) -> list[tuple[float, ...]]:
+    """The body and its two terminals, as rectangles."""
+    terminal = 0.22 * part.length_um
+    shift = (part.length_um - terminal) / 2
+    if part.upright:
+        ends = [(part.x_um, part.y_um + s * shift, part.width_um, terminal, 0.0) for s in (-1, 1)]
+        return [(part.x_um, part.y_um, part.width_um, part.length_um, 0.0), *ends]
+    ends = [(part.x_um + s * shift, part.y_um, terminal, part.width_um, 0.0) for s in (-1, 1)]
+    return [(part.x_um, part.y_um, part.length_um, part.width_um, 0.0), *ends]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from inspect_pop.simulate.shapes import Bodies, arc_sagitta, cap, empty_bodies
+from inspect_pop.simulate.shapes import Bodies, arc_sagitta, cap, cap_volume, empty_bodies
 
 __all__ = ["CLASS_OF", "STARVED_BELOW", "build_bodies"]
 
@@ -17,12 +17,21 @@ Floats = NDArray[np.float64]
 STARVED_BELOW = 2 / 3  # export format: a continuous joint below this share of nominal volume is starved
 
 CLASS_OF = {
-    "plain": "good", "low_volume": "good", "excess": "good", "big_void": "good", "spike": "good", "shoulder": "good",
+    "plain": "good",
+    "low_volume": "good",
+    "excess": "good",
+    "big_void": "good",
+    "spike": "good",
+    "shoulder": "good",
     "web": "bridged",
-    "hanging": "open", "standing": "open", "two_domes": "open", "missing": "open",
-    "dome_on_dome": "head_in_pillow", "cupped": "head_in_pillow",
+    "hanging": "open",
+    "standing": "open",
+    "two_domes": "open",
+    "missing": "open",
+    "dome_on_dome": "head_in_pillow",
+    "cupped": "head_in_pillow",
     "hourglass": "starved",
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,7 @@ def _dome_on_dome(rng: np.random.Generator, site: _Site) -> tuple[Floats, Floats
     gap = rng.uniform(0.0, 4.5, len(site.pad))
     deposit = site.standoff * rng.uniform(0.15, 0.48, len(site.pad))
     low = _dome(site, deposit, upper=False)
-    ball = _ball(site, site.standoff - deposit - gap, site.volume - _volume_of_dome(site.pad, deposit))
+    ball = _ball(site, site.standoff - deposit - gap, site.volume - cap_volume(site.pad, deposit))
     return gap, _on_pads(site, low, ball), deposit + gap / 2
 
 
@@ -97,10 +106,6 @@ def _cupped(rng: np.random.Generator, site: _Site) -> tuple[Floats, Floats, Floa
     low = np.stack([np.zeros_like(rim), site.pad, semi, np.zeros_like(rim), rim], axis=1)
     cup = np.pi * site.pad**2 * (rim - tip) * 0.6
     return gap, _on_pads(site, low, _ball(site, site.standoff - tip, site.volume - cup)), rim
-
-
-def _volume_of_dome(base: Floats, height: Floats) -> Floats:
-    return np.pi * height * (3 * base**2 + height**2) / 6  # type: ignore[no-any-return]
 
 
 def _dome(site: _Site, height: Floats, *, upper: bool) -> Floats:
@@ -125,7 +130,7 @@ def _ball(site: _Site, height: Floats, volume: Floats) -> Floats:
         high, low = np.where(above, radius, high), np.where(above, low, radius)
     s = np.sqrt(1 - (site.pad / radius) ** 2)
     semi = height / (1 + s)
-    return np.stack([site.standoff - s * semi, radius, semi, site.standoff - height, site.standoff], axis=1)  # type: ignore[no-any-return]
+    return np.stack([site.standoff - s * semi, radius, semi, site.standoff - height, site.standoff], axis=1)
 
 
 def _on_pads(site: _Site, low: Floats | None, high: Floats | None) -> Floats:
@@ -134,6 +139,10 @@ def _on_pads(site: _Site, low: Floats | None, high: Floats | None) -> Floats:
 
 
 _UNWETTED = {
-    "hanging": _hanging, "standing": _standing, "two_domes": _two_domes, "missing": _missing,
-    "dome_on_dome": _dome_on_dome, "cupped": _cupped,
-}  # fmt: skip
+    "hanging": _hanging,
+    "standing": _standing,
+    "two_domes": _two_domes,
+    "missing": _missing,
+    "dome_on_dome": _dome_on_dome,
+    "cupped": _cupped,
+}

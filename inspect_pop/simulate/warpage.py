@@ -14,7 +14,7 @@ from inspect_pop.recipe import Package
 
 __all__ = ["Stack", "Surface", "make_stack", "warpage_um"]
 
-Floats = NDArray[np.floating]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Surface:
         bend = -self.bow_um * (u**2 + v**2) / 2 + self.saddle_um * (u**2 - v**2) / 2 + self.twist_um * u * v
         x, y, radius, height = self.bulge
         blister = height * np.exp(-((x_um - x) ** 2 + (y_um - y) ** 2) / (2 * radius**2))
-        return self.height_um + self.tilt_x_um * u + self.tilt_y_um * v + bend + blister  # type: ignore[no-any-return]
+        return self.height_um + self.tilt_x_um * u + self.tilt_y_um * v + bend + blister
 
     def bent(self) -> "Surface":
         """The same bending, at height 0 and without tilt."""

@@ -1,10 +1,10 @@
-"""Oblique X-ray views of a scene, and the slices that a machine makes of them.
+"""Views of a scene by X-ray, and the slices that a machine makes of them.
 
 A view is the parallel projection of the whole board at a tilt; each thin layer is drawn once, transformed once, and
-shifted by a phase for every view. A view passes the detector (exponential attenuation, beam hardening, scatter, shading,
-quantum and row noise, logarithm); then the views are filtered, shifted so that one height coincides, and averaged
-(shift-and-add laminography). What lies at another height by `dz` therefore appears as a ring of ghosts of radius
-`dz * tan(tilt)`, as in the sample exports.
+shifted by a phase for every view. A view passes the detector (beam hardening, quantum noise, blur); then the views are
+filtered, shifted so that one height coincides, and averaged (shift-and-add laminography). What lies at another height by `dz`
+therefore appears as a ring of ghosts of radius `dz * tan(tilt)`, as in the sample exports. A transmission picture is a single
+straight view; in computed tomography a slice holds what lies at its height, give or take the axial blur.
 """
 
 import math
@@ -18,12 +18,13 @@ from scipy import fft as sfft
 from inspect_pop.geometry import Grid, Placement
 from inspect_pop.simulate.machines import Machine
 from inspect_pop.simulate.raster import add_capsules, add_discs, add_rectangles
-from inspect_pop.simulate.scene import LAYER_UM, Scene, Slab
+from inspect_pop.simulate.scene import LAYER_UM, Scene, Sheet
 
 __all__ = ["reconstruct"]
 
 Complex = NDArray[np.complex64]
 Image = NDArray[np.float32]
+_THICK_UM = 200.0  # path of solder that counts as 1 in a slice
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,20 @@ class _Canvas:
         m = self.margin
         return image[m : m + self.grid.shape[0], m : m + self.grid.shape[1]]
 
+    def transform(self, image: Image) -> Complex:
+        """Transform of what the detector saw: its own field only, the border repeated beyond it, as the machines' software does."""
+        m, (rows, cols) = self.margin, self.grid.shape
+        after = self.shape[0] - m - rows, self.shape[1] - m - cols
+        return _rfft(np.pad(self.crop(image), ((m, after[0]), (m, after[1])), mode="edge"))
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """The scene, drawn and transformed: (layer, transform) of solder from the lowest up; (height in um, transform) of the rest."""
+
+    layers: list[tuple[int, Complex]]
+    sheets: list[tuple[float, Complex]]
+
 
 def reconstruct(
     rng: np.random.Generator,
@@ -59,19 +74,30 @@ def reconstruct(
 
     `z_um` are true heights above the board's surface in the scene. Deterministic for a given generator state.
     """
-    reach_um = max(abs(bottom - z) for bottom in _span(scene) for z in z_um) * math.tan(math.radians(machine.tilt_deg))
+    reach_um = max(abs(height - z) for height in _span(scene) for z in z_um) * _tangent(machine)
     margin = math.ceil(reach_um / grid.pixel_um) + 4
     shape = tuple(sfft.next_fast_len(n + 2 * margin, real=True) for n in grid.shape)
     canvas = _Canvas((shape[0], shape[1]), margin, grid, placement)
-    layers = list(_layers(scene, canvas))
-    slabs = [(slab, _draw_slab(slab, canvas)) for slab in scene.slabs]
-    return _slices(rng, layers, slabs, canvas, z_um, machine, phase_rad)
+    drawn = _Drawn(list(_layers(scene, canvas)), [(sheet.z_um, _draw_sheet(sheet, canvas)) for sheet in scene.sheets])
+    slices = _tomography if machine.method == "ct" else _shift_and_add
+    return slices(rng, drawn, canvas, z_um, machine, phase_rad)
+
+
+def _tangent(machine: Machine) -> float:
+    return 0.0 if machine.method != "laminography" else math.tan(math.radians(machine.tilt_deg))
 
 
 def _span(scene: Scene) -> tuple[float, float]:
-    low = min([float(scene.solder.bodies.layer.min(initial=0)) * LAYER_UM, *(s.z_um[0] for s in scene.slabs)])
-    high = max([float(scene.solder.bodies.layer.max(initial=0) + 1) * LAYER_UM, *(s.z_um[1] for s in scene.slabs)])
-    return low, high
+    layers, heights = scene.solder.bodies.layer, [sheet.z_um for sheet in scene.sheets]
+    return min([float(layers.min(initial=0)) * LAYER_UM, *heights]), max([float(layers.max(initial=0) + 1) * LAYER_UM, *heights])
+
+
+def _rfft(image: Image) -> Complex:
+    return sfft.rfft2(image, workers=1)  # type: ignore[no-any-return]
+
+
+def _irfft(transform: Complex, canvas: _Canvas) -> Image:
+    return sfft.irfft2(transform, canvas.shape, workers=1)  # type: ignore[no-any-return]
 
 
 def _layers(scene: Scene, canvas: _Canvas) -> Iterator[tuple[int, Complex]]:
@@ -84,96 +110,77 @@ def _layers(scene: Scene, canvas: _Canvas) -> Iterator[tuple[int, Complex]]:
         add_discs(image, *canvas.pixels(bodies.x_um[here], bodies.y_um[here]), bodies.radius_um[here] / pix, bodies.weight[here])
         here = webs.layer == layer
         if here.any():
-            ends = webs.ends_um[here]
-            r0, c0 = canvas.pixels(ends[:, 0], ends[:, 1])
-            r1, c1 = canvas.pixels(ends[:, 2], ends[:, 3])
-            add_capsules(image, np.stack([r0, c0, r1, c1], axis=1), webs.half_width_um[here] / pix, webs.weight[here])
+            add_capsules(image, _segments(canvas, webs.ends_um[here]), webs.half_width_um[here] / pix, webs.weight[here])
         np.minimum(image, 1.0, out=image)
         here = voids.layer == layer
         if here.any():
             add_discs(image, *canvas.pixels(voids.x_um[here], voids.y_um[here]), voids.radius_um[here] / pix, -voids.weight[here])
             np.maximum(image, 0.0, out=image)
-        yield int(layer), sfft.rfft2(image, workers=1)
+        yield int(layer), _rfft(image)
 
 
-def _draw_slab(slab: Slab, canvas: _Canvas) -> Complex:
+def _draw_sheet(sheet: Sheet, canvas: _Canvas) -> Complex:
     image = np.zeros(canvas.shape, np.float32)
     pix = canvas.grid.pixel_um
-    turn = math.radians(canvas.placement.rotation_deg)
-    if len(slab.rectangles):
-        rows, cols = canvas.pixels(slab.rectangles[:, 0], slab.rectangles[:, 1])
-        # y points up and rows down: a counter-clockwise turn is clockwise in (row, col)
-        angle = -(slab.rectangles[:, 4] + turn)
-        add_rectangles(image, np.stack([rows, cols], axis=1), slab.rectangles[:, [3, 2]] / pix, -angle, slab.rectangle_weight)
-    if len(slab.discs):
-        add_discs(image, *canvas.pixels(slab.discs[:, 0], slab.discs[:, 1]), slab.discs[:, 2] / pix, slab.disc_weight)
-    if len(slab.lines):
-        r0, c0 = canvas.pixels(slab.lines[:, 0], slab.lines[:, 1])
-        r1, c1 = canvas.pixels(slab.lines[:, 2], slab.lines[:, 3])
-        add_capsules(image, np.stack([r0, c0, r1, c1], axis=1), slab.lines[:, 4] / pix, slab.line_weight)
-    return sfft.rfft2(image, workers=1)  # type: ignore[no-any-return]
+    if len(sheet.rectangles):
+        rows, cols = canvas.pixels(sheet.rectangles[:, 0], sheet.rectangles[:, 1])
+        # the raster turns rows towards columns: with y up and rows down that is counter-clockwise seen from the top
+        turn = sheet.rectangles[:, 4] + math.radians(canvas.placement.rotation_deg)
+        add_rectangles(image, np.stack([rows, cols], axis=1), sheet.rectangles[:, [3, 2]] / pix, turn, sheet.rectangle_weight)
+    if len(sheet.discs):
+        add_discs(image, *canvas.pixels(sheet.discs[:, 0], sheet.discs[:, 1]), sheet.discs[:, 2] / pix, sheet.disc_weight)
+    if len(sheet.lines):
+        add_capsules(image, _segments(canvas, sheet.lines), sheet.lines[:, 4] / pix, sheet.line_weight)
+    return _rfft(image)
 
 
-def _slices(
-    rng: np.random.Generator,
-    layers: list[tuple[int, Complex]],
-    slabs: list[tuple[Slab, Complex]],
-    canvas: _Canvas,
-    z_um: tuple[float, ...],
-    machine: Machine,
-    phase_rad: float,
+def _segments(canvas: _Canvas, ends_um: NDArray[np.floating]) -> NDArray[np.floating]:
+    r0, c0 = canvas.pixels(ends_um[:, 0], ends_um[:, 1])
+    r1, c1 = canvas.pixels(ends_um[:, 2], ends_um[:, 3])
+    return np.stack([r0, c0, r1, c1], axis=1)
+
+
+def _shift_and_add(
+    rng: np.random.Generator, drawn: _Drawn, canvas: _Canvas, z_um: tuple[float, ...], machine: Machine, phase_rad: float
 ) -> Image:
-    fy = sfft.fftfreq(canvas.shape[0]).astype(np.float32)
-    fx = sfft.rfftfreq(canvas.shape[1]).astype(np.float32)
-    optics, grain_blur, transfer = _optics(fy, fx, machine, canvas.grid.pixel_um)
-    z_ref = (z_um[0] + z_um[-1]) / 2 if machine.reference_um is None else machine.reference_um
-    tan, pix = math.tan(math.radians(machine.tilt_deg)), canvas.grid.pixel_um
+    fy, fx = _frequencies(canvas)
+    optics, grain_blur, unsharp = _optics(fy, fx, machine, canvas.grid.pixel_um)
+    tan = _tangent(machine) / canvas.grid.pixel_um
     sums = [np.zeros((len(fy), len(fx)), np.complex64) for _ in z_um]
     for view in range(machine.views):
         angle = phase_rad + 2 * math.pi * view / machine.views
         # phase per micrometre of height along each axis: columns to the right, rows down
-        ky, kx = 2j * math.pi * fy * (math.sin(angle) * tan / pix), -2j * math.pi * fx * (math.cos(angle) * tan / pix)
-        to_reference = np.exp(-ky * z_ref)[:, None] * np.exp(-kx * z_ref)[None, :]
-        path = _project(layers, slabs, ky, kx) * optics * to_reference.astype(np.complex64)
-        signal, grain = _detect(rng, sfft.irfft2(path, canvas.shape, workers=1), machine, pix)
-        spectrum = (_transform(signal, canvas) + _transform(grain, canvas) * grain_blur) * transfer
+        ky, kx = 2j * math.pi * fy * (math.sin(angle) * tan), -2j * math.pi * fx * (math.cos(angle) * tan)
+        path = _project(drawn, ky, kx) * optics * _shift(ky, kx, -machine.reference_um)
+        signal, grain = _detect(rng, _irfft(path, canvas), machine, canvas.grid.pixel_um)
+        spectrum = (canvas.transform(signal) + canvas.transform(grain) * grain_blur) * unsharp
         for k, z in enumerate(z_um):
-            dz = z - z_ref
-            sums[k] += spectrum * np.exp(-ky * dz).astype(np.complex64)[:, None] * np.exp(-kx * dz).astype(np.complex64)[None, :]
-    return np.stack([canvas.crop(sfft.irfft2(total, canvas.shape, workers=1)) for total in sums]) / machine.views  # type: ignore[no-any-return]
+            sums[k] += spectrum * _shift(ky, kx, machine.reference_um - z)
+    return np.stack([canvas.crop(_irfft(total, canvas)) for total in sums]) / np.float32(machine.views)
 
 
-def _transform(image: Image, canvas: _Canvas) -> Complex:
-    """Transform of what the detector saw: its own field only, the border repeated beyond it, as the machines' software does."""
-    m, (rows, cols) = canvas.margin, canvas.grid.shape
-    after = canvas.shape[0] - m - rows, canvas.shape[1] - m - cols
-    padded = np.pad(canvas.crop(image), ((m, after[0]), (m, after[1])), mode="edge")
-    return sfft.rfft2(padded, workers=1)  # type: ignore[no-any-return]
+def _frequencies(canvas: _Canvas) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    return sfft.fftfreq(canvas.shape[0]).astype(np.float32), sfft.rfftfreq(canvas.shape[1]).astype(np.float32)
 
 
-def _project(
-    layers: list[tuple[int, Complex]],
-    slabs: list[tuple[Slab, Complex]],
-    ky: NDArray[np.complexfloating],
-    kx: NDArray[np.complexfloating],
-) -> Complex:
-    """Transform of the solder path (um) along one view: Horner's scheme over equally spaced layers, slabs by their integral."""
-    step = np.exp(ky * LAYER_UM).astype(np.complex64)[:, None] * np.exp(kx * LAYER_UM).astype(np.complex64)[None, :]
+def _shift(ky: NDArray[np.complexfloating], kx: NDArray[np.complexfloating], dz_um: float) -> Complex:
+    """Phase of a shift by what a height of `dz_um` moves a view."""
+    return np.exp(ky * dz_um).astype(np.complex64)[:, None] * np.exp(kx * dz_um).astype(np.complex64)[None, :]  # type: ignore[no-any-return]
+
+
+def _project(drawn: _Drawn, ky: NDArray[np.complexfloating], kx: NDArray[np.complexfloating]) -> Complex:
+    """Transform of the solder path (um, upright) along one view: Horner's scheme over equally spaced layers."""
+    step = _shift(ky, kx, LAYER_UM)
     total = np.zeros_like(step)
-    at = None
-    for layer, transform in reversed(layers):
-        for _ in range(0 if at is None else at - layer):
+    above: int | None = None
+    for layer, transform in reversed(drawn.layers):
+        for _ in range(0 if above is None else above - layer):
             total *= step
         total += transform
-        at = layer
-    first = (at or 0) * LAYER_UM + LAYER_UM / 2
-    total *= np.exp(ky * first).astype(np.complex64)[:, None] * (LAYER_UM * np.exp(kx * first)).astype(np.complex64)[None, :]
-    for slab, transform in slabs:
-        low, high = slab.z_um
-        k = (ky[:, None] + kx[None, :]).imag * np.float32(0.5 / math.pi * (high - low))
-        middle = (low + high) / 2
-        phase = np.exp(ky * middle).astype(np.complex64)[:, None] * np.exp(kx * middle).astype(np.complex64)[None, :]
-        total += transform * phase * (np.sinc(k) * np.float32(high - low))
+        above = layer
+    total *= LAYER_UM * _shift(ky, kx, ((above or 0) + 0.5) * LAYER_UM)
+    for z, transform in drawn.sheets:
+        total += transform * _shift(ky, kx, z)
     return total
 
 
@@ -187,14 +194,58 @@ def _optics(fy: NDArray[np.float32], fx: NDArray[np.float32], machine: Machine, 
 
 
 def _detect(rng: np.random.Generator, path_um: Image, machine: Machine, pixel_um: float) -> tuple[Image, Image]:
-    """One view as recorded and put through the logarithm: (signal, grain), as solder over a slanted thickness of 200 um.
+    """One view as recorded and put through the logarithm: (signal, grain), as solder over a slanted path of 200 um.
 
     Beam hardening and scatter let the signal saturate: (1 - exp(-c p)) / c with c = `hardening` (0: a perfect logarithm; 1: none
     was taken). Quantum noise grows with the square root of what the solder has taken from the beam: exp(p / 2) in the logarithm.
     """
-    slant = 1 / math.cos(math.radians(machine.tilt_deg))
+    slant = 1 / math.cos(math.atan(_tangent(machine)))
     p = np.maximum(path_um, 0) * np.float32(machine.mu_per_um)
-    unit = np.float32(1 / (machine.mu_per_um * slant * 200.0))
+    unit = np.float32(1 / (machine.mu_per_um * slant * _THICK_UM))
     grain = rng.standard_normal(path_um.shape, dtype=np.float32) * np.exp(p / 2) * np.float32(machine.noise * 12.0 / pixel_um)
-    hardening = np.float32(max(machine.hardening, 1e-3))
-    return (1 - np.exp(-hardening * p)) / hardening * unit, grain * unit
+    return _saturated(p, machine) * unit, grain * unit
+
+
+def _saturated(p: Image, machine: Machine) -> Image:
+    c = np.float32(max(machine.hardening, 1e-3))
+    return (1 - np.exp(-c * p)) / c  # type: ignore[no-any-return]
+
+
+def _tomography(
+    rng: np.random.Generator, drawn: _Drawn, canvas: _Canvas, z_um: tuple[float, ...], machine: Machine, phase_rad: float
+) -> Image:
+    """Slices of a computed tomography: Gaussian along the axis, cupping from beam hardening, rings around the axis, grain.
+
+    `phase_rad` turns nothing here: a full turn has no first view.
+    """
+    del phase_rad
+    fy, fx = _frequencies(canvas)
+    optics, grain_blur, unsharp = _optics(fy, fx, machine, canvas.grid.pixel_um)
+    rings = _rings(rng, canvas, machine)
+    out = []
+    for z in z_um:
+        total = np.zeros((len(fy), len(fx)), np.complex64)
+        for layer, transform in drawn.layers:
+            total += transform * np.float32(LAYER_UM * _axial((layer + 0.5) * LAYER_UM - z, machine.axial_blur_um))
+        for height, transform in drawn.sheets:
+            total += transform * np.float32(_axial(height - z, machine.axial_blur_um))
+        density = _irfft(total * optics * unsharp, canvas)
+        bent = _saturated(density * np.float32(machine.mu_per_um * _THICK_UM), machine) / np.float32(
+            machine.mu_per_um * _THICK_UM
+        )
+        grain = rng.standard_normal(canvas.shape, dtype=np.float32) * np.float32(machine.noise)
+        out.append(canvas.crop(bent + _irfft(_rfft(grain) * grain_blur, canvas) + rings * np.float32(rng.uniform(0.5, 1.5))))
+    return np.stack(out)
+
+
+def _axial(dz_um: float, sigma_um: float) -> float:
+    """Weight per um of a layer `dz_um` away from the slice."""
+    return math.exp(-0.5 * (dz_um / sigma_um) ** 2) / (sigma_um * math.sqrt(2 * math.pi))
+
+
+def _rings(rng: np.random.Generator, canvas: _Canvas, machine: Machine) -> Image:
+    """Rings around the axis of rotation from detector elements that differ, relative sd `machine.rings`."""
+    rows, cols = np.ogrid[: canvas.shape[0], : canvas.shape[1]]
+    radius = np.hypot(rows - canvas.shape[0] / 2, cols - canvas.shape[1] / 2)
+    profile = rng.normal(0, machine.rings, int(radius.max()) + 2).astype(np.float32)
+    return np.interp(radius, np.arange(len(profile)), profile).astype(np.float32)
