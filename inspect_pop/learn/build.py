@@ -113,9 +113,9 @@ def _horizon(content: bytes, about: About, learnt: Samples, held_out: NDArray[np
 
 def _provisional(content: bytes, about: About, calibration: Calibration) -> Classifier:
     """A classifier before its card exists."""
-    nowhere = Familiarity(mean=(0.0,), precision=((0.0,),), limit=1.0)
+    unknown = Familiarity(mean=(0.0,) * EMBEDDING, precision=((0.0,) * EMBEDDING,) * EMBEDDING, limit=1.0)
     even = OperatingPoint(pass_below=0, fail_above=0, source="")
-    card = Card.model_validate(_values(about, calibration, even, nowhere))
+    card = Card.model_validate(_values(about, calibration, even, unknown))
     return Classifier(Model(Path(), card, "", content))
 
 

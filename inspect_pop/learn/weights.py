@@ -21,19 +21,20 @@ NETWORK = "network.safetensors"
 
 def save_network(network: JointNet, varieties: tuple[str, ...], path: Path) -> None:
     """Write all weights; `varieties` are the names behind the network's fine labels, in order."""
-    about = {"shape": json.dumps(asdict(network.shape)), "varieties": json.dumps(varieties)}
-    save_file({k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}, path, about)
+    about = json.dumps({"shape": asdict(network.shape), "varieties": varieties})
+    # One entry: several would be written in an order that changes, and the same training must give the same file.
+    save_file({k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}, path, {"about": about})
 
 
 def load_network(path: Path) -> tuple[JointNet, tuple[str, ...]]:
     """The network, in evaluation mode, and its varieties. Raises `ModelFault` where the file cannot be what it should."""
     try:
         with safe_open(path, "pt") as file:
-            about = file.metadata() or {}
-        shape = json.loads(about["shape"])
+            about = json.loads((file.metadata() or {})["about"])
+        shape = about["shape"]
         network = JointNet(Shape(tuple(shape["widths"]), tuple(shape["blocks"]), int(shape["varieties"])))
         network.load_state_dict(load_file(path))
-        return network.eval(), tuple(json.loads(about["varieties"]))
+        return network.eval(), tuple(about["varieties"])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:  # torch names misfits RuntimeError
         raise ModelFault(
             str(path),

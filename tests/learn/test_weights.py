@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+from inspect_pop.classify.inputs import CHANNELS, SCALARS  # noqa: E402
+from inspect_pop.errors import ModelFault  # noqa: E402
+from inspect_pop.learn.network import JointNet, Shape  # noqa: E402
+from inspect_pop.learn.weights import between, load_network, save_network  # noqa: E402
+from inspect_pop.segment.windows import SIZE  # noqa: E402
+
+pytestmark = pytest.mark.training
+SHAPE = Shape((4, 6), (1, 1), 3)
+
+
+def net(seed: int) -> JointNet:
+    torch.manual_seed(seed)
+    return JointNet(SHAPE).eval()
+
+
+def test_a_network_comes_back_from_its_file(tmp_path: Path) -> None:
+    first = net(1)
+    save_network(first, ("plain", "web", "missing"), tmp_path / "n.safetensors")
+    back, varieties = load_network(tmp_path / "n.safetensors")
+    assert varieties == ("plain", "web", "missing")
+    assert back.shape == SHAPE
+    x, s = torch.randn(2, CHANNELS, SIZE, SIZE), torch.randn(2, len(SCALARS))
+    torch.testing.assert_close(back(x, s).logits, first(x, s).logits)
+
+
+@pytest.mark.parametrize("damage", ["cut", "absent", "other"])
+def test_a_file_that_is_no_network_is_refused(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "n.safetensors"
+    save_network(net(1), ("a", "b", "c"), path)
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-50])
+    elif damage == "absent":
+        path.unlink()
+    else:
+        from safetensors.torch import save_file
+
+        about = '{"shape": {"widths": [4], "blocks": [1], "varieties": 1}, "varieties": []}'
+        save_file({"a": torch.zeros(1)}, path, {"about": about})
+    with pytest.raises(ModelFault, match="train from scratch"):
+        load_network(path)
+
+
+def test_the_way_from_old_to_new_weights() -> None:
+    old, new = net(1), net(2)
+    for share in (0.0, 0.25, 1.0):
+        mixed = between(old, new, share)
+        for name, value in mixed.state_dict().items():
+            a, b = old.state_dict()[name], new.state_dict()[name]
+            expected = a + share * (b - a) if value.dtype.is_floating_point else b
+            torch.testing.assert_close(value, expected)
