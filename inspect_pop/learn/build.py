@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspect_pop import __version__
+from inspect_pop.classify.calibration import CALIBRATION, write_calibration
 from inspect_pop.classify.inputs import CONTRACT, JointInputs
 from inspect_pop.classify.model import CARD_SCHEMA, Calibration, Card, Familiarity, Model, OperatingPoint
 from inspect_pop.classify.session import Classifier
@@ -16,7 +17,7 @@ from inspect_pop.joints import CLASSES
 from inspect_pop.learn.calibrate import Targets, apply, calibrate, good_quantiles, working_point
 from inspect_pop.learn.export import export_network, largest_difference
 from inspect_pop.learn.familiarity import familiarity
-from inspect_pop.learn.folder import CALIBRATION, seal, write_calibration
+from inspect_pop.learn.folder import seal
 from inspect_pop.learn.network import EMBEDDING, JointNet
 from inspect_pop.learn.samples import Samples
 from inspect_pop.learn.weights import NETWORK, save_network
@@ -85,7 +86,7 @@ def build_model(
         calibration = calibrate(logits, held_out.label.astype(np.int64), prior=known)
     _, odds = apply(calibration, logits)
     horizon = _horizon(content, about, learnt, embedding)
-    write_calibration(held_out, logits, out / CALIBRATION)
+    write_calibration(out / CALIBRATION, _names(held_out), logits)
     point = working_point(odds, held_out.label, held_out.serials, targets, limits)
     values = _values(about, calibration, point, horizon) | {"good_scores": good_quantiles(odds, held_out.label)}
     values["data"] = {**about.data, "largest difference of exported and trained probabilities": f"{agreement:.1e}"}
@@ -103,6 +104,12 @@ def seen_by(classifier: Classifier, samples: Samples) -> tuple[NDArray[np.float3
     if not logits:
         return np.zeros((0, len(CLASSES)), np.float32), np.zeros((0, EMBEDDING), np.float32)
     return np.concatenate(logits), np.concatenate(embeddings)
+
+
+def _names(samples: Samples) -> dict[str, list[str]]:
+    text = {"serial": samples.serials, "label": np.asarray(CLASSES)[samples.label]}
+    text |= {name: getattr(samples, name) for name in ("machine", "refdes", "interface", "ball")}
+    return {name: values.tolist() for name, values in text.items()}
 
 
 def _horizon(content: bytes, about: About, learnt: Samples, held_out: NDArray[np.float32]) -> Familiarity:

@@ -5,41 +5,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from inspect_pop.classify.model import Card, file_digest
 from inspect_pop.errors import UsageFault
 from inspect_pop.joints import CLASSES
 from inspect_pop.learn.evaluate import summary
-from inspect_pop.learn.samples import Samples
 
-__all__ = ["CALIBRATION", "read_calibration", "seal", "write_calibration"]
-
-CALIBRATION = "calibration.parquet"
-
-
-def write_calibration(samples: Samples, logits: NDArray[np.floating], path: Path) -> None:
-    """Keep which joints a model was calibrated on, what they are and what it said of them: for later promises."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    text = {"serial": samples.serials, "machine": samples.machine, "refdes": samples.refdes}
-    text |= {"interface": samples.interface, "ball": samples.ball, "label": np.asarray(CLASSES)[samples.label]}
-    columns: dict[str, Any] = {name: pa.array(values.tolist(), pa.string()) for name, values in text.items()}
-    columns |= {f"logit_{c}": pa.array(logits[:, k].astype(np.float32)) for k, c in enumerate(CLASSES)}
-    pq.write_table(pa.table(columns), path, compression="zstd")
-
-
-def read_calibration(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.object_]]:
-    """(n, 5) logits, (n,) labels as index in `CLASSES`, (n,) serials."""
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(path)
-    logits = np.stack([table[f"logit_{c}"].to_numpy() for c in CLASSES], axis=1).astype(np.float32)
-    number = {name: k for k, name in enumerate(CLASSES)}
-    label = np.array([number[name] for name in table["label"].to_pylist()], np.int64)
-    return logits, label, np.array(table["serial"].to_pylist(), object)
+__all__ = ["seal"]
 
 
 def seal(folder: Path, card: Card) -> Card:

@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-import pyarrow as pa
-import pyarrow.parquet as pq
 from onnx import TensorProto, helper, numpy_helper
 
+from inspect_pop.classify.calibration import write_calibration
 from inspect_pop.classify.inputs import CHANNELS, CONTRACT, SCALARS
 from inspect_pop.classify.model import CARD_SCHEMA, file_digest
 from inspect_pop.joints import CLASSES
@@ -59,9 +58,9 @@ def make_model(folder: Path, *, weight: float = 10.0, metrics: dict[str, Any] | 
     rng = np.random.default_rng(0)
     label = np.where(np.arange(400) % 5 == 4, 1 + np.arange(400) % 4, 0)
     logits = rng.normal(0, 1, (400, 5)) + 6 * np.eye(5)[label]
-    table = {"serial": [f"C{k // 100}" for k in range(400)], "label": [CLASSES[k] for k in label]}
-    columns = table | {f"logit_{c}": logits[:, k].astype(np.float32) for k, c in enumerate(CLASSES)}
-    pq.write_table(pa.table(columns), folder / "calibration.parquet")
+    text = {name: ["x"] * 400 for name in ("machine", "refdes", "interface", "ball")}
+    text |= {"serial": [f"C{k // 100}" for k in range(400)], "label": [CLASSES[k] for k in label]}
+    write_calibration(folder / "calibration.parquet", text, logits)
     (folder / "model.onnx").write_bytes(tiny_network(weight))
     names = ("model.onnx", "calibration.parquet")
     values = {

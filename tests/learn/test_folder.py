@@ -1,27 +1,13 @@
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from inspect_pop.classify.model import load
-from inspect_pop.classify.session import log_odds
 from inspect_pop.errors import UsageFault
-from inspect_pop.learn.folder import read_calibration, seal, write_calibration
+from inspect_pop.learn.folder import seal
 from inspect_pop.learn.outcomes import judge
 from tests.learn.models import make_model
-from tests.learn.sets import make_samples
 from tests.learn.test_outcomes import make_outcomes
-
-
-def test_calibration_joints_come_back(tmp_path: Path) -> None:
-    samples = make_samples(3, 10)
-    logits = np.random.default_rng(0).normal(0, 3, (30, 5)).astype(np.float32)
-    write_calibration(samples, logits, tmp_path / "calibration.parquet")
-    back, label, serial = read_calibration(tmp_path / "calibration.parquet")
-    np.testing.assert_array_equal(back, logits)
-    np.testing.assert_array_equal(label, samples.label)
-    assert serial.tolist() == samples.serials.tolist()
-    assert log_odds(back).shape == (30,)
 
 
 def test_a_sealed_folder_can_be_loaded_and_its_page_read(tmp_path: Path) -> None:
