@@ -68,21 +68,12 @@ class Classifier:
 
     def raw(self, inputs: JointInputs) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(n, 5) logits and (n, e) embeddings, before calibration."""
-        logits, embeddings = [np.zeros((0, len(CLASSES)), np.float32)], [np.zeros((0, len(self._mean)), np.float32)]
-        for start in range(0, len(inputs.images), BATCH):
-            part = slice(start, start + BATCH)
-            out = self._session.run(("logits", "embedding"), {"images": inputs.images[part], "scalars": inputs.scalars[part]})
-            logits.append(out[0])
-            embeddings.append(out[1])
-        return np.concatenate(logits), np.concatenate(embeddings)
-
-    def logits(self, inputs: JointInputs) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """(n, 5) logits and (n, e) embeddings as `classify` uses them: doubtful joints seen from four sides, not calibrated."""
-        logits, embedding = self.raw(inputs)
-        doubtful = np.flatnonzero(np.abs(log_odds(self._calibrated(logits))) < _DOUBTFUL)
-        if len(doubtful):
-            logits[doubtful] = (logits[doubtful] + self._turned(inputs, doubtful)) / 4
-        return logits, embedding
+        if len(inputs.images) == 0:
+            return np.zeros((0, len(CLASSES)), np.float32), np.zeros((0, len(self._mean)), np.float32)
+        parts = [slice(start, start + BATCH) for start in range(0, len(inputs.images), BATCH)]
+        feeds = ({"images": inputs.images[part], "scalars": inputs.scalars[part]} for part in parts)
+        answers = [self._session.run(("logits", "embedding"), feed) for feed in feeds]
+        return np.concatenate([a[0] for a in answers]), np.concatenate([a[1] for a in answers])
 
     def classify(self, inputs: JointInputs) -> Scores:
         """Calibrated scores of all joints."""
