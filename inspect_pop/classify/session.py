@@ -75,6 +75,14 @@ class Classifier:
         answers = [self._session.run(("logits", "embedding"), feed) for feed in feeds]
         return np.concatenate([a[0] for a in answers]), np.concatenate([a[1] for a in answers])
 
+    def logits(self, inputs: JointInputs) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(n, 5) logits and (n, e) embeddings as `classify` uses them: doubtful joints seen from four sides, not calibrated."""
+        logits, embedding = self.raw(inputs)
+        doubtful = np.flatnonzero(np.abs(log_odds(self._calibrated(logits))) < _DOUBTFUL)
+        if len(doubtful):
+            logits[doubtful] = (logits[doubtful] + self._turned(inputs, doubtful)) / 4
+        return logits, embedding
+
     def classify(self, inputs: JointInputs) -> Scores:
         """Calibrated scores of all joints."""
         logits, embedding = self.logits(inputs)
