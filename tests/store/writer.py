@@ -1,0 +1,34 @@
+"""What a writing process does in the tests of several of them."""
+
+from multiprocessing.connection import Connection
+
+from inspect_pop.inspection import Inspection
+from inspect_pop.store import Message, open_store
+from tests.factories import again, make_inspection
+
+SMALL = {"lower": 2, "upper": 2}
+
+
+def boards(first: int, last: int) -> list[Inspection]:
+    """Every seventh with a defect, every fifth inspected a second time; small, so that writing is all that takes time."""
+    found = []
+    for k in range(first, last):
+        defects = {"U1.lower.A1": "open"} if k % 7 == 0 else {}
+        found.append(make_inspection(f"S{k:05d}", defects=defects, side=SMALL, lot=f"L{k % 3}"))
+        if k % 5 == 0:
+            found.append(again(make_inspection(f"S{k:05d}", side=SMALL), lot=f"L{k % 3}"))
+    return found
+
+
+def told(one: Inspection) -> Message:
+    """The message that tells of a record."""
+    return Message(f"m-{one.board.record}", "UnitsInspected", {}, one.board.inspected_at, one.board.record)
+
+
+def write(url: str, files: str, first: int, last: int, kept: Connection) -> None:
+    """Write boards one by one; send each record once it is kept."""
+    with open_store(url, files=files) as store:
+        for one in boards(first, last):
+            store.write(one, messages=[told(one)])
+            kept.send(one.board.record)
+    kept.close()
