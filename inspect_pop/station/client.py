@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path  # the interpreter has it already
 from urllib.parse import urlsplit
 
-from inspect_pop.station.answer import Answer, checked
+from inspect_pop.errors import PopError
+from inspect_pop.station.answer import Answer, checked, could_not
 
 __all__ = ["DEFAULT_STORE", "DEFAULT_URL", "Asked", "NoService", "address_file", "ask", "pages_folder", "store_identity", "urls"]
 
@@ -22,6 +23,7 @@ CONNECT_S = 0.25  # a service on this machine or its switch answers in far less;
 OTHER_STORE = 409
 STORE_HEADER = "X-Store"
 BUSY = 503
+REFUSED = (401, 403, 408, 413)  # it is a service, and says no: another way round would hide that
 
 
 class NoService(Exception):
@@ -93,7 +95,7 @@ def ask(url: str, body: dict[str, str], *, token: str | None, store: str | None,
         return _read(response, url)
     except TimeoutError:
         raise
-    except (OSError, http.client.HTTPException, ValueError) as error:
+    except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
         raise NoService(f"{url}: {error}") from error
     finally:
         connection.close()
@@ -114,6 +116,8 @@ def _read(response: http.client.HTTPResponse, url: str) -> Asked:
     value = json.loads(response.read())
     if response.status == OTHER_STORE:
         raise NoService(f"{url} keeps another store")
+    if response.status in REFUSED:
+        return Asked(response.status, could_not(PopError(url, expected="to be let in", found=str(value["reason"]))))
     wait = response.headers.get("Retry-After") if response.status == BUSY else None
     answer = checked(value)
     if (response.status == http.client.OK) == (answer["verdict"] == "error"):

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import time
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -81,14 +82,19 @@ async def _by_path(here: Station, request: Request, caller: Caller) -> Said:
     try:
         asked = InspectBody.model_validate_json(body)
         path, root = await asyncio.to_thread(within, here.settings.roots, asked.path)
-        if caller.roots is not None:
-            within(caller.roots, str(path))
+        _own(caller, path)
     except ValidationError as error:
         return refused(UNUSABLE, FileFault("the request", expected='JSON as {"path": "…"}', found=error.errors()[0]["msg"]))
     except InputFault as fault:
         return refused(UNUSABLE, fault)
     job = {"kind": "inspect", "path": str(path), "root": str(root), "name": str(path), "report": _page_address(here)}
     return await work(here, job)
+
+
+def _own(caller: Caller, path: Path) -> None:
+    """A caller that is kept to roots of its own gets 403 for a board elsewhere."""
+    if caller.roots is not None and not any(path.is_relative_to(root) for root in caller.roots):
+        raise HTTPException(403, f"{caller.name} may not read {path}")
 
 
 def _page_address(here: Station) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 
 __all__ = ["Upload", "received"]
@@ -37,8 +36,10 @@ async def received(request: Request) -> AsyncIterator[Upload]:
 async def _kept(request: Request, folder: Path) -> Upload:
     try:
         form = await request.form(max_files=1, max_fields=0)
-    except MultiPartException as error:
-        raise HTTPException(422, f"a multipart form with one file '{FIELD}': {error.message}") from error
+    except HTTPException as error:
+        if error.status_code != 400:
+            raise
+        raise HTTPException(422, f"a multipart form with one file '{FIELD}': {error.detail}") from error
     try:
         part = form.get(FIELD)
         if not isinstance(part, UploadFile):

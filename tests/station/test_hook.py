@@ -89,6 +89,13 @@ def test_a_refusal_by_the_service_is_an_error_with_its_reason(plain: Running, tm
     assert "roots" in str(answer["reason"])
 
 
+def test_a_service_that_does_not_let_in_is_an_error_and_not_a_reason_to_go_round_it(tmp_path: Path) -> None:
+    with answering([(401, b'{"verdict": "error", "reason": "a known token is needed"}', None)]) as url:
+        status, answer = hook(str(tmp_path), None, 10, service=url, alone=FAKE)
+    assert status == 3
+    assert "token" in str(answer["reason"])
+
+
 def test_waits_while_the_service_is_busy_and_not_longer_than_the_deadline(tmp_path: Path) -> None:
     busy = b'{"serial": null, "verdict": "error", "reason": "busy", "defects": [], "record": null}'
     passed = b'{"serial": "S", "verdict": "pass", "reason": "", "defects": [], "record": "r1"}'
