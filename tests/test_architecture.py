@@ -51,7 +51,7 @@ def loaded_by(code: str) -> set[str]:
     "code",
     [
         "import inspect_pop.cli.app",
-        "import inspect_pop.batch.preload",
+        "import inspect_pop.batch.worker",
         "import inspect_pop.station.hook, inspect_pop.station.worker",
     ],
 )

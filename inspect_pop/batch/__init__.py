@@ -9,13 +9,10 @@ from functools import partial
 from pathlib import Path
 
 from inspect_pop import __version__
-from inspect_pop.batch.assemble import assemble
 from inspect_pop.batch.executors import Work
 from inspect_pop.batch.run import Executor, Progress, local_executor, run_jobs
 from inspect_pop.batch.values import Job, Outcome, RunSummary, Settings
 from inspect_pop.errors import StoreFault
-from inspect_pop.ingest import find_exports
-from inspect_pop.store import Run, open_store
 
 __all__ = ["Job", "Outcome", "RunSummary", "Settings", "cluster_executor", "local_executor", "run_batch"]
 
@@ -52,13 +49,18 @@ def run_batch(
     ModelFault, StoreFault
         The model cannot be used, or the output or the store cannot be written: the run ends, and can go on later.
     """
+    executor = executor or local_executor()
+    from inspect_pop.batch.assemble import assemble  # while the workers load what they need: this takes as long
+    from inspect_pop.ingest import find_exports
+    from inspect_pop.store import Run, open_store
+
     found = find_exports(exports)
     jobs = [Job(order, board, root or batch) for order, (board, batch) in enumerate(found)]
     settings = replace(settings, run_id=settings.run_id or uuid.uuid4().hex)
     _prepare(settings.out)
     with open_store(settings.store_url) as store:
-        store.begin_run(_run(settings, exports))
-        summary, outcomes = run_jobs(jobs, settings, executor or local_executor(), work or _inspection(settings), progress)
+        store.begin_run(Run(settings.run_id, "run", __version__, _now(), _arguments(settings, exports)))
+        summary, outcomes = run_jobs(jobs, settings, executor, work or _inspection(settings), progress)
         assemble(outcomes, settings, store)
         store.end_run(settings.run_id, finished_at=_now(), outcome=_said(summary))
     return summary
@@ -91,9 +93,8 @@ def _prepare(out: Path) -> None:
         raise StoreFault(str(out), expected="a folder to write to", found=str(error), remedy="Choose another --out.") from error
 
 
-def _run(settings: Settings, exports: Sequence[Path]) -> Run:
-    arguments = {"exports": [str(p) for p in exports], "out": str(settings.out), "model": str(settings.model_dir or "released")}
-    return Run(settings.run_id, "run", __version__, _now(), arguments)
+def _arguments(settings: Settings, exports: Sequence[Path]) -> dict[str, str | list[str]]:
+    return {"exports": [str(p) for p in exports], "out": str(settings.out), "model": str(settings.model_dir or "released")}
 
 
 def _said(summary: RunSummary) -> str:

@@ -12,15 +12,18 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import forkserver
 from multiprocessing.connection import wait as wait_for_connection
+from multiprocessing.context import BaseContext
 
 from inspect_pop.batch.values import Job, Outcome
 
-__all__ = ["Ended", "Work", "in_process", "in_processes"]
+__all__ = ["Ended", "Work", "in_process", "in_processes", "load_ahead"]
 
 Work = Callable[[Job], Outcome]
 Ended = tuple[Job, "Future[Outcome]"]
 
+_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 _THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -70,15 +73,25 @@ def _drain(pool: Executor, work: Work, waiting: "deque[Job]", window: int, lost:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
+def load_ahead() -> None:
+    """Start the process that workers are forked from, where there is such: it loads what they need while this one goes on."""
+    _context()
+    if _METHOD == "forkserver":
+        forkserver.ensure_running()
+
+
 def _pool(processes: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(processes, mp_context=_context(), initializer=_start_worker)
+
+
+def _context() -> BaseContext:
     # Each process works on one board with one thread: more would fight over the same cores. Libraries read this at import.
     for name in _THREAD_LIMITS:
         os.environ.setdefault(name, "1")
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    context = multiprocessing.get_context(method)
-    if method == "forkserver":
-        context.set_forkserver_preload(["inspect_pop.batch.preload"])
-    return ProcessPoolExecutor(processes, mp_context=context, initializer=_start_worker)
+    context = multiprocessing.get_context(_METHOD)
+    if _METHOD == "forkserver":
+        context.set_forkserver_preload(["inspect_pop.batch.worker"])
+    return context
 
 
 def _start_worker() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from inspect_pop.batch.executors import Ended, Work, in_process, in_processes
+from inspect_pop.batch.executors import Ended, Work, in_process, in_processes, load_ahead
 from inspect_pop.batch.values import Job, Outcome, RunSummary, Settings, summarise
 from inspect_pop.errors import InputFault, PopError
 
@@ -20,6 +20,8 @@ Executor = Callable[[Work, Sequence[Job]], Iterator[Ended]]
 def local_executor(processes: int = 0) -> Executor:
     """This machine: in this process for 1, else that many processes; 0 means one for each core it may use."""
     processes = processes or _cores()
+    if processes > 1:
+        load_ahead()
     return in_process if processes == 1 else partial(in_processes, processes=processes)
 
 

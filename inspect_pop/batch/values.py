@@ -59,13 +59,18 @@ class Outcome:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A whole run, counted. `boards` counts what was found, `resumed` those that an earlier run had finished already."""
+    """A whole run, counted.
+
+    `boards` counts the folders that were found, `repeated` those among them whose very export was there before in the batch,
+    `resumed` those that an earlier start of the run had finished; `verdicts` and `joints` count each record once.
+    """
 
     out: Path
     store_url: str
     boards: int
     verdicts: dict[str, int] = field(default_factory=dict)
     quarantined: tuple[Outcome, ...] = ()
+    repeated: int = 0
     resumed: int = 0
     joints: int = 0
     seconds: float = 0.0
@@ -86,6 +91,7 @@ class RunSummary:
             "boards": self.boards,
             "verdicts": self.verdicts,
             "quarantined": [{"path": str(o.path), "reason": o.reason} for o in self.quarantined],
+            "repeated": self.repeated,
             "resumed": self.resumed,
             "joints": self.joints,
             "seconds": round(self.seconds, 3),
@@ -97,14 +103,16 @@ class RunSummary:
 def summarise(outcomes: Iterable[Outcome], out: Path, store_url: str, seconds: float) -> RunSummary:
     """Count the outcomes of a run; its quarantine in the order of the batch."""
     ended = sorted(outcomes, key=lambda o: o.order)
-    decided = [o for o in ended if not o.quarantined]
+    records = list({o.fragment: o for o in reversed(ended) if not o.quarantined}.values())
+    quarantined = tuple(o for o in ended if o.quarantined)
     return RunSummary(
         out,
         store_url,
         boards=len(ended),
-        verdicts=dict(Counter(o.verdict for o in decided)),
-        quarantined=tuple(o for o in ended if o.quarantined),
-        resumed=sum(o.resumed for o in decided),
-        joints=sum(o.n_joints for o in decided),
+        verdicts=dict(Counter(o.verdict for o in records)),
+        quarantined=quarantined,
+        repeated=len(ended) - len(quarantined) - len(records),
+        resumed=sum(o.resumed for o in records),
+        joints=sum(o.n_joints for o in records),
         seconds=seconds,
     )

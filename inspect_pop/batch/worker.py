@@ -4,14 +4,13 @@ Whatever moment it is stopped at, doing it again ends in the same place: the fra
 board whose record is written is never inspected a second time.
 """
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 
-from inspect_pop.batch.journal import fragment_path, read_fragment, write_fragment
 from inspect_pop.batch.values import Job, Outcome, Settings
 from inspect_pop.classify.model import load
 from inspect_pop.classify.session import Classifier
@@ -19,9 +18,11 @@ from inspect_pop.ingest import BoardExport, open_export
 from inspect_pop.inspection import Inspection
 from inspect_pop.limits import Limits
 from inspect_pop.pipeline import inspect_board
-from inspect_pop.report.write import write_board_report
-from inspect_pop.store import Store, open_store
+from inspect_pop.recipe import Recipe
 from inspect_pop.yield_record import record_id
+
+if TYPE_CHECKING:
+    from inspect_pop.store import Store
 
 __all__ = ["inspect_job", "inspect_path"]
 
@@ -33,33 +34,51 @@ def inspect_path(path: Path, root: Path, classifier: Classifier, limits: Limits)
 
 def inspect_job(settings: Settings, job: Job) -> Outcome:
     """Inspect one board of a run, unless an earlier start of the run has done so. Raises `PopError`."""
-    tools = _tools(settings)
+    classifier = _classifier(settings)
     export = open_export(job.path, job.root)
-    record = record_id(export, tools.classifier.digest, settings.limits.digest, tools.classifier.point)
-    fragment = fragment_path(settings.work_dir, record)
-    known = read_fragment(fragment) if settings.resume else None
-    inspection = known or _inspect(export, tools.classifier, settings.limits)
-    if known is None:
-        write_board_report(settings.out / "report", inspection, export.recipe)
-        write_fragment(fragment, inspection)
-    tools.store.write(inspection, run=settings.run_id)
+    record = record_id(export, classifier.digest, settings.limits.digest, classifier.point)
+    known = _finished(settings, record)
+    inspection = known or _inspect(export, classifier, settings.limits)
+    fragment = _keep(settings, inspection, export.recipe, new=known is None)
     board = inspection.board
     return Outcome(job.order, job.path, board.serial, board.verdict, fragment, board.n_joints, resumed=known is not None)
 
 
-@dataclass(frozen=True)
-class _Tools:
-    """What a process opens once and uses for all of its boards."""
+# What is needed only once a board is inspected is loaded then: the first board begins the sooner.
 
-    classifier: Classifier
-    store: Store
+
+def _finished(settings: Settings, record: str) -> Inspection | None:
+    if not settings.resume or not settings.work_dir.exists():
+        return None
+    from inspect_pop.batch.journal import fragment_path, read_fragment
+
+    return read_fragment(fragment_path(settings.work_dir, record))
+
+
+def _keep(settings: Settings, inspection: Inspection, recipe: Recipe, *, new: bool) -> Path:
+    """Page, fragment, record: in this order. Returns where the fragment lies."""
+    from inspect_pop.batch.journal import fragment_path, write_fragment
+    from inspect_pop.report.write import write_board_report
+
+    fragment = fragment_path(settings.work_dir, inspection.board.record)
+    if new:
+        write_board_report(settings.out / "report", inspection, recipe)
+        write_fragment(fragment, inspection)
+    _store(settings.store_url).write(inspection, run=settings.run_id)
+    return fragment
 
 
 @lru_cache(maxsize=1)
-def _tools(settings: Settings) -> _Tools:
+def _classifier(settings: Settings) -> Classifier:
     cv2.setNumThreads(1)
-    classifier = Classifier(load(settings.model_dir), device=settings.device)
-    return _Tools(classifier, open_store(settings.store_url))
+    return Classifier(load(settings.model_dir), device=settings.device)
+
+
+@lru_cache(maxsize=1)
+def _store(url: str) -> "Store":
+    from inspect_pop.store import open_store
+
+    return open_store(url)
 
 
 def _inspect(export: BoardExport, classifier: Classifier, limits: Limits) -> Inspection:

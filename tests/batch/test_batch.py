@@ -68,8 +68,9 @@ def test_the_result_does_not_depend_on_the_processes(batch: Path, tmp_path: Path
 
 def test_the_same_export_in_two_folders_is_one_record(tmp_path: Path) -> None:
     batch = make_batch(tmp_path / "batch", ("b01", "b01~copy", "b02"))
-    run(batch, tmp_path / "out")
+    summary = run(batch, tmp_path / "out")
     assert pq.read_table(tmp_path / "out" / "boards.parquet")["serial"].to_pylist() == ["b01", "b02"]
+    assert (summary.boards, summary.repeated, summary.verdicts) == (3, 1, {"pass": 2})
 
 
 def test_nothing_to_inspect(tmp_path: Path) -> None:
