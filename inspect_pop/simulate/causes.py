@@ -35,6 +35,7 @@ _SPORADIC = {
     "big_void": 0.07,
     "spike": 0.10,
     "shoulder": 0.05,
+    "pear": 0.03,
     "web": 0.11,
     "hanging": 0.10,
     "standing": 0.025,

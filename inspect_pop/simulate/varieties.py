@@ -23,6 +23,7 @@ CLASS_OF = {
     "big_void": "good",
     "spike": "good",
     "shoulder": "good",
+    "pear": "good",
     "web": "bridged",
     "hanging": "open",
     "standing": "open",
@@ -57,9 +58,11 @@ def build_bodies(
     for name in np.unique(variety.astype(str)):
         at = np.flatnonzero(variety == name)
         site = _Site(standoff_um[at], np.full(len(at), pad_radius_um), volume_um3[at])
-        if CLASS_OF[name] in ("good", "bridged", "starved"):
+        if name != "pear" and CLASS_OF[name] in ("good", "bridged", "starved"):
             bodies.low[at], bodies.high[at] = site.pad * wetting[0, at], site.pad * wetting[1, at]
             bodies.sagitta[at] = arc_sagitta(site.volume, site.standoff, bodies.low[at], bodies.high[at])
+        elif name == "pear":
+            bodies.parts[at] = _pear(rng, site)
         else:
             gap[at], bodies.parts[at], bodies.crease[at] = _UNWETTED[name](rng, site)
     return bodies, gap
@@ -106,6 +109,33 @@ def _cupped(rng: np.random.Generator, site: _Site) -> tuple[Floats, Floats, Floa
     low = np.stack([np.zeros_like(rim), site.pad, semi, np.zeros_like(rim), rim], axis=1)
     cup = np.pi * site.pad**2 * (rim - tip) * 0.6
     return gap, _on_pads(site, low, _ball(site, site.standoff - tip, site.volume - cup)), rim
+
+
+def _pear(rng: np.random.Generator, site: _Site) -> Floats:
+    """One body, but uneven: a wide end that sits like a ball in a narrow one, without a crease.
+
+    The good joint that most looks like head-in-pillow; one in four stands on its wide end.
+    """
+    n = len(site.pad)
+    end = site.standoff * rng.uniform(0.3, 0.6, n)
+    semi = end / np.sqrt(1 - rng.uniform(0.75, 0.98, n) ** 2)
+    zero = np.zeros(n)
+    narrow = np.stack([zero, site.pad * rng.uniform(0.93, 1.02, n), semi, zero, end], axis=1)
+    # The ball reaches so far down that both are equally wide where they meet, and no notch is left.
+    ball = _ball(site, site.standoff * rng.uniform(0.93, 0.995, n), site.volume * rng.uniform(0.9, 1.0, n))
+    parts = np.stack([narrow, ball], axis=1)
+    turned = rng.random(n) < 0.25
+    parts[turned] = _upside_down(parts[turned], site.standoff[turned])
+    return parts
+
+
+def _upside_down(parts: Floats, standoff: Floats) -> Floats:
+    """Segments (n, 2, 5) as seen from the other pad, lower one first."""
+    out = parts[:, ::-1].copy()
+    out[:, :, 0] = standoff[:, None] - parts[:, ::-1, 0]
+    out[:, :, 3] = standoff[:, None] - parts[:, ::-1, 4]
+    out[:, :, 4] = standoff[:, None] - parts[:, ::-1, 3]
+    return out
 
 
 def _dome(site: _Site, height: Floats, *, upper: bool) -> Floats:
