@@ -5,7 +5,7 @@ what it knows steers training, what it does not is NaN.
 """
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from inspect_pop.classify.inputs import JointInputs
 from inspect_pop.errors import InputFault, LabelsFault
-from inspect_pop.ingest import find_exports, open_export
+from inspect_pop.ingest import board_labels, find_exports, open_export
 from inspect_pop.ingest.contract import BoardExport
 from inspect_pop.joints import CLASSES, KEY
 from inspect_pop.learn.boards import each_board
@@ -24,7 +24,7 @@ from inspect_pop.limits import Limits
 from inspect_pop.prepare import PreparedBoard, prepare_board
 from inspect_pop.recipe import Recipe
 
-__all__ = ["Collected", "collect", "machine_of", "samples_of_board"]
+__all__ = ["Collected", "collect", "machine_of", "recipes_of", "samples_of_board", "truths_of"]
 
 TRUTH = "truth.csv"
 _MEASURED = ("volume_ratio", "web_um", "gap_um")
@@ -62,8 +62,8 @@ def collect(
     UsageFault
         A path that is not there, or no board.
     """
-    recipes, aside = _recipes(paths)
-    book, truth = read_book(paths, recipes), _truths(paths)
+    recipes, aside = recipes_of(find_exports(paths))
+    book, truth = read_book(paths, recipes), truths_of(paths)
     work = _Prepare(limits or Limits())
     seen: dict[str, None] = {}
     count = 0
@@ -152,11 +152,11 @@ def _numbers(rows: Sequence[Mapping[str, str]], name: str) -> NDArray[np.float32
     return np.array([float(row.get(name) or "nan") for row in rows], np.float32)
 
 
-def _recipes(paths: Sequence[Path]) -> tuple[dict[str, Recipe], dict[str, str]]:
-    """Recipes of all boards by serial, and why boards cannot be opened by path."""
+def recipes_of(boards: Iterable[tuple[Path, Path]]) -> tuple[dict[str, Recipe], dict[str, str]]:
+    """Recipes of boards (path, root) by serial, and why boards cannot be opened by path."""
     recipes: dict[str, Recipe] = {}
     aside: dict[str, str] = {}
-    for board, root in find_exports(paths):
+    for board, root in boards:
         try:
             export = open_export(board, root)
             recipes[export.serial] = export.recipe
@@ -165,9 +165,8 @@ def _recipes(paths: Sequence[Path]) -> tuple[dict[str, Recipe], dict[str, str]]:
     return recipes, aside
 
 
-def _truths(paths: Sequence[Path]) -> Truth:
-    from inspect_pop.ingest import board_labels
-
+def truths_of(paths: Sequence[Path]) -> Truth:
+    """What simulators know of joints, by (serial, refdes, interface, ball). Raises `LabelsFault` where columns are missing."""
     found: Truth = {}
     for labels in board_labels(paths):
         path = labels.with_name(TRUTH)
