@@ -93,9 +93,10 @@ def _cut_apart(solid: NDArray[np.uint8], diameter_px: float) -> tuple[NDArray[np
     _, nearest = cv2.distanceTransformWithLabels(1 - core, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_CCOMP)
     meaning = np.zeros(int(nearest.max()) + 1, dtype=np.int32)
     meaning[nearest[core > 0]] = cores[core > 0]
-    labels = np.where(solid > 0, meaning[nearest], 0).astype(np.int32)
     body_of = np.zeros(count, dtype=np.int64)
     body_of[cores[core > 0]] = bodies[core > 0]
+    candidate = meaning[nearest]
+    labels = np.where((solid > 0) & (body_of[candidate] == bodies), candidate, 0).astype(np.int32)
     members = np.bincount(body_of[1:], minlength=int(bodies.max()) + 1)
     return labels, np.concatenate([[False], members[body_of[1:]] > 1])
 

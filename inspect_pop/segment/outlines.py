@@ -117,9 +117,13 @@ def circles_at(circle: Array) -> Array:
 
 
 def _levels(polar: Array) -> tuple[Array, Array]:
-    """Grey of the ball's inside and of its surroundings, (n, s) each; voids and halos on one side do not count."""
+    """Grey of the ball's inside and of its surroundings, (n, s) each.
+
+    The inside is the upper quartile of a wide ring, so that a void of half the ball's width does not pass for it; the
+    surroundings are the lower quartile next to the half-way line, so that webs and halos on one side do not.
+    """
     n, s = polar.shape[:2]
-    return _rank(polar[:, :, :, RADII < 7].reshape(n, s, -1), 0.7), _rank(polar[:, :, :, -3:].reshape(n, s, -1), 0.25)
+    return _rank(polar[:, :, :, 3:10].reshape(n, s, -1), 0.75), _rank(polar[:, :, :, -3:].reshape(n, s, -1), 0.25)
 
 
 def _rank(values: Array, share: float) -> Array:

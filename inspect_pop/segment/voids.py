@@ -13,7 +13,7 @@ __all__ = ["void_fraction"]
 
 Array = NDArray[np.float32]
 SEED = 0.2  # depth, of the ball's contrast, that begins a void: noise and ghosts reach 0.1 to 0.15
-GROW = 0.1  # depth that still belongs to it next to a seed: the blurred rim of a void
+GROW, GROW_SHARE = 0.1, 0.35  # depth that still belongs to it next to a seed, at least, and of the deepest: a blurred rim
 RIM = 0.5  # samples inside the edge that are not looked at
 TYPICAL_FROM = 32  # joints that the profile of a sound ball is taken from
 NOISE = 4.0  # robust sigmas of a slice's own unevenness (ghosts, grain) that a seed must exceed
@@ -46,7 +46,8 @@ def _fraction(outlines: Outlines, contrast: Array, rows: NDArray[np.intp]) -> Ar
     inside = (below < -RIM) & outlines.present[rows][:, :, None, None]
     depth = np.where(inside, (expected - grey) * trust[None, :, None, None], 0).max(axis=1)
     seed = depth > SEED
-    void = seed | (_grown(seed) & (depth > GROW))
+    rim = np.maximum(GROW, GROW_SHARE * depth.max(axis=(1, 2), keepdims=True))
+    void = seed | (_grown(seed) & (depth > rim))
     area = (void * RADII).sum(axis=(1, 2)) * (2 * np.pi / ANGLES)
     ball = np.pi * np.square(np.where(outlines.present[rows], outlines.circle[rows, :, 0], 0)).max(axis=1)
     fraction: Array = np.clip(area / np.maximum(ball, 1e-6), 0, 1).astype(np.float32)

@@ -85,7 +85,7 @@ def _strips(values: Array, joint: NDArray[np.intp], way: Array, half: Array, t: 
     row = middle - (way[:, 1, None, None] * along + way[:, 0, None, None] * side)
     p, s = len(joint), values.shape[1]
     out = np.empty((p, s, LINES.size * t.size), dtype=np.float32)
-    col, row = col.reshape(p, -1), np.clip(row, 0, SIZE - 1).reshape(p, -1)
+    col, row = col.reshape(p, LINES.size * t.size), np.clip(row, 0, SIZE - 1).reshape(p, LINES.size * t.size)
     order = np.argsort(joint, kind="stable")
     for first in range(0, len(values), _ROWS_AT_ONCE):
         part = order[(joint[order] >= first) & (joint[order] < first + _ROWS_AT_ONCE)]

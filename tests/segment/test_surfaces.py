@@ -1,0 +1,54 @@
+"""Surfaces through noisy, lettered, holed height maps."""
+
+import numpy as np
+import pytest
+
+from inspect_pop.geometry import Placement
+from inspect_pop.segment.surfaces import Points, board_points, dome_heights, fit_surface, top_points
+from tests.scenes import TOP_UM, make_package, map_of
+
+PACKAGE = make_package()
+PLACED = Placement(80.0, -50.0, 0.6, 0.0)
+
+
+def test_polynomial_is_recovered_under_outliers() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.uniform(-2000, 2000, (2, 6000))
+    z = 10 + 3e-3 * x - 2e-3 * y + 4e-6 * x * x - 1e-6 * x * y + rng.normal(0, 2, 6000)
+    z[:900] -= 30  # a seventh of it is lettering
+    surface = fit_surface(Points(x, y, z), 2, 2000.0)
+    assert surface.coefficient(0, 0) == pytest.approx(10, abs=0.5)
+    assert surface.coefficient(1, 0) == pytest.approx(3e-3, rel=0.05)
+    assert surface.coefficient(2, 0) == pytest.approx(4e-6, rel=0.05)
+    assert surface.coefficient(3, 0) == 0
+    assert surface.noise_um == pytest.approx(2, rel=0.15)
+    assert surface.height_um(np.array([1000.0]), np.array([500.0]))[0] == pytest.approx(10 + 3 - 1 + 4 - 0.5, abs=0.5)
+
+
+def test_top_points_lie_on_the_body_only() -> None:
+    points = top_points(map_of(PACKAGE, PLACED), PLACED, PACKAGE)
+    assert len(points.z_um) > 4000
+    assert np.abs(points.x_um).max() < 2200
+    assert np.median(points.z_um) == pytest.approx(TOP_UM["post_reflow"], abs=1)
+
+
+def test_top_points_before_stacking_leave_the_openings_out() -> None:
+    points = top_points(map_of(PACKAGE, PLACED, stage="pre_stack", domes_um=np.full(28, -80.0)), PLACED, PACKAGE)
+    assert np.percentile(points.z_um, 1) > TOP_UM["pre_stack"] - 40
+
+
+def test_board_points_are_bare_board() -> None:
+    points = board_points(map_of(PACKAGE, PLACED, tilt=(0.003, 0.0)), PLACED, PACKAGE)
+    plane = fit_surface(points, 1, 1000.0)
+    assert plane.coefficient(1, 0) == pytest.approx(0.003, abs=2e-4)
+
+
+def test_dome_heights_and_what_is_not_seen() -> None:
+    upper = PACKAGE.interface("upper")
+    domes = np.linspace(-100, -40, 28)
+    heights = map_of(PACKAGE, PLACED, stage="pre_stack", domes_um=domes)
+    found = dome_heights(heights, upper, PLACED)
+    # The upper quartile over a cap lies a few um under its apex, the same for all.
+    assert found - TOP_UM["pre_stack"] - domes == pytest.approx(np.mean(found - TOP_UM["pre_stack"] - domes), abs=3)
+    blind = map_of(PACKAGE, PLACED, stage="pre_stack", domes_um=domes, dropouts=0.9)
+    assert np.isnan(dome_heights(blind, upper, PLACED)).all()

@@ -1,0 +1,58 @@
+"""Void area over ball area, as projected."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from inspect_pop.segment.outlines import find_outlines
+from inspect_pop.segment.voids import void_fraction
+from inspect_pop.segment.windows import cut_slices
+from tests.drawn import drawn_interface
+from tests.scenes import HOME, discs, stack_of
+
+INTERFACE = drawn_interface(6)
+RADIUS_UM = 0.34 * 400.0
+
+
+def measured(voids: dict[int, list[tuple[float, float, float, int]]], *, depth: float = 0.6) -> np.ndarray:
+    """Fractions of all joints, with voids (x, y, radius, slice) drawn into some of them."""
+    stack = stack_of(INTERFACE)
+    values = stack.values.astype(float)
+    for joint, its in voids.items():
+        for x, y, radius, k in its:
+            at = np.array([INTERFACE.x_um[joint] + x]), np.array([INTERFACE.y_um[joint] + y])
+            values[k] -= 1000 * depth * discs(stack.grid, *at, radius, blur_um=12.0)
+    cut = cut_slices(replace(stack, values=values.astype(np.uint16)), INTERFACE, HOME)
+    return void_fraction(find_outlines(cut))
+
+
+def test_sound_balls_have_none() -> None:
+    assert measured({}).max() == 0
+
+
+@pytest.mark.parametrize("radius", [25.0, 45.0, 70.0])
+@pytest.mark.parametrize("x", [0.0, 35.0, -60.0])
+def test_area_of_one_void(radius: float, x: float) -> None:
+    fraction = measured({14: [(x, 10.0, radius, 1)]})
+    assert fraction[14] == pytest.approx((radius / RADIUS_UM) ** 2, abs=0.04)
+    assert fraction[np.arange(36) != 14].max() == 0
+
+
+def test_voids_at_different_heights_add_up_as_projected() -> None:
+    two = measured({14: [(-50.0, 0.0, 35.0, 0), (50.0, 0.0, 35.0, 2)]})[14]
+    same = measured({14: [(40.0, 0.0, 35.0, 0), (40.0, 0.0, 35.0, 2)]})[14]
+    assert two == pytest.approx(2 * (35 / RADIUS_UM) ** 2, abs=0.05)
+    assert same == pytest.approx((35 / RADIUS_UM) ** 2, abs=0.04)
+
+
+def test_larger_voids_never_measure_smaller() -> None:
+    series = [measured({14: [(20.0, 0.0, radius, 1)]})[14] for radius in (20.0, 35.0, 50.0, 65.0, 80.0)]
+    assert np.all(np.diff(series) > 0)
+
+
+def test_no_ball_no_fraction() -> None:
+    cut = cut_slices(stack_of(INTERFACE, without=[14]), INTERFACE, HOME)
+    fraction = void_fraction(find_outlines(cut))
+    assert np.isnan(fraction[14])
+    assert np.isfinite(fraction[np.arange(36) != 14]).all()
