@@ -7,6 +7,7 @@ The same parts are measured on several machines several times each. The variance
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,13 +75,8 @@ def gage(values: NDArray[np.floating]) -> GageResult:
     Raises `UsageFault` where nothing repeats: fewer than two parts, or one machine with one reading of each.
     """
     p, o, r = values.shape
-    if p < 2 or o * r < 2:
-        raise UsageFault(
-            "gage R&R",
-            expected="two parts or more, each measured twice or more",
-            found=f"{p} parts, {o} machines, {r} readings on each",
-            remedy="Inspect the same boards again and give all exports together.",
-        )
+    if not _can_be_judged(values.shape):
+        _refuse(values.shape)
     overall = values.mean()
     by_part, by_machine, cell = values.mean((1, 2)), values.mean((0, 2)), values.mean(2)
     ss_part, ss_machine = o * r * np.sum((by_part - overall) ** 2), p * r * np.sum((by_machine - overall) ** 2)
@@ -122,13 +118,30 @@ def balanced(readings: Sequence[Reading]) -> tuple[NDArray[np.float64], int]:
 
 
 def gage_of(columns: Mapping[str, Sequence[Reading]]) -> dict[str, GageResult]:
-    """Gage R&R of each measured column that has readings enough; a column without a value anywhere is left out."""
-    found = {}
-    for name, readings in columns.items():
-        values, _ = balanced(readings)
-        if len(values):
-            found[name] = gage(values)
+    """Gage R&R of each measured column; one with a single part, or whose parts were read once only, is left out.
+
+    Raises `UsageFault` where that leaves none.
+    """
+    tables = {name: balanced(readings)[0] for name, readings in columns.items()}
+    found = {name: gage(values) for name, values in tables.items() if _can_be_judged(values.shape)}
+    if not found:
+        _refuse(max((values.shape for values in tables.values()), default=(0, 0, 0)))
     return found
+
+
+def _can_be_judged(shape: tuple[int, ...]) -> bool:
+    parts, machines, repeats = shape
+    return parts >= 2 and machines * repeats >= 2
+
+
+def _refuse(shape: tuple[int, ...]) -> NoReturn:
+    parts, machines, repeats = shape
+    raise UsageFault(
+        "gage R&R",
+        expected="two parts or more, each measured twice or more",
+        found=f"{parts} parts, {machines} machines, {repeats} readings on each",
+        remedy="Inspect the same boards again and give all exports together.",
+    )
 
 
 def _pool(ss_cross: float, df_cross: int, ss_error: float, df_error: int) -> bool:
