@@ -108,7 +108,8 @@ def _voids(rng: np.random.Generator, bodies: Bodies, variety: NDArray[np.object_
     """Small voids in about half of the joints, mostly in their upper half (gas rises), and the big ones asked for."""
     n = len(variety)
     count = rng.poisson(0.7, n)
-    big = (variety == "big_void") | (rng.random(n) < 0.03)
+    chance = np.where(np.isin(variety.astype(str), ("dome_on_dome", "cupped")), 0.35, 0.03)
+    big = (variety == "big_void") | (rng.random(n) < chance)
     joint = np.repeat(np.arange(n), count + big)
     large = (
         np.concatenate([np.r_[np.zeros(c, bool), np.ones(int(b), bool)] for c, b in zip(count, big, strict=True)])

@@ -11,6 +11,7 @@ from inspect_pop.simulate.shapes import Bodies
 __all__ = ["Spurs", "bridge", "join", "spurs_of"]
 
 Floats = NDArray[np.float64]
+_CHAINED = 0.22  # share of webs whose far joint sends out another one: groups of three and more
 _BRIDGEABLE = ("plain", "web", "excess", "big_void")
 
 
@@ -51,16 +52,19 @@ def bridge(
     """
     variety = variety.copy()
     spurs: list[_Spur] = []
-    for joint in (int(j) for j in np.flatnonzero(variety == "web")):
+    waiting = [int(j) for j in np.flatnonzero(variety == "web")]
+    for joint in waiting:
         other = _neighbour(rng, interface, variety, joint, angle_rad)
         if other is None:
             variety[joint] = "plain"
             continue
         variety[other] = "web"
+        if rng.random() < _CHAINED and len(waiting) < len(variety):
+            waiting.append(other)
         width = float(rng.uniform(24, 60) if rng.random() < 0.5 else rng.uniform(50, 160))
         semi, height = width / 2 * float(rng.uniform(0.7, 1.3)), float(standoff_um[joint])
         inset = min(semi * 0.6, height / 2)
-        u = float(np.clip(rng.uniform(0.0, 0.75) * height, inset, height - inset))
+        u = float(np.clip(rng.uniform(0.0, 0.65) * height, inset, height - inset))
         flare = (float(rng.uniform(1.2, 2.2)), float(rng.uniform(1.2, 2.2)))
         end = (float(interface.x_um[other] - interface.x_um[joint]), float(interface.y_um[other] - interface.y_um[joint]))
         spurs.append(_Spur(joint, end, width, flare, u, semi))

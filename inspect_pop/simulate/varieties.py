@@ -54,6 +54,9 @@ def build_bodies(
     n = len(variety)
     bodies = empty_bodies(standoff_um)
     gap = np.full(n, np.nan)
+    # a ball that did not merge takes little of the deposit with it: what the samples' widest slices say of their volume
+    unmerged = np.array([CLASS_OF[v] == "head_in_pillow" for v in variety])
+    volume_um3 = np.where(unmerged, volume_um3 * np.maximum(rng.normal(0.78, 0.09, n), 0.5), volume_um3)
     wetting = 1 + 0.015 * rng.standard_normal((2, n))
     for name in np.unique(variety.astype(str)):
         at = np.flatnonzero(variety == name)
@@ -94,7 +97,7 @@ def _missing(_: np.random.Generator, site: _Site) -> tuple[Floats, Floats, Float
 def _dome_on_dome(rng: np.random.Generator, site: _Site) -> tuple[Floats, Floats, Floats]:
     """The ball on the upper pad rests on the deposit's dome: a waist where they touch, less than 5 um apart."""
     gap = rng.uniform(0.0, 4.5, len(site.pad))
-    deposit = site.standoff * rng.uniform(0.15, 0.48, len(site.pad))
+    deposit = site.standoff * rng.uniform(0.2, 0.5, len(site.pad))
     low = _dome(site, deposit, upper=False)
     ball = _ball(site, site.standoff - deposit - gap, site.volume - cap_volume(site.pad, deposit))
     return gap, _on_pads(site, low, ball), deposit + gap / 2
