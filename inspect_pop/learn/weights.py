@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from inspect_pop.errors import ModelFault
 from inspect_pop.learn.network import JointNet, Shape
@@ -23,7 +23,8 @@ def save_network(network: JointNet, varieties: tuple[str, ...], path: Path) -> N
     """Write all weights; `varieties` are the names behind the network's fine labels, in order."""
     about = json.dumps({"shape": asdict(network.shape), "varieties": varieties})
     # One entry: several would be written in an order that changes, and the same training must give the same file.
-    save_file({k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}, path, {"about": about})
+    tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    path.write_bytes(save(tensors, {"about": about}))  # save_file would keep it from other users
 
 
 def load_network(path: Path) -> tuple[JointNet, tuple[str, ...]]:
