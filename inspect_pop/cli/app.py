@@ -7,6 +7,7 @@ import typer
 
 from inspect_pop import __version__
 from inspect_pop.cli.check import check
+from inspect_pop.cli.learning import decide, evaluate, gage, study, train
 from inspect_pop.cli.models import models
 from inspect_pop.cli.run import run
 from inspect_pop.cli.serve import hook, serve
@@ -43,6 +44,11 @@ _COMMANDS = (
     (check, "Tell every fault of exports and labels."),
     (yield_, "First-pass yield and DPMO from a store."),
     (compact, "Keep a store's files few."),
+    (train, "Train a model from labelled boards."),
+    (evaluate, "Judge a model on labelled boards."),
+    (study, "Show every miss and every false call."),
+    (decide, "Choose thresholds that keep a promise."),
+    (gage, "Judge measurements by repeated exports."),
 )
 for _command, _summary in _COMMANDS:
     app.command(_command.__name__.strip("_"), short_help=_summary)(_command)

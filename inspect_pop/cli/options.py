@@ -11,10 +11,13 @@ if TYPE_CHECKING:
 __all__ = [
     "AsJson",
     "BatchPaths",
+    "Confidence",
     "JobsOption",
     "KeptStore",
     "LabelledPaths",
     "LimitsFile",
+    "MaxEscapeRate",
+    "MaxFalseCallPpm",
     "ModelDir",
     "ModelsDir",
     "OutDir",
@@ -50,6 +53,15 @@ Profile = Annotated[str | None, typer.Option("--profile", metavar="NAME", help="
 RootDir = Annotated[
     Path | None, typer.Option("--root", metavar="DIR", help="Folder that recipes must lie inside; default the batch itself.")
 ]
+MaxEscapeRate = Annotated[
+    float | None,
+    typer.Option("--max-escape-rate", metavar="R", help="Promise: at most this share of defects pass, such as 0.01."),
+]
+MaxFalseCallPpm = Annotated[
+    float | None,
+    typer.Option("--max-false-call-ppm", metavar="P", help="Promise: at most so many of a million good joints fail."),
+]
+Confidence = Annotated[float, typer.Option("--confidence", metavar="C", help="Of each promise by itself.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output instead of text.")]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from inspect_pop.batch.values import Outcome
 
-__all__ = ["boards_progress"]
+__all__ = ["boards_progress", "say"]
 
 
 @contextmanager
@@ -41,3 +41,8 @@ def boards_progress() -> Iterator[Callable[["Outcome", int], None] | None]:
             display.update(task, total=total, advance=1, rate=rate, quarantined=quarantined)
 
         yield tell
+
+
+def say(line: str) -> None:
+    """One line of progress, beside the result on standard output."""
+    print(line, file=sys.stderr, flush=True)
