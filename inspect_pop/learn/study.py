@@ -29,6 +29,9 @@ __all__ = ["Case", "groups_of", "study", "write_page"]
 KINDS = ("escape", "false call", "defect for review", "good for review")
 # Normalised grey from here to there fills a byte: voids lie below the background's 0, large joints' cores above 1.
 _LOW, _HIGH = -0.15, 1.35
+# Bands by which cases are grouped: shares of nominal; two thirds is where starved begins, four thirds where excess does.
+_VOLUME = (0.5, 0.6, 0.64, 2 / 3, 0.7, 0.8, 1.2, 4 / 3)
+_STANDOFF = (0.8, 0.9, 0.95, 1.05, 1.1, 1.2)
 _GAP = 2  # rows of pixels between a joint and its neighbour
 
 
@@ -36,8 +39,9 @@ _GAP = 2  # rows of pixels between a joint and its neighbour
 class Case:
     """One joint on which a person and the machine did not agree.
 
-    `kind` is one of `KINDS`. `p_defect` is the model's, `place` says where on the package; `variety`, `volume`, `web` and
-    `gap` are the simulator's truth in words, empty where it is not known. `picture` is (rows, cols) uint8: the joint's
+    `kind` is one of `KINDS`. `p_defect` is the model's, `place` says where on the package, `standoff` and `volume` what was
+    measured (the volume's truth where a simulator tells it); `variety`, `web` and `gap` are a simulator's truth in words,
+    empty where it is not known. `picture` is (rows, cols) uint8: the joint's
     slices from the lower pad up, and under them those of the nearest good joint.
     """
 
@@ -51,6 +55,7 @@ class Case:
     interface: str
     place: str
     variety: str
+    standoff: str
     volume: str
     web: str
     gap: str
@@ -87,7 +92,7 @@ def study(
 def groups_of(cases: Sequence[Case]) -> dict[str, list[tuple[str, dict[str, int]]]]:
     """Counts of each kind by what the cases have in common: (group, count by kind), the largest groups first."""
     found = {}
-    for name in ("truth", "variety", "volume", "web", "gap", "interface", "place", "machine"):
+    for name in ("truth", "variety", "volume", "web", "gap", "standoff", "interface", "place", "machine"):
         groups: dict[str, Counter[str]] = {}
         for case in cases:
             groups.setdefault(str(getattr(case, name)) or "not known", Counter())[case.kind] += 1
@@ -181,7 +186,8 @@ def _case(
         interface=part.interface.name,
         place=_place(part, k),
         variety=known.get("variety", ""),
-        volume=_band(known.get("volume_ratio", ""), (0.5, 0.6, 0.64, 2 / 3, 0.7, 0.8, 1.2, 4 / 3), "of nominal"),
+        standoff=_band(f"{joints['standoff_um'][k] / part.interface.gap_um}", _STANDOFF, "of nominal"),
+        volume=_band(known.get("volume_ratio") or f"{joints['volume_ratio'][k]}", _VOLUME, "of nominal"),
         web=_band(known.get("web_um", ""), (20, 30, 45, 61, 100), "um"),
         gap=_band(known.get("gap_um", ""), (2, 5, 8, 15, 30), "um"),
         picture=_picture(part, k, truth),
