@@ -1,7 +1,7 @@
 """One simulated board: joints with known truth, and the pictures that machines would take of it."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,8 @@ from inspect_pop.simulate.record import recorded
 from inspect_pop.simulate.scene import Scene
 from inspect_pop.simulate.shapes import cap_volume
 from inspect_pop.simulate.solids import solder_of
-from inspect_pop.simulate.surface import Domes, height_map
-from inspect_pop.simulate.surroundings import Passive, place_passives, sheets_around
+from inspect_pop.simulate.surface import Domes, View, height_map
+from inspect_pop.simulate.surroundings import place_passives, sheets_around
 from inspect_pop.simulate.warpage import Stack, make_stack, warpage_um
 from inspect_pop.simulate.xray import reconstruct
 
@@ -78,7 +78,8 @@ def simulate_board(
         rng.normal(0, machine.lateral_jitter_um, 2), turn, float(rng.uniform(0, 2 * math.pi)), (float(drift[0]), float(drift[1]))
     )
     stacks, placements, errors = _xray(rng, scene, package, machine, site)
-    heights = _heights(rng, package, stack, domes, passives, machine, site, placements)
+    text = (package.part[:8], f"{int(rng.integers(1_000_000)):06d}", f"KR {int(rng.integers(2400, 2700))}")
+    heights = _heights(rng, package, View("", stack, domes, passives, text), machine, site, placements)
     truth = _truth(package, populations)
     return SimulatedBoard(recipe, machine, plan.cause, warpage_um(stack.memory), stacks, heights, truth, placements, errors)
 
@@ -159,16 +160,15 @@ def _slice_heights(low: float, high: float, machine: Machine) -> tuple[float, ..
 
 
 def _heights(
-    rng: np.random.Generator, package: Package, stack: Stack, domes: Domes, passives: tuple[Passive, ...], machine: Machine, site: _Site,
-    placements: dict[str, Placement],
-) -> tuple[HeightMap, ...]:  # fmt: skip
+    rng: np.random.Generator, package: Package, view: View, machine: Machine, site: _Site, placements: dict[str, Placement]
+) -> tuple[HeightMap, ...]:
+    """Both height maps; their placements are added to `placements`."""
     half = max(0.575 * max(package.body_um), max(package.body_um) / 2 + 690.0)
-    text = (package.part[:8], f"{int(rng.integers(1_000_000)):06d}", f"KR {int(rng.integers(2400, 2700))}")
     maps = []
     for stage in ("pre_stack", "post_reflow"):
         placements[f"{package.refdes}/{stage}"] = placement = _placement(rng, site)
         grid = _grid(rng, half, machine.height_pixel_um, jitter_um=30.0, spare=0)
-        maps.append(height_map(rng, package, stack, domes, passives, stage, grid, placement, machine, text))
+        maps.append(height_map(rng, package, replace(view, stage=stage), grid, placement, machine))
     return tuple(maps)
 
 

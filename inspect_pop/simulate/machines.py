@@ -50,7 +50,7 @@ class Machine:
     axial_blur_um: float = 14.0
     rings: float = 0.0
     level: float = 560.0
-    span: float = 2550.0
+    span: float = 2380.0
     drift: float = 0.07
     shading: float = 0.01
     gamma: float = 1.0

@@ -25,7 +25,7 @@ def ball_names(rows: int, columns: int) -> list[list[str]]:
 
 @dataclass(frozen=True)
 class _Array:
-    """One interface: a square array of `side` balls; `frame` outer rows are kept (0: all), `core` inner rows; corners cut or not."""
+    """One interface: a square array of `side` balls; its `frame` outer rows are kept (0: all) and `core` inner ones."""
 
     name: str
     side: int
@@ -66,28 +66,27 @@ def _recipe(name: str, product: str, part: str, body_um: float, limit_um: float,
     return Recipe(name, 4, product, (package,), hashlib.sha256(f"{name}{lower}{upper}".encode()).hexdigest())
 
 
+def _tmv(side: int, kept: tuple[int, int], rows: int, around: int) -> tuple[_Array, _Array]:
+    """The arrays of both sample products: 400 um below, 500 um above in a frame."""
+    lower = _Array("lower", side, *kept, False, 400, 250, 230, "nsmd", (0, 170))
+    return lower, _Array("upper", around, rows, 0, True, 500, 300, 280, "smd", (520, 740))
+
+
+_FINE = (
+    _Array("lower", 12, 4, 0, False, 350, 200, 185, "nsmd", (0, 130)),
+    _Array("upper", 11, 1, 0, True, 400, 250, 230, "smd", (450, 625)),
+)
+_WIDE = (
+    _Array("lower", 16, 0, 0, False, 500, 300, 270, "nsmd", (0, 195)),
+    _Array("upper", 14, 2, 0, True, 650, 400, 340, "smd", (560, 830)),
+)
 PRODUCTS = {
-    "tst4": _recipe(
-        "tst4-pop", "TST-4", "POP4-TMV", 4400, 60,
-        _Array("lower", 8, 0, 0, False, 400, 250, 230, "nsmd", (0, 170)), _Array("upper", 8, 1, 0, True, 500, 300, 280, "smd", (520, 740)),
-    ),
-    "apx17": _recipe(
-        "apx17-pop", "APX-17", "POP12-TMV", 12000, 80,
-        _Array("lower", 28, 5, 14, False, 400, 250, 230, "nsmd", (0, 170)), _Array("upper", 23, 2, 0, True, 500, 300, 280, "smd", (520, 740)),
-    ),
-    "fine5": _recipe(
-        "fine5-pop", "FINE-5", "POP5-TMV", 5000, 60,
-        _Array("lower", 12, 4, 0, False, 350, 200, 185, "nsmd", (0, 130)), _Array("upper", 11, 1, 0, True, 400, 250, 230, "smd", (450, 625)),
-    ),
-    "wide9": _recipe(
-        "wide9-pop", "WIDE-9", "POP9", 9500, 80,
-        _Array("lower", 16, 0, 0, False, 500, 300, 270, "nsmd", (0, 195)), _Array("upper", 14, 2, 0, True, 650, 400, 340, "smd", (560, 830)),
-    ),
-    "pop14": _recipe(
-        "pop14-pop", "POP-14", "POP14-TMV", 14000, 80,
-        _Array("lower", 33, 6, 17, False, 400, 250, 230, "nsmd", (0, 170)), _Array("upper", 27, 2, 0, True, 500, 300, 280, "smd", (520, 740)),
-    ),
-}  # fmt: skip
+    "tst4": _recipe("tst4-pop", "TST-4", "POP4-TMV", 4400, 60, *_tmv(8, (0, 0), 1, 8)),
+    "apx17": _recipe("apx17-pop", "APX-17", "POP12-TMV", 12000, 80, *_tmv(28, (5, 14), 2, 23)),
+    "pop14": _recipe("pop14-pop", "POP-14", "POP14-TMV", 14000, 80, *_tmv(33, (6, 17), 2, 27)),
+    "fine5": _recipe("fine5-pop", "FINE-5", "POP5-TMV", 5000, 60, *_FINE),
+    "wide9": _recipe("wide9-pop", "WIDE-9", "POP9", 9500, 80, *_WIDE),
+}
 
 
 def named_recipe(name: str) -> Recipe:

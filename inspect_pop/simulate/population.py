@@ -107,7 +107,7 @@ def _volume_ratios(rng: np.random.Generator, variety: NDArray[np.object_], facto
 def _voids(rng: np.random.Generator, bodies: Bodies, variety: NDArray[np.object_]) -> Voids:
     """Small voids in about half of the joints, mostly in their upper half (gas rises), and the big ones asked for."""
     n = len(variety)
-    count = rng.poisson(0.7, n)
+    count = rng.poisson(0.85, n)
     chance = np.where(np.isin(variety.astype(str), ("dome_on_dome", "cupped")), 0.35, 0.03)
     big = (variety == "big_void") | (rng.random(n) < chance)
     joint = np.repeat(np.arange(n), count + big)
@@ -116,9 +116,9 @@ def _voids(rng: np.random.Generator, bodies: Bodies, variety: NDArray[np.object_
         if len(joint)
         else np.zeros(0, bool)
     )
-    radius = np.where(large, rng.uniform(40, 80, len(joint)), np.clip(rng.lognormal(np.log(18), 0.4, len(joint)), 6, 45))
+    radius = np.where(large, rng.uniform(40, 80, len(joint)), np.clip(rng.lognormal(np.log(23), 0.42, len(joint)), 7, 55))
     h = bodies.standoff[joint]
-    u = h * np.clip(rng.beta(2.2, 1.4, len(joint)), 0.05, 0.95)
+    u = h * np.clip(rng.beta(1.6, 1.2, len(joint)), 0.05, 0.95)
     u = np.clip(u, np.minimum(radius, h / 2), h - np.minimum(radius, h / 2))
     local = bodies.radius(np.repeat(u[:, None], 1, axis=1)[:0]) if not len(joint) else _radius_at(bodies, joint, u)
     keep = local > radius + 8
@@ -136,4 +136,4 @@ def _radius_at(bodies: Bodies, joint: NDArray[np.int64], u: Floats) -> Floats:
         bodies.parts[joint],
         bodies.crease[joint],
     )
-    return chosen.radius(u[:, None])[:, 0]  # type: ignore[no-any-return]
+    return chosen.radius(u[:, None])[:, 0]

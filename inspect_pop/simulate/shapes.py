@@ -59,7 +59,7 @@ def arc_volume(standoff: Floats, low: Floats, high: Floats, sagitta: Floats) -> 
     """Volume (n,) inside the arc body, um^3 (Gauss-Legendre, exact to 1e-6 for these shapes)."""
     u = (_NODES + 1) / 2 * standoff[:, None]
     radius = _arc(u, standoff, low, high, sagitta)
-    return np.pi * (radius**2 @ (_WEIGHTS / 2)) * standoff  # type: ignore[no-any-return]
+    return np.pi * (radius**2 @ (_WEIGHTS / 2)) * standoff
 
 
 def arc_sagitta(volume: Floats, standoff: Floats, low: Floats, high: Floats) -> Floats:
@@ -70,7 +70,7 @@ def arc_sagitta(volume: Floats, standoff: Floats, low: Floats, high: Floats) -> 
         middle = (a + b) / 2
         above = arc_volume(standoff, low, high, middle) > volume
         b, a = np.where(above, middle, b), np.where(above, a, middle)
-    return (a + b) / 2  # type: ignore[no-any-return]
+    return (a + b) / 2
 
 
 def cap(base: Floats | float, height: Floats | float) -> tuple[Floats, Floats]:

@@ -2,7 +2,8 @@
 
 From the samples: noise of 2 to 4 um, 0.3 % lone dropouts and 0.1 % outliers; two lights from opposite sides, in the shadow of the
 first a point is lost with a chance of 45 %, in that of the second 13 %; steep walls lose 60 %; text engraved 15 um, a pin-1
-dimple of 35 um; conical openings in the mold with the bottom solder's dome in them; parts beside the package, at times a tall one.
+dimple of 35 um; conical openings in the mold with the bottom solder's dome in them; parts beside the package, at times a
+tall one.
 """
 
 import math
@@ -19,7 +20,7 @@ from inspect_pop.simulate.machines import Machine
 from inspect_pop.simulate.surroundings import Passive
 from inspect_pop.simulate.warpage import Stack
 
-__all__ = ["Domes", "MOLD_ABOVE_UM", "height_map"]
+__all__ = ["MOLD_ABOVE_UM", "Domes", "View", "height_map"]
 
 Floats = NDArray[np.float64]
 MOLD_ABOVE_UM = 172.0  # the mold's surface above the upper interface's lower pads
@@ -37,43 +38,51 @@ class Domes:
     pad_radius_um: float
 
 
+@dataclass(frozen=True)
+class View:
+    """What is looked at, and from where: the stage, the finished stack, the domes, the parts beside it, the marking."""
+
+    stage: str
+    stack: Stack
+    domes: Domes
+    passives: tuple[Passive, ...]
+    text: tuple[str, ...]
+
+
 def height_map(
-    rng: np.random.Generator, package: Package, stack: Stack, domes: Domes, passives: tuple[Passive, ...], stage: str,
-    grid: Grid, placement: Placement, machine: Machine, text: tuple[str, ...],
-) -> HeightMap:  # fmt: skip
+    rng: np.random.Generator, package: Package, view: View, grid: Grid, placement: Placement, machine: Machine
+) -> HeightMap:
     """Height map (float32 um, NaN: no data) of one stage, `pre_stack` or `post_reflow`, through the machine's tilt and noise."""
     rows, cols = np.mgrid[: grid.shape[0], : grid.shape[1]].astype(np.float64)
     gx, gy = grid.to_um(rows, cols)
-    x, y = placement.undo(gx, gy)
-    true, body = _true_height(rng, package, stack, domes, passives, stage, (x, y), text)
+    x, y = (np.asarray(v, np.float64) for v in placement.undo(gx, gy))
+    true, body = _true_height(rng, package, view, x, y)
     height = true + _texture(rng, body, machine)
     lost = _lost(rng, true, machine, grid.pixel_um)
     odd = rng.random(true.shape) < machine.outliers
     height = np.where(odd, height + rng.normal(0, 130, true.shape), height)
     turn, tilt = rng.uniform(0, 2 * math.pi), math.tan(math.radians(min(abs(float(rng.normal(0, 0.05))), 0.3)))
     height = height + tilt * (gx * math.cos(turn) + gy * math.sin(turn))
-    return HeightMap(package.refdes, stage, np.where(lost, np.nan, height).astype(np.float32), grid)
+    return HeightMap(package.refdes, view.stage, np.where(lost, np.nan, height).astype(np.float32), grid)
 
 
 def _true_height(
-    rng: np.random.Generator, package: Package, stack: Stack, domes: Domes, passives: tuple[Passive, ...], stage: str, at: tuple[Floats, Floats],
-    text: tuple[str, ...],
-) -> tuple[Floats, NDArray[np.bool_]]:  # fmt: skip
-    x, y = at
+    rng: np.random.Generator, package: Package, view: View, x: Floats, y: Floats
+) -> tuple[Floats, NDArray[np.bool_]]:
     height = np.full(x.shape, 3.0)
-    for part in passives:
+    for part in view.passives:
         size = (part.width_um, part.length_um) if part.upright else (part.length_um, part.width_um)
         height[(np.abs(x - part.x_um) < size[0] / 2) & (np.abs(y - part.y_um) < size[1] / 2)] = part.height_um
     body = (np.abs(x) < package.body_um[0] / 2) & (np.abs(y) < package.body_um[1] / 2)
-    if stage == "pre_stack":
+    if view.stage == "pre_stack":
         mold = package.interfaces[-1].pads_z_um[0] + MOLD_ABOVE_UM
-        top = mold + stack.lift_um + 0.72 * stack.bottom.bent().at(x, y) + _openings(x, y, domes)
+        top = mold + view.stack.lift_um + 0.72 * view.stack.bottom.bent().at(x, y) + _openings(x, y, view.domes)
         top = top - 55.0 * _disc(x, y, package, inset=0.04, radius=60.0 / package.body_um[0])
     else:
-        top = package.stack_height_um + stack.memory.at(x, y)
-        top = top - 35.0 * _disc(x, y, package, inset=0.08, radius=0.028) - _engraved(x, y, package, text)
+        top = package.stack_height_um + view.stack.memory.at(x, y)
+        top = top - 35.0 * _disc(x, y, package, inset=0.08, radius=0.028) - _engraved(x, y, package, view.text)
     height[body] = top[body]
-    return _tall_neighbour(rng, height, package, at), body
+    return _tall_neighbour(rng, height, package, (x, y)), body
 
 
 def _openings(x: Floats, y: Floats, domes: Domes) -> Floats:
@@ -114,7 +123,7 @@ def _engraved(x: Floats, y: Floats, package: Package, text: tuple[str, ...]) -> 
     scale = size / (0.62 * package.body_um[0])
     rows, cols = (size / 2 - y * scale).astype(np.float32), (size / 2 + x * scale).astype(np.float32)
     depth = cv2.remap(canvas, cols, rows, cv2.INTER_AREA, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
-    return depth.astype(np.float64) / 255 * 16.0
+    return np.asarray(depth, np.float64) / 255 * 16.0
 
 
 def _tall_neighbour(rng: np.random.Generator, height: Floats, package: Package, at: tuple[Floats, Floats]) -> Floats:
@@ -140,7 +149,7 @@ def _lost(rng: np.random.Generator, height: Floats, machine: Machine, pixel_um: 
     slope = np.hypot(*np.gradient(height)) / pixel_um
     wall = _LOST_WALL * np.clip((slope - 1.2) / 1.2, 0, 1)
     keep = (1 - _LOST_FIRST * first) * (1 - _LOST_SECOND * second) * (1 - wall) * (1 - machine.dropouts)
-    return rng.random(height.shape) > keep
+    return np.asarray(rng.random(height.shape) > keep)
 
 
 def _shadow(height: Floats, azimuth: float, steepness: float, pixel_um: float) -> NDArray[np.bool_]:

@@ -1,8 +1,8 @@
 """How package and memory bend, and where that puts every pad.
 
-A surface is a paraboloid, a saddle and a twist over the body's half width: `w(x, y) = -bow * (u^2 + v^2) / 2 + saddle * (u^2 - v^2) / 2
-+ twist * u v` with u, v in half bodies, so that a positive `bow` is convex (edges down, "frown"). The samples show all three terms
-and the memory bending the way of the bottom package, about a third more.
+A surface is a paraboloid, a saddle and a twist: `w(x, y) = -bow * (u^2 + v^2) / 2 + saddle * (u^2 - v^2) / 2 + twist * u v` with
+u, v in half bodies, so that a positive `bow` is convex (edges down, "frown"). The samples show all three terms, and the memory
+bending the way of the bottom package, about a third more.
 """
 
 from dataclasses import dataclass, replace
@@ -45,7 +45,7 @@ class Surface:
 
 @dataclass(frozen=True)
 class Stack:
-    """The finished stack: how far the bottom package and the memory lie from where the recipe has them, and the lift before reflow.
+    """The finished stack: where the bottom package and the memory lie, and the lift before reflow.
 
     `bottom` and `memory` give the rise of all points of the package, or of the memory, above nominal height.
     `lift_um` is how much higher the bottom package stands on unmelted balls.
@@ -87,7 +87,7 @@ def _resting(rng: np.random.Generator, package: Package, index: int, surface: Su
 
 
 def warpage_um(surface: Surface) -> float:
-    """Highest minus lowest point over the body after the best plane is taken off, with the sign of the best-fitting paraboloid."""
+    """Highest minus lowest point over the body, the best plane taken off, with the sign of the best-fitting paraboloid."""
     line = np.linspace(-surface.half_um, surface.half_um, 41)
     x, y = np.meshgrid(line, line)
     z = surface.bent().at(x, y)

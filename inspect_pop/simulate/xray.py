@@ -47,7 +47,7 @@ class _Canvas:
         return image[m : m + self.grid.shape[0], m : m + self.grid.shape[1]]
 
     def transform(self, image: Image) -> Complex:
-        """Transform of what the detector saw: its own field only, the border repeated beyond it, as the machines' software does."""
+        """Transform of what the detector saw: its own field, the border repeated beyond it, as the machines' software does."""
         m, (rows, cols) = self.margin, self.grid.shape
         after = self.shape[0] - m - rows, self.shape[1] - m - cols
         return _rfft(np.pad(self.crop(image), ((m, after[0]), (m, after[1])), mode="edge"))
@@ -55,7 +55,7 @@ class _Canvas:
 
 @dataclass(frozen=True)
 class _Drawn:
-    """The scene, drawn and transformed: (layer, transform) of solder from the lowest up; (height in um, transform) of the rest."""
+    """The scene, drawn and transformed: (layer, transform) of solder from the lowest up; (height, transform) of the rest."""
 
     layers: list[tuple[int, Complex]]
     sheets: list[tuple[float, Complex]]
