@@ -46,21 +46,29 @@ class Limits:
         "four times the 150 um of the export format",
     )
     cause_strength: float = _limit(
-        4.5,
+        3.5,
         "1",
         0.0,
         100.0,
         "log-likelihood ratio against chance from which a cause is named",
-        "one board in 90 by chance for a single rule; docs/causes.md has what it does to boards of known cause",
+        "odds of 33 to 1 for it; docs/causes.md has what it does to boards of known cause",
+    )
+    cause_warpage_spread: float = _limit(
+        0.6,
+        "1",
+        0.01,
+        10.0,
+        "board-to-board spread of the warpage over its limit",
+        "0.6 on the sample lines' boards within their limit",
     )
     cause_volume_spread: float = _limit(
         0.07, "1", 0.001, 1.0, "board-to-board spread of an interface's median volume ratio", "docs/causes.md"
     )
     cause_stack_spread_um: float = _limit(
-        10.0, "um", 0.1, 500.0, "board-to-board spread of the stack height", "8 um on the fourteen boards of the sample lines"
+        8.0, "um", 0.1, 500.0, "board-to-board spread of the stack height", "8 um on the fourteen boards of the sample lines"
     )
     cause_shear_spread_um: float = _limit(
-        6.0,
+        5.0,
         "um",
         0.1,
         500.0,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import pdtrc
 
-from inspect_pop.causes.pattern import share_surprise
+from inspect_pop.causes.pattern import binomial_surprise
 from inspect_pop.causes.search import listed
 from inspect_pop.causes.values import CAUSES, Cause
 from inspect_pop.joints import CLASSES
@@ -79,7 +79,7 @@ def _by_votes(causes: Mapping[str, int]) -> Cause:
     if not named:
         return Cause("none", "")
     name = max(named, key=lambda c: named[c])
-    strength = share_surprise(named[name], boards, 1 / len(CAUSES))
+    strength = binomial_surprise(named[name], boards, 1 / len(CAUSES))
     return Cause(name, f"{named[name]} of {boards} boards with defects point to {name.replace('_', ' ')}", (), strength)
 
 

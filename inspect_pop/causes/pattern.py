@@ -1,35 +1,77 @@
-"""How surprising a pattern is where defects fall by chance alone. Every figure is -ln(p), one-sided, and at least 0."""
+"""How much a figure or a pattern speaks for a cause: log-likelihood ratios and surprises, natural logarithm.
 
+A *ratio* compares how likely a measured figure is with the cause and without it; it is negative where the figure speaks
+against the cause. A *surprise* is -ln(p), one-sided, of a pattern where defects fall by chance alone.
+"""
+
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaln, gammaln, log_ndtr, pdtrc
+from scipy.special import bdtrc, log_ndtr, pdtrc
 
-__all__ = ["Cluster", "cluster", "share_surprise", "shift_surprise", "trend_surprise", "without_plane"]
+__all__ = [
+    "Cluster",
+    "binomial_surprise",
+    "bounded",
+    "cluster",
+    "mixture_ratio",
+    "normal_ratio",
+    "rayleigh_ratio",
+    "trend_surprise",
+    "without_plane",
+]
 
 _FLOOR = 1e-300
-# The mix of classes differs from board to board without a cause; it scatters as if it were drawn from this many joints.
-_MIX = 40.0
+# The mix of classes differs from board to board without a cause, more than counting alone would make it: the ratio of
+# counts is weighed down by this much, as if that many of ten defects were independent.
+_TEMPER = 0.6
+_WEIGHTS = np.linspace(0.0, 0.95, 20)
 
 
-def share_surprise(hits: int, trials: int, share: float, mix: float = _MIX) -> float:
-    """-ln P(X >= hits), X beta-binomial: `trials` draws whose share itself scatters about `share` from board to board.
+def bounded(value: float, most: float) -> float:
+    """The value, no further from 0 than `most`: one figure alone must not decide against all others."""
+    return min(max(value, -most), most)
 
-    It scatters as a share seen on `mix` joints would; a large `mix` gives the plain binomial.
+
+def normal_ratio(value: float, expected: float, scatter: float, spread: float) -> float:
+    """ln of N(value; expected, sqrt(scatter^2 + spread^2)) over N(value; 0, spread); 0 where the value was not measured.
+
+    `spread` is how figures scatter from board to board without a cause, `scatter` how strongly the cause acts.
     """
-    if hits <= 0:
+    if not math.isfinite(value):
         return 0.0
-    k = np.arange(hits, trials + 1, dtype=float)
-    a, b = mix * share, mix * (1 - share)
-    choose = gammaln(trials + 1) - gammaln(k + 1) - gammaln(trials - k + 1)
-    tail = float(np.exp(choose + betaln(k + a, trials - k + b) - betaln(a, b)).sum())
-    return float(-np.log(min(max(tail, _FLOOR), 1.0)))
+    wide = math.hypot(scatter, spread)
+    return 0.5 * (value / spread) ** 2 - 0.5 * ((value - expected) / wide) ** 2 + math.log(spread / wide)
 
 
-def shift_surprise(shift: float, spread: float) -> float:
-    """-ln of the normal density at a shift over that at none: half the square of the shift in spreads; 0 where unmeasured."""
-    return 0.5 * (shift / spread) ** 2 if np.isfinite(shift) else 0.0
+def rayleigh_ratio(length: float, expected: float, scatter: float, spread: float) -> float:
+    """ln of N(length; expected, scatter) over the length of a vector whose two parts scatter by `spread`; 0 where unmeasured."""
+    if not math.isfinite(length):
+        return 0.0
+    length = max(length, 0.05 * spread)
+    chance = math.log(length / spread**2) - 0.5 * (length / spread) ** 2
+    return -0.5 * ((length - expected) / scatter) ** 2 - math.log(scatter * math.sqrt(2 * math.pi)) - chance
+
+
+def mixture_ratio(counts: NDArray[np.float64], chance: NDArray[np.float64], cause: NDArray[np.float64]) -> float:
+    """How much better counts (k,) follow when a share of them comes from `cause` (k,) rather than all from `chance` (k,).
+
+    The share is that of the greatest likelihood; what a share costs that chance alone would ask for is taken off, so
+    that counts without a cause give about 0 or less.
+    """
+    total = counts.sum()
+    if total <= 0:
+        return 0.0
+    mixed = (1 - _WEIGHTS[:, None]) * chance + _WEIGHTS[:, None] * cause
+    gain = (counts * np.log(mixed / chance)).sum(axis=1)
+    return _TEMPER * float(gain.max()) - 1.0
+
+
+def binomial_surprise(hits: int, trials: int, share: float) -> float:
+    """-ln P(X >= hits), X binomial."""
+    return 0.0 if hits <= 0 else float(-np.log(max(bdtrc(hits - 1, trials, share), _FLOOR)))
 
 
 def trend_surprise(values: NDArray[np.float64], mask: NDArray[np.bool_]) -> float:

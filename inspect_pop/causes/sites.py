@@ -29,7 +29,10 @@ class Sites:
 
     def marked(self, *labels: str) -> NDArray[np.bool_]:
         """Which joints carry one of these labels, (n,) bool."""
-        return np.isin(self.label.astype(str), labels)
+        mask = np.zeros(len(self.ball), bool)
+        for label in labels:
+            mask |= self.label == label
+        return mask
 
     @property
     def defective(self) -> NDArray[np.bool_]:

@@ -4,21 +4,54 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import betabinom, mannwhitneyu
+from scipy.stats import binom, mannwhitneyu, norm, rayleigh
 
-from inspect_pop.causes.pattern import cluster, share_surprise, shift_surprise, trend_surprise, without_plane
+from inspect_pop.causes.pattern import (
+    binomial_surprise,
+    bounded,
+    cluster,
+    mixture_ratio,
+    normal_ratio,
+    rayleigh_ratio,
+    trend_surprise,
+    without_plane,
+)
 
 
 @pytest.mark.parametrize(("hits", "trials", "share"), [(5, 12, 0.25), (1, 1, 0.1), (30, 40, 0.5), (200, 300, 0.25)])
-def test_share_against_scipy(hits: int, trials: int, share: float) -> None:
-    expected = -math.log(betabinom.sf(hits - 1, trials, 40 * share, 40 * (1 - share)))
-    assert share_surprise(hits, trials, share) == pytest.approx(expected, rel=1e-6)
+def test_binomial_against_scipy(hits: int, trials: int, share: float) -> None:
+    assert binomial_surprise(hits, trials, share) == pytest.approx(-binom.logsf(hits - 1, trials, share), rel=1e-6)
 
 
 def test_nothing_is_no_surprise() -> None:
-    assert share_surprise(0, 0, 0.2) == share_surprise(0, 9, 0.2) == 0.0
-    assert shift_surprise(math.nan, 1.0) == 0.0
-    assert shift_surprise(-2.0, 1.0) == 2.0
+    assert binomial_surprise(0, 0, 0.2) == binomial_surprise(0, 9, 0.2) == 0.0
+    assert normal_ratio(math.nan, 1, 1, 1) == rayleigh_ratio(math.nan, 1, 1, 1) == 0.0
+    assert mixture_ratio(np.zeros(3), np.full(3, 1 / 3), np.array([1.0, 0, 0])) == 0.0
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.0, 0.2, 0.5])
+def test_normal_ratio_against_scipy(value: float) -> None:
+    expected = norm.logpdf(value, 0.25, math.hypot(0.1, 0.07)) - norm.logpdf(value, 0, 0.07)
+    assert normal_ratio(value, 0.25, 0.1, 0.07) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("length", [3.0, 12.0, 40.0])
+def test_rayleigh_ratio_against_scipy(length: float) -> None:
+    expected = norm.logpdf(length, 40, 18) - rayleigh.logpdf(length, scale=5)
+    assert rayleigh_ratio(length, 40, 18, 5) == pytest.approx(expected)
+
+
+def test_counts_speak_for_what_they_are_made_of() -> None:
+    chance, first = np.full(4, 0.25), np.array([1.0, 0, 0, 0])
+    assert mixture_ratio(np.array([10.0, 10, 10, 10]), chance, first) == pytest.approx(-1)
+    assert mixture_ratio(np.array([30.0, 10, 10, 10]), chance, first) > 3
+    assert mixture_ratio(np.array([10.0, 30, 10, 10]), chance, first) == pytest.approx(-1)
+    more = [mixture_ratio(np.array([10.0 + k, 10, 10, 10]), chance, first) for k in (5, 10, 20, 40)]
+    assert more == sorted(more)
+
+
+def test_bounds_hold_on_both_sides() -> None:
+    assert (bounded(-9, 4), bounded(9, 4), bounded(1, 4)) == (-4, 4, 1)
 
 
 def test_trend_against_scipy() -> None:
