@@ -1,7 +1,8 @@
 """AMQP 1.0 by Qpid Proton: each message is confirmed by the broker before it counts as sent.
 
 The address is `amqp://[user:password@]host[:port]/PATH`; PATH is the broker's name of the target, where `{message}` stands
-for the message's name. RabbitMQ takes `/topic/{message}` (the default): consumers bind what they want of `CFX.#`.
+for the message's name. RabbitMQ takes `/topic/{message}` (the default), whose consumers bind what they want of `CFX.#`, and
+`/queue/NAME`. It accepts what no queue is bound for, and drops it: the consumer's durable queue must be there first.
 """
 
 from urllib.parse import unquote, urlsplit
@@ -12,6 +13,7 @@ from inspect_pop.store import Message
 
 try:
     import proton
+    from proton.reactor import SenderOption
     from proton.utils import BlockingConnection, BlockingSender
 except ImportError as error:
     raise UsageFault("--cfx amqp://", expected="Qpid Proton", found=str(error), remedy="Install inspect_pop[cfx].") from error
@@ -20,6 +22,13 @@ __all__ = ["Amqp"]
 
 TIMEOUT_S = 10.0
 DEFAULT_TARGET = "/topic/{message}"
+
+
+class _Durable(SenderOption):  # type: ignore[misc]
+    """A target that outlives a restart of the broker: RabbitMQ then makes a `/queue/NAME` durable."""
+
+    def apply(self, sender: proton.Sender) -> None:
+        sender.target.durability = proton.Terminus.DELIVERIES
 
 
 class Amqp:
@@ -44,7 +53,7 @@ class Amqp:
         parcel.content_type = "application/json"
         try:
             if target not in self._links:
-                self._links[target] = self._connection.create_sender(target)
+                self._links[target] = self._connection.create_sender(target, options=_Durable())
             self._links[target].send(parcel, timeout=TIMEOUT_S)
         except (proton.ProtonException, OSError) as error:
             raise NotDelivered(f"{self._host}{target}", expected="an accepted message", found=_told(error)) from error

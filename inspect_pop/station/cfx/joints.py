@@ -52,7 +52,7 @@ def steps(inspection: Inspection) -> tuple[UnitInspection, ...]:
 def decided(record: str, decision: Decision, known: Defect | None, state: VerificationState) -> UnitInspection:
     """A joint as a person decided it; `known` is what the inspection had found there, None where it had passed."""
     row: dict[str, Any] = {"refdes": decision.refdes, "interface": decision.interface, "ball": decision.ball}
-    row |= {"verdict": "fail", "reason": "", "label": decision.label or (known.label if known else None) or "good"}
+    row |= {"verdict": "fail", "reason": "", "label": (known.label if known else decision.label) or "good"}
     row |= known.measured if known else {}
     rejected = state in (VerificationState.DEFECT_REJECTED, VerificationState.DEFECT_ACCEPTED)
     name = ".".join((decision.refdes, decision.interface, decision.ball))
@@ -68,12 +68,11 @@ def decided(record: str, decision: Decision, known: Defect | None, state: Verifi
 
 
 def measurement(
-    record: str, where: str, crds: str, name: str, value: float, unit: str, sequence: int, *, limit: float | None = None
+    record: str, where: str, crds: str, name: str, value: float, unit: str, sequence: int, *, limit: float = math.inf
 ) -> NumericMeasurement:
-    """One number in SI units; with `limit`, its magnitude is accepted up to that."""
-    within = limit is None or not math.isfinite(limit) or abs(value) <= limit
+    """One number in SI units; its magnitude is accepted up to `limit`, and not at all as evidence of a defect (0)."""
     bounds: dict[str, Any] = {}
-    if limit is not None and math.isfinite(limit):
+    if 0 < limit < math.inf:
         bounds = {
             "MinimumAcceptableValue": -limit,
             "MinimumAcceptableValueUnits": unit,
@@ -85,7 +84,7 @@ def measurement(
         UniqueIdentifier=uuid5(of_record(record), f"{where}/{name}"),
         MeasurementName=name,
         Sequence=sequence,
-        Result=TestResult.PASSED if within else TestResult.FAILED,
+        Result=TestResult.PASSED if limit > 0 and abs(value) <= limit else TestResult.FAILED,
         CRDs=crds,
     )
 
@@ -119,7 +118,7 @@ def _defect(record: str, row: Mapping[str, Any], name: str, state: VerificationS
         ComponentOfInterest=ComponentDesignator(ReferenceDesignator=pin),
         Priority=1 if row["verdict"] == "fail" else 2,
         ConfidenceLevel=confidence,
-        RelatedMeasurements=tuple(measurement(record, name, pin, n, v, u, i) for i, (n, v, u) in enumerate(present, 1)),
+        RelatedMeasurements=tuple(measurement(record, name, pin, n, v, u, i, limit=0) for i, (n, v, u) in enumerate(present, 1)),
         Verification=state,
     )
 

@@ -32,14 +32,19 @@ def _step(record: str, package: PackageRecord) -> UnitInspection:
 
 def _measurements(record: str, name: str, package: PackageRecord) -> tuple[NumericMeasurement, ...]:
     values = (
-        ("Warpage", package.warpage_um * 1e-6, "m", package.warpage_limit_um * 1e-6),
-        ("StackHeight", package.stack_height_um * 1e-6, "m", None),
-        ("OffsetX", package.offset_x_um * 1e-6, "m", None),
-        ("OffsetY", package.offset_y_um * 1e-6, "m", None),
-        ("Rotation", math.radians(package.rotation_deg), "rad", None),
+        ("Warpage", package.warpage_um * 1e-6, "m", _limit_m(package)),
+        ("StackHeight", package.stack_height_um * 1e-6, "m", math.inf),
+        ("OffsetX", package.offset_x_um * 1e-6, "m", math.inf),
+        ("OffsetY", package.offset_y_um * 1e-6, "m", math.inf),
+        ("Rotation", math.radians(package.rotation_deg), "rad", math.inf),
     )
     present = [v for v in values if math.isfinite(v[1])]
     return tuple(
         measurement(record, name, package.refdes, what, value, unit, i, limit=limit)
         for i, (what, value, unit, limit) in enumerate(present, 1)
     )
+
+
+def _limit_m(package: PackageRecord) -> float:
+    limit = package.warpage_limit_um * 1e-6
+    return limit if limit > 0 else math.inf

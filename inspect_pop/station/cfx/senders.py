@@ -64,11 +64,13 @@ class Http:
     def send(self, message: Message) -> None:
         """Post, and wait for the confirmation."""
         headers = {"Content-Type": "application/json", "Idempotency-Key": message.id}
+        where = _without_password(self._address)
         try:
             response = self._client.post(self._address, content=message.text.encode(), headers=headers)
-            response.raise_for_status()
         except httpx.HTTPError as error:
-            raise NotDelivered(_without_password(self._address), expected="a confirmation", found=str(error)) from error
+            raise NotDelivered(where, expected="a confirmation", found=type(error).__name__) from None  # its text has the address
+        if not response.is_success:
+            raise NotDelivered(where, expected="a confirmation", found=f"status {response.status_code}")
 
     def close(self) -> None:
         """End the connection."""
