@@ -2,8 +2,9 @@
 
     python scripts/bench/board.py [BATCH…] [--repeat N] [--model DIR] [--no-peer] [--json FILE]
 
-All figures come from one call, on the same boards, one thread each, medians over `--repeat` rounds. docs/benchmarks.md
-explains them. Without a BATCH the committed sample is measured.
+All figures come from one call, on the same boards, one thread each, medians over `--repeat` rounds; times are processor
+time, which other programs beside it disturb least, but for the speed-up of several processes, which is wall time.
+docs/benchmarks.md explains them. Without a BATCH the committed sample is measured.
 """
 
 import one_thread  # noqa: F401
@@ -16,6 +17,7 @@ import platform
 import resource
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import uuid
@@ -24,14 +26,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import cv2
 import numpy as np
 import tifffile
 
-from inspect_pop.batch import Settings, local_executor, run_batch
 from inspect_pop.batch.worker import inspect_path
 from inspect_pop.classify.inputs import CHANNELS, SCALARS, JointInputs
 from inspect_pop.classify.model import load
@@ -46,7 +47,7 @@ Boards = Sequence[tuple[Path, Path]]
 
 @dataclass
 class Figures:
-    """What one call measured; milliseconds a board unless the name says otherwise."""
+    """What one call measured; milliseconds of processor time a board unless the name says otherwise."""
 
     environment: dict[str, Any]
     boards: int
@@ -55,6 +56,7 @@ class Figures:
     steps_ms: dict[str, float] = field(default_factory=dict)
     inspect_board_ms: float = 0.0
     run_ms: dict[str, float] = field(default_factory=dict)
+    wall_ms: dict[str, float] = field(default_factory=dict)
     peer_ms: dict[str, float] = field(default_factory=dict)
     ratios: dict[str, float] = field(default_factory=dict)
     joints_a_second: dict[str, float] = field(default_factory=dict)
@@ -117,13 +119,13 @@ def _cpuinfo() -> list[str]:
 
 
 def median_ms(work: Callable[[], Any], repeat: int, boards: int) -> float:
-    """Median wall time of `work` over some rounds, in ms a board; the first round warms up and does not count."""
+    """Median time of `work` over some rounds, in ms a board; the first round warms up and does not count."""
     work()
     times = []
     for _ in range(repeat):
-        start = perf_counter()
+        start = process_time()
         work()
-        times.append(1e3 * (perf_counter() - start) / boards)
+        times.append(1e3 * (process_time() - start) / boards)
     return statistics.median(times)
 
 
@@ -141,13 +143,14 @@ def measure_floor(figures: Figures, boards: Boards, classifier: Classifier, repe
 
 
 def measure_steps(figures: Figures, boards: Boards, classifier: Classifier, repeat: int) -> None:
-    """`inspect_board`, whole and by its own account of its steps."""
+    """`inspect_board`, whole and by its own account of its steps, whose wall times are scaled to the processor's."""
     totals, steps = [], []
     for _ in range(repeat + 1):
-        start = perf_counter()
+        start, wall = process_time(), perf_counter()
         done = [inspect_path(*board, classifier, Limits()) for board in boards]
-        totals.append(1e3 * (perf_counter() - start) / len(boards))
-        steps += [inspection.timings_ms for inspection in done]
+        spent, elapsed = process_time() - start, perf_counter() - wall
+        totals.append(1e3 * spent / len(boards))
+        steps += [{k: ms * spent / elapsed for k, ms in inspection.timings_ms.items()} for inspection in done]
     figures.inspect_board_ms = statistics.median(totals[1:])
     counted = steps[len(boards) :]
     figures.steps_ms = {name: statistics.median(s.get(name, 0.0) for s in counted) for name in counted[0]}
@@ -155,25 +158,37 @@ def measure_steps(figures: Figures, boards: Boards, classifier: Classifier, repe
 
 
 def measure_run(figures: Figures, boards: Boards, options: argparse.Namespace) -> None:
-    """`run` over copies of the boards, start-up left out: twice as many boards less as many boards."""
+    """`run` over copies of the boards, start-up left out: three times as many boards less as many boards."""
+    walls = {}
     with tempfile.TemporaryDirectory() as scratch:
         for processes in options.processes:
             few, many = (_run(boards, options, processes, n, Path(scratch)) for n in (options.copies, 3 * options.copies))
-            figures.run_ms[f"{processes} processes"] = 1e3 * (many - few) / (2 * options.copies)
+            spent, walls[processes] = (1e3 * (b - a) / (2 * options.copies) for a, b in zip(few, many, strict=True))
+            figures.run_ms[f"{processes} processes"] = spent
+            figures.wall_ms[f"run, {processes} processes"] = walls[processes]
+    if {1, 2} <= walls.keys():
+        figures.ratios["work of 2 processes over 1, wall time"] = walls[1] / walls[2]
     figures.peak_memory_mib["a worker of run"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
 
 
-def _run(boards: Boards, options: argparse.Namespace, processes: int, copies: int, scratch: Path) -> float:
-    """Seconds that a run of this many boards takes."""
+def _run(boards: Boards, options: argparse.Namespace, processes: int, copies: int, scratch: Path) -> tuple[float, float]:
+    """Seconds of processor time, workers included, and of wall time that a run of this many boards takes."""
     batch, out = scratch / uuid.uuid4().hex, scratch / uuid.uuid4().hex
     for n in range(copies):
         _copy(*boards[n % len(boards)], batch, n)
-    start = perf_counter()
-    run_batch([batch], Settings(out, str(out / "records.db"), options.model, Limits()), executor=local_executor(processes))
-    seconds = perf_counter() - start
+    command = [sys.executable, "-m", "inspect_pop", "run", str(batch), "--out", str(out), "--jobs", str(processes)]
+    command += ["--model", str(options.model)] if options.model else []
+    before, start = _spent_by_children(), perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    seconds = _spent_by_children() - before, perf_counter() - start
     shutil.rmtree(batch)
     shutil.rmtree(out)
     return seconds
+
+
+def _spent_by_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _copy(board: Path, root: Path, batch: Path, n: int) -> None:
@@ -206,11 +221,8 @@ def compare(figures: Figures) -> None:
     figures.joints_a_second["inspect_board"] = 1e3 * joints / board
     figures.joints_a_second["floor"] = 1e3 * joints / figures.floor_ms["both"]
     for name, ms in figures.run_ms.items():
-        figures.joints_a_second[f"run, {name}"] = 1e3 * joints / ms
-    if "1 processes" in figures.run_ms:
-        figures.ratios["run over inspect_board, a board and core"] = figures.run_ms["1 processes"] / board
-    if {"1 processes", "2 processes"} <= figures.run_ms.keys():
-        figures.ratios["work of 2 processes over 1"] = figures.run_ms["1 processes"] / figures.run_ms["2 processes"]
+        figures.joints_a_second[f"run, {name}, a core"] = 1e3 * joints / ms
+        figures.ratios[f"run over inspect_board, a board, {name}"] = ms / board
     for name, ms in figures.peer_ms.items():
         figures.joints_a_second[f"peer, {name}"] = 1e3 * joints / ms
         figures.ratios[f"faster than the peer, {name}"] = ms / board
@@ -219,11 +231,14 @@ def compare(figures: Figures) -> None:
 def show(figures: Figures) -> None:
     """The figures as text."""
     print(", ".join(f"{k} {v}" for k, v in figures.environment.items()))
-    print(f"{figures.boards} boards of {figures.joints / figures.boards:.0f} joints; ms a board, medians, one thread\n")
+    print(
+        f"{figures.boards} boards of {figures.joints / figures.boards:.0f} joints; ms of processor time a board, medians, one thread\n"
+    )
     for title, values, form in (
         ("floor", figures.floor_ms, "10.1f"),
         ("steps of inspect_board", figures.steps_ms, "10.1f"),
         ("whole", {"inspect_board": figures.inspect_board_ms} | {f"run, {k}": v for k, v in figures.run_ms.items()}, "10.1f"),
+        ("wall time", figures.wall_ms, "10.1f"),
         ("plain peer", figures.peer_ms, "10.1f"),
         ("ratios", figures.ratios, "10.2f"),
         ("joints a second", figures.joints_a_second, "10.0f"),

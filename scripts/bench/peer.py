@@ -9,7 +9,7 @@ import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import cv2
@@ -44,17 +44,17 @@ def inspect(board: Path, net: Any, batched: bool) -> tuple[int, dict[str, float]
     seconds = dict.fromkeys(("read", "regionprops", "hough", "network"), 0.0)
     joints = 0
     for stack, centres in _interfaces(board, seconds):
-        start = perf_counter()
+        start = process_time()
         for page in stack:
             regionprops_of(page)
-        seconds["regionprops"] += perf_counter() - start
-        start = perf_counter()
+        seconds["regionprops"] += process_time() - start
+        start = process_time()
         for page in stack:
             cv2.HoughCircles(_eight_bit(page), cv2.HOUGH_GRADIENT, 1, 20, param1=80, param2=12, minRadius=6, maxRadius=18)
-        seconds["hough"] += perf_counter() - start
-        start = perf_counter()
+        seconds["hough"] += process_time() - start
+        start = process_time()
         _classify(net, _crops(stack, centres), batched)
-        seconds["network"] += perf_counter() - start
+        seconds["network"] += process_time() - start
         joints += len(centres)
     return joints, seconds
 
@@ -71,9 +71,9 @@ def _interfaces(board: Path, seconds: dict[str, float]) -> Iterator[tuple[NDArra
     recipe = json.loads(recipe_path.read_text())
     places = {(p["refdes"], i["name"]): i["joints"] for p in recipe["packages"] for i in p["interfaces"]}
     for image in manifest["images"]:
-        start = perf_counter()
+        start = process_time()
         pages = tifffile.imread(board / image["file"])
-        seconds["read"] += perf_counter() - start
+        seconds["read"] += process_time() - start
         if image["kind"] != "xray_slices":
             continue
         with (recipe_path.parent / places[image["refdes"], image["interface"]]).open() as table:
