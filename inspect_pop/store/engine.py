@@ -18,7 +18,8 @@ from inspect_pop.errors import StoreFault
 
 __all__ = ["database_url", "faults", "open_engine", "reading", "shown", "writing"]
 
-BUSY_MS = 60_000
+BUSY_S = 60
+CONNECT_S = 10
 WRITERS_LOCK = 0x706F70  # the advisory lock that every PostgreSQL writer shares and that maintenance takes alone
 
 
@@ -48,12 +49,13 @@ def shown(url: URL) -> str:
 def open_engine(url: URL) -> Engine:
     """An engine for `database_url`'s result; SQLite's folder must exist. Nothing is read or written yet."""
     if url.drivername.startswith("sqlite"):
-        engine = create_engine(url, connect_args={"timeout": BUSY_MS / 1000})
+        engine = create_engine(url, connect_args={"timeout": BUSY_S})
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     try:
-        return create_engine(url, pool_pre_ping=True)
+        patience = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_S}
+        return create_engine(url, pool_pre_ping=True, connect_args=patience)
     except ImportError as error:
         remedy = "Install inspect_pop[postgresql]."
         raise StoreFault(shown(url), expected="the psycopg driver", found=str(error), remedy=remedy) from error
@@ -69,6 +71,8 @@ def faults(where: str) -> Iterator[None]:
         raise StoreFault(where, found=found, remedy=_remedy(found)) from error
     except OSError as error:
         raise StoreFault(where, found=str(error), remedy=_remedy(str(error))) from error
+    except UnicodeError as error:
+        raise StoreFault(where, expected="text that UTF-8 can hold", found=str(error)) from error
 
 
 @contextmanager
@@ -99,7 +103,7 @@ def writing(engine: Engine, *, alone: bool = False) -> Iterator[Connection]:
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # the driver would begin late, and never around a schema change
-    for pragma in ("foreign_keys=ON", "synchronous=FULL", "cache_size=-65536", "mmap_size=1073741824"):
+    for pragma in ("foreign_keys=ON", "synchronous=FULL", "cache_size=-65536"):
         connection.execute(f"PRAGMA {pragma}").close()
 
 

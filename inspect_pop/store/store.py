@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -26,7 +26,7 @@ from inspect_pop.store.write import add_messages, insert_new, standing_of, write
 __all__ = ["Store", "open_store"]
 
 T = TypeVar("T")
-_ATTEMPTS = 3  # a reader whose file was merged away looks up the new one
+_LOOKUPS = 2  # a reader whose file was merged away looks up the new one, before it takes the file for lost
 
 
 def open_store(url: str | Path, *, files: str | Path | None = None, must_exist: bool = False) -> "Store":
@@ -241,14 +241,11 @@ class Store:
         return self._files
 
     def _from_files(self, once: Callable[[Connection], T]) -> T:
-        for attempt in range(1, _ATTEMPTS + 1):
-            with self.reading() as connection:
-                try:
-                    return once(connection)
-                except FileNotFoundError:
-                    if attempt == _ATTEMPTS:
-                        raise
-        raise AssertionError
+        for _ in range(_LOOKUPS):
+            with self.reading() as connection, suppress(FileNotFoundError):
+                return once(connection)
+        with self.reading() as connection:
+            return once(connection)
 
 
 def _prepare_folder(path: Path, must_exist: bool) -> None:

@@ -66,6 +66,12 @@ def lock_serial(connection: Connection, serial: str) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(1, hashtext(:serial))"), {"serial": serial})
 
 
+def _one_reinspection_at_a_time(connection: Connection) -> None:
+    """A re-inspection may change the sums of two contexts; two of them, in either order, would wait for each other."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(2, 0)"))
+
+
 def standing_of(connection: Connection, records: Sequence[str]) -> dict[str, Standing]:
     """The place of each of these records among its serial's inspections; a record that is not there is left out."""
     first = boards.alias("first")
@@ -128,13 +134,13 @@ def _insert(connection: Connection, inspection: Inspection, row: dict[str, Any])
     }
     row |= _NOTHING_DECIDED | {"inspection_no": 1, "n_inspections": 1}
     earlier = first_of(connection, board.serial)
-    if earlier is not None:
-        contribute(connection, earlier, -1)
     board_id = connection.execute(insert(boards).returning(boards.c.id), row).scalar_one()
     connection.execute(update(boards).where(boards.c.id == board_id).values(first_id=board_id))
     _insert_parts(connection, inspection, board_id)
     _insert_positions(connection, inspection, recipe)
     if earlier is not None:
+        _one_reinspection_at_a_time(connection)
+        contribute(connection, earlier, -1)
         resettle(connection, board.serial)
     contribute(connection, first_of(connection, board.serial) or board_id, 1)
 

@@ -141,7 +141,7 @@ def test_a_full_disk_is_a_store_fault_with_what_to_do(tmp_path: Path) -> None:
 
         store.close()
         event.listen(store._engine, "connect", limit)
-        with pytest.raises(StoreFault, match="full.*Make room"):
+        with pytest.raises(StoreFault, match=r"full.*Make room"):
             for k in range(1, 500):
                 store.write(make_inspection(f"S{k}"))
         assert store.board(f"S{k}") == []

@@ -162,3 +162,9 @@ def test_text_of_any_kind_stays_as_it_is(store: Store) -> None:
         store.write(make_inspection(serial, record=f"r{k}", lot=serial))
         assert [b.board.serial for b in store.board(serial)] == [serial]
         assert store.joints(lot=serial).num_rows == 25
+
+
+def test_text_that_no_encoding_holds_is_refused(store: Store) -> None:
+    with pytest.raises(StoreFault, match="UTF-8"):
+        store.write(make_inspection("S", lot="\ud800", record="r"))
+    assert not store.has("r")
