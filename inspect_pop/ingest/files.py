@@ -13,6 +13,7 @@ from inspect_pop.errors import FileFault, InputFault, PathFault
 
 __all__ = ["hash_file", "inside", "read_bytes", "regular_size", "text_of", "why"]
 
+_REMEDY = "Check that it is there, and may be read."
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
@@ -27,8 +28,10 @@ def inside(name: str, start: Path, folder: Path, thing: str) -> Path:
         )
     try:
         target, limit = (start / name).resolve(), folder.resolve()
-    except (OSError, RuntimeError, ValueError) as error:  # a loop of links; a NUL in the name
+    except (OSError, RuntimeError, ValueError) as error:  # a circle of links, before Python 3.13; a NUL in the name
         raise PathFault(thing, expected="a path to a file", found=f"{name!r}: {why(error)}") from error
+    if os.path.islink(target):  # what is still a link when all are followed leads in a circle; Python 3.13 no longer raises
+        raise PathFault(thing, expected="a path to a file", found=f"{name!r}: a circle of links")
     if not target.is_relative_to(limit):
         raise PathFault(
             thing, expected=f"a file inside {limit}", found=f"{name!r}, which leads to {target}", remedy="Put the file inside."
@@ -44,9 +47,7 @@ def regular_size(path: Path, fault: type[InputFault] = FileFault) -> int:
     try:
         info = path.stat()
     except (OSError, ValueError) as error:  # a ValueError where the name holds a NUL
-        raise fault(
-            str(path), expected="a readable file", found=why(error), remedy="Have the machine export the board again."
-        ) from error
+        raise fault(str(path), expected="a readable file", found=why(error), remedy=_REMEDY) from error
     if not stat.S_ISREG(info.st_mode):
         kind = "a folder" if stat.S_ISDIR(info.st_mode) else "a pipe, socket or device"
         raise fault(str(path), expected="a file", found=kind)
@@ -65,9 +66,7 @@ def read_bytes(path: Path, limit_bytes: int, fault: type[InputFault] = FileFault
         with os.fdopen(os.open(path, _FLAGS), "rb", buffering=0) as file:
             data = _read_at_most(file.fileno(), size + 1)
     except OSError as error:
-        raise fault(
-            str(path), expected="a readable file", found=why(error), remedy="Have the machine export the board again."
-        ) from error
+        raise fault(str(path), expected="a readable file", found=why(error), remedy=_REMEDY) from error
     if len(data) != size:
         found = f"{len(data):,} or more" if len(data) > size else f"{len(data):,}"
         raise fault(
@@ -77,7 +76,7 @@ def read_bytes(path: Path, limit_bytes: int, fault: type[InputFault] = FileFault
             remedy="It changed while it was read: try again when it is complete.",
         )
     if not data:
-        raise fault(str(path), expected="content", found="an empty file", remedy="Have the machine export the board again.")
+        raise fault(str(path), expected="content", found="an empty file", remedy="It was never finished: write it again.")
     return data
 
 
