@@ -124,7 +124,7 @@ def _population(
 ) -> Population:
     n, pattern = len(interface.ball), plan.patterns[index]
     standoff = np.maximum(standoff + rng.normal(0, 1.5, n), 0.35 * interface.gap_um)
-    variety = draw_varieties(rng, interface, pattern, standoff, defect_rate)
+    variety = draw_varieties(rng, interface, pattern, standoff, plan.reach, defect_rate)
     shear = np.array(pattern.shear_um) + rng.normal(0, 6.0, 2) + rng.normal(0, 3.0, (n, 2))
     return populate(rng, interface, z_low, standoff, variety, pattern.volume * factor, shear, pattern.web_angle)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from inspect_pop.errors import UsageFault
 from inspect_pop.recipe import Interface, Package
+from inspect_pop.simulate.warpage import Surface
 
 __all__ = ["CAUSES", "Pattern", "Plan", "draw_varieties", "make_plan"]
 
@@ -70,6 +71,7 @@ class Plan:
     sink_um: tuple[float, float]
     bulge: tuple[float, float, float, float]
     patterns: tuple[Pattern, ...]
+    reach: float = 0.16  # stand-off over nominal, as a share of nominal, at which half of the critical joints no longer merge
 
 
 def make_plan(rng: np.random.Generator, package: Package, cause: str) -> Plan:
@@ -78,15 +80,16 @@ def make_plan(rng: np.random.Generator, package: Package, cause: str) -> Plan:
         cause = str(rng.choice(CAUSES, p=[0.4, *[0.6 / (len(CAUSES) - 1)] * (len(CAUSES) - 1)]))
     if cause not in CAUSES:
         raise UsageFault(f"cause {cause}", expected=f"random or one of {', '.join(CAUSES)}", remedy="Name one of these.")
-    bow = float(rng.normal(6.0, 12.0)) * np.sqrt(package.body_um[0] / 4400) ** 0.5
-    sink = (float(rng.normal(2.0, 3.0)), float(rng.normal(3.0, 4.0)))
-    plain = tuple(Pattern(np.full(len(i.ball), float(rng.normal(1.0, 0.03)))) for i in package.interfaces)
+    bow = float(rng.normal(8.0, 14.0))
+    sink = (float(rng.normal(1.0, 3.0)), float(rng.normal(2.5, 4.0)))
+    usual = zip(package.interfaces, (1.0, 0.975), strict=False)
+    plain = tuple(Pattern(np.full(len(i.ball), float(rng.normal(mean, 0.03)))) for i, mean in usual)
     plan = Plan(cause, bow, sink, (0.0, 0.0, 1.0, 0.0), plain)
     return _CHANGES[cause](rng, package, plan) if cause in _CHANGES else plan
 
 
 def draw_varieties(
-    rng: np.random.Generator, interface: Interface, pattern: Pattern, standoff_um: Floats, defect_rate: float
+    rng: np.random.Generator, interface: Interface, pattern: Pattern, standoff_um: Floats, reach: float, defect_rate: float
 ) -> NDArray[np.object_]:
     """Variety (n,) of each joint: plain, or odd by the cause's rates, by too much stand-off, or by chance."""
     n = len(interface.ball)
@@ -97,16 +100,19 @@ def draw_varieties(
     for name, rate in pattern.rates.items():
         variety[(rng.random(n) < rate) & (variety == "plain")] = name
     excess = (standoff_um - interface.gap_um) / interface.gap_um
-    apart = rng.random(n) < 0.8 / (1 + np.exp(-(excess - 0.24) / 0.03))
+    apart = rng.random(n) < 0.6 / (1 + np.exp(-(excess - reach) / 0.013))
     wide = rng.choice(np.array(["dome_on_dome", "cupped", "hanging", "two_domes"], object), n, p=[0.42, 0.13, 0.25, 0.2])
     return np.where(apart & (variety == "plain"), wide, variety)
 
 
-def _warpage(rng: np.random.Generator, _: Package, plan: Plan) -> Plan:
-    bow = float(rng.choice([-1, 1]) * rng.uniform(35, 75))
-    return replace(
-        plan, bow_um=bow, sink_um=(plan.sink_um[0] - float(rng.uniform(0, 12)), plan.sink_um[1] - float(rng.uniform(0, 8)))
-    )
+def _warpage(rng: np.random.Generator, package: Package, plan: Plan) -> Plan:
+    """A bow that opens the widest joints of the lower interface by 9 to 20 % of their stand-off, up to 170 um of bow."""
+    lower = package.interfaces[0]
+    sign = float(rng.choice([-1, 1], p=[0.4, 0.6]))
+    unit = Surface(package.body_um[0] / 2, 0.0, 0.0, 0.0, sign, 0.0, 0.0).at(lower.x_um, lower.y_um)
+    widest = float(np.max(unit - unit.mean()))
+    bow = min(float(rng.uniform(0.09, 0.20)) * lower.gap_um / widest, float(rng.uniform(110, 170)))
+    return replace(plan, bow_um=sign * bow, reach=float(rng.uniform(0.07, 0.10)))
 
 
 def _excess_paste(rng: np.random.Generator, package: Package, plan: Plan) -> Plan:
@@ -166,7 +172,7 @@ def _placement_force(rng: np.random.Generator, package: Package, plan: Plan) -> 
     interface = package.interfaces[which]
     n = len(interface.ball)
     low = rng.random() < 0.5
-    by = (-1 if low else 1) * float(rng.uniform(0.11, 0.19)) * interface.gap_um
+    by = (-1 if low else 1) * float(rng.uniform(0.09, 0.17)) * interface.gap_um
     rate = float(rng.uniform(0.02, 0.08))
     rates = {"dome_on_dome": np.full(n, rate), "hanging": np.full(n, rate / 2)} if low else {"web": np.full(n, rate)}
     sink = (plan.sink_um[0] + by, plan.sink_um[1]) if which == 0 else (plan.sink_um[0], plan.sink_um[1] + by)

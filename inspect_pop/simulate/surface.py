@@ -76,7 +76,7 @@ def _true_height(
     body = (np.abs(x) < package.body_um[0] / 2) & (np.abs(y) < package.body_um[1] / 2)
     if view.stage == "pre_stack":
         mold = package.interfaces[-1].pads_z_um[0] + MOLD_ABOVE_UM
-        top = mold + view.stack.lift_um + 0.72 * view.stack.bottom.bent().at(x, y) + _openings(x, y, view.domes)
+        top = mold + view.stack.lift_um + view.stack.early * view.stack.bottom.bent().at(x, y) + _openings(x, y, view.domes)
         top = top - 55.0 * _disc(x, y, package, inset=0.04, radius=60.0 / package.body_um[0])
     else:
         top = package.stack_height_um + view.stack.memory.at(x, y)

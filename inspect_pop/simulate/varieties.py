@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from inspect_pop.simulate.shapes import Bodies, arc_sagitta, cap, cap_volume, empty_bodies
+from inspect_pop.simulate.shapes import Bodies, arc_sagitta, cap, empty_bodies
 
 __all__ = ["CLASS_OF", "STARVED_BELOW", "build_bodies"]
 
@@ -56,7 +56,7 @@ def build_bodies(
     gap = np.full(n, np.nan)
     # a ball that did not merge takes little of the deposit with it: what the samples' widest slices say of their volume
     unmerged = np.array([CLASS_OF[v] == "head_in_pillow" for v in variety])
-    volume_um3 = np.where(unmerged, volume_um3 * np.maximum(rng.normal(0.78, 0.09, n), 0.5), volume_um3)
+    volume_um3 = np.where(unmerged, volume_um3 * np.maximum(rng.normal(0.86, 0.10, n), 0.5), volume_um3)
     wetting = 1 + 0.015 * rng.standard_normal((2, n))
     for name in np.unique(variety.astype(str)):
         at = np.flatnonzero(variety == name)
@@ -97,9 +97,12 @@ def _missing(_: np.random.Generator, site: _Site) -> tuple[Floats, Floats, Float
 def _dome_on_dome(rng: np.random.Generator, site: _Site) -> tuple[Floats, Floats, Floats]:
     """The ball on the upper pad rests on the deposit's dome: a waist where they touch, less than 5 um apart."""
     gap = rng.uniform(0.0, 4.5, len(site.pad))
-    deposit = site.standoff * rng.uniform(0.2, 0.5, len(site.pad))
-    low = _dome(site, deposit, upper=False)
-    ball = _ball(site, site.standoff - deposit - gap, site.volume - cap_volume(site.pad, deposit))
+    deposit = site.standoff * rng.uniform(0.22, 0.5, len(site.pad))
+    zero = np.zeros_like(deposit)
+    low = np.stack(
+        [zero, site.pad, deposit, zero, deposit], axis=1
+    )  # half an ellipsoid: steep at the pad, as the samples' pad slices
+    ball = _ball(site, site.standoff - deposit - gap, site.volume - 2 / 3 * np.pi * site.pad**2 * deposit)
     return gap, _on_pads(site, low, ball), deposit + gap / 2
 
 

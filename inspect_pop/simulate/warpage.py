@@ -2,7 +2,7 @@
 
 A surface is a paraboloid, a saddle and a twist: `w(x, y) = -bow * (u^2 + v^2) / 2 + saddle * (u^2 - v^2) / 2 + twist * u v` with
 u, v in half bodies, so that a positive `bow` is convex (edges down, "frown"). The samples show all three terms, and the memory
-bending the way of the bottom package, about a third more.
+bending with the bottom package.
 """
 
 from dataclasses import dataclass, replace
@@ -48,12 +48,13 @@ class Stack:
     """The finished stack: where the bottom package and the memory lie, and the lift before reflow.
 
     `bottom` and `memory` give the rise of all points of the package, or of the memory, above nominal height.
-    `lift_um` is how much higher the bottom package stands on unmelted balls.
+    `lift_um` is how much higher the bottom package stands on unmelted balls, `early` the share of its bow that it has by then.
     """
 
     bottom: Surface
     memory: Surface
     lift_um: float
+    early: float
 
 
 def make_stack(
@@ -71,11 +72,11 @@ def make_stack(
     half = package.body_um[0] / 2
     saddle, twist = (float(v) for v in rng.normal(0, 0.22 * abs(bow_um) + 3.0, 2))
     bottom = _resting(rng, package, 0, Surface(half, 0.0, 0.0, 0.0, bow_um, saddle, twist), sink_um[0])
-    more = float(rng.uniform(1.1, 1.6))
+    more = float(rng.uniform(0.9, 1.15))
     top = Surface(half, 0.0, 0.0, 0.0, bow_um * more, saddle * more, twist * more + float(rng.normal(0, 2)))
     memory = replace(_resting(rng, package, 1, top, sink_um[0] + sink_um[1]), bulge=bulge)
     lift = package.interfaces[0].gap_um * float(rng.uniform(0.25, 1 / 3))
-    return Stack(bottom, memory, lift)
+    return Stack(bottom, memory, lift, float(rng.uniform(0.4, 0.85)))
 
 
 def _resting(rng: np.random.Generator, package: Package, index: int, surface: Surface, sink_um: float) -> Surface:
