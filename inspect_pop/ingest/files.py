@@ -30,7 +30,8 @@ def inside(name: str, start: Path, folder: Path, thing: str) -> Path:
         target, limit = (start / name).resolve(), folder.resolve()
     except (OSError, RuntimeError, ValueError) as error:  # a circle of links, before Python 3.13; a NUL in the name
         raise PathFault(thing, expected="a path to a file", found=f"{name!r}: {why(error)}") from error
-    if os.path.islink(target):  # what is still a link when all are followed leads in a circle; Python 3.13 no longer raises
+    # What is still a link when all are followed leads in a circle: Python 3.13 no longer raises then.
+    if os.path.islink(target):  # noqa: PTH114 - the method raises for a name that is too long
         raise PathFault(thing, expected="a path to a file", found=f"{name!r}: a circle of links")
     if not target.is_relative_to(limit):
         raise PathFault(
