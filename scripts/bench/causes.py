@@ -1,0 +1,124 @@
+"""How often the suspected cause is the one that was simulated.
+
+    python scripts/bench/causes.py [--product tst4|apx17] [--machine line_a] [--boards 90] [--seed 1] [--json FILE]
+
+Simulates boards of every cause in turn, measures them as a run would, and asks for the cause with each joint's true label:
+what is left is the rules' own error, not the classifier's. Prints a line a cause: boards with at least `--least` defects,
+and what was suspected on them; boards without a cause count whatever their defects.
+"""
+
+import argparse
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from inspect_pop.causes import Cause, PackageState, find_bulge, suspect
+from inspect_pop.errors import InputFault
+from inspect_pop.geometry import HeightMap, SliceStack
+from inspect_pop.ingest.contract import BoardExport, ImageSource
+from inspect_pop.joints import JointTable, concat
+from inspect_pop.limits import Limits
+from inspect_pop.prepare import PreparedBoard, prepare_board
+from inspect_pop.simulate.board import SimulatedBoard, simulate_board
+from inspect_pop.simulate.causes import CAUSES
+from inspect_pop.simulate.machines import MACHINES
+from inspect_pop.simulate.packages import PRODUCTS
+
+
+def main() -> None:
+    options = _options()
+    rows: dict[str, Counter[str]] = {cause: Counter() for cause in CAUSES}
+    for k in range(options.boards):
+        cause = CAUSES[k % len(CAUSES)]
+        rng = np.random.default_rng([options.seed, k])
+        board = simulate_board(rng, PRODUCTS[options.product], MACHINES[options.machine], cause)
+        if cause == "none" or int((board.truth["label"] != "good").sum()) >= options.least:
+            rows[cause][suspected(board).name] += 1
+    with_cause = [(c, row) for c, row in rows.items() if c != "none"]
+    figures = {
+        "boards_with_a_cause": sum(row.total() for _, row in with_cause),
+        "right": sum(row[c] for c, row in with_cause) / max(sum(row.total() for _, row in with_cause), 1),
+        "boards_without": rows["none"].total(),
+        "none_right": rows["none"]["none"] / max(rows["none"].total(), 1),
+        "suspected": {c: dict(row.most_common()) for c, row in rows.items()},
+    }
+    for cause, row in rows.items():
+        print(f"{cause:20s} {row.total():4d}  {dict(row.most_common())}")
+    print(f"right {figures['right']:.1%} of {figures['boards_with_a_cause']}")
+    print(f"none right {figures['none_right']:.1%} of {figures['boards_without']}")
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1))
+
+
+def suspected(board: SimulatedBoard) -> Cause:
+    """What the rules say of a board, measured, with true labels."""
+    try:
+        prepared = prepare_board(exported(board), Limits())
+    except InputFault as fault:
+        return Cause("quarantine", str(fault))
+    package = prepared.packages[0]
+    after = package.after
+    if after is None:
+        return suspect(labelled(board, prepared), package.package, PackageState())
+    bulge = find_bulge(package.heights["post_reflow"], package.placements["post_reflow"], package.package)
+    state = PackageState(after.warpage_um, after.height_um, bulge)
+    return suspect(labelled(board, prepared), package.package, state)
+
+
+def labelled(board: SimulatedBoard, prepared: PreparedBoard) -> JointTable:
+    """The measured columns with the true labels."""
+    tables = []
+    for part in prepared.packages[0].interfaces:
+        rows = board.truth["interface"] == part.interface.name
+        n = len(part.interface.ball)
+        text = {"serial": ["S"] * n, "refdes": [prepared.packages[0].package.refdes] * n, "interface": [part.interface.name] * n}
+        tables.append(
+            JointTable({**text, "ball": list(part.interface.ball), "label": board.truth["label"][rows], **part.columns})
+        )
+    return concat(tables)
+
+
+def exported(board: SimulatedBoard) -> BoardExport:
+    """The board as if a reader had opened it."""
+    nowhere = Path("simulated")
+    images = (
+        *(ImageSource("xray_slices", s.refdes, s.interface, None, nowhere, _giving(s)) for s in board.stacks),
+        *(ImageSource("height_map", h.refdes, None, h.stage, nowhere, _giving(h)) for h in board.heights),
+    )
+    return BoardExport(
+        nowhere,
+        "S",
+        None,
+        None,
+        board.recipe.product,
+        None,
+        None,
+        "line",
+        "station",
+        None,
+        "2026-01-01T00:00:00+00:00",
+        board.recipe,
+        images,
+        "",
+    )
+
+
+def _giving(image: SliceStack | HeightMap):
+    return lambda: image
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--product", choices=sorted(PRODUCTS), default="tst4")
+    parser.add_argument("--machine", choices=sorted(MACHINES), default="line_a")
+    parser.add_argument("--boards", type=int, default=90)
+    parser.add_argument("--least", type=int, default=15)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", type=Path)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
