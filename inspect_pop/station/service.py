@@ -19,9 +19,9 @@ from inspect_pop.station.gate import Gate
 from inspect_pop.station.pool import Pool
 from inspect_pop.station.settings import Settings
 from inspect_pop.station.station import Station
-from inspect_pop.store import open_store
+from inspect_pop.store import Store, open_store
 
-__all__ = ["create_app"]
+__all__ = ["create_app", "make_pool", "messages"]
 
 POSTMAN_STOP_S = 12.0  # one message may take its time-out
 DESCRIPTION = "Inspects one Package-on-Package board at a time: post its folder or a zip of it, get verdict, reasons and record."
@@ -34,9 +34,7 @@ def create_app(settings: Settings, pool: Pool | None = None) -> FastAPI:
     """
     known = tokens.load(settings.tokens) if settings.tokens else None
     station = Station(settings, pool or make_pool(settings), open_store(settings.store))
-    app = FastAPI(
-        title="inspect_pop", version=__version__, description=DESCRIPTION, lifespan=_lifespan(station, _postman(station))
-    )
+    app = FastAPI(title="inspect_pop", version=__version__, description=DESCRIPTION, lifespan=_lifespan(station))
     app.state.station = station
     for part in (inspections, records, upkeep):
         app.include_router(part.router)
@@ -61,29 +59,33 @@ def make_pool(settings: Settings) -> Pool:
     return Pool(hello, size=settings.workers, queue=settings.queue, limit_s=settings.time_limit_s)
 
 
-def _lifespan(station: Station, postman: Postman | None) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
+def _lifespan(station: Station) -> Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
         await station.pool.start()
-        if postman is not None:
-            postman.start()
         try:
-            yield
+            async with messages(station.settings, station.store):
+                yield
         finally:
             station.stopping = True
-            if postman is not None:
-                await asyncio.to_thread(postman.stop, POSTMAN_STOP_S)
             await station.pool.close(station.settings.stop_s)
             await asyncio.to_thread(station.store.close)
 
     return running
 
 
-def _postman(station: Station) -> Postman | None:
-    settings = station.settings
+@contextlib.asynccontextmanager
+async def messages(settings: Settings, store: Store) -> AsyncIterator[None]:
+    """While the block runs, what is in the outbox goes to where the settings say, if they say."""
     if settings.cfx is None:
-        return None
-    return Postman(station.store, sender_for(settings.cfx), handle=settings.cfx_handle, heartbeat_s=settings.heartbeat_s)
+        yield
+        return
+    postman = Postman(store, sender_for(settings.cfx), handle=settings.cfx_handle, heartbeat_s=settings.heartbeat_s)
+    postman.start()
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(postman.stop, POSTMAN_STOP_S)
 
 
 async def _invalid(_: Request, error: Exception) -> JSONResponse:
