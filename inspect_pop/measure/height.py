@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 from inspect_pop.geometry import FloatArray, HeightMap, Placement
 from inspect_pop.measure.neighbours import against_neighbours
 from inspect_pop.recipe import Interface, Package
-from inspect_pop.segment.surfaces import Surface, board_points, dome_heights, fit_surface, top_points
+from inspect_pop.segment.surfaces import Surface, board_points, dome_heights, fit_surface, smooth_surface, top_points
 
 __all__ = ["Top", "deviation_um", "measure_domes", "measure_top", "standoff_um"]
 
-SHAPE_DEGREE = 4  # a warped body is a paraboloid with steeper corners; higher terms would follow lettering
 LEAST_POINTS = 400
+BOTTOM_BEND = 0.6  # bend of the bottom package over the memory's; 0.4 to 0.7 on the sample boards, whose memories bend more
 GRID = 41  # points a side at which the smooth surface is looked at
 
 
@@ -23,15 +23,14 @@ class Top:
 
     `warpage_um` as RECORDS.md defines it: highest minus lowest point of the smooth surface over the body after its best
     plane is taken off; positive: convex, edges down. `height_um` is the best plane's height at the body's middle.
-    `tilt_x_deg`, `tilt_y_deg`: the rise of the top along x and y against the board's. `bulge_um` is how far the
-    middle third rises above the best paraboloid of the rest: a swollen mold. `surface` is the smooth surface itself.
+    `tilt_x_deg`, `tilt_y_deg`: the rise of the top along x and y against the board's. `surface` is the smooth surface
+    itself.
     """
 
     warpage_um: float
     height_um: float
     tilt_x_deg: float
     tilt_y_deg: float
-    bulge_um: float
     surface: Surface
 
 
@@ -40,8 +39,7 @@ def measure_top(heights: HeightMap, placement: Placement, package: Package) -> T
     points = top_points(heights, placement, package)
     if len(points.z_um) < LEAST_POINTS:
         return None
-    half = max(package.body_um) / 2
-    surface = fit_surface(points, SHAPE_DEGREE, half)
+    surface = smooth_surface(points, package.body_um)
     x, y = _grid(package)
     z = surface.height_um(x, y)
     plane = np.linalg.lstsq(np.column_stack([np.ones_like(x), x, y]), z, rcond=None)[0]
@@ -52,7 +50,6 @@ def measure_top(heights: HeightMap, placement: Placement, package: Package) -> T
         height_um=float(plane[0]),
         tilt_x_deg=float(np.degrees(np.arctan(plane[1] - board_x))),
         tilt_y_deg=float(np.degrees(np.arctan(plane[2] - board_y))),
-        bulge_um=_bulge(x, y, flat),
         surface=surface,
     )
 
@@ -60,28 +57,47 @@ def measure_top(heights: HeightMap, placement: Placement, package: Package) -> T
 def standoff_um(interface: Interface, package: Package, after: Top | None, before: Top | None) -> NDArray[np.float32]:
     """Local distance between the pads of each joint, (n,) um; NaN without the map after reflow.
 
-    The finished top lies where nominal parts and nominal gaps would put it, plus what the gaps below it deviate. How
-    that deviation is shared follows from the parts: a bottom package's own warpage, seen before stacking, opens and
-    closes the lower gap and, the other way, the upper one, which also has the memory's; height and tilt of the stack
-    are shared by the gaps in proportion to their nominal size. Without the map before stacking all is shared so. The
-    result is kept within half and twice nominal.
+    The finished top, the board's tilt taken off, lies above nominal by what both gaps together deviate. The lower gap
+    deviates by the bottom package's own bend, seen before stacking, and by its share (in proportion to the nominal gaps)
+    of what the whole stack sank or leans; a bent package rests on its joints, so its bend has no mean over them. The upper
+    gap has the rest. Without the map before stacking the bottom package is taken to bend like the memory, `BOTTOM_BEND`
+    as much. The result is kept within half and twice nominal.
     """
-    if after is None:
-        return np.full(len(interface.ball), np.nan, dtype=np.float32)
     x, y = interface.x_um, interface.y_um
-    total = sum(i.gap_um for i in package.interfaces)
-    share = interface.gap_um / total
-    stack = after.height_um - package.stack_height_um
-    stack = stack + np.tan(np.radians(after.tilt_x_deg)) * x + np.tan(np.radians(after.tilt_y_deg)) * y
-    bend = deviation_um(after, package, x, y)
-    if before is not None:
-        bottom = deviation_um(before, package, x, y)
-        bend = bottom if interface.name == "lower" else bend - bottom
-        gap = interface.gap_um + share * stack + bend
-    else:
-        gap = interface.gap_um + share * (stack + bend)
-    bounded: NDArray[np.float32] = np.clip(gap, 0.5 * interface.gap_um, 2 * interface.gap_um).astype(np.float32)
+    if after is None:
+        return np.full(len(x), np.nan, dtype=np.float32)
+    first = package.interfaces[0]
+    rise = _memory_rise(package, after, x, y)
+    if len(package.interfaces) > 1:
+        bottom = _bottom_rise(package, after, before, x, y)
+        rise = bottom if interface.name == first.name else rise - bottom
+    gap = np.clip(interface.gap_um + rise, 0.5 * interface.gap_um, 2 * interface.gap_um)
+    bounded: NDArray[np.float32] = gap.astype(np.float32)
     return bounded
+
+
+def _memory_rise(package: Package, after: Top, x_um: FloatArray, y_um: FloatArray) -> FloatArray:
+    """How far the finished top lies above nominal at these places."""
+    lean = _leaning(after, x_um, y_um)
+    rise: FloatArray = after.height_um - package.stack_height_um + lean + deviation_um(after, package, x_um, y_um)
+    return rise
+
+
+def _bottom_rise(package: Package, after: Top, before: Top | None, x_um: FloatArray, y_um: FloatArray) -> FloatArray:
+    """How far the bottom package lies above nominal at these places: its share of sinking and leaning, and its own bend."""
+    first, last = package.interfaces[0], package.interfaces[-1]
+    share = first.gap_um / sum(i.gap_um for i in package.interfaces)
+    sunk = float(_memory_rise(package, after, last.x_um, last.y_um).mean())
+    bent, scale = (before, 1.0) if before is not None else (after, BOTTOM_BEND)
+    rest = float(deviation_um(bent, package, first.x_um, first.y_um).mean())
+    bend = scale * (deviation_um(bent, package, x_um, y_um) - rest)
+    rise: FloatArray = share * (sunk + _leaning(after, x_um, y_um)) + bend
+    return rise
+
+
+def _leaning(top: Top, x_um: FloatArray, y_um: FloatArray) -> FloatArray:
+    leaning: FloatArray = np.tan(np.radians(top.tilt_x_deg)) * x_um + np.tan(np.radians(top.tilt_y_deg)) * y_um
+    return leaning
 
 
 def deviation_um(top: Top, package: Package, x_um: FloatArray, y_um: FloatArray) -> FloatArray:
@@ -113,11 +129,9 @@ def _grid(package: Package) -> tuple[FloatArray, FloatArray]:
 
 
 def _sign(x: FloatArray, y: FloatArray, flat: FloatArray) -> float:
-    """+1 where the best-fitting paraboloid falls towards the edges, -1 where it rises (RECORDS.md)."""
-    terms = np.column_stack([np.ones_like(x), x, y, x * x, x * y, y * y])
-    paraboloid = np.linalg.lstsq(terms, flat, rcond=None)[0]
-    edges_up = paraboloid[3] * np.ptp(x) ** 2 + paraboloid[5] * np.ptp(y) ** 2
-    return -1.0 if edges_up > 0 else 1.0
+    """+1 where the best-fitting paraboloid (of revolution) falls towards the edges, -1 where it rises (RECORDS.md)."""
+    terms = np.column_stack([np.ones_like(x), x, y, x * x + y * y])
+    return -1.0 if np.linalg.lstsq(terms / np.abs(terms).max(axis=0), flat, rcond=None)[0][3] > 0 else 1.0
 
 
 def _board_slopes(heights: HeightMap, placement: Placement, package: Package) -> tuple[float, float]:
@@ -127,11 +141,3 @@ def _board_slopes(heights: HeightMap, placement: Placement, package: Package) ->
         return 0.0, 0.0
     plane = fit_surface(points, 1, 1000.0)
     return plane.coefficient(1, 0), plane.coefficient(0, 1)
-
-
-def _bulge(x: FloatArray, y: FloatArray, flat: FloatArray) -> float:
-    """Mean height of the middle ninth above the paraboloid through the rest of the body."""
-    middle = (np.abs(x) < np.ptp(x) / 6) & (np.abs(y) < np.ptp(y) / 6)
-    terms = np.column_stack([np.ones_like(x), x, y, x * x, x * y, y * y])
-    rest = np.linalg.lstsq(terms[~middle], flat[~middle], rcond=None)[0]
-    return float(np.mean(flat[middle] - terms[middle] @ rest))

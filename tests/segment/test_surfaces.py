@@ -1,10 +1,12 @@
 """Surfaces through noisy, lettered, holed height maps."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from inspect_pop.geometry import Placement
-from inspect_pop.segment.surfaces import Points, board_points, dome_heights, fit_surface, top_points
+from inspect_pop.segment.surfaces import Points, board_points, dome_heights, fit_surface, smooth_surface, top_points
 from tests.scenes import TOP_UM, make_package, map_of
 
 PACKAGE = make_package()
@@ -52,3 +54,27 @@ def test_dome_heights_and_what_is_not_seen() -> None:
     assert found - TOP_UM["pre_stack"] - domes == pytest.approx(np.mean(found - TOP_UM["pre_stack"] - domes), abs=3)
     blind = map_of(PACKAGE, PLACED, stage="pre_stack", domes_um=domes, dropouts=0.9)
     assert np.isnan(dome_heights(blind, upper, PLACED)).all()
+
+
+def test_smooth_surface_keeps_a_blister_and_passes_over_marks_and_letters() -> None:
+    flat = map_of(PACKAGE, PLACED, warpage_um=40.0, lettering=True)
+    row, col = np.indices(flat.grid.shape)
+    x, y = PLACED.undo(*flat.grid.to_um(row, col))
+    blister = 40 * np.exp(-((x - 600) ** 2 + (y + 500) ** 2) / (2 * 500**2))
+    swollen = replace(flat, height_um=(flat.height_um + blister).astype(np.float32))
+    plain = smooth_surface(top_points(flat, PLACED, PACKAGE), PACKAGE.body_um)
+    risen = smooth_surface(top_points(swollen, PLACED, PACKAGE), PACKAGE.body_um)
+    at = np.array([600.0, -1750.0]), np.array([-500.0, 1750.0])  # on the blister; on the pin-1 mark
+    bend = TOP_UM["post_reflow"] - 20 * (at[0] ** 2 + at[1] ** 2) / 2200**2
+    assert plain.height_um(*at) == pytest.approx(bend, abs=2)
+    assert risen.height_um(*at) - bend == pytest.approx([40, 0], abs=9)
+    assert plain.bumps_um is not None
+    assert np.abs(plain.bumps_um).max() < 1
+
+
+def test_smooth_surface_with_holes_in_the_map() -> None:
+    heights = map_of(PACKAGE, PLACED, warpage_um=40.0)
+    holed = heights.height_um.copy()
+    holed[60:120, 70:140] = np.nan
+    surface = smooth_surface(top_points(replace(heights, height_um=holed), PLACED, PACKAGE), PACKAGE.body_um)
+    assert surface.height_um(np.zeros(1), np.zeros(1))[0] == pytest.approx(TOP_UM["post_reflow"], abs=2)
