@@ -1,0 +1,124 @@
+"""The whole way with the product's own inspector, on the sample board."""
+
+import io
+import json
+import shutil
+import struct
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from inspect_pop.station.hook import Alone, hook
+from inspect_pop.store import open_store
+from tests.learn.models import make_model
+from tests.station.conftest import REPO, Running, running
+
+Start = Callable[..., Running]
+RELEASED = "inspect_pop.station.worker:released"
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    make_model(folder / "one", weight=10.0)
+    make_model(folder / "two", weight=12.0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[Running]:
+    with running(tmp_path_factory.mktemp("real"), maker=RELEASED, model=models / "one", time_limit_s=60.0) as service:
+        shutil.copytree(REPO / "datasets" / "sample", service.root / "batch", copy_function=shutil.copyfile)
+        yield service
+
+
+@pytest.fixture
+def board(here: Running) -> Path:
+    (name,) = (path.name for path in (REPO / "datasets" / "sample" / "boards").iterdir())
+    return here.root / "batch" / "boards" / name
+
+
+def test_by_path_by_upload_and_alone_it_is_the_same_record(here: Running, board: Path, models: Path, tmp_path: Path) -> None:
+    by_path = here.post(str(board))
+    assert by_path.status_code == 200, by_path.text
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for file in (here.root / "batch").rglob("*"):
+            archive.write(file, file.relative_to(here.root / "batch"))
+    by_upload = httpx.post(f"{here.url}/v1/inspections", files={"file": out.getvalue()}, timeout=60)
+    _, alone = hook(str(board), str(tmp_path / "alone.db"), 60, alone=Alone(model=str(models / "one")), only_alone=True)
+    answers = [by_path.json(), by_upload.json(), alone]
+    assert len({a["record"] for a in answers}) == 1
+    assert answers[0]["defects"] == answers[1]["defects"] == answers[2]["defects"]
+    assert len(here.get(f"/v1/boards/{answers[0]['serial']}").json()["records"]) == 1
+
+
+def test_the_page_of_a_board_is_at_the_address_that_the_answer_tells(here: Running, board: Path) -> None:
+    report = here.post(str(board)).json()["report"]
+    here.post(str(board))  # the one worker takes this when the page of the one before is written
+    page = httpx.get(report)
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert board.name in page.text
+    assert here.get("/v1/reports/none").status_code == 404
+    assert here.get("/v1/reports/..%2Frecords").status_code == 404
+
+
+def test_a_new_model_is_taken_and_a_bad_one_is_not(here: Running, board: Path, models: Path) -> None:
+    old = here.get("/readyz").json()["model"]
+    (models / "bad").mkdir(exist_ok=True)
+    assert httpx.post(f"{here.url}/v1/model", json={"path": "bad"}, timeout=60).status_code == 422
+    assert httpx.post(f"{here.url}/v1/model", json={"path": "/etc"}, timeout=60).status_code == 422
+    assert here.get("/readyz").json()["model"] == old
+    first = here.post(str(board)).json()["record"]
+    taken = httpx.post(f"{here.url}/v1/model", json={"path": str(models / "two")}, timeout=60)
+    assert taken.status_code == 200
+    assert here.get("/readyz").json()["model"] == taken.json()["model"] != old
+    assert here.post(str(board)).json()["record"] != first
+    assert httpx.post(f"{here.url}/v1/model", json={"path": str(models / "one")}, timeout=60).json()["model"] == old
+
+
+def test_a_picture_of_100000_by_100000_is_refused_before_it_is_decoded(here: Running, board: Path) -> None:
+    huge = here.root / "batch" / "boards" / "HUGE"
+    shutil.copytree(board, huge, copy_function=shutil.copyfile)
+    manifest = json.loads((huge / "export.json").read_text())
+    image = next(i for i in manifest["images"] if i["kind"] == "xray_slices")
+    image.pop("sha256", None)
+    (huge / image["file"]).write_bytes(tiff_of(100_000, 100_000))
+    (huge / "export.json").write_text(json.dumps(manifest | {"serial": "HUGE"}))
+    answer = here.post(str(huge))
+    assert (answer.status_code, answer.json()["verdict"]) == (422, "error")
+    assert answer.json()["problem"]["about"] in ("image", "file")
+    assert here.post(str(board)).status_code == 200
+
+
+def test_the_command_answers_by_itself(board: Path, models: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import sys; from inspect_pop.cli import main; sys.exit(main())", "hook", str(board)]
+    store = tmp_path / "r.db"
+    done = subprocess.run(
+        [*command, "--store", str(store), "--model", str(models / "one")], capture_output=True, timeout=120, cwd=REPO, check=False
+    )
+    answer = json.loads(done.stdout)
+    assert done.returncode == {"pass": 0, "fail": 1, "review": 2}[answer["verdict"]]
+    with open_store(store, must_exist=True) as kept:
+        assert [b.board.record for b in kept.board(answer["serial"])] == [answer["record"]]
+
+
+def tiff_of(width: int, height: int) -> bytes:
+    """A TIFF that claims this size and holds nothing."""
+    tags = [
+        (256, 4, width),
+        (257, 4, height),
+        (258, 3, 8),
+        (259, 3, 1),
+        (262, 3, 1),
+        (273, 4, 8),
+        (278, 4, height),
+        (279, 4, width * height % 2**32),
+    ]
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    return b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(tags)) + entries + b"\0\0\0\0"
