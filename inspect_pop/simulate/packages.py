@@ -11,7 +11,6 @@ from inspect_pop.recipe import Interface, Package, Recipe
 
 __all__ = ["PRODUCTS", "ball_names", "named_recipe", "random_recipe"]
 
-_WIDEST_UM = 7000.0  # of a random array: larger boards cost much and teach little more
 _LETTERS = "ABCDEFGHJKLMNPRTUVWY"  # JEDEC JEP95: without I, O, Q, S, X, Z
 _BALL_AND_PAD = {350.0: (200.0, 180.0), 400.0: (250.0, 225.0), 500.0: (300.0, 270.0), 650.0: (400.0, 335.0)}  # field notes
 
