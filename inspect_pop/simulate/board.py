@@ -192,7 +192,8 @@ def _truth(package: Package, populations: tuple[Population, ...]) -> dict[str, N
     for p in populations:
         n = len(p.label)
         mid = p.bodies.radius(p.bodies.standoff[:, None] / 2)[:, 0] * 2
-        area = np.bincount(p.voids.joint, np.pi * p.voids.radius_um**2, n)
+        widest = p.bodies.radius(np.linspace(0.01, 0.99, 33) * p.bodies.standoff[:, None]).max(axis=1)
+        area = np.bincount(p.voids.joint, p.voids.radius_um**2, n)
         rows: dict[str, NDArray[Any]] = {
             "refdes": np.full(n, package.refdes, object),
             "interface": np.full(n, p.interface.name, object),
@@ -201,7 +202,7 @@ def _truth(package: Package, populations: tuple[Population, ...]) -> dict[str, N
             "variety": p.variety,
             "volume_ratio": p.volume_ratio,
             "gap_um": p.gap_um,
-            "void_area_fraction": area / np.maximum(np.pi * mid**2 / 4, 1.0),
+            "void_area_fraction": np.minimum(area / np.maximum(widest**2, 1.0), 1.0),
             "standoff_um": p.bodies.standoff,
             "diameter_mid_um": mid,
             "dx_um": p.dx_um,
