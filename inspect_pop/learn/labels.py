@@ -101,7 +101,7 @@ class LabelReport:
         if self.not_seen:
             said.append(f"{self.not_seen} labelled joints have no slices and teach nothing")
         if self.suspects:
-            said.append(f"{len(self.suspects)} labels are probably wrong; look at these joints again:")
+            said.append(f"{len(self.suspects)} labels disagree strongly with the pictures; look at these joints again:")
             said += [f"  {text}" for text in self.suspects]
         return said
 

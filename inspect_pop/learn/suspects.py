@@ -1,4 +1,4 @@
-"""Labels that are probably wrong: joints whose given label a model that never saw it thinks very unlikely.
+"""Labels that may be wrong: joints whose given label a model that never saw it thinks very unlikely.
 
 Out of fold by board: a quick classifier (logistic regression on the released network's embeddings) learns from all
 boards but some, and gives its opinion on those (Northcutt et al., 2021: confident learning). One wrong label in fifty
@@ -65,7 +65,7 @@ def out_of_fold(features: NDArray[np.floating], label: NDArray[np.integer], boar
 
 
 def suspects(samples: Samples, features: NDArray[np.floating]) -> list[Suspect]:
-    """The joints whose labels are probably wrong, the least likely label first.
+    """The joints whose labels disagree with their pictures, the least likely label first.
 
     `features` (n, k) are what a network that has not seen these labels says of the joints: its embedding and its logits.
     """
