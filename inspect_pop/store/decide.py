@@ -28,7 +28,7 @@ def insert_decision(connection: Connection, decision: Decision) -> bool:
     row |= {"board_id": board.id, "decided_us": instant_us(decision.decided_at, "decided_at")}
     row["key"] = key_of(decision.record, *(row[n] for n in ("refdes", "interface", "ball", "state", "decided_by", "decided_at")))
     first = first_of(connection, board.serial) or board.id
-    if not insert_new(connection, decisions, row):
+    if not insert_new(connection, decisions, row, "key"):
         return False
     contribute(connection, first, -1)
     resettle(connection, board.serial)

@@ -121,18 +121,17 @@ class Store:
         path, reason = printable(found.path), printable(found.reason)
         row = {"key": key_of(path, reason), "path": path, "reason": reason, "run_id": found.run, "seen_at": found.seen_at}
         with writing(self._engine) as connection:
-            new = insert_new(connection, quarantine, row)
+            new = insert_new(connection, quarantine, row, "key")
             if new:
                 add_messages(connection, messages)
             return new
 
     def begin_run(self, run: Run) -> None:
         """Keep that a run began; one whose id is there already goes on."""
-        names = ("id", "command", "software", "started_at")
+        row = {n: getattr(run, n) for n in ("id", "command", "software", "started_at")}
+        row |= {"arguments": json.dumps(run.arguments, default=str)}
         with writing(self._engine) as connection:
-            insert_new(
-                connection, runs, {n: getattr(run, n) for n in names} | {"arguments": json.dumps(run.arguments, default=str)}
-            )
+            insert_new(connection, runs, row, "id")
 
     def end_run(self, run: str, *, finished_at: str, outcome: str) -> None:
         """Keep that a run ended, and how."""

@@ -89,14 +89,15 @@ def add_messages(connection: Connection, sent: Iterable[Message]) -> int:
     for message in sent:
         row: dict[str, Any] = {"id": message.id, "record": message.record, "kind": message.kind, "payload": message.text}
         row |= {"created_at": message.created_at, "attempts": message.attempts}
-        new += insert_new(connection, messages, row)
+        new += insert_new(connection, messages, row, "id")
     return new
 
 
-def insert_new(connection: Connection, table: TableClause, row: dict[str, Any]) -> bool:
-    """Insert a row unless one with any of its unique keys is there; whether it was inserted."""
+def insert_new(connection: Connection, table: TableClause, row: dict[str, Any], key: str) -> bool:
+    """Insert a row unless one with the same `key`, a unique column, is there; whether it was inserted."""
     dialect: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
-    return connection.execute(dialect.insert(table).on_conflict_do_nothing().returning(literal(1)), row).first() is not None
+    statement = dialect.insert(table).on_conflict_do_nothing(index_elements=[key])
+    return connection.execute(statement.returning(literal(1)), row).first() is not None
 
 
 def first_of(connection: Connection, serial: str) -> int | None:
@@ -177,7 +178,7 @@ def _id_of(connection: Connection, table: TableClause, row: dict[str, Any], key:
     query = select(table.c.id).where(table.c[key] == row[key])
     found = connection.scalar(query)
     if found is None:
-        insert_new(connection, table, row)
+        insert_new(connection, table, row, key)
         found = connection.execute(query).scalar_one()
     return int(found)
 

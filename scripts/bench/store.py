@@ -150,6 +150,9 @@ def fill(store: Store, n_boards: int) -> None:
                     connection.execute(insert(table), rows)
     with writing(store._engine) as connection:
         rebuild(connection)
+        if connection.dialect.name == "postgresql":  # its counters did not see the numbers that were given
+            for name in ("boards", "contexts", "recipes", "digests", "sites"):
+                connection.execute(text(f"SELECT setval(pg_get_serial_sequence('{name}', 'id'), (SELECT max(id) FROM {name}))"))
     with store._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("ANALYZE"))
 
