@@ -10,7 +10,8 @@ from inspect_pop.cli.check import check
 from inspect_pop.cli.learning import decide, evaluate, gage, study, train
 from inspect_pop.cli.models import models
 from inspect_pop.cli.run import run
-from inspect_pop.cli.serve import hook, serve
+from inspect_pop.cli.serve import hook, serve, watch
+from inspect_pop.cli.simulate import simulate
 from inspect_pop.cli.unexpected import UNEXPECTED, LogUnexpected
 from inspect_pop.cli.yields import compact, yield_
 from inspect_pop.errors import PopError
@@ -41,9 +42,11 @@ _COMMANDS = (
     (run, "Inspect boards: tables, a page, records."),
     (hook, "Inspect one board for the line, in one answer."),
     (serve, "Answer the line over HTTP, the model warm."),
+    (watch, "Inspect what arrives in a folder."),
     (check, "Tell every fault of exports and labels."),
     (yield_, "First-pass yield and DPMO from a store."),
     (compact, "Keep a store's files few."),
+    (simulate, "Make labelled boards with known truth."),
     (train, "Train a model from labelled boards."),
     (evaluate, "Judge a model on labelled boards."),
     (study, "Show every miss and every false call."),

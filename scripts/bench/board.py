@@ -231,9 +231,8 @@ def compare(figures: Figures) -> None:
 def show(figures: Figures) -> None:
     """The figures as text."""
     print(", ".join(f"{k} {v}" for k, v in figures.environment.items()))
-    print(
-        f"{figures.boards} boards of {figures.joints / figures.boards:.0f} joints; ms of processor time a board, medians, one thread\n"
-    )
+    size = figures.joints / figures.boards
+    print(f"{figures.boards} boards of {size:.0f} joints; ms of processor time a board, medians, one thread\n")
     for title, values, form in (
         ("floor", figures.floor_ms, "10.1f"),
         ("steps of inspect_board", figures.steps_ms, "10.1f"),
