@@ -1,6 +1,7 @@
 """`inspect-pop yield`: what the records in a store say; `inspect-pop compact`: keep the store's files few."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -26,8 +27,15 @@ def yield_(
     until: Annotated[str | None, typer.Option("--until", metavar="T", help="Until this day (included) or time.")] = None,
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated lines instead of a table.")] = False,
+    page: Annotated[
+        Path | None, typer.Option("--page", metavar="FILE", help="A page with trend, Pareto, control charts and maps, HTML.")
+    ] = None,
+    lot: Annotated[str | None, typer.Option("--lot", metavar="LOT", help="The page shows this lot alone.")] = None,
 ) -> None:
     """First-pass yield, DPMO and counts by label, each with its 95 % interval, over all boards or by group."""
+    if page is not None:
+        _write_page(page, store, since, until, lot)
+        return
     from inspect_pop.yields.groups import yield_report
 
     keys = [key.strip() for key in by.split(",") if key.strip()]
@@ -56,6 +64,18 @@ def compact(
         done = opened.compact(before=before)
         removed = opened.repair()
     typer.echo(f"{done.merged} files merged into {done.into}; {len(removed)} left over by a crash removed")
+
+
+def _write_page(page: Path, where: str, since: str | None, until: str | None, lot: str | None) -> None:
+    from inspect_pop.report.write_yields import write_lot_report, write_yield_report
+    from inspect_pop.store import open_store
+
+    with open_store(where, must_exist=True) as store:
+        if lot is None:
+            write_yield_report(page, store, since=since, until=until)
+        else:
+            write_lot_report(page, store, lot)
+    typer.echo(f"page: {page}")
 
 
 def _print_csv(rows: Sequence[dict[str, Any]]) -> None:

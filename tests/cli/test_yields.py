@@ -57,3 +57,9 @@ def test_compact_changes_no_figure(records: str, capsys: Captured) -> None:
     capsys.readouterr()
     cli.main(["yield", "--store", records, "--json"])
     assert capsys.readouterr().out == before
+
+
+def test_pages_of_a_time_and_of_a_lot(records: str, tmp_path: Path, capsys: Captured) -> None:
+    assert cli.main(["yield", "--store", records, "--page", str(tmp_path / "all.html")]) == 0
+    assert cli.main(["yield", "--store", records, "--page", str(tmp_path / "lot.html"), "--lot", "L1"]) == 0
+    assert "L1" in (tmp_path / "lot.html").read_text(encoding="utf-8")
