@@ -66,7 +66,7 @@ def _views(inspection: Inspection, recipe: Recipe) -> list[PackageView]:
         maps = tuple(ball_map(inspection.joints, package, i) for i in package.interfaces)
         pictures = (
             height_picture(h, package, inspection.placements.get(f"{package.refdes}/{h.stage}"))
-            for h in inspection.heights
+            for h in sorted(inspection.heights, key=lambda h: h.stage)  # after reflow first
             if h.refdes == package.refdes
         )
         views.append(PackageView(records[package.refdes], package, maps, tuple(p for p in pictures if p is not None)))

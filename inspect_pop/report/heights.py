@@ -7,7 +7,7 @@ import numpy as np
 from contourpy import LineType, contour_generator
 from numpy.typing import NDArray
 
-from inspect_pop.geometry import Grid, HeightMap, Placement
+from inspect_pop.geometry import FloatArray, Grid, HeightMap, Placement
 from inspect_pop.recipe import Package
 from inspect_pop.report.pictures import png_address
 
@@ -97,11 +97,25 @@ def _surface(height: HeightMap, package: Package, placement: Placement) -> tuple
     base = np.float32(np.median(z[seen]))
     with np.errstate(invalid="ignore"):
         known = (np.abs(z - base) < _NOT_THE_TOP * package.stack_height_um).astype(np.float32)
+    if height.stage == "pre_stack":
+        known[_openings(package, x, y)] = 0
     filled = np.where(known > 0, z - base, np.float32(0)).astype(np.float32)
     total, weight = (cv2.GaussianBlur(a, (0, 0), _SMOOTH * _SAMPLES) for a in (filled, known))
+    weight = np.where((known > 0) | (height.stage != "pre_stack"), weight, 0)
     with np.errstate(invalid="ignore", divide="ignore"):
         surface: NDArray[np.float64] = np.where(weight > 0.2, total / weight, np.nan).astype(np.float64) + float(base)
     return surface, step
+
+
+def _openings(package: Package, x_um: FloatArray, y_um: FloatArray) -> NDArray[np.bool_]:
+    """Samples (rows, cols) within the openings for the memory's joints: no top there, but solder lower down."""
+    inside = np.zeros((len(y_um), len(x_um)), bool)
+    for upper in (i for i in package.interfaces if i.name == "upper"):
+        reach = 0.5 * upper.pitch_um
+        for x, y in zip(upper.x_um, upper.y_um, strict=True):
+            column, row = (np.searchsorted(axis, (v - reach, v + reach)) for axis, v in ((x_um, x), (-y_um, -y)))
+            inside[row[0] : row[1], column[0] : column[1]] = True
+    return inside
 
 
 def _coarse(height: HeightMap, step_um: float) -> tuple[NDArray[np.float32], float, float]:

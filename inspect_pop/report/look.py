@@ -30,7 +30,7 @@ CLASS_LOOKS = (
     ClassLook("open", "open", "#0067a8", "O", "M-5.5 -11H5.5L11 -5.5V5.5L5.5 11H-5.5L-11 5.5V-5.5Z"),
     ClassLook("starved", "starved", "#e0a100", "S", "M-12.5 -10H12.5L0 13Z"),
     ClassLook("head_in_pillow", "head-in-pillow", "#a8578a", "H", "M0 -14L14 0L0 14L-14 0Z"),
-    ClassLook("undecided", "for review, no class", "#ffffff", "?", "M0 -10A10 10 0 1 1 0 10A10 10 0 1 1 0 -10Z"),
+    ClassLook("undecided", "for review", "#ffffff", "?", "M0 -10A10 10 0 1 1 0 10A10 10 0 1 1 0 -10Z"),
 )
 
 

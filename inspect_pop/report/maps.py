@@ -42,13 +42,17 @@ class AxisLabel:
 
 @dataclass(frozen=True)
 class BallMap:
-    """One interface as a picture: map units are 10 um, y downwards as SVG wants it; `scale` brings a mark to its size."""
+    """One interface as a picture: map units are 10 um, y downwards as SVG wants it; `scale` brings a mark to its size.
+
+    `letters` is the size of the rows' and columns' names: as large as the pitch lets them be.
+    """
 
     refdes: str
     interface: str
     half_width: int
     half_height: int
     margin: int
+    letters: float
     scale: float
     pitch_um: float
     corner: tuple[int, int]
@@ -73,12 +77,14 @@ def ball_map(joints: JointTable, package: Package, interface: Interface) -> Ball
     width, height = package.body_um
     reach_x = max(width / 2, float(np.abs(interface.x_um).max(initial=0)) + interface.pitch_um / 2)
     reach_y = max(height / 2, float(np.abs(interface.y_um).max(initial=0)) + interface.pitch_um / 2)
+    margin = max(_unit(0.07 * max(reach_x, reach_y) * 2), 20)
     return BallMap(
         refdes=package.refdes,
         interface=interface.name,
         half_width=_unit(reach_x),
         half_height=_unit(reach_y),
-        margin=max(_unit(0.06 * max(reach_x, reach_y) * 2), 20),
+        margin=margin,
+        letters=round(min(0.5 * margin, 0.75 * interface.pitch_um / _UM_PER_UNIT), 1),
         scale=round(_RADIUS_OF_PITCH * interface.pitch_um / _UM_PER_UNIT / MARK_RADIUS, 3),
         pitch_um=interface.pitch_um,
         corner=_corner(package.a1_corner),

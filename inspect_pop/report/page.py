@@ -49,7 +49,7 @@ def _environment() -> Environment:
     )
     script = loader.get_source(environment, "page.js")[0]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    environment.filters |= {"number": number, "when": when, "words": _words}
+    environment.filters |= {"number": number, "when": when, "words": _words, "sentence": _sentence}
     environment.globals |= {
         "style": Markup(loader.get_source(environment, "page.css")[0]),  # noqa: S704 (our own file)
         "script": Markup(script),  # noqa: S704 (our own file)
@@ -67,3 +67,8 @@ def _words(name: str | None) -> str:
     if name is None:
         return "undecided"
     return "head-in-pillow" if name == "head_in_pillow" else name.replace("_", " ")
+
+
+def _sentence(text: str) -> str:
+    """Evidence as it stands in a record, as a sentence on a page."""
+    return (text[:1].upper() + text[1:]).replace(" um", "\N{NO-BREAK SPACE}µm")
