@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -61,11 +62,14 @@ def _call(command: list[str], folder: Path) -> None:
         pytest.fail(f"{command}: {(folder / 'calls').read_text()}")
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
-def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of an empty database of either kind."""
+KINDS = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
+
+
+@contextmanager
+def empty_database(request: pytest.FixtureRequest, folder: Path) -> Iterator[str]:
+    """The URL of an empty database of the kind that the fixture asks for; gone afterwards."""
     if request.param == "sqlite":
-        yield str(tmp_path / "records.db")
+        yield str(folder / "records.db")
         return
     server = request.getfixturevalue("postgresql_server")
     name = f"t{uuid.uuid4().hex}"
@@ -76,6 +80,13 @@ def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     with engine.connect() as connection:
         connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
     engine.dispose()
+
+
+@pytest.fixture(params=KINDS)
+def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty database of either kind."""
+    with empty_database(request, tmp_path) as url:
+        yield url
 
 
 @pytest.fixture

@@ -13,14 +13,13 @@
 Each has two interfaces of four joints: 8 joints, 12 opportunities.
 """
 
-from pathlib import Path
 
 import pytest
 
 from inspect_pop.inspection import Inspection
 from inspect_pop.store import Decision, Store, open_store
 from tests.factories import again, make_inspection
-from tests.store.conftest import new_url, postgresql_server
+from tests.store.conftest import KINDS, empty_database, new_url, postgresql_server
 
 __all__ = ["new_url", "postgresql_server"]
 
@@ -63,10 +62,11 @@ def decide(store: Store) -> None:
         store.add_decision(Decision(records[serial], "U1", interface, ball, state, "kim", "2026-03-05T08:00:00+01:00"))
 
 
-@pytest.fixture
-def store(new_url: str, tmp_path: Path):
-    """The boards above, written and decided."""
-    with open_store(new_url, files=tmp_path / "files") as opened:
+@pytest.fixture(scope="session", params=KINDS)
+def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
+    """The boards above, written and decided; not to be written to."""
+    folder = tmp_path_factory.mktemp("yields")
+    with empty_database(request, folder) as url, open_store(url, files=folder / "files") as opened:
         for one in boards():
             opened.write(one)
         decide(opened)
