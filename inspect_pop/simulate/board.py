@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from inspect_pop.geometry import Grid, HeightMap, Placement, SliceStack
 from inspect_pop.recipe import Interface, Package, Recipe
 from inspect_pop.simulate.causes import Plan, draw_varieties, make_plan
-from inspect_pop.simulate.machines import Machine
+from inspect_pop.simulate.machines import Machine, of_the_day
 from inspect_pop.simulate.population import Population, populate
 from inspect_pop.simulate.record import recorded
 from inspect_pop.simulate.scene import Scene
@@ -77,7 +77,7 @@ def simulate_board(
     site = _Site(
         rng.normal(0, machine.lateral_jitter_um, 2), turn, float(rng.uniform(0, 2 * math.pi)), (float(drift[0]), float(drift[1]))
     )
-    stacks, placements, errors = _xray(rng, scene, package, machine, site)
+    stacks, placements, errors = _xray(rng, scene, package, of_the_day(rng, machine), site)
     text = (package.part[:8], f"{int(rng.integers(1_000_000)):06d}", f"KR {int(rng.integers(2400, 2700))}")
     heights = _heights(rng, package, View("", stack, domes, passives, text), machine, site, placements)
     truth = _truth(package, populations)

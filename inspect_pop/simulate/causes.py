@@ -82,8 +82,8 @@ def make_plan(rng: np.random.Generator, package: Package, cause: str) -> Plan:
         raise UsageFault(f"cause {cause}", expected=f"random or one of {', '.join(CAUSES)}", remedy="Name one of these.")
     bow = float(rng.normal(8.0, 14.0))
     sink = (float(rng.normal(1.0, 3.0)), float(rng.normal(2.5, 4.0)))
-    usual = zip(package.interfaces, (1.0, 0.975), strict=False)
-    plain = tuple(Pattern(np.full(len(i.ball), float(rng.normal(mean, 0.03)))) for i, mean in usual)
+    usual = zip(package.interfaces, (0.985, 0.97), strict=False)
+    plain = tuple(Pattern(np.full(len(i.ball), float(rng.normal(mean, 0.04)))) for i, mean in usual)
     plan = Plan(cause, bow, sink, (0.0, 0.0, 1.0, 0.0), plain)
     return _CHANGES[cause](rng, package, plan) if cause in _CHANGES else plan
 

@@ -5,13 +5,13 @@ other interface's ghosts lie, filter, blur and saturation from the mean radial p
 left), noise from its spectrum outside the package and its growth behind solder. The others are plain physics around them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from inspect_pop.errors import UsageFault
 
-__all__ = ["MACHINES", "Machine", "named_machine", "random_machine"]
+__all__ = ["MACHINES", "Machine", "named_machine", "of_the_day", "random_machine"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,8 @@ class Machine:
     X-ray: `views` oblique pictures at `tilt_deg` from straight down, recorded so that height `reference_um` coincides, then
     shifted and added; the reconstruction filter takes off `unsharp` of a Gaussian of sd `unsharp_um`; `blur_um` is the sd of
     detector and spot. `mu_per_um` is the attenuation of solder, `hardening` how far the signal saturates (0: a perfect
-    logarithm, 1: none). `noise` is the sd of a view's pixel of 12 um behind nothing, correlated over `noise_blur_um`.
+    logarithm, 1: none). `noise` is the sd of a view's pixel of 12 um behind nothing, correlated over `noise_blur_um`; `mottle` the
+    power of a coarser grain (14 um) over that of the fine one.
     CT: `axial_blur_um`, `rings`.
     Grey: `level` and `span` of the recorded slices, drifting by `drift` (relative sd by board), `shading` (relative sd over
     the field), `gamma` of the response; `dead_row`: one detector row stuck at one value.
@@ -40,13 +41,14 @@ class Machine:
     views: int = 24
     tilt_deg: float = 38.5
     reference_um: float = 370.0
-    unsharp: float = 0.31
-    unsharp_um: float = 210.0
+    unsharp: float = 0.29
+    unsharp_um: float = 185.0
     blur_um: float = 9.0
     mu_per_um: float = 0.0058
     hardening: float = 0.82
-    noise: float = 0.028
+    noise: float = 0.027
     noise_blur_um: float = 5.2
+    mottle: float = 2.0
     axial_blur_um: float = 14.0
     rings: float = 0.0
     level: float = 560.0
@@ -84,7 +86,7 @@ MACHINES: dict[str, Machine] = {
             unsharp_um=200.0,
             hardening=0.64,
             blur_um=9.8,
-            noise=0.034,
+            noise=0.0235,
             noise_blur_um=4.2,
             level=9600.0,
             span=28500.0,
@@ -107,6 +109,7 @@ MACHINES: dict[str, Machine] = {
             blur_um=11.0,
             hardening=0.35,
             noise=0.035,
+            mottle=0.0,
             noise_blur_um=9.0,
             rings=0.006,
             level=0.12,
@@ -142,6 +145,24 @@ def named_machine(name: str) -> Machine:
         return MACHINES[name]
     except KeyError:
         raise UsageFault(f"machine {name}", expected=f"one of {', '.join(MACHINES)}", remedy="Name one of these.") from None
+
+
+def of_the_day(rng: np.random.Generator, machine: Machine) -> Machine:
+    """The same machine as it is today: spot, beam and reconstruction a few per cent from where they were yesterday."""
+
+    def near(value: float, share: float) -> float:
+        return value * float(np.exp(rng.normal(0, share)))
+
+    return replace(
+        machine,
+        tilt_deg=machine.tilt_deg + float(rng.normal(0, 0.25)),
+        unsharp=near(machine.unsharp, 0.12),
+        unsharp_um=near(machine.unsharp_um, 0.06),
+        blur_um=near(machine.blur_um, 0.05),
+        mu_per_um=near(machine.mu_per_um, 0.03),
+        hardening=near(machine.hardening, 0.08),
+        noise=near(machine.noise, 0.08),
+    )
 
 
 def random_machine(rng: np.random.Generator, method: str | None = None) -> Machine:
@@ -180,6 +201,7 @@ def random_machine(rng: np.random.Generator, method: str | None = None) -> Machi
         hardening=between(0.1, 1.0),
         noise=about(0.008, 0.09) * (0.4 if straight else 1.0),
         noise_blur_um=between(2, 9),
+        mottle=between(0, 4),
         axial_blur_um=between(8, 28),
         rings=between(0, 0.01),
         level=between(low, high),

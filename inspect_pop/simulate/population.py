@@ -86,7 +86,7 @@ def populate(
         true_ratio,
         gap,
         width,
-        _voids(rng, bodies, variety),
+        _voids(rng, bodies, variety, interface.ball_diameter_um),
         spurs,
     )
 
@@ -104,10 +104,10 @@ def _volume_ratios(rng: np.random.Generator, variety: NDArray[np.object_], facto
     return ratio
 
 
-def _voids(rng: np.random.Generator, bodies: Bodies, variety: NDArray[np.object_]) -> Voids:
+def _voids(rng: np.random.Generator, bodies: Bodies, variety: NDArray[np.object_], size: float) -> Voids:
     """Small voids in about half of the joints, mostly in their upper half (gas rises), and the big ones asked for."""
     n = len(variety)
-    count = rng.poisson(0.85, n)
+    count = rng.poisson(1.0, n)
     chance = np.where(np.isin(variety.astype(str), ("dome_on_dome", "cupped")), 0.35, 0.03)
     big = (variety == "big_void") | (rng.random(n) < chance)
     joint = np.repeat(np.arange(n), count + big)
@@ -116,7 +116,11 @@ def _voids(rng: np.random.Generator, bodies: Bodies, variety: NDArray[np.object_
         if len(joint)
         else np.zeros(0, bool)
     )
-    radius = np.where(large, rng.uniform(40, 80, len(joint)), np.clip(rng.lognormal(np.log(23), 0.42, len(joint)), 7, 55))
+    radius = np.where(
+        large,
+        size * rng.uniform(0.15, 0.3, len(joint)),
+        np.clip(size * rng.lognormal(np.log(0.095), 0.42, len(joint)), 7, 0.22 * size),
+    )
     h = bodies.standoff[joint]
     u = h * np.clip(rng.beta(1.6, 1.2, len(joint)), 0.05, 0.95)
     u = np.clip(u, np.minimum(radius, h / 2), h - np.minimum(radius, h / 2))

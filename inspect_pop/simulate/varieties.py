@@ -56,7 +56,7 @@ def build_bodies(
     gap = np.full(n, np.nan)
     # a ball that did not merge takes little of the deposit with it: what the samples' widest slices say of their volume
     unmerged = np.array([CLASS_OF[v] == "head_in_pillow" for v in variety])
-    volume_um3 = np.where(unmerged, volume_um3 * np.maximum(rng.normal(0.86, 0.10, n), 0.5), volume_um3)
+    volume_um3 = np.where(unmerged, volume_um3 * np.maximum(rng.normal(0.92, 0.10, n), 0.5), volume_um3)
     wetting = 1 + 0.015 * rng.standard_normal((2, n))
     for name in np.unique(variety.astype(str)):
         at = np.flatnonzero(variety == name)
@@ -97,7 +97,7 @@ def _missing(_: np.random.Generator, site: _Site) -> tuple[Floats, Floats, Float
 def _dome_on_dome(rng: np.random.Generator, site: _Site) -> tuple[Floats, Floats, Floats]:
     """The ball on the upper pad rests on the deposit's dome: a waist where they touch, less than 5 um apart."""
     gap = rng.uniform(0.0, 4.5, len(site.pad))
-    deposit = site.standoff * rng.uniform(0.22, 0.5, len(site.pad))
+    deposit = site.standoff * rng.uniform(0.2, 0.45, len(site.pad))
     zero = np.zeros_like(deposit)
     low = np.stack(
         [zero, site.pad, deposit, zero, deposit], axis=1

@@ -25,6 +25,7 @@ __all__ = ["reconstruct"]
 Complex = NDArray[np.complex64]
 Image = NDArray[np.float32]
 _THICK_UM = 200.0  # path of solder that counts as 1 in a slice
+_MOTTLE_UM = 14.0  # sd of the coarser grain, from the noise's spectrum in the samples
 
 
 @dataclass(frozen=True)
@@ -188,9 +189,11 @@ def _optics(fy: NDArray[np.float32], fx: NDArray[np.float32], machine: Machine, 
     """Transfers over the half plane of frequencies: spot and detector, noise, reconstruction filter (an unsharp mask)."""
     f2 = (fy[:, None] / pixel_um) ** 2 + (fx[None, :] / pixel_um) ** 2
     blur = np.exp(-2 * math.pi**2 * machine.blur_um**2 * f2)
-    grain = np.exp(-2 * math.pi**2 * machine.noise_blur_um**2 * f2)
+    power = np.exp(-4 * math.pi**2 * machine.noise_blur_um**2 * f2) + machine.mottle * np.exp(
+        -4 * math.pi**2 * _MOTTLE_UM**2 * f2
+    )
     unsharp = 1 - machine.unsharp * np.exp(-2 * math.pi**2 * machine.unsharp_um**2 * f2)
-    return blur.astype(np.float32), grain.astype(np.float32), unsharp.astype(np.float32)
+    return blur.astype(np.float32), np.sqrt(power).astype(np.float32), unsharp.astype(np.float32)
 
 
 def _detect(rng: np.random.Generator, path_um: Image, machine: Machine, pixel_um: float) -> tuple[Image, Image]:
