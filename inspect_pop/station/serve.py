@@ -22,6 +22,7 @@ from inspect_pop.station.station import Station
 __all__ = ["Server", "listening", "serve"]
 
 HEAD_BYTES = 32 << 10
+KEEP_ALIVE_S = 75  # longer than any client waits between two boards, so that none asks while its connection is closed
 BACKLOG = 256
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class Server(uvicorn.Server):
             access_log=False,
             proxy_headers=False,
             server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=round(settings.stop_s),
             h11_max_incomplete_event_size=HEAD_BYTES,
         )

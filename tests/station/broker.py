@@ -6,16 +6,20 @@ import signal
 import socket
 import subprocess
 import time
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import proton
-from proton.utils import BlockingConnection
+if TYPE_CHECKING:
+    import proton
+    from proton.utils import BlockingConnection
+
 
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 
 
 def is_installed() -> bool:
-    return SERVER.exists() and shutil.which("epmd") is not None
+    return SERVER.exists() and shutil.which("epmd") is not None and find_spec("proton") is not None
 
 
 class Broker:
@@ -56,11 +60,15 @@ class Broker:
             ["epmd", "-port", str(self._epmd), "-kill"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
         )
 
-    def connect(self) -> BlockingConnection:
+    def connect(self) -> "BlockingConnection":
+        from proton.utils import BlockingConnection
+
         return BlockingConnection(f"amqp://127.0.0.1:{self.port}", timeout=20, user="guest", password="guest")
 
-    def everything_in(self, queue: str) -> list[proton.Message]:
+    def everything_in(self, queue: str) -> "list[proton.Message]":
         """All messages of a durable queue, taken out."""
+        import proton
+
         connection, found = self.connect(), []
         receiver = connection.create_receiver(f"/amq/queue/{queue}", credit=100)
         try:
@@ -73,6 +81,8 @@ class Broker:
             connection.close()
 
     def _answers(self) -> bool:
+        import proton
+
         try:
             self.connect().close()
         except (proton.ProtonException, OSError):

@@ -1,0 +1,53 @@
+"""Whatever the OpenAPI page allows, and much that it does not, is answered as the page says, and never by a server error."""
+
+import pytest
+
+pytest.importorskip("schemathesis", reason="needs schemathesis")
+
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import Case, GenerationMode
+from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
+
+from tests.station.conftest import Running
+
+NOT_SAID = [positive_data_acceptance, ignored_auth]  # which boards there are; that this service knows no tokens
+OPERATIONS = [
+    ("POST", "/v1/inspections"),
+    ("POST", "/v1/boards/{serial}/decisions"),
+    ("GET", "/v1/boards/{serial}"),
+    ("GET", "/v1/reports/{record}"),
+    ("POST", "/v1/model"),
+    ("GET", "/healthz"),
+    ("GET", "/readyz"),
+    ("GET", "/metrics"),
+]
+
+
+def test_every_operation_of_the_page_is_tried(plain: Running) -> None:
+    paths = plain.get("/openapi.json").json()["paths"]
+    assert {(method.upper(), path) for path, methods in paths.items() for method in methods} == set(OPERATIONS)
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+@pytest.mark.parametrize("examples", [15, pytest.param(500, marks=pytest.mark.long)])
+def test_no_server_error(plain: Running, method: str, path: str, examples: int) -> None:
+    schema = schemathesis.openapi.from_url(f"{plain.url}/openapi.json")
+    operation = schema[path][method]
+
+    @given(
+        case=operation.as_strategy(generation_mode=GenerationMode.POSITIVE)
+        | operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
+    )
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.explicit, Phase.generate],
+    )
+    def answers(case: Case) -> None:
+        case.call_and_validate(timeout=60, excluded_checks=NOT_SAID)
+
+    answers()
