@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from inspect_pop.geometry import Placement, SliceStack
-from inspect_pop.measure.xray import AXIAL_VARIANCE_UM2, XrayMeasures, measure_slices, volume_ratio
+from inspect_pop.measure.xray import AXIAL_VARIANCE_UM2, SCALE, XrayMeasures, measure_slices, volume_ratio
 from inspect_pop.recipe import Interface
 from inspect_pop.segment.windows import cut_slices
 from tests.drawn import drawn_interface
@@ -101,7 +101,7 @@ def test_axial_blur_is_taken_off_bellies_and_necks() -> None:
         cleared = measured(shaped(radii), "laminography").diameter_um[:, 2]
         curvature = 2 * 2 * (radii[0] - radii[2]) / 80.0**2
         expected = -AXIAL_VARIANCE_UM2["laminography"] / 2 * curvature
-        assert np.median(cleared - plain) == pytest.approx(expected, abs=1.0)
+        assert np.median(cleared / SCALE["laminography"] - plain) == pytest.approx(expected, abs=1.0)
         assert sign * expected > 0
 
 
