@@ -63,9 +63,18 @@ def find_webs(windows: Windows, interface: Interface) -> Webs:
     back = _strips(windows.values, pairs[:, 1], -way, half, t)[:, :, ::-1]
     profile = _without_halo(np.concatenate([there, back[:, :, :, ::-1]], axis=3))
     step_um = ((1 - START) / STEPS * half * windows.step_um).astype(np.float32)
-    free = np.clip((EDGE - profile) / 0.3 + 0.5, 0, 1).sum(axis=3).min(axis=2) * step_um[:, None]
-    saddle = profile.min(axis=3).max(axis=2)
+    saddle: Array = profile.min(axis=3).max(axis=2)
+    edge = _edges(saddle)[None, :, None, None]
+    free = np.clip((edge - profile) / 0.3 + 0.5, 0, 1).sum(axis=3).min(axis=2) * step_um[:, None]
     return Webs(pairs, free.astype(np.float32), saddle)
+
+
+def _edges(saddle: Array) -> Array:
+    """Grey at which a ball ends, by slice: higher where halos lift one gap in ten well above the background."""
+    if not len(saddle):
+        return np.full(saddle.shape[1], EDGE, dtype=np.float32)
+    edges: Array = np.clip(np.percentile(saddle, 90, axis=0) + 0.2, EDGE, 0.9).astype(np.float32)
+    return edges
 
 
 def _without_halo(profile: Array) -> Array:
