@@ -46,6 +46,7 @@ def _offset_time(text: str) -> str:
 
 
 Text = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_plain)]
+Note = Annotated[str, Field(max_length=256), AfterValidator(_plain)]  # an optional field that a machine left empty is no fault
 Serial = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_printable)]
 Time = Annotated[str, Field(max_length=64), AfterValidator(_offset_time)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")]
@@ -59,14 +60,14 @@ class Manifest(Strict):
 
     schema_: Literal["pop-export/1"] = Field(alias="schema")
     serial: Serial
-    panel: Text | None = None
+    panel: Note | None = None
     position: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     product: Text
-    lot: Text | None = None
-    work_order: Text | None = None
+    lot: Note | None = None
+    work_order: Note | None = None
     line: Text
     station: Text
-    operator: Text | None = None
+    operator: Note | None = None
     recipe: PathText
     inspected_at: Time
     images: Annotated[list[Any], Field(max_length=BOUNDS.export_images)]

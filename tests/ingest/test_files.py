@@ -107,3 +107,9 @@ def test_outside(tmp_path: Path, name: str) -> None:
 def test_a_folder_whose_name_begins_the_same_is_outside(tmp_path: Path) -> None:
     with pytest.raises(PathFault):
         inside("../board-2/a.tif", tmp_path / "board", tmp_path / "board", "file")
+
+
+def test_an_absolute_path_is_refused_even_where_it_leads_inside(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(b"x")
+    with pytest.raises(PathFault, match="a path relative to"):
+        inside(str(tmp_path / "a.tif"), tmp_path, tmp_path, "file")
