@@ -103,7 +103,7 @@ class LocalFiles:
     def write(self, path: str, tables: Iterable[pa.Table]) -> Waiting:
         """See `JointFiles`."""
         target = self.base / path
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(target.parent)
         temporary = target.with_name(f"{TEMPORARY}{os.getpid()}-{uuid.uuid4().hex}")
         try:
             with temporary.open("wb") as sink:
@@ -163,6 +163,14 @@ def _read(source: Path, records: Iterable[str] | None) -> pa.Table:
     except pa.ArrowInvalid as error:
         remedy = "Restore the file from a copy; the database's counts and defects are whole."
         raise StoreFault(str(source), expected="a Parquet file of joints", found=str(error), remedy=remedy) from error
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder whose own entry, and those of the folders above that had to be made, are on the disk afterwards."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -31,6 +31,7 @@ from inspect_pop.store.values import Message, Standing, Written
 
 __all__ = ["add_messages", "first_of", "insert_new", "lock_serial", "resettle", "standing_of", "write_inspection"]
 
+_RECORDS_AT_ONCE = 1000  # a statement takes a limited number of values
 _NOTHING_DECIDED = {"n_confirmed": 0, "n_false_calls": 0, "n_cleared": 0, "n_escapes": 0}
 
 
@@ -75,12 +76,13 @@ def _one_reinspection_at_a_time(connection: Connection) -> None:
 def standing_of(connection: Connection, records: Sequence[str]) -> dict[str, Standing]:
     """The place of each of these records among its serial's inspections; a record that is not there is left out."""
     first = boards.alias("first")
-    query = (
-        select(boards.c.record, boards.c.inspection_no, first.c.record, first.c.verdict)
-        .join_from(boards, first, first.c.id == boards.c.first_id)
-        .where(boards.c.record.in_(list(records)))
-    )
-    return {r: Standing(no, one, float(verdict == "pass")) for r, no, one, verdict in connection.execute(query)}
+    query = select(boards.c.record, boards.c.inspection_no, first.c.record, first.c.verdict)
+    query = query.join_from(boards, first, first.c.id == boards.c.first_id)
+    found = {}
+    for start in range(0, len(records), _RECORDS_AT_ONCE):
+        some = query.where(boards.c.record.in_(records[start : start + _RECORDS_AT_ONCE]))
+        found.update({r: Standing(no, one, float(verdict == "pass")) for r, no, one, verdict in connection.execute(some)})
+    return found
 
 
 def add_messages(connection: Connection, sent: Iterable[Message]) -> int:

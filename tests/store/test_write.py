@@ -168,3 +168,8 @@ def test_text_that_no_encoding_holds_is_refused(store: Store) -> None:
     with pytest.raises(StoreFault, match="UTF-8"):
         store.write(make_inspection("S", lot="\ud800", record="r"))
     assert not store.has("r")
+
+
+def test_any_number_of_records_can_be_asked_for(store: Store) -> None:
+    store.write(BAD)
+    assert list(store.standing([*(f"none{k}" for k in range(70_000)), BAD.board.record])) == [BAD.board.record]
