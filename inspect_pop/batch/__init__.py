@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from inspect_pop import __version__
-from inspect_pop.batch.executors import Work
+from inspect_pop.batch.executors import Work, no_longer_than
 from inspect_pop.batch.run import Executor, Progress, local_executor, run_jobs
 from inspect_pop.batch.values import Job, Outcome, RunSummary, Settings
 from inspect_pop.errors import StoreFault
@@ -81,7 +81,8 @@ def _inspection(settings: Settings) -> Work:
 def _inspect_there(settings: Settings, job: Job) -> Outcome:
     from inspect_pop.batch.worker import inspect_job
 
-    return inspect_job(settings, job)
+    with no_longer_than(settings.time_limit_s):
+        return inspect_job(settings, job)
 
 
 def _prepare(out: Path) -> None:

@@ -4,6 +4,7 @@ Each executor takes jobs and one function and yields `(job, future)` as they end
 bounded number of them at a time. An exception that the function raised stands in the future and is the caller's to judge.
 """
 
+import faulthandler
 import multiprocessing
 import os
 import signal
@@ -12,13 +13,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import forkserver
 from multiprocessing.connection import wait as wait_for_connection
 from multiprocessing.context import BaseContext
 
 from inspect_pop.batch.values import Job, Outcome
 
-__all__ = ["Ended", "Work", "in_process", "in_processes", "load_ahead"]
+__all__ = ["Ended", "Work", "in_process", "in_processes", "load_ahead", "no_longer_than"]
 
 Work = Callable[[Job], Outcome]
 Ended = tuple[Job, "Future[Outcome]"]
@@ -78,6 +80,19 @@ def load_ahead() -> None:
     _context()
     if _METHOD == "forkserver":
         forkserver.ensure_running()
+
+
+@contextmanager
+def no_longer_than(limit_s: float) -> Iterator[None]:
+    """End this process, its stack on standard error, when the block takes longer: in native code too. Workers only."""
+    if multiprocessing.parent_process() is None:
+        yield
+        return
+    faulthandler.dump_traceback_later(limit_s, exit=True)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def _pool(processes: int) -> ProcessPoolExecutor:

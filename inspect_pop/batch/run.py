@@ -4,6 +4,8 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -11,15 +13,19 @@ from inspect_pop.batch.executors import Ended, Work, in_process, in_processes, l
 from inspect_pop.batch.values import Job, Outcome, RunSummary, Settings, summarise
 from inspect_pop.errors import InputFault, PopError
 
-__all__ = ["Executor", "Progress", "local_executor", "run_jobs"]
+__all__ = ["Executor", "Progress", "cores", "local_executor", "run_jobs"]
 
+_DIED = (
+    "its process ended twice, the second time alone: expected an inspection that comes to its end, found a process that was "
+    "killed or took too long. Look whether memory runs short (a worker takes up to 600 MB), and report the board if not."
+)
 Progress = Callable[[Outcome, int], None]  # told of each board that ended, and of how many there are
 Executor = Callable[[Work, Sequence[Job]], Iterator[Ended]]
 
 
 def local_executor(processes: int = 0) -> Executor:
     """This machine: in this process for 1, else that many processes; 0 means one for each core it may use."""
-    processes = processes or _cores()
+    processes = processes or cores()
     if processes > 1:
         load_ahead()
     return in_process if processes == 1 else partial(in_processes, processes=processes)
@@ -49,14 +55,16 @@ def _quarantine(job: Job, error: BaseException, out: Path) -> Outcome:
     """What becomes of a board whose work ended in an error; raises what concerns the whole run."""
     if isinstance(error, InputFault):
         return Outcome(job.order, job.path, reason=str(error))
+    if isinstance(error, BrokenProcessPool):
+        return Outcome(job.order, job.path, reason=_DIED)
     if isinstance(error, PopError) or not isinstance(error, Exception):
         raise error
     log = out / "errors.log"
-    with log.open("a", encoding="utf-8") as file:
+    with suppress(OSError), log.open("a", encoding="utf-8") as file:  # the reason stands in the list of quarantine anyway
         file.write(f"{job.path}\n{''.join(traceback.format_exception(error))}\n")
     return Outcome(job.order, job.path, reason=f"unexpected {type(error).__name__}: {error}. The traceback is in {log.name}")
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores that this process may use: fewer than the machine has, in a container or under taskset."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -22,7 +22,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Settings:
-    """What all boards of a run have in common. `store_url` is a path or a URL; `model_dir` None means the released model."""
+    """What all boards of a run have in common. `store_url` is a path or a URL; `model_dir` None means the released model.
+
+    A worker process that takes longer than `time_limit_s` over one board is ended.
+    """
 
     out: Path
     store_url: str
@@ -31,6 +34,7 @@ class Settings:
     run_id: str = ""
     resume: bool = True
     device: str = "cpu"
+    time_limit_s: float = 300.0
 
     @property
     def work_dir(self) -> Path:

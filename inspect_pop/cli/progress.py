@@ -1,6 +1,5 @@
 """How far a run is, for a person at a terminal: boards, rate, time left, on standard error and nowhere else."""
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from inspect_pop.batch.values import Outcome
 
-__all__ = ["boards_progress", "cores", "say"]
+__all__ = ["boards_progress", "say"]
 
 
 @contextmanager
@@ -47,8 +46,3 @@ def boards_progress() -> Iterator[Callable[["Outcome", int], None] | None]:
 def say(line: str) -> None:
     """One line of progress, beside the result on standard output."""
     print(line, file=sys.stderr, flush=True)
-
-
-def cores() -> int:
-    """Cores that this process may use: fewer than the machine has, in a container or under taskset."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

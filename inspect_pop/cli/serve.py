@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from inspect_pop.cli.options import LimitsFile, ModelDir
-from inspect_pop.cli.progress import cores
 
 __all__ = ["hook", "serve", "watch"]
 
@@ -54,6 +53,7 @@ def serve(
     POST /v1/inspections, GET /v1/boards/SERIAL, /healthz, /readyz, /metrics; /openapi.json tells the rest. Told to stop
     (SIGTERM), it finishes what it began and gives back what waits. Needs the extra `station`.
     """
+    from inspect_pop.batch.run import cores
     from inspect_pop.station.serve import serve as served
     from inspect_pop.station.settings import Settings
 
@@ -90,6 +90,7 @@ def watch(
 
     One line of JSON on standard output for each, the hook's object.
     """
+    from inspect_pop.batch.run import cores
     from inspect_pop.station.answer import to_json
     from inspect_pop.station.settings import Settings
     from inspect_pop.station.watch import watch as watched

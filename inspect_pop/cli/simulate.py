@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from inspect_pop.cli.options import JobsOption
-from inspect_pop.cli.progress import cores
 
 __all__ = ["simulate"]
 
@@ -34,6 +33,7 @@ def simulate(
     Leaves recipes/, boards/ and labels.csv, and the truth in truth.csv and truth_boards.csv. A name that is not known is
     refused with those that are.
     """
+    from inspect_pop.batch.run import cores
     from inspect_pop.simulate.export import simulate_batch
 
     with _progress() as progress:

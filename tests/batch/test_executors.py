@@ -41,10 +41,11 @@ def test_a_killed_process_costs_no_board(tmp_path: Path) -> None:
     assert result == dict.fromkeys((j.path.name for j in todo), "pass")
 
 
-def test_a_board_that_kills_its_process_twice_is_told(tmp_path: Path) -> None:
-    todo = jobs(tmp_path, "a", "dies", "b", "c", "d", "e")
+@pytest.mark.parametrize("name", ["dies", "hangs"])
+def test_a_board_that_ends_its_process_twice_is_told(tmp_path: Path, name: str) -> None:
+    todo = jobs(tmp_path, "a", name, "b", "c", "d", "e")
     result = ended(in_processes(by_name, todo, 2))
-    assert result.pop("dies") == BrokenProcessPool.__name__
+    assert result.pop(name) == BrokenProcessPool.__name__
     assert result == dict.fromkeys("abcde", "pass")
 
 

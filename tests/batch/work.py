@@ -2,8 +2,10 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
+from inspect_pop.batch.executors import no_longer_than
 from inspect_pop.batch.journal import fragment_path, write_fragment
 from inspect_pop.batch.values import Job, Outcome, Settings
 from inspect_pop.errors import ManifestFault, StoreFault
@@ -16,8 +18,11 @@ def good(job: Job) -> Outcome:
 
 
 def by_name(job: Job) -> Outcome:
-    """Named for what shall happen: `fault…`, `surprise…`, `store…`, `dies…` always, `dies-once…` the first time only."""
+    """Named for what shall happen: `fault…`, `surprise…`, `store…`, `hangs…`, `dies…` always, `dies-once…` the first time."""
     name = job.path.name
+    if name.startswith("hangs"):
+        with no_longer_than(0.2):
+            time.sleep(60)
     if name.startswith("fault"):
         raise ManifestFault("export.json", expected="sense", found="none")
     if name.startswith("surprise"):
