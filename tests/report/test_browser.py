@@ -39,6 +39,7 @@ class Visit:
     def __init__(self, browser: "sync_api.Browser", path: Path, size: str = "desktop") -> None:
         width, height = SIZES[size]
         self.page = browser.new_page(viewport={"width": width, "height": height})
+        self.page.set_default_timeout(120_000)  # a busy machine draws slowly
         self.complaints: list[str] = []
         self.page.on("console", lambda m: self.complaints.append(m.text) if m.type in {"error", "warning"} else None)
         self.page.on("pageerror", lambda e: self.complaints.append(str(e)))
