@@ -53,6 +53,22 @@ def test_both_promises_leave_review_between() -> None:
     assert "pass" in promise.point.source and "fail" in promise.point.source
 
 
+def test_the_threshold_is_the_last_that_the_promise_admits() -> None:
+    """Of 1,000 defects 38 may pass for 5 % (bound of 38: 4.97 %, of 39: 5.08 %): passing ends at the 39th lowest score."""
+    bad = np.random.default_rng(0).permutation(np.arange(1000.0))
+    promise = choose(bad, np.ones(1000, bool), max_escape_rate=0.05)
+    assert beta.ppf(0.95, 39, 962) < 0.05 < beta.ppf(0.95, 40, 961)
+    assert (promise.point.pass_below, promise.escapes) == (38.0, 38)
+    assert promise.escape_bound == pytest.approx(beta.ppf(0.95, 39, 962))
+
+
+def test_no_joint_both_passes_and_fails() -> None:
+    values, defective, _ = scores(np.random.default_rng(0), 40, 820)
+    low = OperatingPoint(pass_below=-9, fail_above=-9, source="")
+    promise = choose(values, defective, max_escape_rate=0.05, default=low)
+    assert promise.point.fail_above == promise.point.pass_below > -9
+
+
 def test_easy_promises_need_no_review() -> None:
     values, defective, _ = scores(np.random.default_rng(0), 40, 820)
     promise = choose(values, defective, max_escape_rate=0.05, max_false_call_ppm=50_000)

@@ -57,6 +57,8 @@ def test_the_difference_stays_that_of_the_neighbours() -> None:
     neighbours = copies[:, :5] - copies[:, 5:10]
     assert np.abs(neighbours[:, :, 20:28, 20:28] - neighbours[:, :1, 20:28, 20:28]).max() < 0.01
     assert 0.9 < neighbours[:, :, 20:28, 20:28].mean() < 1.1
+    area = (neighbours > 0.5).sum(axis=(2, 3)) / (np.pi * 13**2)
+    assert np.abs(area - 1).max() < 0.03
 
 
 def test_a_dome_is_turned_with_its_joint_and_not_changed() -> None:

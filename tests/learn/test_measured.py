@@ -60,6 +60,14 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
     assert "put aside" in report.lines()[-1]
 
 
+def test_readings_count_in_the_order_of_their_time(tmp_path: Path) -> None:
+    """Three scans on A, two on B: the third on A is left out, however the folders are called."""
+    folder = repeated(tmp_path / "all", [("A", 1.0), ("B", 1.0), ("B", 1.0), ("A", 1.0), ("A", 0.7)], grain=300)
+    first = gage_boards([folder], columns=["diameter_um"]).columns
+    (folder / "scan4").rename(folder / "a-scan")
+    assert gage_boards([folder], columns=["diameter_um"]).columns == first
+
+
 def test_bias_and_spread_against_truth(tmp_path: Path) -> None:
     """Truth that is 10 um and 0.1 off everywhere: bias says so, the spread is zero where the truth is the measurement's own."""
     batch = make_batch(tmp_path / "batch", ["PB-1"])

@@ -73,6 +73,11 @@ def test_figures_of_a_set_that_can_be_counted_by_hand() -> None:
     json.dumps(figures)
 
 
+def test_escapes_and_false_calls_are_named() -> None:
+    assert np.flatnonzero(hand_made().escaped).tolist() == [3]
+    assert np.flatnonzero(hand_made().false_call).tolist() == [2]
+
+
 def test_groups_add_up() -> None:
     figures = judge(make_outcomes())
     for groups in figures["by"].values():
