@@ -22,6 +22,8 @@ _SMOOTH = 0.02
 # Blue below the plane, white on it, orange above: two hues that readers of every colour vision tell apart.
 _BELOW, _LEVEL, _ABOVE = (26, 95, 160), (250, 250, 250), (201, 92, 0)
 _NO_DATA = 215
+# A flat top must look flat: texture and lettering are some um.
+_LEAST_REACH_UM, _LEAST_CONTOUR_UM = 20.0, 5.0
 # Further from the middle of the top than this share of the stack height lies the board, or a part beside the package.
 _NOT_THE_TOP = 0.25
 
@@ -63,8 +65,8 @@ def height_picture(height: HeightMap, package: Package, placement: Placement | N
         return None
     flat = _without_plane(surface, known)
     low, high = (float(v) for v in np.nanpercentile(flat, (0.2, 99.8)))
-    reach = max(-low, high, 1.0)
-    contour_um = _round_step((high - low) / 8)
+    reach = max(-low, high, _LEAST_REACH_UM)
+    contour_um = max(_round_step((high - low) / 8), _LEAST_CONTOUR_UM)
     return HeightPicture(
         stage=height.stage,
         address=png_address(_coloured(flat, reach)),

@@ -84,7 +84,7 @@ def ball_map(joints: JointTable, package: Package, interface: Interface) -> Ball
         half_width=_unit(reach_x),
         half_height=_unit(reach_y),
         margin=margin,
-        letters=round(min(0.5 * margin, 0.75 * interface.pitch_um / _UM_PER_UNIT), 1),
+        letters=round(min(0.5 * margin, 0.62 * interface.pitch_um / _UM_PER_UNIT), 1),
         scale=round(_RADIUS_OF_PITCH * interface.pitch_um / _UM_PER_UNIT / MARK_RADIUS, 3),
         pitch_um=interface.pitch_um,
         corner=_corner(package.a1_corner),

@@ -1,6 +1,7 @@
 """The height map's picture."""
 
 import base64
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from inspect_pop.geometry import Grid, HeightMap, Placement
 from inspect_pop.recipe import Package
 from inspect_pop.report.heights import HeightPicture, height_picture
+from tests.drawn import drawn_interface
 
 PACKAGE = Package("U1", "POP4", "tmv", (4400.0, 4400.0), 1350.0, 80.0, ())
 
@@ -41,6 +43,23 @@ def test_a_dome_rises_in_the_middle_whatever_tilt_and_place() -> None:
     assert corner[2] > corner[0] + 40  # blue: below it
     assert picture.contour_um == 10
     assert len(picture.contours) >= 4
+
+
+def test_a_flat_top_looks_flat() -> None:
+    picture = height_picture(surface(2.0, Placement(0, 0, 0, 0)), PACKAGE, None)
+    assert picture is not None
+    assert (picture.contour_um, picture.reach_um) == (5.0, 20.0)
+    assert np.ptp(drawn(picture).astype(int), axis=(0, 1)).max() < 40
+
+
+def test_the_openings_before_stacking_are_left_out() -> None:
+    upper = drawn_interface(side=4, pitch_um=500.0, name="upper")
+    before = replace(surface(40.0, Placement(0, 0, 0, 0)), stage="pre_stack")
+    picture = height_picture(before, replace(PACKAGE, interfaces=(upper,)), None)
+    assert picture is not None
+    grey = (drawn(picture) == 215).all(axis=2)
+    assert grey.mean() == pytest.approx((4 * 500 / (4400 * 0.97)) ** 2, abs=0.03)
+    assert grey[picture.height // 2, picture.width // 2] and not grey[3, 3]
 
 
 def test_dropouts_are_bridged_and_large_gaps_left_open() -> None:
