@@ -106,7 +106,7 @@ def _directories(path: Path, data: bytes, n_pages: int, bounds: Bounds) -> Itera
                     )
             yield at
             (at,) = struct.unpack_from(order + next_format, data, first + n_tags * tag_bytes)
-    except struct.error as error:
+    except (struct.error, OverflowError) as error:  # a 64-bit offset may be beyond any index
         raise FileFault(
             str(path), expected="a TIFF file", found="one that is cut short", remedy="Export the board again."
         ) from error

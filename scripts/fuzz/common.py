@@ -8,6 +8,7 @@ Each harness has a function `one(data)` that reads the bytes as the product woul
 something belongs into `tests/fuzz/corpus/NAME` together with the repair.
 """
 
+import hashlib
 import shutil
 import sys
 from collections.abc import Callable
@@ -38,8 +39,21 @@ def run(one: Callable[[bytes], None], name: str) -> None:
         grown.mkdir(parents=True, exist_ok=True)
         options += [str(grown), str(CORPUS / name), f"-artifact_prefix={grown.parent}/{name}-"]
         options += [f"-dict={dictionary}"] if dictionary.is_file() else []
-    atheris.Setup([sys.argv[0], *LIMITS, *options], one)
+    atheris.Setup([sys.argv[0], *LIMITS, *options], _kept(one, ROOT / ".fuzz", name))
     atheris.Fuzz()
+
+
+def _kept(one: Callable[[bytes], None], folder: Path, name: str) -> Callable[[bytes], None]:
+    """`one`, with an input that breaks it written down at once: on a busy machine libFuzzer's alarm may end it before it does."""
+
+    def kept(data: bytes) -> None:
+        try:
+            one(data)
+        except BaseException:
+            (folder / f"{name}-{hashlib.sha256(data).hexdigest()[:16]}").write_bytes(data)
+            raise
+
+    return kept
 
 
 @cache

@@ -5,7 +5,7 @@ from common import instrumented, place, run
 
 with instrumented(__name__):
     from inspect_pop.errors import InputFault
-    from inspect_pop.ingest import open_export
+    from inspect_pop.ingest.pop_export import READER
 
 NAME = "manifest"
 
@@ -15,7 +15,7 @@ def one(data: bytes) -> None:
     (board,) = (place() / "boards").iterdir()
     (board / "export.json").write_bytes(data)
     try:
-        export = open_export(board)
+        export = READER.open(board, place())
     except InputFault as fault:
         str(fault).encode()  # a message that cannot be written is no message
     else:
