@@ -82,10 +82,10 @@ def board_points(heights: HeightMap, placement: Placement, package: Package) -> 
         return _thinned(x, y, z, outside & (np.abs(z) < 120.0))
 
 
-def fit_surface(points: Points, degree: int, scale_um: float, *, keep_high: bool = False) -> Surface:
+def fit_surface(points: Points, degree: int, scale_um: float) -> Surface:
     """Polynomial of this total degree through the points; lettering, marks, specks and dropouts do not pull it.
 
-    Least squares, repeated on what lies within three robust sigma; with `keep_high`, all that lies above stays too.
+    Least squares, repeated on what lies within three robust sigma.
     """
     powers = tuple((i, j) for i in range(degree + 1) for j in range(degree + 1 - i))
     terms = _terms(points.x_um / scale_um, points.y_um / scale_um, powers)
@@ -94,9 +94,9 @@ def fit_surface(points: Points, degree: int, scale_um: float, *, keep_high: bool
     for _ in range(6):
         chosen = terms[use]
         coefficients = np.linalg.solve(chosen.T @ chosen + _STEADY * np.eye(len(powers)), chosen.T @ points.z_um[use])
-        error = points.z_um - terms @ coefficients
-        sigma = max(1.4826 * float(np.median(np.abs(error[use]))), 0.1)
-        use = (error > -3.0 * sigma) & ((error < 3.0 * sigma) | keep_high)
+        error = np.abs(points.z_um - terms @ coefficients)
+        sigma = max(1.4826 * float(np.median(error[use])), 0.1)
+        use = error < 3.0 * sigma
     return Surface(powers, coefficients, scale_um, sigma)
 
 
@@ -114,7 +114,7 @@ def smooth_surface(points: Points, body_um: tuple[float, float]) -> Surface:
     cell, medians = _medians(label, points.z_um)
     count = np.bincount(label)[cell]
     x, y = (np.bincount(label, v)[cell] / count for v in (points.x_um, points.y_um))
-    shape = fit_surface(Points(x, y, medians), 2, max(body_um) / 2, keep_high=True)
+    shape = fit_surface(Points(x, y, medians), 2, max(body_um) / 2)
     rest = np.full(CELLS * CELLS, np.nan)
     rest[cell] = medians - shape.height_um(x, y)
     noise = 1.4826 * float(np.median(np.abs(points.z_um - medians[np.searchsorted(cell, label)])))

@@ -51,11 +51,11 @@ def test_a_web_in_one_slice_closes_the_space(pair: tuple[int, int], width: float
 
 
 def test_a_broad_halo_is_no_web() -> None:
-    """A ball of the other interface, out of focus over the gap: as bright as half a web, but as wide as a ball."""
+    """A ball of the other interface, out of focus over the gap: nearly as bright as a web, but as wide as a ball."""
     stack = stack_of(INTERFACE)
     x, y = (INTERFACE.x_um[14] + INTERFACE.x_um[15]) / 2, INTERFACE.y_um[14]
-    cover = discs(stack.grid, np.array([x]), np.array([y]), 260.0, blur_um=90.0)
-    halo = replace(stack, values=np.clip(stack.values + 450 * cover, 0, 1500).astype(np.uint16))
+    cover = discs(stack.grid, np.array([x]), np.array([y]), 300.0, blur_um=90.0)
+    halo = replace(stack, values=np.clip(stack.values + 650 * cover, 0, 1500).astype(np.uint16))
     webs = find_webs(cut_slices(halo, INTERFACE, HOME), INTERFACE)
     this = (np.sort(webs.pairs, axis=1) == [14, 15]).all(axis=1)
     assert webs.free_um[this].min() > 60
