@@ -21,8 +21,8 @@ class Machine:
     X-ray: `views` oblique pictures at `tilt_deg` from straight down, recorded so that height `reference_um` coincides, then
     shifted and added; the reconstruction filter takes off `unsharp` of a Gaussian of sd `unsharp_um`; `blur_um` is the sd of
     detector and spot. `mu_per_um` is the attenuation of solder, `hardening` how far the signal saturates (0: a perfect
-    logarithm, 1: none). `noise` is the sd of a view's pixel of 12 um behind nothing, correlated over `noise_blur_um`; `mottle` the
-    power of a coarser grain (14 um) over that of the fine one.
+    logarithm, 1: none). `noise` is the sd of a view's pixel of 12 um behind nothing, correlated over `noise_blur_um`;
+    `mottle` the power of a coarser grain (14 um) over that of the fine one.
     CT: `axial_blur_um`, `rings`.
     Grey: `level` and `span` of the recorded slices, drifting by `drift` (relative sd by board), `shading` (relative sd over
     the field), `gamma` of the response; `dead_row`: one detector row stuck at one value.

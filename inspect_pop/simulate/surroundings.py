@@ -53,7 +53,8 @@ def sheets_around(
     rng: np.random.Generator, package: Package, passives: tuple[Passive, ...], reach_um: float
 ) -> tuple[Sheet, ...]:
     """All sheets of one board; `reach_um` is how far from the centre the pictures see."""
-    return (*_bumps(rng, package), _traces(rng, reach_um), *_areas(rng, reach_um), *_vias(rng, reach_um), *_parts(passives))
+    copper = (_pads(package), _traces(rng, reach_um), *_areas(rng, package, reach_um), *_vias(rng, reach_um))
+    return (*_bumps(rng, package), *copper, *_beads(rng, reach_um), *_parts(passives))
 
 
 def _bumps(rng: np.random.Generator, package: Package) -> tuple[Sheet, ...]:
@@ -69,6 +70,14 @@ def _bumps(rng: np.random.Generator, package: Package) -> tuple[Sheet, ...]:
     return tuple(Sheet(base + z, discs=discs, disc_weight=weight) for z in (12.0, 30.0, 48.0))
 
 
+def _pads(package: Package) -> Sheet:
+    """The board's copper pads: a missing joint shows them, the pads above are too thin to be seen."""
+    lower = package.interfaces[0]
+    n = len(lower.ball)
+    discs = np.column_stack([lower.x_um, lower.y_um, np.full(n, lower.pad_diameter_um / 2)])
+    return Sheet(-17.0, discs=discs, disc_weight=np.full(n, 35.0 * _COPPER))
+
+
 def _traces(rng: np.random.Generator, reach: float) -> Sheet:
     n = int(rng.integers(4, 10) * (reach / 2640))
     fixed = rng.uniform(-reach, reach, n)
@@ -80,14 +89,31 @@ def _traces(rng: np.random.Generator, reach: float) -> Sheet:
     return Sheet(-17.0, lines=np.column_stack([ends, width / 2]), line_weight=np.full(n, 35.0 * _COPPER))
 
 
-def _areas(rng: np.random.Generator, reach: float) -> tuple[Sheet, ...]:
-    """Copper areas on two inner layers of the board, none to two on each."""
+def _areas(rng: np.random.Generator, package: Package, reach: float) -> tuple[Sheet, ...]:
+    """Copper areas: on the board's face, cleared around the pads, and on two inner layers; none to three on each."""
     sheets = []
-    for z in (-120.0, -420.0):
-        n = int(rng.integers(0, 3))
-        boxes = np.column_stack([rng.uniform(-reach, reach, (n, 2)), rng.uniform(400, 1600, (n, 2)), np.zeros(n)])
-        sheets.append(Sheet(z, rectangles=boxes, rectangle_weight=np.full(n, 18.0 * _COPPER)))
+    lower = package.interfaces[0]
+    for z, thick in ((-17.0, 35.0), (-120.0, 18.0), (-420.0, 18.0)):
+        n = int(rng.integers(0, 4))
+        centre, size = rng.uniform(-reach, reach, (n, 2)), rng.uniform(400, 2400, (n, 2))
+        boxes, weight = np.column_stack([centre, size, np.zeros(n)]), np.full(n, thick * _COPPER)
+        holes, without = np.zeros((0, 3)), np.zeros(0)
+        if z == -17.0:
+            over = [
+                int(((np.abs(centre - at) < size / 2).all(axis=1)).sum()) for at in zip(lower.x_um, lower.y_um, strict=True)
+            ]  # how many areas each pad lies in
+            radius = np.full(len(over), lower.pad_diameter_um / 2 + rng.uniform(30, 60))
+            holes, without = np.column_stack([lower.x_um, lower.y_um, radius]), -thick * _COPPER * np.array(over, float)
+        sheets.append(Sheet(z, rectangles=boxes, rectangle_weight=weight, discs=holes, disc_weight=without))
     return tuple(sheets)
+
+
+def _beads(rng: np.random.Generator, reach: float) -> tuple[Sheet, ...]:
+    """A few beads of solder on the board, 10 to 30 um across."""
+    n = int(rng.poisson(1.5))
+    radius = rng.uniform(5, 15, n)
+    discs = np.column_stack([rng.uniform(-reach, reach, (n, 2)), radius])
+    return (Sheet(10.0, discs=discs, disc_weight=4 / 3 * radius),)
 
 
 def _vias(rng: np.random.Generator, reach: float) -> tuple[Sheet, ...]:

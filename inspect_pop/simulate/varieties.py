@@ -74,19 +74,19 @@ def build_bodies(
 def _hanging(rng: np.random.Generator, site: _Site) -> tuple[Floats, Floats, Floats]:
     """All solder on the upper pad, and a gap below it: graded from 5 um up."""
     gap = np.minimum(5.0 + rng.exponential(9.0, len(site.pad)), 0.5 * site.standoff)
-    return gap, _on_pads(site, None, _dome(site, site.standoff - gap, upper=True)), gap / 2
+    return gap, _on_pads(site, None, _dome(rng, site, site.standoff - gap, upper=True)), gap / 2
 
 
 def _standing(rng: np.random.Generator, site: _Site) -> tuple[Floats, Floats, Floats]:
     gap = np.minimum(5.0 + rng.exponential(9.0, len(site.pad)), 0.5 * site.standoff)
-    return gap, _on_pads(site, _dome(site, site.standoff - gap, upper=False), None), site.standoff - gap / 2
+    return gap, _on_pads(site, _dome(rng, site, site.standoff - gap, upper=False), None), site.standoff - gap / 2
 
 
 def _two_domes(rng: np.random.Generator, site: _Site) -> tuple[Floats, Floats, Floats]:
     """A ball on the upper pad, a deposit on the lower one, and a gap that one can drive through."""
     gap = np.minimum(5.0 + rng.exponential(9.0, len(site.pad)), 0.4 * site.standoff)
     deposit = (site.standoff - gap) * rng.uniform(0.12, 0.45, len(site.pad))
-    parts = _on_pads(site, _dome(site, deposit, upper=False), _dome(site, site.standoff - gap - deposit, upper=True))
+    parts = _on_pads(site, _dome(rng, site, deposit, upper=False), _dome(rng, site, site.standoff - gap - deposit, upper=True))
     return gap, parts, deposit + gap / 2
 
 
@@ -102,7 +102,7 @@ def _dome_on_dome(rng: np.random.Generator, site: _Site) -> tuple[Floats, Floats
     low = np.stack(
         [zero, site.pad, deposit, zero, deposit], axis=1
     )  # half an ellipsoid: steep at the pad, as the samples' pad slices
-    ball = _ball(site, site.standoff - deposit - gap, site.volume - 2 / 3 * np.pi * site.pad**2 * deposit)
+    ball = _ball(rng, site, site.standoff - deposit - gap, site.volume - 2 / 3 * np.pi * site.pad**2 * deposit)
     return gap, _on_pads(site, low, ball), deposit + gap / 2
 
 
@@ -114,7 +114,7 @@ def _cupped(rng: np.random.Generator, site: _Site) -> tuple[Floats, Floats, Floa
     semi = rim / np.sqrt(1 - rng.uniform(0.75, 0.98, len(site.pad)) ** 2)
     low = np.stack([np.zeros_like(rim), site.pad, semi, np.zeros_like(rim), rim], axis=1)
     cup = np.pi * site.pad**2 * (rim - tip) * 0.6
-    return gap, _on_pads(site, low, _ball(site, site.standoff - tip, site.volume - cup)), rim
+    return gap, _on_pads(site, low, _ball(rng, site, site.standoff - tip, site.volume - cup)), rim
 
 
 def _pear(rng: np.random.Generator, site: _Site) -> Floats:
@@ -128,7 +128,7 @@ def _pear(rng: np.random.Generator, site: _Site) -> Floats:
     zero = np.zeros(n)
     narrow = np.stack([zero, site.pad * rng.uniform(0.93, 1.02, n), semi, zero, end], axis=1)
     # The ball reaches so far down that both are equally wide where they meet, and no notch is left.
-    ball = _ball(site, site.standoff * rng.uniform(0.93, 0.995, n), site.volume * rng.uniform(0.9, 1.0, n))
+    ball = _ball(rng, site, site.standoff * rng.uniform(0.93, 0.995, n), site.volume * rng.uniform(0.9, 1.0, n), 1.05)
     parts = np.stack([narrow, ball], axis=1)
     turned = rng.random(n) < 0.25
     parts[turned] = _upside_down(parts[turned], site.standoff[turned])
@@ -144,27 +144,29 @@ def _upside_down(parts: Floats, standoff: Floats) -> Floats:
     return out
 
 
-def _dome(site: _Site, height: Floats, *, upper: bool) -> Floats:
-    """Spherical cap (n, 5) on a pad that it wets to the rim."""
-    radius, centre = cap(site.pad, height)
+def _dome(rng: np.random.Generator, site: _Site, height: Floats, *, upper: bool) -> Floats:
+    """Spherical cap (n, 5) on a pad that it wets to the rim, or a little over it."""
+    radius, centre = cap(site.pad * rng.uniform(0.98, 1.12, len(site.pad)), height)
     zero = np.zeros_like(height)
     if upper:
         return np.stack([site.standoff - centre, radius, radius, site.standoff - height, site.standoff], axis=1)
     return np.stack([centre, radius, radius, zero, height], axis=1)
 
 
-def _ball(site: _Site, height: Floats, volume: Floats) -> Floats:
-    """Oblate ball (n, 5) of given height below the upper pad, wetting its rim, with the given volume where it can.
+def _ball(rng: np.random.Generator, site: _Site, height: Floats, volume: Floats, overhang: float = 1.3) -> Floats:
+    """Oblate ball (n, 5) of given height below the upper pad, with the given volume where it can.
 
-    With s = sqrt(1 - (pad / R)^2): height = b (1 + s), volume = pi R^2 b (s - s^3 / 3 + 2 / 3); R by bisection.
+    Its foot is up to `overhang` times as wide as the pad: in the samples, balls that did not merge stand over its rim. With
+    s = sqrt(1 - (foot / R)^2): height = b (1 + s), volume = pi R^2 b (s - s^3 / 3 + 2 / 3); R by bisection.
     """
-    low, high = site.pad * 1.0001, site.pad * 1.9
+    foot = site.pad * rng.uniform(1.0, overhang, len(site.pad))
+    low, high = foot * 1.0001, foot * 1.8
     for _ in range(40):
         radius = (low + high) / 2
-        s = np.sqrt(1 - (site.pad / radius) ** 2)
+        s = np.sqrt(1 - (foot / radius) ** 2)
         above = np.pi * radius**2 * height / (1 + s) * (s - s**3 / 3 + 2 / 3) > volume
         high, low = np.where(above, radius, high), np.where(above, low, radius)
-    s = np.sqrt(1 - (site.pad / radius) ** 2)
+    s = np.sqrt(1 - (foot / radius) ** 2)
     semi = height / (1 + s)
     return np.stack([site.standoff - s * semi, radius, semi, site.standoff - height, site.standoff], axis=1)
 
