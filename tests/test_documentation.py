@@ -102,3 +102,9 @@ def test_pins_name_no_address_and_each_line_file_has_its_hash() -> None:
 
 def pinned(path: Path) -> list[tuple[str, str]]:
     return re.findall(r"^([\w.-]+)==([^\s;\\]+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_each_promise_names_a_test_that_exists() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs" / "promises.md").read_text(encoding="utf-8"))
+    assert len(named) > 30
+    assert [f"{f}::{n}" for f, n in named if f"def {n}(" not in (ROOT / f).read_text(encoding="utf-8")] == []

@@ -4,9 +4,12 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from inspect_pop.limits import Limits
+
+if TYPE_CHECKING:
+    from inspect_pop.classify.model import OperatingPoint
 
 __all__ = ["Job", "Outcome", "RunSummary", "Settings"]
 
@@ -24,7 +27,7 @@ class Job:
 class Settings:
     """What all boards of a run have in common. `store_url` is a path or a URL; `model_dir` None means the released model.
 
-    A worker process that takes longer than `time_limit_s` over one board is ended.
+    A worker process that takes longer than `time_limit_s` over one board is ended. `point` None means the model's own thresholds.
     """
 
     out: Path
@@ -35,6 +38,7 @@ class Settings:
     resume: bool = True
     device: str = "cpu"
     time_limit_s: float = 300.0
+    point: "OperatingPoint | None" = None
 
     @property
     def work_dir(self) -> Path:

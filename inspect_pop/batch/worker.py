@@ -71,7 +71,7 @@ def _keep(settings: Settings, inspection: Inspection, recipe: Recipe, *, new: bo
 @lru_cache(maxsize=1)
 def _classifier(settings: Settings) -> Classifier:
     cv2.setNumThreads(1)
-    return Classifier(load(settings.model_dir), device=settings.device)
+    return Classifier(load(settings.model_dir), device=settings.device, point=settings.point)
 
 
 @lru_cache(maxsize=1)

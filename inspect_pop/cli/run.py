@@ -8,8 +8,11 @@ import typer
 from inspect_pop.cli.options import (
     AsJson,
     BatchPaths,
+    Confidence,
     JobsOption,
     LimitsFile,
+    MaxEscapeRate,
+    MaxFalseCallPpm,
     ModelDir,
     OutDir,
     Profile,
@@ -20,6 +23,7 @@ from inspect_pop.cli.options import (
 
 if TYPE_CHECKING:
     from inspect_pop.batch import RunSummary
+    from inspect_pop.classify.model import OperatingPoint
 
 __all__ = ["run"]
 
@@ -37,6 +41,9 @@ def run(
         str | None, typer.Option("--cluster", metavar="ADDRESS", help="Work on the Dask cluster whose scheduler listens there.")
     ] = None,
     device: Annotated[str, typer.Option("--device", metavar="cpu|cuda", help="Where the network runs.")] = "cpu",
+    max_escape_rate: MaxEscapeRate = None,
+    max_false_call_ppm: MaxFalseCallPpm = None,
+    confidence: Confidence = 0.95,
     fresh: Annotated[bool, typer.Option("--fresh", help="Inspect again what an earlier run into DIR has finished.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -50,12 +57,24 @@ def run(
     from inspect_pop.batch import Settings, cluster_executor, local_executor, run_batch
     from inspect_pop.cli.progress import boards_progress
 
-    settings = Settings(out, store or str(out / "records.db"), model, limits_of(limits, profile), resume=not fresh, device=device)
+    point = _promised(model, max_escape_rate, max_false_call_ppm, confidence)
+    where = store or str(out / "records.db")
+    settings = Settings(out, where, model, limits_of(limits, profile), resume=not fresh, device=device, point=point)
     executor = cluster_executor(cluster) if cluster else local_executor(jobs)
     with boards_progress() as progress:
         summary = run_batch(batches, settings, root=root, executor=executor, progress=progress)
     _say(summary, as_json)
     raise typer.Exit(summary.exit_status)
+
+
+def _promised(model: Path | None, rate: float | None, ppm: float | None, confidence: float) -> "OperatingPoint | None":
+    """The thresholds that keep what was promised; None, the model's own, where nothing was."""
+    if rate is None and ppm is None:
+        return None
+    from inspect_pop.classify.calibration import promise_of
+    from inspect_pop.classify.model import load
+
+    return promise_of(load(model), max_escape_rate=rate, max_false_call_ppm=ppm, confidence=confidence).point
 
 
 def _say(summary: "RunSummary", as_json: bool) -> None:
