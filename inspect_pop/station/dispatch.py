@@ -9,7 +9,7 @@ from inspect_pop.errors import BusyFault, DeadlinePassed, PopError, StoreFault
 from inspect_pop.station.answer import Answer, could_not
 from inspect_pop.station.bench import UNAVAILABLE, UNUSABLE
 from inspect_pop.station.cfx import from_fault
-from inspect_pop.station.pool import Died, Job
+from inspect_pop.station.process import Died, Job
 from inspect_pop.station.station import Station
 from inspect_pop.store import Quarantined
 

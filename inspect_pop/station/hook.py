@@ -20,6 +20,7 @@ from typing import NoReturn
 
 from inspect_pop.errors import DeadlinePassed, PopError, UsageFault
 from inspect_pop.station.answer import Answer, checked, could_not, exit_status, to_json
+from inspect_pop.station.child import COMMAND, environment
 from inspect_pop.station.client import DEFAULT_STORE, NoService, ask, pages_folder, urls
 
 __all__ = ["Alone", "hook", "main"]
@@ -173,8 +174,7 @@ def _by_itself(path: str, store: str | None, alone: Alone, until: float) -> Answ
     hello |= {"model": alone.model, "limits": alone.limits, "maker": alone.maker}
     job = {"kind": "inspect", "path": path, "root": alone.root}
     talk = "".join(json.dumps(line) + "\n" for line in (hello, job))
-    command = [sys.executable, "-m", "inspect_pop.station.worker"]
-    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+    child = subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, env=environment())
     said: list[bytes] = []
     reader = threading.Thread(target=_talk, args=(child, talk.encode(), said), daemon=True)
     reader.start()
@@ -201,7 +201,7 @@ def _child_answer(lines: list[str]) -> Answer:
     try:
         said = [json.loads(line) for line in lines]
         if said and not said[0]["ready"]:
-            return could_not(PopError(said[0]["thing"], found=said[0]["reason"]))
+            return checked(said[0]["answer"])
         return checked(said[1]["answer"])
     except (ValueError, LookupError, TypeError):
         found = "half of one" if lines[1:] else "it ended without one"

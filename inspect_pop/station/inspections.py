@@ -74,7 +74,7 @@ async def _uploaded(here: Station, request: Request) -> Said:
     async with received(request) as upload:
         limits = dataclasses.asdict(here.settings.archive)
         job = {"kind": "upload", "path": str(upload.archive), "into": str(upload.into), "limits": limits}
-        return await work(here, job | {"name": f"upload: {upload.name[:200]}", "report": _page_address(here)})
+        return await work(here, job | {"name": f"upload: {upload.name[:200]}", "report": _page_address(request)})
 
 
 async def _by_path(here: Station, request: Request, caller: Caller) -> Said:
@@ -87,7 +87,7 @@ async def _by_path(here: Station, request: Request, caller: Caller) -> Said:
         return refused(UNUSABLE, FileFault("the request", expected='JSON as {"path": "…"}', found=error.errors()[0]["msg"]))
     except InputFault as fault:
         return refused(UNUSABLE, fault)
-    job = {"kind": "inspect", "path": str(path), "root": str(root), "name": str(path), "report": _page_address(here)}
+    job = {"kind": "inspect", "path": str(path), "root": str(root), "name": str(path), "report": _page_address(request)}
     return await work(here, job)
 
 
@@ -97,5 +97,5 @@ def _own(caller: Caller, path: Path) -> None:
         raise HTTPException(403, f"{caller.name} may not read {path}")
 
 
-def _page_address(here: Station) -> str:
-    return f"{here.settings.url}/v1/reports/{{record}}"
+def _page_address(request: Request) -> str:
+    return f"{request.base_url}v1/reports/{{record}}"

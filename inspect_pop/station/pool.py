@@ -6,95 +6,20 @@ answer within the time limit is killed and replaced; the boards behind it wait f
 
 import asyncio
 import contextlib
-import json
 import logging
 import math
-import signal
-import sys
 from collections import deque
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from inspect_pop.errors import BusyFault, DeadlinePassed, ModelFault, PopError
+from inspect_pop.errors import BusyFault, DeadlinePassed, ModelFault
+from inspect_pop.station.child import COMMAND
+from inspect_pop.station.process import Died, Job, Reply, Worker
 
-__all__ = ["Died", "Job", "Pool", "Reply"]
+__all__ = ["Pool"]
 
-Job = dict[str, Any]
-Reply = dict[str, Any]
-
-LINE_LIMIT = 64 << 20  # an answer names every defect joint; 100,000 of them stay below this
-START_S = 120.0  # a cold disk reads libraries and model slowly
 RESTART_S = 2.0
-COMMAND = (sys.executable, "-m", "inspect_pop.station.worker")
 log = logging.getLogger(__name__)
-
-
-class Died(PopError):
-    """The inspecting process ended without an answer; `killed` where somebody killed it, so that trying again may help."""
-
-    about = "worker"
-
-    def __init__(self, status: int | None) -> None:
-        self.killed = status in (-signal.SIGKILL, -signal.SIGTERM)
-        super().__init__("the inspecting process", expected="an answer", found=f"it ended (status {status})")
-
-
-class _Worker:
-    """One process: started, asked one job at a time, and closed or killed."""
-
-    def __init__(self, process: asyncio.subprocess.Process, generation: int) -> None:
-        self.process, self.generation = process, generation
-        self.model = ""
-
-    @classmethod
-    async def start(cls, command: Sequence[str], hello: Job, generation: int) -> "_Worker":
-        pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(
-            *command, stdin=pipe, stdout=pipe, limit=LINE_LIMIT, start_new_session=True
-        )
-        worker = cls(process, generation)
-        try:
-            ready = await worker.ask(hello, START_S)
-        except (TimeoutError, Died) as error:
-            worker.kill()
-            raise ModelFault("the inspecting process", expected="a start", found=str(error)) from error
-        if not ready.get("ready"):
-            worker.kill()
-            raise ModelFault(str(ready.get("thing", "model")), found=str(ready.get("reason")))
-        worker.model = str(ready.get("model", ""))
-        return worker
-
-    async def ask(self, job: Job, limit_s: float) -> Reply:
-        """The reply to one job; `hear` must follow, for the word that it is done."""
-        stdin = self.process.stdin
-        if stdin is None:
-            raise Died(self.process.returncode)
-        try:
-            stdin.write(json.dumps(job).encode() + b"\n")
-            await stdin.drain()
-        except (BrokenPipeError, ConnectionResetError) as error:
-            raise Died(await self.process.wait()) from error
-        return await self.hear(limit_s)
-
-    async def hear(self, limit_s: float) -> Reply:
-        """The next line that the process says, within so many seconds."""
-        if self.process.stdout is None:
-            raise Died(self.process.returncode)
-        async with asyncio.timeout(limit_s):
-            line = await self.process.stdout.readline()
-            if not line.endswith(b"\n"):
-                raise Died(await self.process.wait())
-        reply: Reply = json.loads(line)
-        return reply
-
-    def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self.process.kill()
-
-    def let_go(self) -> None:
-        """Closing its input ends it, after what it is doing."""
-        if self.process.stdin is not None:
-            self.process.stdin.close()
 
 
 class Pool:
@@ -102,10 +27,10 @@ class Pool:
 
     def __init__(self, hello: Job, *, size: int, queue: int, limit_s: float, command: Sequence[str] = COMMAND) -> None:
         self._hello, self._size, self._queue, self._limit_s, self._command = hello, size, queue, limit_s, command
-        self._idle: deque[_Worker] = deque()
-        self._waiting: deque[asyncio.Future[_Worker]] = deque()
-        self._all: set[_Worker] = set()
-        self._leaving: set[_Worker] = set()
+        self._idle: deque[Worker] = deque()
+        self._waiting: deque[asyncio.Future[Worker]] = deque()
+        self._all: set[Worker] = set()
+        self._leaving: set[Worker] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._generation = 0
         self._stopping = False
@@ -134,7 +59,9 @@ class Pool:
         return max(1, math.ceil(self.recent_s * (self.waiting + 1) / self._size))
 
     async def start(self) -> None:
-        """Start all workers; raises `ModelFault` where the model cannot be used."""
+        """Start all workers, if they are not there yet; raises `ModelFault` where the model cannot be used."""
+        if self._all:
+            return
         for worker in await self._crew(self._hello, self._generation):
             self._hand_over(worker)
 
@@ -172,7 +99,7 @@ class Pool:
         everyone = self._all | self._leaving
         for worker in everyone:
             worker.let_go()
-        ends = [asyncio.create_task(w.process.wait()) for w in everyone]
+        ends = [asyncio.create_task(w.gone()) for w in everyone]
         if ends:
             await asyncio.wait(ends, timeout=limit_s)
             for worker in everyone:
@@ -183,15 +110,14 @@ class Pool:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._all.clear()
 
-    async def _crew(self, hello: Job, generation: int) -> list[_Worker]:
+    async def _crew(self, hello: Job, generation: int) -> list[Worker]:
         started = await asyncio.gather(
-            *(_Worker.start(self._command, hello, generation) for _ in range(self._size)), return_exceptions=True
+            *(Worker.start(self._command, hello, generation) for _ in range(self._size)), return_exceptions=True
         )
         failed = [s for s in started if isinstance(s, BaseException)]
-        crew = [s for s in started if isinstance(s, _Worker)]
+        crew = [s for s in started if isinstance(s, Worker)]
         if failed:
-            for worker in crew:
-                worker.kill()
+            await asyncio.gather(*(worker.end() for worker in crew))
             raise failed[0]
         return crew
 
@@ -214,7 +140,7 @@ class Pool:
         self._later(self._when_done(worker))
         return reply
 
-    async def _when_done(self, worker: _Worker) -> None:
+    async def _when_done(self, worker: Worker) -> None:
         """Hand the worker on once it has written the board's page, too."""
         try:
             await worker.hear(self._limit_s)
@@ -224,7 +150,7 @@ class Pool:
         else:
             self._hand_over(worker)
 
-    async def _take(self) -> _Worker:
+    async def _take(self) -> Worker:
         while self._idle and not self._stopping:
             worker = self._idle.popleft()
             if worker.process.returncode is None:
@@ -234,7 +160,7 @@ class Pool:
             raise _stopping()
         if len(self._waiting) >= self._queue:
             raise BusyFault("the service", expected="room in the queue", found=f"{self._queue} waiting", remedy="Try again.")
-        future: asyncio.Future[_Worker] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
         try:
             return await future
@@ -246,7 +172,7 @@ class Pool:
             with contextlib.suppress(ValueError):
                 self._waiting.remove(future)
 
-    def _hand_over(self, worker: _Worker) -> None:
+    def _hand_over(self, worker: Worker) -> None:
         """Give a free worker to who waits longest, or keep it idle; one of an earlier model is let go."""
         self._all.add(worker)
         if worker.generation != self._generation or self._stopping:
@@ -260,20 +186,20 @@ class Pool:
                 return
         self._idle.append(worker)
 
-    def _retire(self, worker: _Worker) -> None:
+    def _retire(self, worker: Worker) -> None:
         self._all.discard(worker)
         self._leave(worker)
         worker.let_go()
 
-    def _leave(self, worker: _Worker) -> None:
+    def _leave(self, worker: Worker) -> None:
         self._leaving.add(worker)
         self._later(self._gone(worker))
 
-    async def _gone(self, worker: _Worker) -> None:
-        await worker.process.wait()
+    async def _gone(self, worker: Worker) -> None:
+        await worker.gone()
         self._leaving.discard(worker)
 
-    def _replace(self, worker: _Worker) -> None:
+    def _replace(self, worker: Worker) -> None:
         self._all.discard(worker)
         worker.kill()
         self._leave(worker)
@@ -288,7 +214,7 @@ class Pool:
     async def _start_another(self) -> None:
         while not self._stopping:
             try:
-                worker = await _Worker.start(self._command, self._hello, self._generation)
+                worker = await Worker.start(self._command, self._hello, self._generation)
             except (ModelFault, OSError) as error:
                 log.error("a worker cannot start", extra={"reason": str(error)})
                 await asyncio.sleep(RESTART_S)

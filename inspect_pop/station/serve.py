@@ -11,7 +11,7 @@ from pathlib import Path
 
 import uvicorn
 
-from inspect_pop.errors import UsageFault
+from inspect_pop.errors import PopError, UsageFault
 from inspect_pop.station import logs
 from inspect_pop.station.client import address_file, store_identity
 from inspect_pop.station.protocol import timed_protocol
@@ -32,7 +32,9 @@ def serve(settings: Settings) -> int:
     logs.to_stderr()
     with listening(settings) as (server, bound):
         server.run(sockets=[bound])
-    return 0 if server.started else 1
+    if server.station.trouble is not None:
+        raise server.station.trouble
+    return 0
 
 
 @contextlib.contextmanager
@@ -65,6 +67,16 @@ class Server(uvicorn.Server):
             h11_max_incomplete_event_size=HEAD_BYTES,
         )
         super().__init__(config)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the inspecting processes, then listen; without them, leave why and end."""
+        try:
+            await self.station.pool.start()
+        except PopError as fault:
+            self.station.trouble = fault
+            self.should_exit = True
+        else:
+            await super().startup(sockets)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Give back what waits, finish what runs, close."""

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 from inspect_pop import __version__
 from inspect_pop.errors import PopError
-from inspect_pop.station import inspections, records, tokens, upkeep
+from inspect_pop.station import inspections, overview, records, tokens, upkeep
 from inspect_pop.station.cfx.outbox import Postman
 from inspect_pop.station.cfx.senders import sender_for
 from inspect_pop.station.dispatch import STORE_RETRY_S
@@ -34,9 +34,16 @@ def create_app(settings: Settings, pool: Pool | None = None) -> FastAPI:
     """
     known = tokens.load(settings.tokens) if settings.tokens else None
     station = Station(settings, pool or make_pool(settings), open_store(settings.store))
-    app = FastAPI(title="inspect_pop", version=__version__, description=DESCRIPTION, lifespan=_lifespan(station))
+    app = FastAPI(
+        title="inspect_pop",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=_lifespan(station),
+        docs_url=None,
+        redoc_url=None,
+    )
     app.state.station = station
-    for part in (inspections, records, upkeep):
+    for part in (inspections, records, upkeep, overview):
         app.include_router(part.router)
     app.add_middleware(Gate, settings=settings, tokens=known, metrics=station.metrics)
     app.add_exception_handler(RequestValidationError, _invalid)

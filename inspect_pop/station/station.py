@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from inspect_pop.errors import PopError
 from inspect_pop.station.metrics import Metrics
 from inspect_pop.station.pool import Pool
 from inspect_pop.station.settings import Settings
@@ -19,4 +20,5 @@ class Station:
     store: Store
     metrics: Metrics = field(default_factory=Metrics)
     stopping: bool = False
+    trouble: PopError | None = None  # why it could not start
     fault: str = ""  # what keeps the service from working, for readiness: the last failure to write the store

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from inspect_pop.errors import PopError, UsageFault
+from inspect_pop.station.answer import could_not
 from inspect_pop.station.bench import Bench, Inspector, Maker
 from inspect_pop.station.ledger import Books, Ledger, Scribe
 
@@ -37,7 +38,7 @@ def main() -> int:
         inspector, model = _maker(hello)(*(Path(hello[k]) if hello.get(k) else None for k in ("model", "limits")))
         ledger: Ledger = apart or Books(hello["store"], _handle(hello))
     except PopError as error:
-        _say(replies, {"ready": False, "thing": error.thing, "about": error.about, "reason": str(error)})
+        _say(replies, {"ready": False, "answer": could_not(error)})
         return 1
     _say(replies, {"ready": True, "model": model})
     bench = Bench(inspector, model, ledger, pages=Path(hello["pages"]) if hello.get("pages") else None)

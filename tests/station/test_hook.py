@@ -238,3 +238,10 @@ def answering(replies: list[tuple[int, bytes, str | None]]) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def test_a_store_that_cannot_be_written_is_no_verdict(tmp_path: Path) -> None:
+    board = write_board(tmp_path / "batch" / "boards" / "S", "S")
+    (tmp_path / "file").write_text("in the way")
+    status, answer = hook(str(board), str(tmp_path / "file" / "r.db"), 30, service=NOBODY, alone=FAKE)
+    assert (status, answer["problem"]["about"]) == (3, "store")
