@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from inspect_pop.inspection import Inspection
 from inspect_pop.store import rows
 from inspect_pop.store.arrow import to_arrow
-from inspect_pop.store.engine import faults, shown, writing
+from inspect_pop.store.engine import faults, reading, shown, writing
 from inspect_pop.store.joint_files import JointFiles, file_of
 from inspect_pop.store.rollup import contribute
 from inspect_pop.store.schema import (
@@ -41,13 +41,17 @@ def write_inspection(
     """See `Store.write`."""
     board = inspection.board
     row = rows.board_row(inspection)
+    with reading(engine) as connection:
+        known = standing_of(connection, [board.record])
+    if known:
+        return Written(board.record, False, known[board.record])
     with faults(shown(engine.url)):
         waiting = None if files is None else files.write(_path(inspection), [to_arrow(inspection.joints, record=board.record)])
     try:
         with writing(engine) as connection:
             lock_serial(connection, board.serial)
             known = standing_of(connection, [board.record])
-            if known:
+            if known:  # another wrote it meanwhile
                 return Written(board.record, False, known[board.record])
             _insert(connection, inspection, row | {"run_id": run, "own_file": int(files is not None)})
             add_messages(connection, sent)

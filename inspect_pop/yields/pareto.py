@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import ColumnElement, Connection, Select, func, select
 
 from inspect_pop.errors import UsageFault
 from inspect_pop.joints import CLASSES
@@ -71,8 +71,8 @@ def causes(
 ) -> list[Bar]:
     """Boards with a defect by their suspected cause, most first."""
     chosen = selection(since, until, only)
-    query = select(boards.c.cause, func.count()).join_from(boards, contexts, contexts.c.id == boards.c.context_id)
-    query = chosen.limit(query.where(chosen.contexts, _n_bad(boards) > 0)).group_by(boards.c.cause)
+    query: Select[Any] = select(boards.c.cause, func.count()).where(_n_bad(boards) > 0)
+    query = chosen.limit(query).group_by(boards.c.cause)
     with store.reading() as connection:
         return _bars(["cause"], {(cause,): int(n) for cause, n in connection.execute(query)})
 
@@ -106,7 +106,7 @@ def _by_joint(connection: Connection, by: Sequence[str], chosen: Selection) -> d
     """Counts from the joints themselves: for keys that only they have."""
     keys = [defects.c[k] if k in _JOINT_KEYS else contexts.c[k] for k in by]
     query = select(*keys, func.count()).join_from(defects, boards, boards.c.id == defects.c.board_id)
-    query = query.join(contexts, contexts.c.id == boards.c.context_id).where(chosen.contexts, defects.c.label.in_(_BAD))
+    query = _with_contexts(query, by).where(defects.c.label.in_(_BAD))
     return {tuple(row[:-1]): int(row[-1]) for row in connection.execute(chosen.limit(query).group_by(*keys))}
 
 
@@ -116,9 +116,9 @@ def _by_interface(connection: Connection, by: Sequence[str], chosen: Selection) 
     keys = [own[k] if k in own else contexts.c[k] for k in by if k != "label"]
     query = select(*keys, *(func.sum(interfaces.c[f"n_{label}"]) for label in _BAD))
     query = query.join_from(interfaces, boards, boards.c.id == interfaces.c.board_id)
-    query = query.join(contexts, contexts.c.id == boards.c.context_id).join(sites, sites.c.id == interfaces.c.site_id)
+    query = _with_contexts(query.join(sites, sites.c.id == interfaces.c.site_id), by)
     counted: dict[tuple[Key, ...], int] = {}
-    for row in connection.execute(chosen.limit(query.where(chosen.contexts)).group_by(*keys)):
+    for row in connection.execute(chosen.limit(query).group_by(*keys)):
         for label, n in zip(_BAD, row[-len(_BAD) :], strict=True):
             place = iter(row[: -len(_BAD)])
             key = tuple(label if k == "label" else next(place) for k in by)
@@ -128,8 +128,12 @@ def _by_interface(connection: Connection, by: Sequence[str], chosen: Selection) 
 
 def _boards_by_recipe(connection: Connection, chosen: Selection) -> dict[int, int]:
     query = select(digests.c.recipe_id, func.count()).join_from(boards, digests, digests.c.id == boards.c.digests_id)
-    query = query.join(contexts, contexts.c.id == boards.c.context_id).where(chosen.contexts)
     return {int(recipe): int(n) for recipe, n in connection.execute(chosen.limit(query).group_by(digests.c.recipe_id))}
+
+
+def _with_contexts(query: Select[Any], by: Sequence[str]) -> Select[Any]:
+    """Join what names the day, lot or line, where it is asked for."""
+    return query.join(contexts, contexts.c.id == boards.c.context_id) if set(by) & set(CONTEXT_KEYS) else query
 
 
 def _bars(by: Sequence[str], counted: Mapping[tuple[Key, ...], int]) -> list[Bar]:

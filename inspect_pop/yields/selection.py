@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, true
+from sqlalchemy import ColumnElement, Select, and_, select, true
 
 from inspect_pop.errors import UsageFault
 from inspect_pop.store.schema import boards, contexts
@@ -37,8 +37,10 @@ class Selection:
         return and_(true(), *clauses)
 
     def limit(self, query: Select[Any]) -> Select[Any]:
-        """A query of boards, held to first inspections within the instants."""
+        """A query that joins boards, held to the first inspections of the selection."""
         query = query.where(boards.c.inspection_no == 1)
+        if self.only or self.first_day is not None or self.last_day is not None:
+            query = query.where(boards.c.context_id.in_(select(contexts.c.id).where(self.contexts)))
         if self.from_us is not None:
             query = query.where(boards.c.inspected_us >= self.from_us)
         if self.before_us is not None:

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from inspect_pop.errors import UsageFault
 from inspect_pop.limits import Limits
 from inspect_pop.store import Store
-from inspect_pop.store.schema import boards, contexts, interfaces, packages, sites
+from inspect_pop.store.schema import boards, interfaces, packages, sites
 from inspect_pop.yields.selection import Key, selection
 
 __all__ = ["MEASURES", "Measure", "Series", "series"]
@@ -90,7 +90,6 @@ def series(
     columns = [table.c[n] for n in (("offset_x_um", "offset_y_um") if measure == "offset_um" else (measure,))]
     query = select(boards.c.serial, boards.c.inspected_us, sites.c.warpage_limit_um, *columns)
     query = query.join_from(table, boards, boards.c.id == table.c.board_id).join(sites, sites.c.id == table.c.site_id)
-    query = query.join(contexts, contexts.c.id == boards.c.context_id).where(chosen.contexts)
     for column, value in ((interfaces.c.interface, interface if what.of_interface else None), (sites.c.refdes, refdes)):
         query = query if value is None else query.where(column == value)
     with store.reading() as connection:
