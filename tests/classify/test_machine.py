@@ -7,69 +7,75 @@ from numpy.typing import NDArray
 from inspect_pop.classify.machine import LEAST_JOINTS, machine_point
 from inspect_pop.classify.model import OperatingPoint
 
-REFERENCE = OperatingPoint(pass_below=-1.6, fail_above=1.2, source="calibration")
+REFERENCE = OperatingPoint(pass_below=-2.0, fail_above=2.5, source="calibration")
 
 
-def good(rng: np.random.Generator, n: int) -> NDArray[np.float64]:
-    """A bulk about -9 with a longer tail towards suspicion, as networks give it."""
-    return -9 + 1.5 * rng.normal(0, 1, n) + np.where(rng.random(n) < 0.12, rng.exponential(1.6, n), 0)
+def good(rng: np.random.Generator, n: int, awkward: float = 0.05) -> NDArray[np.float64]:
+    """A bulk about -9 and, of some awkward joints, a tail towards suspicion, as networks give it."""
+    bulk = -9 + 1.5 * rng.normal(0, 1, n)
+    return np.where(rng.random(n) < awkward, -6 + rng.exponential(1.8, n), bulk)
 
 
 KNOWN = np.quantile(good(np.random.default_rng(9), 200_000), np.linspace(0, 1, 101))
 
 
-def board(n: int, defects: float, shift: float, scale: float = 1.0, seed: int = 0) -> NDArray[np.float64]:
+def board(n: int, defects: float = 0.003, shift: float = 0.0, awkward: float = 0.05, seed: int = 0) -> NDArray[np.float64]:
     rng = np.random.default_rng(seed)
     bad = round(n * defects)
-    return np.r_[shift + scale * good(rng, n - bad), 9 + rng.normal(0, 1.5, bad)]
+    return np.r_[shift + good(rng, n - bad, awkward), 8 + rng.normal(0, 2, bad)]
 
 
-def test_a_machine_like_those_of_the_calibration_keeps_its_thresholds() -> None:
-    found = machine_point(board(6560, 0.05, 0), KNOWN, REFERENCE)
-    assert found.moved
-    assert found.point.pass_below == pytest.approx(-1.6, abs=0.5)
-    assert found.point.fail_above == pytest.approx(1.2, abs=0.5)
+def reviewed(scores: NDArray[np.float64], point: OperatingPoint) -> float:
+    return float(np.mean((scores >= point.pass_below) & (scores < point.fail_above)))
 
 
-@pytest.mark.parametrize("defects", [0.0, 0.1])
-@pytest.mark.parametrize("shift", [-2.0, 2.0])
-def test_thresholds_move_with_the_machine(shift: float, defects: float) -> None:
-    found = machine_point(board(6560, defects, shift), KNOWN, REFERENCE)
-    assert found.point.pass_below + 1.6 == pytest.approx(shift, abs=0.8)
-    assert found.point.fail_above - 1.2 == pytest.approx(shift, abs=0.8)
+def test_a_sharp_machine_spends_its_reviews_on_both_sides() -> None:
+    scores = board(6560, awkward=0.03)
+    found = machine_point(scores, KNOWN, REFERENCE)
+    assert found.moved and found.lift == 0
+    assert found.point.pass_below == pytest.approx(-2 - found.apart)
+    assert found.point.fail_above == pytest.approx(2.5 + found.apart)
+    assert reviewed(scores, REFERENCE) < reviewed(scores, found.point) <= 0.02
 
 
-def test_false_calls_of_a_machine_with_blurred_scores_come_down() -> None:
-    """Scale 1.2 and up by 3.3: its good joints would fail in 1,900 ppm at the calibration's threshold."""
-    rng = np.random.default_rng(1)
-    scores = 1.2 * good(rng, 200_000) + 3.3
-    before, points = (
-        np.mean(scores >= 1.2),
-        [machine_point(board(820, 0.05, 3.3, 1.2, seed), KNOWN, REFERENCE) for seed in range(20)],
-    )
-    after = np.mean([np.mean(scores >= p.point.fail_above) for p in points])
-    assert before > 1500e-6
-    assert after < 700e-6
+def test_a_machine_with_much_to_review_keeps_the_models_thresholds() -> None:
+    found = machine_point(board(6560, awkward=0.25), KNOWN, REFERENCE)
+    assert not found.moved
+    assert (found.point.pass_below, found.point.fail_above) == (-2.0, 2.5)
+    assert "for review" in found.point.source
 
 
-def test_one_small_board_moves_half_as_far_as_it_shows() -> None:
-    found = machine_point(board(88, 0.1, 2.0), KNOWN, REFERENCE)
-    assert 0.2 < found.point.fail_above - 1.2 < 2.0
+def test_more_reviews_allowed_move_further() -> None:
+    scores = board(6560, awkward=0.03)
+    apart = [machine_point(scores, KNOWN, REFERENCE, review_share=share).apart for share in (0.005, 0.01, 0.02, 0.5)]
+    assert apart == sorted(apart)
+    assert apart[-1] == 2.0
 
 
-def test_words_say_what_was_done() -> None:
-    source = machine_point(board(820, 0, 1.0), KNOWN, REFERENCE).point.source
-    assert source.startswith("calibration; follows the machine over 8")
-    assert "pass below" in source and "for -1.60" in source
+def test_a_machine_whose_good_joints_all_look_worse_fails_later_and_passes_no_later() -> None:
+    found = machine_point(board(6560, shift=6.0), KNOWN, REFERENCE)
+    assert found.lift > 2
+    assert found.point.fail_above == pytest.approx(2.5 + found.lift)
+    assert found.point.pass_below == -2.0
+    assert "higher than those of any machine known" in found.point.source
+
+
+@pytest.mark.parametrize("defects", [0.0, 0.1, 0.25])
+def test_bad_boards_are_not_taken_for_another_machine(defects: float) -> None:
+    assert machine_point(board(820, defects), KNOWN, REFERENCE).lift == 0
+
+
+def test_one_small_board_moves_less_than_many() -> None:
+    small, large = (machine_point(board(n, 0.0, awkward=0.03, seed=4), KNOWN, REFERENCE).apart for n in (88, 8800))
+    assert small <= large
 
 
 @pytest.mark.parametrize(
     ("scores", "known", "words"),
     [
-        (board(LEAST_JOINTS - 1, 0, 3.0), KNOWN, "too few to follow"),
-        (np.full(500, np.nan), KNOWN, "0 joints are too few"),
-        (board(820, 0, 3.0), (), "keeps no good scores"),
-        (np.full(820, 8.0), KNOWN, "only 0 of 820 joints look good"),
+        (board(LEAST_JOINTS - 1), KNOWN, "too few to follow it"),
+        (np.full(500, np.nan), KNOWN, "0 joints of this machine are too few"),
+        (board(820), (), "keeps no good scores"),
     ],
 )
 def test_what_cannot_be_followed_keeps_the_thresholds(
@@ -77,20 +83,20 @@ def test_what_cannot_be_followed_keeps_the_thresholds(
 ) -> None:
     found = machine_point(scores, known, REFERENCE)
     assert not found.moved
-    assert (found.point.pass_below, found.point.fail_above) == (-1.6, 1.2)
+    assert (found.point.pass_below, found.point.fail_above) == (-2.0, 2.5)
     assert words in found.point.source
 
 
+def test_words_say_what_was_done() -> None:
+    source = machine_point(board(6560, awkward=0.03), KNOWN, REFERENCE).point.source
+    assert source.startswith("calibration; pass below -")
+    assert "after 6560 joints of this machine" in source
+
+
 @settings(max_examples=80, deadline=None)
-@given(
-    n=st.integers(1, 900),
-    defects=st.floats(0, 0.3),
-    shift=st.floats(-30, 30),
-    scale=st.floats(0.01, 10),
-    seed=st.integers(0, 99),
-)
-def test_thresholds_stay_in_order_and_in_reach(n: int, defects: float, shift: float, scale: float, seed: int) -> None:
-    point = machine_point(board(n, defects, shift, scale, seed), KNOWN, REFERENCE).point
-    assert point.pass_below <= point.fail_above
-    assert abs(point.pass_below - REFERENCE.pass_below) <= 4 + 1e-9
-    assert abs(point.fail_above - REFERENCE.fail_above) <= 4 + 1e-9
+@given(n=st.integers(1, 900), defects=st.floats(0, 1), shift=st.floats(-30, 30), awkward=st.floats(0, 1), seed=st.integers(0, 99))
+def test_no_machine_makes_passing_easier_or_failing(n: int, defects: float, shift: float, awkward: float, seed: int) -> None:
+    """Whatever its scores: nothing passes or fails that the model's own thresholds would not, and the reach is bounded."""
+    point = machine_point(board(n, defects, shift, awkward, seed), KNOWN, REFERENCE).point
+    assert -2 - 2 <= point.pass_below <= -2
+    assert 2.5 <= point.fail_above <= 2.5 + 2 + 4
