@@ -72,7 +72,7 @@ def find_outlines(windows: Windows) -> Outlines:
     present = core - background > LEAST_CORE
     for _ in range(2):
         rays = _at_edge(polar, circles_at(circle), core, background)
-        circle = _circle(rays)
+        circle = _circle(rays, circle)
     round_ = circles_at(circle)
     radius = (round_ + np.clip(rays - round_, -_DENT, _POINT)) * present[:, :, None]
     return Outlines(centre, radius, circle, core, background, present, polar)
@@ -154,18 +154,22 @@ def _half(core: Array, background: Array) -> Array:
     return level
 
 
-def _circle(rays: Array) -> Array:
+def _circle(rays: Array, start: Array | None = None) -> Array:
     """(n, s, 3) mean radius and middle (x, y) of the circle through most rays (n, s, ANGLES).
 
     First harmonics by iteratively reweighted least squares with Tukey's biweight, its reach shrinking from four samples
-    to two.
+    to two; from a circle that is near already, two rounds do.
     """
     n, s = rays.shape[:2]
-    circle = np.zeros((n, s, 3), dtype=np.float32)
-    circle[:, :, 0] = np.median(rays, axis=2)
+    reaches: tuple[float, ...] = (2.0, 2.0)
+    circle = start
+    if circle is None:
+        reaches = (4.0, 3.0, 2.5, 2.0, 2.0)
+        circle = np.zeros((n, s, 3), dtype=np.float32)
+        circle[:, :, 0] = np.median(rays, axis=2)
     products = (_HARMONICS[:, :, None] * _HARMONICS[:, None, :]).reshape(ANGLES, 9)
     steady = 1e-3 * np.eye(3, dtype=np.float32)
-    for reach in (4.0, 3.0, 2.5, 2.0, 2.0):
+    for reach in reaches:
         error = rays - circles_at(circle)
         weight = np.square(np.clip(1 - np.square(error / np.float32(reach)), 0, None))
         normal = (weight @ products).reshape(n, s, 3, 3) + steady
