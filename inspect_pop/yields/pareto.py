@@ -71,8 +71,7 @@ def causes(
 ) -> list[Bar]:
     """Boards with a defect by their suspected cause, most first."""
     chosen = selection(since, until, only)
-    query: Select[Any] = select(boards.c.cause, func.count()).where(_n_bad(boards) > 0)
-    query = chosen.limit(query).group_by(boards.c.cause)
+    query = chosen.limit(select(boards.c.cause, func.count()).where(_n_bad(boards) > 0)).group_by(boards.c.cause)
     with store.reading() as connection:
         return _bars(["cause"], {(cause,): int(n) for cause, n in connection.execute(query)})
 
@@ -106,8 +105,8 @@ def _by_joint(connection: Connection, by: Sequence[str], chosen: Selection) -> d
     """Counts from the joints themselves: for keys that only they have."""
     keys = [defects.c[k] if k in _JOINT_KEYS else contexts.c[k] for k in by]
     query = select(*keys, func.count()).join_from(defects, boards, boards.c.id == defects.c.board_id)
-    query = _with_contexts(query, by).where(defects.c.label.in_(_BAD))
-    return {tuple(row[:-1]): int(row[-1]) for row in connection.execute(chosen.limit(query).group_by(*keys))}
+    query = chosen.limit(_with_contexts(query, by)).where(defects.c.label.in_(_BAD)).group_by(*keys)
+    return {tuple(row[:-1]): int(row[-1]) for row in connection.execute(query)}
 
 
 def _by_interface(connection: Connection, by: Sequence[str], chosen: Selection) -> dict[tuple[Key, ...], int]:
