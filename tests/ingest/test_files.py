@@ -8,6 +8,7 @@ import pytest
 from inspect_pop.errors import FileFault, LabelsFault, PathFault
 from inspect_pop.ingest import files
 from inspect_pop.ingest.files import hash_file, inside, read_bytes, regular_size, text_of
+from tests.ingest.bounded import within_bounds
 
 
 def test_bytes_are_read_whole(tmp_path: Path) -> None:
@@ -45,7 +46,7 @@ def test_a_file_that_vanishes_meanwhile_is_refused(tmp_path: Path, monkeypatch: 
 def test_a_pipe_that_takes_a_files_place_does_not_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(tmp_path / "a")
     monkeypatch.setattr(files, "regular_size", lambda path, fault: 6)
-    with pytest.raises(FileFault, match="expected 6 bytes, found 0"):
+    with within_bounds(), pytest.raises(FileFault, match="expected 6 bytes, found 0"):
         read_bytes(tmp_path / "a", 100)
 
 
