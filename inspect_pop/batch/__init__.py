@@ -24,7 +24,7 @@ def run_batch(
     root: Path | None = None,
     executor: Executor | None = None,
     progress: Progress | None = None,
-    work: Work | None = None,
+    work: Work[Outcome] | None = None,
 ) -> RunSummary:
     """Inspect all boards in and under `exports` and leave the run's files in `settings.out`.
 
@@ -60,6 +60,10 @@ def run_batch(
     _prepare(settings.out)
     with open_store(settings.store_url) as store:
         store.begin_run(Run(settings.run_id, "run", __version__, _now(), _arguments(settings, exports)))
+        if settings.follow_machines:
+            from inspect_pop.batch.survey import machine_points
+
+            settings = replace(settings, points=machine_points(jobs, settings, executor))
         summary, outcomes = run_jobs(jobs, settings, executor, work or _inspection(settings), progress)
         assemble(outcomes, settings, store)
         store.end_run(settings.run_id, finished_at=_now(), outcome=_said(summary))
@@ -73,7 +77,7 @@ def cluster_executor(address: str) -> Executor:
     return partial(on_cluster, address=address)
 
 
-def _inspection(settings: Settings) -> Work:
+def _inspection(settings: Settings) -> Work[Outcome]:
     """The work, by name: this process itself need not load what its workers do."""
     return partial(_inspect_there, settings)
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from inspect_pop.batch.executors import Ended, Work
-from inspect_pop.batch.values import Job, Outcome
+from inspect_pop.batch.executors import Ended, Result, Work
+from inspect_pop.batch.values import Job
 from inspect_pop.errors import UsageFault
 
 __all__ = ["on_cluster"]
@@ -19,7 +19,7 @@ CONNECT_S = 10
 AHEAD = 3  # boards that wait at each thread, so that none runs dry while a result travels
 
 
-def on_cluster(work: Work, jobs: Sequence[Job], address: str) -> Iterator[Ended]:
+def on_cluster(work: Work[Result], jobs: Sequence[Job], address: str) -> Iterator[Ended[Result]]:
     """Work on the cluster whose scheduler listens at `address`, such as `tcp://10.0.0.5:8786`.
 
     A board whose worker dies again and again (Dask's `allowed-failures`) ends with `KilledWorker` in its future. Raises
@@ -45,9 +45,9 @@ def on_cluster(work: Work, jobs: Sequence[Job], address: str) -> Iterator[Ended]
             _fill(client, work, waiting, running, held)
 
 
-def _taken_home(future: Any) -> "Future[Outcome]":
+def _taken_home(future: Any) -> "Future[Any]":
     """The same result or error, independent of the cluster."""
-    home = Future[Outcome]()
+    home = Future[Any]()
     error = future.exception()
     if error is None:
         home.set_result(future.result())
@@ -56,7 +56,7 @@ def _taken_home(future: Any) -> "Future[Outcome]":
     return home
 
 
-def _fill(client: Any, work: Work, waiting: "deque[Job]", running: Any, held: dict[Any, Job]) -> None:
+def _fill(client: Any, work: Work[Any], waiting: "deque[Job]", running: Any, held: dict[Any, Job]) -> None:
     """Keep as many boards on their way as the cluster has room for now; it may have grown or shrunk since."""
     threads = sum(client.nthreads().values()) or 1
     while waiting and len(held) < AHEAD * threads:

@@ -17,25 +17,27 @@ from contextlib import contextmanager
 from multiprocessing import forkserver
 from multiprocessing.connection import wait as wait_for_connection
 from multiprocessing.context import BaseContext
+from typing import TypeVar
 
-from inspect_pop.batch.values import Job, Outcome
+from inspect_pop.batch.values import Job
 
-__all__ = ["Ended", "Work", "in_process", "in_processes", "load_ahead", "no_longer_than"]
+__all__ = ["Ended", "Result", "Work", "in_process", "in_processes", "load_ahead", "no_longer_than"]
 
-Work = Callable[[Job], Outcome]
-Ended = tuple[Job, "Future[Outcome]"]
+Result = TypeVar("Result")
+Work = Callable[[Job], Result]
+Ended = tuple[Job, Future[Result]]
 
 _METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 _THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-def in_process(work: Work, jobs: Iterable[Job]) -> Iterator[Ended]:
+def in_process(work: Work[Result], jobs: Iterable[Job]) -> Iterator[Ended[Result]]:
     """One board after the other, without another process."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         yield from _drain(pool, work, deque(jobs), window=1, lost=[])
 
 
-def in_processes(work: Work, jobs: Iterable[Job], processes: int) -> Iterator[Ended]:
+def in_processes(work: Work[Result], jobs: Iterable[Job], processes: int) -> Iterator[Ended[Result]]:
     """Many at a time, one a process. A process that dies costs no board: those it may have held are done again, alone.
 
     A board whose process dies a second time, alone, ends with `BrokenProcessPool` in its future.
@@ -51,9 +53,11 @@ def in_processes(work: Work, jobs: Iterable[Job], processes: int) -> Iterator[En
         yield job, future
 
 
-def _drain(pool: Executor, work: Work, waiting: "deque[Job]", window: int, lost: "deque[Job] | list[Job]") -> Iterator[Ended]:
+def _drain(
+    pool: Executor, work: Work[Result], waiting: "deque[Job]", window: int, lost: "deque[Job] | list[Job]"
+) -> Iterator[Ended[Result]]:
     """Work on what waits until all is done or the pool breaks; jobs that a broken pool held go to `lost`."""
-    running: dict[Future[Outcome], Job] = {}
+    running: dict[Future[Result], Job] = {}
     broken = False
     try:
         while running or (waiting and not broken):

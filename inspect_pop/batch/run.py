@@ -8,8 +8,9 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
-from inspect_pop.batch.executors import Ended, Work, in_process, in_processes, load_ahead
+from inspect_pop.batch.executors import Ended, Result, Work, in_process, in_processes, load_ahead
 from inspect_pop.batch.values import Job, Outcome, RunSummary, Settings, summarise
 from inspect_pop.errors import InputFault, PopError
 
@@ -20,7 +21,14 @@ _DIED = (
     "killed or took too long. Look whether memory runs short (a worker takes up to 600 MB), and report the board if not."
 )
 Progress = Callable[[Outcome, int], None]  # told of each board that ended, and of how many there are
-Executor = Callable[[Work, Sequence[Job]], Iterator[Ended]]
+
+
+class Executor(Protocol):
+    """Where work is done: takes work and jobs, yields each job with its future as it ends."""
+
+    def __call__(self, work: Work[Result], jobs: Sequence[Job], /) -> Iterator[Ended[Result]]:
+        """See `executors`."""
+        ...
 
 
 def local_executor(processes: int = 0) -> Executor:
@@ -32,7 +40,7 @@ def local_executor(processes: int = 0) -> Executor:
 
 
 def run_jobs(
-    jobs: Sequence[Job], settings: Settings, executor: Executor, work: Work, progress: Progress | None = None
+    jobs: Sequence[Job], settings: Settings, executor: Executor, work: Work[Outcome], progress: Progress | None = None
 ) -> tuple[RunSummary, list[Outcome]]:
     """Work on all jobs; the summary, and the outcomes in the order of the batch.
 

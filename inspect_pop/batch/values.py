@@ -28,6 +28,7 @@ class Settings:
     """What all boards of a run have in common. `store_url` is a path or a URL; `model_dir` None means the released model.
 
     A worker process that takes longer than `time_limit_s` over one board is ended. `point` None means the model's own thresholds.
+    With `follow_machines` these move with each machine (`survey`), and `points` holds what was found, by machine.
     """
 
     out: Path
@@ -39,6 +40,8 @@ class Settings:
     device: str = "cpu"
     time_limit_s: float = 300.0
     point: "OperatingPoint | None" = None
+    follow_machines: bool = False
+    points: "tuple[tuple[str, OperatingPoint], ...]" = ()
 
     @property
     def work_dir(self) -> Path:

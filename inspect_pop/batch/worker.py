@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 import cv2
 
+from inspect_pop.batch.survey import machine_of
 from inspect_pop.batch.values import Job, Outcome, Settings
-from inspect_pop.classify.model import load
+from inspect_pop.classify.model import OperatingPoint, load
 from inspect_pop.classify.session import Classifier
 from inspect_pop.ingest import BoardExport, open_export
 from inspect_pop.inspection import Inspection
+from inspect_pop.joints import JointTable
 from inspect_pop.limits import Limits
 from inspect_pop.pipeline import inspect_board
 from inspect_pop.recipe import Recipe
@@ -24,7 +26,7 @@ from inspect_pop.yield_record import record_id
 if TYPE_CHECKING:
     from inspect_pop.store import Store
 
-__all__ = ["inspect_job", "inspect_path"]
+__all__ = ["inspect_job", "inspect_path", "look"]
 
 
 def inspect_path(path: Path, root: Path, classifier: Classifier, limits: Limits) -> Inspection:
@@ -34,8 +36,8 @@ def inspect_path(path: Path, root: Path, classifier: Classifier, limits: Limits)
 
 def inspect_job(settings: Settings, job: Job) -> Outcome:
     """Inspect one board of a run, unless an earlier start of the run has done so. Raises `PopError`."""
-    classifier = _classifier(settings)
     export = open_export(job.path, job.root)
+    classifier = _classifier_of(settings, export)
     record = record_id(export, classifier.digest, settings.limits.digest, classifier.point)
     known = _finished(settings, record)
     inspection = known or _inspect(export, classifier, settings.limits)
@@ -68,10 +70,24 @@ def _keep(settings: Settings, inspection: Inspection, recipe: Recipe, *, new: bo
     return fragment
 
 
+def look(settings: Settings, job: Job) -> tuple[BoardExport, JointTable]:
+    """Inspect a board and keep nothing: for a survey of its machine."""
+    export = open_export(job.path, job.root)
+    classifier = _classifier(settings.model_dir, settings.device, settings.point)
+    return export, _inspect(export, classifier, settings.limits).joints
+
+
+def _classifier_of(settings: Settings, export: BoardExport) -> Classifier:
+    """The model with the thresholds of this machine, or its own."""
+    classifier = _classifier(settings.model_dir, settings.device, settings.point)
+    point = dict(settings.points).get(machine_of(export))
+    return classifier if point is None else classifier.deciding_at(point)
+
+
 @lru_cache(maxsize=1)
-def _classifier(settings: Settings) -> Classifier:
+def _classifier(model_dir: Path | None, device: str, point: OperatingPoint | None) -> Classifier:
     cv2.setNumThreads(1)
-    return Classifier(load(settings.model_dir), device=settings.device, point=settings.point)
+    return Classifier(load(model_dir), device=device, point=point)
 
 
 @lru_cache(maxsize=1)

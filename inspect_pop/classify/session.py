@@ -1,5 +1,6 @@
 """The classifier as the line runs it: ONNX Runtime, one thread a process, batches of `BATCH` joints."""
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,6 +66,12 @@ class Classifier:
         self.point = point or model.card.operating_point
         self._mean = np.asarray(model.card.familiarity.mean, dtype=np.float32)
         self._precision = np.asarray(model.card.familiarity.precision, dtype=np.float32)
+
+    def deciding_at(self, point: OperatingPoint) -> "Classifier":
+        """The same network with other thresholds."""
+        other = copy.copy(self)
+        other.point = point
+        return other
 
     def raw(self, inputs: JointInputs) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(n, 5) logits and (n, e) embeddings, before calibration."""

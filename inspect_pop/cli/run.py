@@ -44,6 +44,10 @@ def run(
     max_escape_rate: MaxEscapeRate = None,
     max_false_call_ppm: MaxFalseCallPpm = None,
     confidence: Confidence = 0.95,
+    follow_machines: Annotated[
+        bool,
+        typer.Option("--follow-machines", help="Move the thresholds with each machine, as the scores of its first boards say."),
+    ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Inspect again what an earlier run into DIR has finished.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -59,7 +63,16 @@ def run(
 
     point = _promised(model, max_escape_rate, max_false_call_ppm, confidence)
     where = store or str(out / "records.db")
-    settings = Settings(out, where, model, limits_of(limits, profile), resume=not fresh, device=device, point=point)
+    settings = Settings(
+        out,
+        where,
+        model,
+        limits_of(limits, profile),
+        resume=not fresh,
+        device=device,
+        point=point,
+        follow_machines=follow_machines,
+    )
     executor = cluster_executor(cluster) if cluster else local_executor(jobs)
     with boards_progress() as progress:
         summary = run_batch(batches, settings, root=root, executor=executor, progress=progress)

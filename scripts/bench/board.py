@@ -164,8 +164,9 @@ def measure_run(figures: Figures, boards: Boards, options: argparse.Namespace) -
         for processes in options.processes:
             few, many = (_run(boards, options, processes, n, Path(scratch)) for n in (options.copies, 3 * options.copies))
             spent, walls[processes] = (1e3 * (b - a) / (2 * options.copies) for a, b in zip(few, many, strict=True))
-            figures.run_ms[f"{processes} processes"] = spent
-            figures.wall_ms[f"run, {processes} processes"] = walls[processes]
+            if processes == 1:  # of several processes, what they spent cannot be told from outside
+                figures.run_ms["1 process"] = spent
+            figures.wall_ms[f"run, {processes} process{'es' if processes > 1 else ''}"] = walls[processes]
     if {1, 2} <= walls.keys():
         figures.ratios["work of 2 processes over 1, wall time"] = walls[1] / walls[2]
     figures.peak_memory_mib["a worker of run"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024

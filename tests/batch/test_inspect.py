@@ -107,7 +107,7 @@ def start(arguments: list[str]) -> "subprocess.Popen[bytes]":
 
 def wait_for_another(out: Path, before: int, run: "subprocess.Popen[bytes]", after_s: float) -> None:
     """Until one more board is finished, and a moment longer; or until the run has ended."""
-    until = time.monotonic() + 120
+    until = time.monotonic() + 240
     while len(fragments(out)) <= before and run.poll() is None:
         assert time.monotonic() < until, "no board was finished"
         time.sleep(0.02)
