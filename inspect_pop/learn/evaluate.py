@@ -6,14 +6,16 @@ counts as undecided.
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from inspect_pop.classify.model import Model, load
+from inspect_pop.batch.survey import JOINTS, odds_of
+from inspect_pop.classify.machine import machine_point
+from inspect_pop.classify.model import Model, OperatingPoint, load
 from inspect_pop.classify.session import Classifier
 from inspect_pop.errors import InputFault, LabelsFault
 from inspect_pop.ingest import find_exports, open_export
@@ -40,6 +42,7 @@ def evaluate(
     processes: int = 1,
     progress: Progress = lambda _: None,
     json_file: Path | None = None,
+    follow_machines: bool = False,
 ) -> dict[str, Any]:
     """Inspect all labelled boards with a model and judge the outcome (`outcomes.judge`), also into `json_file`.
 
@@ -47,6 +50,8 @@ def evaluate(
     ----------
     model
         A model folder, or a folder of models; None for the released one.
+    follow_machines
+        Give each machine thresholds of its own from its unlabelled scores first, as `run --follow-machines` does.
 
     Raises
     ------
@@ -56,7 +61,9 @@ def evaluate(
         The model cannot be used; a path is not there, or holds no board.
     """
     loaded = load(model)
-    outcomes, aside = outcomes_of(paths, loaded, limits=limits, processes=processes, progress=progress)
+    outcomes, aside = outcomes_of(
+        paths, loaded, limits=limits, processes=processes, progress=progress, follow_machines=follow_machines
+    )
     report = {
         "model": {"name": loaded.card.name, "version": loaded.card.version, "digest": loaded.digest},
         **judge(outcomes),
@@ -76,16 +83,23 @@ def outcomes_of(
     processes: int = 1,
     progress: Progress = lambda _: None,
     only: Collection[str] | None = None,
+    follow_machines: bool = False,
 ) -> tuple[Outcomes, list[tuple[str, str]]]:
     """Every labelled joint's outcome, and (path, reason) of the boards that could not be inspected.
 
-    `only` names the serials that count; None: all.
+    `only` names the serials that count; None: all. `follow_machines` as in `evaluate`.
     """
     boards = {path: _board(path, root) for path, root in find_exports(paths)}
     boards = {path: board for path, board in boards.items() if only is None or board.serial in only}
     book = read_book(paths, {b.serial: b.recipe for b in boards.values() if b.recipe is not None})
     parts, aside = [], []
     work = _Inspect(model.folder, limits or Limits())
+    if follow_machines:
+        odds: dict[str, list[float]] = {}
+        for done in each_board(paths, work, processes=processes, progress=progress, doing="looking at", only=boards):
+            if done.result is not None and len(odds.setdefault(boards[done.path].machine, [])) < JOINTS:
+                odds[boards[done.path].machine] += odds_of(done.result)
+        work = replace(work, points=_points(model, odds))
     for done in each_board(paths, work, processes=processes, progress=progress, doing="inspecting", only=boards):
         board = boards[done.path]
         if done.result is None:
@@ -151,14 +165,24 @@ class _Inspect:
 
     model: Path
     limits: Limits
+    points: tuple[tuple[str, OperatingPoint], ...] = ()
 
     def __call__(self, board: Path, root: Path) -> JointTable:
-        return inspect_board(open_export(board, root), _classifier(self.model), self.limits, started_at=utc_now()).joints
+        export = open_export(board, root)
+        classifier, point = _classifier(self.model), dict(self.points).get(machine_of(export))
+        decider = classifier if point is None else classifier.deciding_at(point)
+        return inspect_board(export, decider, self.limits, started_at=utc_now()).joints
 
 
 @lru_cache(maxsize=2)
 def _classifier(model: Path) -> Classifier:
     return Classifier(load(model))
+
+
+def _points(model: Model, odds: Mapping[str, Sequence[float]]) -> tuple[tuple[str, OperatingPoint], ...]:
+    """Each machine's own thresholds."""
+    card = model.card
+    return tuple((m, machine_point(np.sort(odds[m]), card.good_scores, card.operating_point).point) for m in sorted(odds))
 
 
 @dataclass(frozen=True)

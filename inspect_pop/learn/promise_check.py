@@ -1,7 +1,8 @@
-"""Whether promises are kept on boards that had no say in them: the calibration's boards, parted at random, over and over.
+"""Whether promises are kept when the calibration boards had been other ones, drawn afresh.
 
-Each draw puts half of the boards on one side, chooses the operating point that keeps the promise there, and counts on the
-other half. With a confidence of 95 % about one draw in twenty may break it.
+The boards of the calibration stand for all boards. Each draw takes as many of them at random, some several times and some
+not at all, chooses the operating point that keeps the promise on those, and counts what it does to all of them. With a
+confidence of 95 % about one draw in twenty may break the promise.
 """
 
 from dataclasses import asdict, dataclass
@@ -24,9 +25,9 @@ _GOOD = CLASSES.index("good")
 
 @dataclass(frozen=True)
 class PromiseCheck:
-    """`draws` in which the joints carried the promise; in how many it was kept on the other boards; the rates found there.
+    """`draws` in which the joints carried the promise; in how many it was kept on all boards; the mean rates found there.
 
-    `refused` counts draws whose half was too small. Rates are means over the draws.
+    `refused` counts draws that could not carry the promise.
     """
 
     max_escape_rate: float | None
@@ -90,23 +91,24 @@ def check_scores(
     seed: int = 0,
 ) -> PromiseCheck:
     """The same for any joints: log-odds, truth and board of each (n,)."""
-    rng, names = np.random.default_rng(seed), np.unique(boards)
+    rng, groups = np.random.default_rng(seed), [np.flatnonzero(boards == name) for name in np.unique(boards)]
+    bad, good = scores[defective], scores[~defective]
     found: list[tuple[float, float, float]] = []
     refused = 0
     for _ in range(draws):
-        half = np.isin(boards, rng.permutation(names)[: len(names) // 2])
+        drawn = [groups[k] for k in rng.integers(0, len(groups), len(groups))]
+        rows = np.concatenate(drawn)
         try:
             point = choose(
-                scores[half],
-                defective[half],
+                scores[rows],
+                defective[rows],
                 max_escape_rate=max_escape_rate,
                 max_false_call_ppm=max_false_call_ppm,
-                boards=boards[half],
+                boards=np.repeat(np.arange(len(drawn)), [len(d) for d in drawn]),
             ).point
         except PromiseRefused:
             refused += 1
             continue
-        bad, good = scores[~half & defective], scores[~half & ~defective]
         review = np.mean((good >= point.pass_below) & (good < point.fail_above))
         found.append((float(np.mean(bad < point.pass_below)), float(np.mean(good >= point.fail_above)), float(review)))
     rates = np.array(found).reshape(-1, 3)

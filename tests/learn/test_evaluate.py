@@ -5,10 +5,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from inspect_pop.classify.model import load
+from inspect_pop.classify.machine import MachinePoint
+from inspect_pop.classify.model import OperatingPoint, load
 from inspect_pop.errors import LabelsFault, ModelFault
 from inspect_pop.learn.evaluate import evaluate, outcomes_of, summary
 from tests.learn.conftest import make_batch
+from tests.learn.models import make_model
 
 
 def test_figures_of_every_labelled_joint(batch: Path, stand_in: Path, tmp_path: Path) -> None:
@@ -55,6 +57,21 @@ def test_boards_in_quarantine_count_as_undecided(tmp_path: Path, stand_in: Path)
 def test_only_the_boards_that_are_asked_for(batch: Path, stand_in: Path) -> None:
     outcomes, _ = outcomes_of([batch], load(stand_in), only=["PB-0", "PB-4"])
     assert set(outcomes.serial) == {"PB-0", "PB-4"}
+
+
+def test_thresholds_can_follow_the_machines(batch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each machine is asked once, with the scores of all its joints, and its answer decides."""
+    asked: list[int] = []
+
+    def nothing_fails(scores, known, reference):
+        asked.append(len(scores))
+        return MachinePoint(OperatingPoint(pass_below=99.0, fail_above=99.0, source="machine"), 1.0, 0.0, len(scores))
+
+    monkeypatch.setattr("inspect_pop.learn.evaluate.machine_point", nothing_fails)
+    model = make_model(tmp_path / "m")
+    assert evaluate([batch], model)["false_calls"] > 0
+    assert evaluate([batch], model, follow_machines=True)["false_calls"] == 0
+    assert asked == [440]
 
 
 def test_labels_of_other_boards_alone_are_refused(tmp_path: Path, stand_in: Path) -> None:

@@ -11,7 +11,7 @@ from tests.learn.models import make_model
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.7])
-def test_promises_are_kept_on_the_other_boards(spread: float) -> None:
+def test_promises_are_kept_whichever_boards_are_drawn(spread: float) -> None:
     values, defective, board = scores(np.random.default_rng(3), 80, 400, spread)
     found = check_scores(values, defective, board.astype(str), max_escape_rate=0.03, max_false_call_ppm=5000, draws=40, seed=1)
     assert (found.draws, found.refused) == (40, 0)
@@ -22,8 +22,8 @@ def test_promises_are_kept_on_the_other_boards(spread: float) -> None:
     assert "kept in" in str(found)
 
 
-def test_a_threshold_that_is_not_chosen_with_care_is_found_out() -> None:
-    """Scores whose boards differ so much that no half tells of the other: most draws are refused, or the promise breaks."""
+def test_boards_that_do_not_tell_of_each_other_are_found_out() -> None:
+    """Eight boards that differ so much that a draw knows little of all: many are refused, or the promise breaks."""
     values, defective, board = scores(np.random.default_rng(3), 8, 400, 6.0)
     found = check_scores(values, defective, board.astype(str), max_escape_rate=0.02, draws=40)
     assert found.refused + (found.draws - found.kept_escapes) > 10
