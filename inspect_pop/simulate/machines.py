@@ -19,10 +19,10 @@ class Machine:
     """One inspection machine.
 
     X-ray: `views` oblique pictures at `tilt_deg` from straight down, recorded so that height `reference_um` coincides, then
-    shifted and added; the reconstruction filter takes off `unsharp` of a Gaussian of sd `unsharp_um`; `blur_um` is the sd of
-    detector and spot. `mu_per_um` is the attenuation of solder, `hardening` how far the signal saturates (0: a perfect
-    logarithm, 1: none). `noise` is the sd of a view's pixel of 12 um behind nothing, correlated over `noise_blur_um`;
-    `mottle` the power of a coarser grain (14 um) over that of the fine one.
+    shifted and added; the reconstruction filter takes off `unsharp` of a Gaussian of sd `unsharp_um` and `crisp` of a finer
+    one of `crisp_um`; `blur_um` is the sd of detector and spot. `mu_per_um` is the attenuation of solder, `hardening` how far
+    the signal saturates (0: a perfect logarithm, 1: none). `noise` is the sd of a view's pixel of 12 um behind nothing,
+    correlated over `noise_blur_um`; `mottle` the power of a coarser grain (14 um) over that of the fine one.
     CT: `axial_blur_um`, `rings`.
     Grey: `level` and `span` of the recorded slices, drifting by `drift` (relative sd by board), `shading` (relative sd over
     the field), `gamma` of the response; `dead_row`: one detector row stuck at one value.
@@ -41,9 +41,11 @@ class Machine:
     views: int = 24
     tilt_deg: float = 38.5
     reference_um: float = 370.0
-    unsharp: float = 0.29
-    unsharp_um: float = 185.0
-    blur_um: float = 9.0
+    unsharp: float = 0.25
+    unsharp_um: float = 200.0
+    crisp: float = 0.11
+    crisp_um: float = 70.0
+    blur_um: float = 9.9
     mu_per_um: float = 0.0058
     hardening: float = 0.82
     noise: float = 0.027
@@ -82,10 +84,11 @@ MACHINES: dict[str, Machine] = {
             slices=7,
             views=16,
             tilt_deg=34.1,
-            unsharp=0.2,
-            unsharp_um=200.0,
+            unsharp=0.26,
+            unsharp_um=230.0,
+            crisp=0.04,
             hardening=0.64,
-            blur_um=9.8,
+            blur_um=10.9,
             noise=0.0235,
             noise_blur_um=4.2,
             level=9600.0,
@@ -106,6 +109,7 @@ MACHINES: dict[str, Machine] = {
             pixel_um=10.0,
             dtype="float32",
             unsharp=0.0,
+            crisp=0.0,
             blur_um=11.0,
             hardening=0.35,
             noise=0.035,
@@ -126,6 +130,7 @@ MACHINES: dict[str, Machine] = {
             polarity="solder_dark",
             dtype="uint8",
             unsharp=0.0,
+            crisp=0.0,
             blur_um=9.0,
             hardening=0.9,
             noise=0.012,
@@ -158,6 +163,7 @@ def of_the_day(rng: np.random.Generator, machine: Machine) -> Machine:
         tilt_deg=machine.tilt_deg + float(rng.normal(0, 0.25)),
         unsharp=near(machine.unsharp, 0.12),
         unsharp_um=near(machine.unsharp_um, 0.06),
+        crisp=near(machine.crisp, 0.2),
         blur_um=near(machine.blur_um, 0.05),
         mu_per_um=near(machine.mu_per_um, 0.03),
         hardening=near(machine.hardening, 0.08),
@@ -196,6 +202,8 @@ def random_machine(rng: np.random.Generator, method: str | None = None) -> Machi
         reference_um=between(0, 740),
         unsharp=0.0 if straight else between(0.0, 0.65),
         unsharp_um=between(90, 280),
+        crisp=0.0 if straight else between(0.0, 0.25),
+        crisp_um=between(40, 90),
         blur_um=between(6, 19),
         mu_per_um=between(0.003, 0.008),
         hardening=between(0.1, 1.0),

@@ -193,6 +193,7 @@ def _optics(fy: NDArray[np.float32], fx: NDArray[np.float32], machine: Machine, 
         -4 * math.pi**2 * _MOTTLE_UM**2 * f2
     )
     unsharp = 1 - machine.unsharp * np.exp(-2 * math.pi**2 * machine.unsharp_um**2 * f2)
+    unsharp -= machine.crisp * np.exp(-2 * math.pi**2 * machine.crisp_um**2 * f2)
     return blur.astype(np.float32), np.sqrt(power).astype(np.float32), unsharp.astype(np.float32)
 
 
