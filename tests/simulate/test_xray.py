@@ -9,7 +9,7 @@ from inspect_pop.simulate.machines import MACHINES
 from inspect_pop.simulate.scene import Capsules, Discs, Scene, Solids
 from inspect_pop.simulate.xray import reconstruct
 
-STILL = replace(MACHINES["line_a"], noise=0.0, views=12, unsharp=0.0, hardening=0.0)
+STILL = replace(MACHINES["line_a"], noise=0.0, views=12, unsharp=0.0, crisp=0.0, hardening=0.0)
 GRID = Grid((160, 160), 12.0, (-960.0, 960.0))
 HERE = Placement(0.0, 0.0, 0.0, 0.0)
 
