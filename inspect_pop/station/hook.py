@@ -96,12 +96,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             service=options.service,
             token=_token(options.token_file),
             alone=Alone(options.root, options.model, options.limits),
-            only_alone=options.alone or options.model is not None,
+            only_alone=options.alone or any((options.root, options.model, options.limits)),
         )
         line = to_json(answer)
     except PopError as fault:
         status, line = COULD_NOT, to_json(could_not(fault))
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except Exception as error:  # noqa: BLE001 (the interpreter's own exit status for it is 1, which is a verdict here)
+        sys.excepthook(type(error), error, error.__traceback__)
         status, line = COULD_NOT, to_json(could_not(PopError("the hook", found=f"{type(error).__name__}: {error}")))
     if not only_once.acquire(blocking=False):
         threading.Event().wait()  # the watchdog is answering, and ends the process
@@ -132,10 +133,10 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--deadline", type=float, default=DEADLINE_S, metavar="S", help="seconds after which to give up")
     parser.add_argument("--service", metavar="URL", help="address of the service; found by itself where it runs here")
     parser.add_argument("--token-file", metavar="FILE", help="file that holds the token; or INSPECT_POP_TOKEN")
-    parser.add_argument("--root", metavar="DIR", help="folder that the export may not leave")
+    parser.add_argument("--root", metavar="DIR", help="inspect alone, within this folder")
     parser.add_argument("--model", metavar="DIR", help="inspect alone, by this model")
-    parser.add_argument("--limits", metavar="FILE", help="limits to use when inspecting alone")
-    parser.add_argument("--alone", action="store_true", help="do not ask a service")
+    parser.add_argument("--limits", metavar="FILE", help="inspect alone, by these limits")
+    parser.add_argument("--alone", action="store_true", help="inspect here, and ask no service")
     options = parser.parse_args(list(argv))
     if not 0 < options.deadline <= 86400:
         raise UsageFault("--deadline", expected="seconds, more than 0 and at most 86400", found=f"{options.deadline:g}")

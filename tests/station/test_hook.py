@@ -164,6 +164,13 @@ def test_a_token_file_that_is_not_there_is_3(capfd: pytest.CaptureFixture[str], 
     assert json.loads(capfd.readouterr().out)["verdict"] == "error"
 
 
+def test_an_error_that_nobody_foresaw_is_3_and_not_the_interpreters_1(tmp_path: Path) -> None:
+    breaks = "import inspect_pop.station.hook as h; h.hook = lambda *a, **k: 1 // 0; h.sys.exit(h.main())"
+    done = subprocess.run([sys.executable, "-c", breaks, str(tmp_path)], capture_output=True, timeout=60, cwd=REPO, check=False)
+    assert (done.returncode, json.loads(done.stdout)["verdict"]) == (3, "error")
+    assert b"ZeroDivisionError" in done.stderr
+
+
 def test_the_command_prints_one_line_and_nothing_else(plain: Running) -> None:
     done = call(plain.board("ALONE-ON-STDOUT", print="noise"), "--store", plain.settings.store)
     assert done.returncode == 0
