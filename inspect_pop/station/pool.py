@@ -63,7 +63,7 @@ class Pool:
         if self._all:
             return
         for worker in await self._crew(self._hello, self._generation):
-            self._hand_over(worker)
+            self._welcome(worker)
 
     async def submit(self, job: Job) -> Reply:
         """One job's reply. Raises `BusyFault`, `DeadlinePassed` (its worker was killed) or `Died`."""
@@ -83,7 +83,7 @@ class Pool:
             while self._idle:
                 self._retire(self._idle.popleft())
             for worker in crew:
-                self._hand_over(worker)
+                self._welcome(worker)
             return self.model
 
     def give_back(self) -> None:
@@ -212,15 +212,29 @@ class Pool:
         task.add_done_callback(self._tasks.discard)
 
     async def _start_another(self) -> None:
-        while not self._stopping:
+        """Start one more of the present generation, however often it takes; a newer crew needs none."""
+        generation = self._generation
+        while not self._stopping and generation == self._generation:
             try:
-                worker = await Worker.start(self._command, self._hello, self._generation)
+                worker = await Worker.start(self._command, self._hello, generation)
             except (ModelFault, OSError) as error:
                 log.error("a worker cannot start", extra={"reason": str(error)})
                 await asyncio.sleep(RESTART_S)
             else:
-                self._hand_over(worker)
+                self._welcome(worker)
                 return
+
+    def _welcome(self, worker: Worker) -> None:
+        """A new worker: into service, and replaced when it dies while it has nothing to do."""
+        self._later(self._mourn(worker))
+        self._hand_over(worker)
+
+    async def _mourn(self, worker: Worker) -> None:
+        await worker.process.wait()
+        if worker in self._idle:
+            log.error("an idle worker died", extra={"status": worker.process.returncode})
+            self._idle.remove(worker)
+            self._replace(worker)
 
 
 def _stopping() -> BusyFault:

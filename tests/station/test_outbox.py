@@ -150,6 +150,14 @@ def test_an_address_of_no_known_kind_is_refused(address: str) -> None:
         sender_for(address)
 
 
+def test_an_address_may_be_kept_in_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WHERE", str(tmp_path))
+    assert isinstance(sender_for("env:WHERE")(), Folder)
+    monkeypatch.delenv("WHERE")
+    with pytest.raises(UsageFault, match="WHERE"):
+        sender_for("env:WHERE")
+
+
 def test_the_postman_delivers_what_waits_and_beats(store: Store) -> None:
     arrived = threading.Event()
 

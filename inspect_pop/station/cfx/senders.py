@@ -19,7 +19,15 @@ _RANK = {"CFX.Production.WorkStarted": 0, "CFX.Production.WorkCompleted": 2}
 
 
 def sender_for(address: str) -> Callable[[], Sender]:
-    """How to connect to `amqp(s)://…`, `http(s)://…` or a folder; `UsageFault` for another address."""
+    """How to connect to `amqp(s)://…`, `http(s)://…` or a folder; `UsageFault` for another address.
+
+    `env:NAME` stands for what the environment variable holds: a password is then in no list of processes.
+    """
+    if address.startswith("env:"):
+        name = address.removeprefix("env:")
+        address = os.environ.get(name, "")
+        if not address:
+            raise UsageFault(f"--cfx env:{name}", expected=f"an address in the environment variable {name}", found="none")
     scheme = urlsplit(address).scheme
     if scheme in ("amqp", "amqps"):
         from inspect_pop.station.cfx.amqp import Amqp  # the broker's library is an extra of its own
@@ -28,7 +36,7 @@ def sender_for(address: str) -> Callable[[], Sender]:
     if scheme in ("http", "https"):
         return lambda: Http(address)
     if "://" in address:
-        raise UsageFault(f"--cfx {address}", expected="amqp://, amqps://, http://, https:// or a folder", found=scheme)
+        raise UsageFault(f"--cfx {scheme}://…", expected="amqp://, amqps://, http://, https:// or a folder", found=scheme)
     return lambda: Folder(Path(address))
 
 
