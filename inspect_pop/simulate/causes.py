@@ -36,7 +36,7 @@ _SPORADIC = {
     "big_void": 0.07,
     "spike": 0.10,
     "shoulder": 0.05,
-    "pear": 0.03,
+    "pear": 0.06,
     "web": 0.11,
     "hanging": 0.11,
     "standing": 0.025,

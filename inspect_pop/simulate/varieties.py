@@ -95,15 +95,18 @@ def _missing(_: np.random.Generator, site: _Site) -> tuple[Floats, Floats, Float
 
 
 def _dome_on_dome(rng: np.random.Generator, site: _Site) -> tuple[Floats, Floats, Floats]:
-    """The ball on the upper pad rests on the deposit's dome: a waist where they touch, less than 5 um apart."""
-    gap = rng.uniform(0.0, 4.5, len(site.pad))
-    deposit = site.standoff * rng.uniform(0.2, 0.45, len(site.pad))
-    zero = np.zeros_like(deposit)
-    low = np.stack(
-        [zero, site.pad, deposit, zero, deposit], axis=1
-    )  # half an ellipsoid: steep at the pad, as the samples' pad slices
-    ball = _ball(rng, site, site.standoff - deposit - gap, site.volume - 2 / 3 * np.pi * site.pad**2 * deposit)
-    return gap, _on_pads(site, low, ball), deposit + gap / 2
+    """The ball on the upper pad rests on the deposit's dome: a waist where they touch, less than 5 um apart.
+
+    The deposit is half an ellipsoid, steep at the pad, as the samples' pad slices show it.
+    """
+    n = len(site.pad)
+    gap = rng.uniform(0.0, 4.5, n)
+    deposit = site.standoff * rng.uniform(0.2, 0.45, n)
+    zero, base = np.zeros(n), site.pad * rng.uniform(0.88, 1.02, n)
+    low = np.stack([zero, base, deposit, zero, deposit], axis=1)
+    rest = site.volume - 2 / 3 * np.pi * base**2 * deposit
+    parts = _on_pads(site, low, _ball(rng, site, site.standoff - deposit - gap, rest))
+    return _some_turned(rng, site, gap, parts, deposit + gap / 2)
 
 
 def _cupped(rng: np.random.Generator, site: _Site) -> tuple[Floats, Floats, Floats]:
@@ -114,13 +117,23 @@ def _cupped(rng: np.random.Generator, site: _Site) -> tuple[Floats, Floats, Floa
     semi = rim / np.sqrt(1 - rng.uniform(0.75, 0.98, len(site.pad)) ** 2)
     low = np.stack([np.zeros_like(rim), site.pad, semi, np.zeros_like(rim), rim], axis=1)
     cup = np.pi * site.pad**2 * (rim - tip) * 0.6
-    return gap, _on_pads(site, low, _ball(rng, site, site.standoff - tip, site.volume - cup)), rim
+    parts = _on_pads(site, low, _ball(rng, site, site.standoff - tip, site.volume - cup))
+    return _some_turned(rng, site, gap, parts, rim)
+
+
+def _some_turned(
+    rng: np.random.Generator, site: _Site, gap: Floats, parts: Floats, crease: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """One in twelve with the ball on the lower pad: where the package's own solder is the deposit."""
+    turned = rng.random(len(gap)) < 1 / 12
+    parts[turned] = _upside_down(parts[turned], site.standoff[turned])
+    return gap, parts, np.where(turned, site.standoff - crease, crease)
 
 
 def _pear(rng: np.random.Generator, site: _Site) -> Floats:
     """One body, but uneven: a wide end that sits like a ball in a narrow one, without a crease.
 
-    The good joint that most looks like head-in-pillow; one in four stands on its wide end.
+    The good joint that most looks like head-in-pillow; one in ten stands on its wide end.
     """
     n = len(site.pad)
     end = site.standoff * rng.uniform(0.3, 0.6, n)
@@ -128,9 +141,9 @@ def _pear(rng: np.random.Generator, site: _Site) -> Floats:
     zero = np.zeros(n)
     narrow = np.stack([zero, site.pad * rng.uniform(0.93, 1.02, n), semi, zero, end], axis=1)
     # The ball reaches so far down that both are equally wide where they meet, and no notch is left.
-    ball = _ball(rng, site, site.standoff * rng.uniform(0.93, 0.995, n), site.volume * rng.uniform(0.9, 1.0, n), 1.05)
+    ball = _ball(rng, site, site.standoff * rng.uniform(0.93, 0.995, n), site.volume * rng.uniform(0.9, 1.0, n), (1.0, 1.2))
     parts = np.stack([narrow, ball], axis=1)
-    turned = rng.random(n) < 0.25
+    turned = rng.random(n) < 0.1
     parts[turned] = _upside_down(parts[turned], site.standoff[turned])
     return parts
 
@@ -153,20 +166,22 @@ def _dome(rng: np.random.Generator, site: _Site, height: Floats, *, upper: bool)
     return np.stack([centre, radius, radius, zero, height], axis=1)
 
 
-def _ball(rng: np.random.Generator, site: _Site, height: Floats, volume: Floats, overhang: float = 1.3) -> Floats:
+def _ball(
+    rng: np.random.Generator, site: _Site, height: Floats, volume: Floats, foot: tuple[float, float] = (1.0, 1.36)
+) -> Floats:
     """Oblate ball (n, 5) of given height below the upper pad, with the given volume where it can.
 
-    Its foot is up to `overhang` times as wide as the pad: in the samples, balls that did not merge stand over its rim. With
-    s = sqrt(1 - (foot / R)^2): height = b (1 + s), volume = pi R^2 b (s - s^3 / 3 + 2 / 3); R by bisection.
+    Its foot is as many times as wide as the pad as `foot` spans: in the samples, balls that did not merge stand over its rim.
+    With s = sqrt(1 - (foot / R)^2): height = b (1 + s), volume = pi R^2 b (s - s^3 / 3 + 2 / 3); R by bisection.
     """
-    foot = site.pad * rng.uniform(1.0, overhang, len(site.pad))
-    low, high = foot * 1.0001, foot * 1.8
+    base = site.pad * rng.uniform(*foot, len(site.pad))
+    low, high = base * 1.0001, base * 1.8
     for _ in range(40):
         radius = (low + high) / 2
-        s = np.sqrt(1 - (foot / radius) ** 2)
+        s = np.sqrt(1 - (base / radius) ** 2)
         above = np.pi * radius**2 * height / (1 + s) * (s - s**3 / 3 + 2 / 3) > volume
         high, low = np.where(above, radius, high), np.where(above, low, radius)
-    s = np.sqrt(1 - (foot / radius) ** 2)
+    s = np.sqrt(1 - (base / radius) ** 2)
     semi = height / (1 + s)
     return np.stack([site.standoff - s * semi, radius, semi, site.standoff - height, site.standoff], axis=1)
 
