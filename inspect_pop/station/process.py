@@ -36,6 +36,7 @@ class Worker:
     def __init__(self, process: asyncio.subprocess.Process, generation: int) -> None:
         self.process, self.generation = process, generation
         self.model = ""
+        self._hearing = asyncio.Lock()
 
     @classmethod
     async def start(cls, command: Sequence[str], hello: Job, generation: int) -> "Worker":
@@ -66,19 +67,27 @@ class Worker:
             stdin.write(json.dumps(job).encode() + b"\n")
             await stdin.drain()
         except (BrokenPipeError, ConnectionResetError) as error:
-            raise Died(await self.process.wait()) from error
+            raise Died(await self._status()) from error
         return await self.hear(limit_s)
 
     async def hear(self, limit_s: float) -> Reply:
         """The next line that the process says, within so many seconds."""
         if self.process.stdout is None:
             raise Died(self.process.returncode)
-        async with asyncio.timeout(limit_s):
+        async with asyncio.timeout(limit_s), self._hearing:
             line = await self.process.stdout.readline()
-            if not line.endswith(b"\n"):
-                raise Died(await self.process.wait())
+        if not line.endswith(b"\n"):
+            raise Died(await self._status())
         reply: Reply = json.loads(line)
         return reply
+
+    async def _status(self) -> int | None:
+        """How it ended; one that closed its output and does not end is killed (None)."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PIPES_S):
+                return await self.process.wait()
+        self.kill()
+        return None
 
     def kill(self) -> None:
         """End it at once."""
@@ -100,7 +109,7 @@ class Worker:
         await self.process.wait()
         stdin, stdout = self.process.stdin, self.process.stdout
         with contextlib.suppress(TimeoutError, BrokenPipeError, ConnectionResetError):
-            async with asyncio.timeout(PIPES_S):
+            async with asyncio.timeout(PIPES_S), self._hearing:
                 if stdout is not None:
                     await stdout.read()
                 if stdin is not None:

@@ -41,7 +41,7 @@ class Broker:
         self._process = subprocess.Popen(
             [str(SERVER)], env=self._environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 300
         while not self._answers():
             if time.monotonic() > deadline or self._process.poll() is not None:
                 raise RuntimeError("the broker did not start")
