@@ -416,6 +416,12 @@ rows(
 )
 rows("table with a ball twice", GOOD_ROWS + "A1,9000,0\n", RecipeFault, "line 18", "A1")
 rows("table with a nameless ball", GOOD_ROWS.replace("A2,", ","), RecipeFault, "line 3")
+rows(
+    "table of more joints than any array has",
+    "ball,x_um,y_um\n" + "".join(f"B{k},0,0\n" for k in range(50_001)),
+    RecipeFault,
+    "50,000 joints",
+)
 rows("table with nan", GOOD_ROWS.replace("A1,-600", "A1,nan"), RecipeFault, "line 2", "nan")
 rows("table with a number that overflows", GOOD_ROWS.replace("A1,-600", "A1,-6e999"), RecipeFault, "line 2")
 rows("table with a joint far away", GOOD_ROWS.replace("A1,-600", "A1,-600000"), RecipeFault, "A1", "inside the body")
