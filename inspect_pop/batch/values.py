@@ -27,6 +27,7 @@ class Job:
 class Settings:
     """What all boards of a run have in common. `store_url` is a path or a URL; `model_dir` None means the released model.
 
+    `pages` says which boards get a page of their own: `all`, `suspect` (those that did not pass) or `none`.
     A worker process that takes longer than `time_limit_s` over one board is ended. `point` None means the model's own thresholds.
     With `follow_machines` these move with each machine (`survey`), and `points` holds what was found, by machine.
     """
@@ -38,6 +39,7 @@ class Settings:
     run_id: str = ""
     resume: bool = True
     device: str = "cpu"
+    pages: str = "all"
     time_limit_s: float = 300.0
     point: "OperatingPoint | None" = None
     follow_machines: bool = False

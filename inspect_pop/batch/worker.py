@@ -63,8 +63,9 @@ def _keep(settings: Settings, inspection: Inspection, recipe: Recipe, *, new: bo
     from inspect_pop.report.write import write_board_report
 
     fragment = fragment_path(settings.work_dir, inspection.board.record)
-    if new:
+    if new and (settings.pages == "all" or (settings.pages == "suspect" and inspection.board.verdict != "pass")):
         write_board_report(settings.out / "report", inspection, recipe)
+    if new:
         write_fragment(fragment, inspection)
     _store(settings.store_url).write(inspection, run=settings.run_id)
     return fragment

@@ -1,5 +1,6 @@
 """`inspect-pop run`: inspect boards and leave tables, page and records."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,6 +29,14 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 
+class Pages(StrEnum):
+    """Which boards get a page of their own; `suspect` are those that did not pass."""
+
+    all = "all"
+    suspect = "suspect"
+    none = "none"
+
+
 def run(
     batches: BatchPaths,
     out: OutDir,
@@ -48,6 +57,9 @@ def run(
         bool,
         typer.Option("--follow-machines", help="Move the thresholds with each machine, as the scores of its first boards say."),
     ] = False,
+    pages: Annotated[
+        Pages, typer.Option("--pages", help="Which boards get a page of their own; a page takes 0.3 to 2 MB.")
+    ] = Pages.all,
     fresh: Annotated[bool, typer.Option("--fresh", help="Inspect again what an earlier run into DIR has finished.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -70,6 +82,7 @@ def run(
         limits_of(limits, profile),
         resume=not fresh,
         device=device,
+        pages=pages.value,
         point=point,
         follow_machines=follow_machines,
     )

@@ -61,6 +61,14 @@ def test_a_whole_run(batch: Path, tmp_path: Path, model: Path, capsys: pytest.Ca
         assert len(store.quarantined()) == 1
 
 
+@pytest.mark.parametrize(("pages", "written"), [("all", 1), ("suspect", 1), ("none", 0)])
+def test_pages_of_boards_may_be_left_out(small_batch: Path, tmp_path: Path, model: Path, pages: str, written: int) -> None:
+    assert cli.main(command(small_batch, tmp_path / "out", model, "--jobs", "1", "--pages", pages)) == 0
+    assert tables(tmp_path / "out")["boards"][0]["verdict"] != "pass"
+    assert len(list((tmp_path / "out" / "report").glob("boards/*.html"))) == written
+    assert (tmp_path / "out" / "report" / "index.html").exists()
+
+
 def test_again_inspects_nothing_again_but_what_could_not_be_used(
     batch: Path, tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
