@@ -40,7 +40,6 @@ _DAMAGED = (
     struct.error,
     OSError,
 )
-_NO_VENDORS = {"is_ndpi": False, "is_lsm": False, "is_scanimage": False}  # their files bend the rules that are checked here
 # Lossless, and bounded by the size that is asked for: pictures inside (JPEG, JPEG 2000, ...) and LZMA choose their own.
 _COMPRESSIONS = {1: "none", 5: "LZW", 8: "deflate", 32946: "deflate", 32773: "PackBits", 34926: "zstd", 50000: "zstd"}
 _MOST_TAGS = 4096  # tifffile refuses more
@@ -65,7 +64,7 @@ def read_pages(
         more = " or more" if found_pages > n_pages else ""
         raise ImageFault(str(path), expected=_counted(n_pages), found=f"{found_pages}{more}", remedy="One page a slice.")
     try:
-        with tifffile.TiffFile(io.BytesIO(data), **_NO_VENDORS) as tif:
+        with tifffile.TiffFile(io.BytesIO(data)) as tif:
             pages = [tif.pages.get(i, aspage=True) for i in range(n_pages)]
             dtype, shape = _checked(path, pages, dtypes, len(data), bounds)
             values = np.empty((n_pages, *shape), dtype)

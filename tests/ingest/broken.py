@@ -454,6 +454,7 @@ raw("image with pixels of 65,535 samples", LOWER, lambda d: tag(277, 65_535)(d),
 raw("image of another compression", LOWER, lambda d: tag(259, 34712)(d), ImageFault, "compression")
 raw("image of an unknown compression", LOWER, lambda d: tag(259, 31337)(d), ImageFault, "compression")
 raw("image of an unknown predictor", LOWER, lambda d: tag(259, 8)(tag(258, 7)(d)), ImageFault)
+raw("image of 12 bits a pixel", LOWER, lambda d: tag(258, 12)(d), ImageFault, "12 bits")
 raw("image with strips beyond the end", LOWER, lambda d: tag(273, 0x7FFFFFF0)(d), FileFault)
 raw("image with empty strips", LOWER, lambda d: tag(279, 0)(d), FileFault)
 image("image of one page too few", LOWER, ImageFault, "5 pages", "found 4", values=slices("lower")[:4])
