@@ -1,9 +1,11 @@
 """The documentation is true: what it names exists, and what exists is in it."""
 
+import json
 import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,8 +79,6 @@ def test_what_people_call_outside_is_there() -> None:
 
 
 def test_pins_agree_with_what_the_project_asks_for() -> None:
-    import tomllib
-
     from packaging.requirements import Requirement
 
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -108,3 +108,12 @@ def test_each_promise_names_a_test_that_exists() -> None:
     named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs" / "promises.md").read_text(encoding="utf-8"))
     assert len(named) > 30
     assert [f"{f}::{n}" for f, n in named if f"def {n}(" not in (ROOT / f).read_text(encoding="utf-8")] == []
+
+
+def test_an_installation_brings_the_model_in_use() -> None:
+    brought = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["data-files"]
+    current = json.loads((ROOT / "models" / "current.json").read_text(encoding="utf-8"))["current"]
+    assert brought == {
+        "share/inspect-pop/models": ["models/current.json"],
+        f"share/inspect-pop/models/{current}": [f"models/{current}/*"],
+    }

@@ -6,6 +6,7 @@ models/NAME/             one model (`classify.model`)
 
 import json
 import os
+import sys
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -53,12 +54,15 @@ def read_pointer(root: Path) -> Pointer | None:
 
 
 def released() -> Path:
-    """The model in use where none is named: of the folder in INSPECT_POP_MODELS, else of `models/` beside the package.
+    """The model in use where none is named: of the folder in INSPECT_POP_MODELS, else of the one that came with the program.
 
-    The latter is where a working tree has it. Raises `ModelFault` where there is none.
+    That is `models/` beside the package in a working tree, and `share/inspect-pop/models` of an installation. Raises
+    `ModelFault` where there is none.
     """
     told = os.environ.get("INSPECT_POP_MODELS")
-    return resolve(Path(told) if told else Path(__file__).resolve().parents[2] / "models")
+    tree = Path(__file__).resolve().parents[2] / "models"
+    installed = Path(sys.prefix) / "share" / "inspect-pop" / "models"
+    return resolve(Path(told) if told else tree if (tree / POINTER).is_file() else installed)
 
 
 def resolve(folder: Path) -> Path:
