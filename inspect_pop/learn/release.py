@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from inspect_pop.classify.model import Card
@@ -103,7 +104,7 @@ def _second(
     if not (folder / "samples.json").exists():
         with SampleWriter(folder) as writer:
             for start in range(0, len(teach), _CHUNK):
-                writer.append(teach.take(slice(start, start + _CHUNK)))
+                writer.append(teach.take(np.arange(start, min(start + _CHUNK, len(teach)))))
             for _ in range(recipe.repeats):
                 writer.append(labelled.with_varieties(varieties))
     return fit(

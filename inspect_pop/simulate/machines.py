@@ -6,6 +6,7 @@ left), noise from its spectrum outside the package and its growth behind solder.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -50,7 +51,7 @@ class Machine:
     hardening: float = 0.82
     noise: float = 0.027
     noise_blur_um: float = 5.2
-    mottle: float = 2.0
+    mottle: float = 1.0
     axial_blur_um: float = 14.0
     rings: float = 0.0
     level: float = 560.0
@@ -180,14 +181,6 @@ def random_machine(rng: np.random.Generator, method: str | None = None) -> Machi
     dtype = str(rng.choice(["uint8", "uint16", "float32"], p=[0.25, 0.55, 0.2]))
     low, high, least, most = _GREY[dtype]
     slices = {"laminography": int(rng.integers(3, 10)), "ct": int(rng.integers(5, 10)), "transmission": 1}[method]
-
-    def between(a: float, b: float) -> float:
-        return float(rng.uniform(a, b))
-
-    def about(a: float, b: float) -> float:
-        return float(np.exp(rng.uniform(np.log(a), np.log(b))))
-
-    straight = method == "transmission"
     return Machine(
         name="random",
         line="R",
@@ -195,32 +188,48 @@ def random_machine(rng: np.random.Generator, method: str | None = None) -> Machi
         method=method,
         polarity=str(rng.choice(["solder_bright", "solder_dark"])),
         dtype=dtype,
-        pixel_um=round(about(7, 16), 1),
+        pixel_um=round(_about(rng, 7, 16), 1),
         slices=slices,
-        views=1 if straight else round(about(8, 32)),
-        tilt_deg=between(25, 58),
-        reference_um=between(0, 740),
-        unsharp=0.0 if straight else between(0.0, 0.65),
-        unsharp_um=between(90, 280),
-        crisp=0.0 if straight else between(0.0, 0.25),
-        crisp_um=between(40, 90),
-        blur_um=between(6, 19),
-        mu_per_um=between(0.003, 0.008),
-        hardening=between(0.1, 1.0),
-        noise=about(0.008, 0.09) * (0.4 if straight else 1.0),
-        noise_blur_um=between(2, 9),
-        mottle=between(0, 4),
-        axial_blur_um=between(8, 28),
-        rings=between(0, 0.01),
-        level=between(low, high),
-        span=between(least, most),
-        drift=between(0.02, 0.15),
-        shading=between(0.0, 0.06),
-        gamma=between(0.75, 1.35),
+        **_random_beam(rng, straight=method == "transmission"),
+        level=_between(rng, low, high),
+        span=_between(rng, least, most),
+        drift=_between(rng, 0.02, 0.15),
+        shading=_between(rng, 0.0, 0.06),
+        gamma=_between(rng, 0.75, 1.35),
         dead_row=bool(rng.random() < 0.06),
-        height_pixel_um=round(between(15, 40), 1),
-        height_noise_um=about(1.0, 8.0),
-        dropouts=about(0.001, 0.02),
-        outliers=about(0.0003, 0.004),
-        z_belief_um=between(2, 6),
+        height_pixel_um=round(_between(rng, 15, 40), 1),
+        height_noise_um=_about(rng, 1.0, 8.0),
+        dropouts=_about(rng, 0.001, 0.02),
+        outliers=_about(rng, 0.0003, 0.004),
+        z_belief_um=_between(rng, 2, 6),
     )
+
+
+def _random_beam(rng: np.random.Generator, *, straight: bool) -> dict[str, Any]:
+    """What the beam and the reconstruction do; a straight-down picture has one view and no filter."""
+    return {
+        "views": 1 if straight else round(_about(rng, 8, 32)),
+        "tilt_deg": _between(rng, 25, 58),
+        "reference_um": _between(rng, 0, 740),
+        "unsharp": 0.0 if straight else _between(rng, 0.0, 0.65),
+        "unsharp_um": _between(rng, 90, 280),
+        "crisp": 0.0 if straight else _between(rng, 0.0, 0.25),
+        "crisp_um": _between(rng, 40, 90),
+        "blur_um": _between(rng, 6, 19),
+        "mu_per_um": _between(rng, 0.003, 0.008),
+        "hardening": _between(rng, 0.1, 1.0),
+        "noise": _about(rng, 0.008, 0.09) * (0.4 if straight else 1.0),
+        "noise_blur_um": _between(rng, 2, 9),
+        "mottle": _between(rng, 0, 4),
+        "axial_blur_um": _between(rng, 8, 28),
+        "rings": _between(rng, 0, 0.01),
+    }
+
+
+def _between(rng: np.random.Generator, low: float, high: float) -> float:
+    return float(rng.uniform(low, high))
+
+
+def _about(rng: np.random.Generator, low: float, high: float) -> float:
+    """Evenly spread on a logarithmic scale."""
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))

@@ -15,7 +15,7 @@ from inspect_pop.simulate.scene import Sheet
 __all__ = ["Passive", "place_passives", "sheets_around"]
 
 Floats = NDArray[np.float64]
-_COPPER, _CERAMIC, _TERMINAL = 0.38, 0.22, 0.45
+_COPPER, _CERAMIC, _TERMINAL = 0.38, 0.28, 0.55
 _SHEET_UM = 160.0
 
 
@@ -86,7 +86,7 @@ def _traces(rng: np.random.Generator, reach: float) -> Sheet:
     flat = rng.random(n) < 0.5
     ends = np.where(flat[:, None], np.stack([start, fixed, end, fixed], axis=1), np.stack([fixed, start, fixed, end], axis=1))
     width = rng.choice([60.0, 80.0, 100.0], n)
-    return Sheet(-17.0, lines=np.column_stack([ends, width / 2]), line_weight=np.full(n, 35.0 * _COPPER))
+    return Sheet(-17.0, lines=np.column_stack([ends, width / 2]), line_weight=rng.uniform(4.0, 9.0, n))
 
 
 def _areas(rng: np.random.Generator, package: Package, reach: float) -> tuple[Sheet, ...]:
@@ -117,9 +117,9 @@ def _beads(rng: np.random.Generator, reach: float) -> tuple[Sheet, ...]:
 
 
 def _vias(rng: np.random.Generator, reach: float) -> tuple[Sheet, ...]:
-    n = int(rng.poisson(6 * (reach / 2640) ** 2))
+    n = int(rng.poisson(float(rng.uniform(4, 26)) * (reach / 2640) ** 2))
     x, y = rng.uniform(-reach, reach, (2, n))
-    discs = np.concatenate([np.stack([x, y, np.full(n, 105.0)], axis=1), np.stack([x, y, np.full(n, 78.0)], axis=1)])
+    discs = np.concatenate([np.stack([x, y, np.full(n, 105.0)], axis=1), np.stack([x, y, np.full(n, 80.0)], axis=1)])
     weight = 60.0 * np.concatenate([np.full(n, _COPPER), np.full(n, -_COPPER)])
     return tuple(Sheet(z, discs=discs, disc_weight=weight) for z in (-120.0, -280.0, -440.0, -600.0))
 

@@ -112,4 +112,14 @@ async def _fault(_: Request, error: Exception) -> JSONResponse:
 
 
 def _problem(status: int, reason: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"verdict": "error", "reason": reason}, status, headers)
+    """Every refusal has all parts of an answer, so that the line reads one kind of object."""
+    answer: dict[str, object] = {
+        "serial": None,
+        "verdict": "error",
+        "reason": reason,
+        "defects": [],
+        "record": None,
+        "report": None,
+        "elapsed_ms": 0.0,
+    }
+    return JSONResponse(answer, status, headers)

@@ -103,3 +103,9 @@ def test_a_map_in_whole_numbers_comes_back_within_half_a_step(tmp_path):
     lost = export.np.isnan(height.height_um)
     assert ((raw == 0) == lost).all()
     assert export.np.abs(back - height.height_um)[~lost].max() <= entry["scale_um"] / 2 + 1e-3
+
+
+def test_two_processes_write_what_one_does(tmp_path):
+    for jobs in (1, 2):
+        export.simulate_batch(tmp_path / str(jobs), 2, 3, machine="transmission", jobs=jobs)
+    assert digests(tmp_path / "1") == digests(tmp_path / "2")

@@ -13,7 +13,6 @@
 Each has two interfaces of four joints: 8 joints, 12 opportunities.
 """
 
-
 import pytest
 
 from inspect_pop.inspection import Inspection
