@@ -113,7 +113,5 @@ def test_each_promise_names_a_test_that_exists() -> None:
 def test_an_installation_brings_the_model_in_use() -> None:
     brought = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["data-files"]
     current = json.loads((ROOT / "models" / "current.json").read_text(encoding="utf-8"))["current"]
-    assert brought == {
-        "share/inspect-pop/models": ["models/current.json"],
-        f"share/inspect-pop/models/{current}": [f"models/{current}/*"],
-    }
+    assert brought["share/inspect-pop/models"] == ["models/current.json"]
+    assert brought[f"share/inspect-pop/models/{current}"] == [f"models/{current}/*"]

@@ -1,5 +1,6 @@
 """`inspect-pop train`, `evaluate`, `study`, `gage`, `decide`: models and measurements judged on boards that people know."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,7 @@ from inspect_pop.errors import UsageFault
 
 __all__ = ["decide", "evaluate", "gage", "study", "train"]
 
-_RETRAIN = Path(__file__).resolve().parents[2] / "training" / "recipes" / "retrain.toml"  # in a working tree
+_RETRAIN = Path("training", "recipes", "retrain.toml")
 
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also as JSON, into this file.")]
 
@@ -82,7 +83,7 @@ def train(
     report = trained(
         labelled,
         out,
-        recipe=load_recipe(recipe or _RETRAIN),
+        recipe=load_recipe(recipe or _that_came_with_the_program(_RETRAIN)),
         start_from=start_from,
         replay=replay or (),
         gates=load_gates(gates) if gates else Gates(),
@@ -92,6 +93,12 @@ def train(
         progress=say,
     )
     typer.echo("\n".join(report.lines()))
+
+
+def _that_came_with_the_program(name: Path) -> Path:
+    """Beside the package in a working tree, in `share/inspect-pop` of an installation."""
+    tree = Path(__file__).resolve().parents[2] / name
+    return tree if tree.exists() else Path(sys.prefix) / "share" / "inspect-pop" / name
 
 
 def evaluate(
