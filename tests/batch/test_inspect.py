@@ -5,20 +5,16 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
 from inspect_pop import cli
 from inspect_pop.store import open_store
+from tests.batch.boards import command, fragments, many, start, tables, wait_for_another
 from tests.learn.models import make_model
 
 BOARDS = 5
-UNTIMED = ("started_at", "finished_at")
 
 
 @pytest.fixture(scope="module")
@@ -27,26 +23,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def batch(small_batch: Path, small_board: Path) -> Path:
-    """Five boards with the same pictures, each with its own serial; one of them cannot be used."""
-    manifest = json.loads((small_board / "export.json").read_text())
-    for n in range(1, BOARDS):
-        copy = Path(shutil.copytree(small_board, small_board.with_name(f"board-{n}")))
-        (copy / "export.json").write_text(json.dumps(manifest | {"serial": f"B-{n}"}))
-    (small_batch / "boards" / "board-2" / "xray" / "U1_lower.tif").write_bytes(b"no TIFF")
+def batch(small_batch: Path) -> Path:
+    """Five boards, of which one cannot be used."""
+    many(small_batch, BOARDS)
+    harmed = small_batch / "boards" / "board-002" / "xray" / "U1_lower.tif"
+    harmed.unlink()
+    harmed.write_bytes(b"no TIFF")
     return small_batch
-
-
-def command(batch: Path, out: Path, model: Path, *more: str) -> list[str]:
-    return ["run", str(batch), "--out", str(out), "--model", str(model), *more]
-
-
-def tables(out: Path) -> dict[str, list[dict[str, object]]]:
-    found = {}
-    for name in ("joints", "boards", "packages"):
-        rows = pq.read_table(out / f"{name}.parquet").to_pylist()
-        found[name] = [{k: v for k, v in row.items() if k not in UNTIMED} for row in rows]
-    return found
 
 
 def test_a_whole_run(batch: Path, tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,7 +57,7 @@ def test_again_inspects_nothing_again_but_what_could_not_be_used(
 ) -> None:
     cli.main(command(batch, tmp_path / "out", model, "--jobs", "1"))
     first = tables(tmp_path / "out")
-    shutil.copyfile(batch / "boards/board-1/xray/U1_lower.tif", batch / "boards/board-2/xray/U1_lower.tif")
+    shutil.copyfile(batch / "boards/board-001/xray/U1_lower.tif", batch / "boards/board-002/xray/U1_lower.tif")
     capsys.readouterr()
     assert cli.main(command(batch, tmp_path / "out", model, "--jobs", "1", "--json")) == 0
     said = json.loads(capsys.readouterr().out)
@@ -109,18 +92,33 @@ def test_a_killed_run_goes_on_to_the_same_result(batch: Path, tmp_path: Path, mo
     assert tables(out) == tables(tmp_path / "clean")
 
 
-def start(arguments: list[str]) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen([sys.executable, "-m", "inspect_pop", *arguments], start_new_session=True, stdout=subprocess.DEVNULL)
+@pytest.mark.long
+def test_200_boards_killed_20_times(small_batch: Path, tmp_path: Path, model: Path) -> None:
+    many(small_batch, 200)
+    cli.main(command(small_batch, tmp_path / "clean", model, "--pages", "none"))
+    out, rng, finished = tmp_path / "out", random.Random(20), dict[str, int]()
+    for _ in range(20):
+        run = start(command(small_batch, out, model, "--jobs", "2", "--pages", "none"))
+        wait_for_another(out, len(finished) + rng.randrange(9), run, rng.uniform(0, 0.3))
+        os.killpg(run.pid, signal.SIGKILL) if rng.random() < 0.5 else run.kill()
+        run.wait()
+        for name, changed in fragments(out).items():
+            assert finished.setdefault(name, changed) == changed, "a finished board was inspected again"
+    assert start(command(small_batch, out, model, "--pages", "none")).wait() == 0
+    assert fragments(out).items() >= finished.items()
+    assert tables(out) == tables(tmp_path / "clean")
 
 
-def wait_for_another(out: Path, before: int, run: "subprocess.Popen[bytes]", after_s: float) -> None:
-    """Until one more board is finished, and a moment longer; or until the run has ended."""
-    until = time.monotonic() + 240
-    while len(fragments(out)) <= before and run.poll() is None:
-        assert time.monotonic() < until, "no board was finished"
-        time.sleep(0.02)
-    time.sleep(after_s)
-
-
-def fragments(out: Path) -> dict[str, int]:
-    return {p.name: p.stat().st_mtime_ns for p in out.glob(".work/*/*.parquet")}
+@pytest.mark.long
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory from /proc")
+def test_memory_does_not_grow(small_batch: Path, tmp_path: Path, model: Path) -> None:
+    many(small_batch, 400)
+    run = start(command(small_batch, tmp_path / "out", model, "--jobs", "1", "--pages", "none"))
+    sizes_mb = []
+    for boards in (50, 390):
+        wait_for_another(tmp_path / "out", boards, run, 0)
+        status = Path(f"/proc/{run.pid}/status").read_text()
+        sizes_mb.append(int(status.partition("VmRSS:")[2].split()[0]) / 1024)
+    assert run.wait() == 0
+    assert sizes_mb[1] < 600
+    assert sizes_mb[1] - sizes_mb[0] < 15, sizes_mb
