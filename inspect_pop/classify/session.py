@@ -1,6 +1,7 @@
 """The classifier as the line runs it: ONNX Runtime, one thread a process, batches of `BATCH` joints."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from inspect_pop.classify.inputs import JointInputs
-from inspect_pop.classify.model import Model, OperatingPoint
+from inspect_pop.classify.model import Calibration, Model, OperatingPoint
 from inspect_pop.errors import ModelFault
 from inspect_pop.joints import CLASSES
 
@@ -16,13 +17,15 @@ _errors = onnxruntime.capi.onnxruntime_pybind11_state
 # onnxruntime's errors share no base of their own.
 _UNLOADABLE = (_errors.InvalidProtobuf, _errors.InvalidGraph, _errors.InvalidArgument, _errors.Fail, _errors.NotImplemented)
 
-__all__ = ["BATCH", "Classifier", "Scores", "log_odds", "probabilities"]
+__all__ = ["BATCH", "Classifier", "Scores", "calibrated", "four_sided", "log_odds", "probabilities"]
 
 # Larger batches fall out of the second-level cache, smaller ones pay for the call (measured: scripts/bench/board.py).
 BATCH = 64
 # Joints whose log-odds lie nearer to even than this are looked at again, turned: a joint knows no preferred direction, and
 # the mean over its views errs less than one of them. Surer ones would not change their verdict.
 _DOUBTFUL = 7.0
+
+Raw = Callable[[JointInputs], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 
 @dataclass(frozen=True)
@@ -84,32 +87,36 @@ class Classifier:
 
     def logits(self, inputs: JointInputs) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(n, 5) logits and (n, e) embeddings as `classify` uses them: doubtful joints seen from four sides, not calibrated."""
-        logits, embedding = self.raw(inputs)
-        doubtful = np.flatnonzero(np.abs(log_odds(self._calibrated(logits))) < _DOUBTFUL)
-        if len(doubtful):
-            logits[doubtful] = (logits[doubtful] + self._turned(inputs, doubtful)) / 4
-        return logits, embedding
+        return four_sided(self.raw, self.model.card.calibration, inputs)
 
     def classify(self, inputs: JointInputs) -> Scores:
         """Calibrated scores of all joints."""
         logits, embedding = self.logits(inputs)
-        calibrated = self._calibrated(logits)
+        scaled = calibrated(logits, self.model.card.calibration)
         away = embedding - self._mean
         distance = np.einsum("ij,jk,ik->i", away, self._precision, away, optimize=True)
-        return Scores(probabilities(calibrated), log_odds(calibrated), distance / np.float32(self.model.card.familiarity.limit))
+        return Scores(probabilities(scaled), log_odds(scaled), distance / np.float32(self.model.card.familiarity.limit))
 
-    def _calibrated(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        calibration = self.model.card.calibration
-        return np.asarray(logits / calibration.temperature + np.asarray(calibration.bias, dtype=np.float32), dtype=np.float32)
 
-    def _turned(self, inputs: JointInputs, joints: NDArray[np.intp]) -> NDArray[np.float32]:
-        """Sum of the logits of these joints turned by 90, 180 and 270 degrees."""
-        images, scalars = inputs.images[joints], inputs.scalars[joints]
-        total = np.zeros((len(joints), len(CLASSES)), dtype=np.float32)
+def four_sided(raw: Raw, calibration: Calibration, inputs: JointInputs) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(n, 5) logits and (n, e) embeddings; logits of doubtful joints are the mean over the joint and its three turns.
+
+    `raw` answers as `Classifier.raw` does; the same way of looking serves the line and, before there is a model, training.
+    """
+    logits, embedding = raw(inputs)
+    doubtful = np.flatnonzero(np.abs(log_odds(calibrated(logits, calibration))) < _DOUBTFUL)
+    if len(doubtful):
+        images, scalars = inputs.images[doubtful], inputs.scalars[doubtful]
         for quarter in (1, 2, 3):
             turned = np.ascontiguousarray(np.rot90(images, quarter, axes=(2, 3)))
-            total += self.raw(JointInputs(turned, scalars))[0]
-        return total
+            logits[doubtful] += raw(JointInputs(turned, scalars))[0]
+        logits[doubtful] /= 4
+    return logits, embedding
+
+
+def calibrated(logits: NDArray[np.float32], calibration: Calibration) -> NDArray[np.float32]:
+    """Logits whose softmax are calibrated probabilities."""
+    return np.asarray(logits / calibration.temperature + np.asarray(calibration.bias, dtype=np.float32), dtype=np.float32)
 
 
 def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:
