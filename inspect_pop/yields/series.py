@@ -88,23 +88,26 @@ def series(
     chosen = selection(since, until, only)
     table = interfaces if what.of_interface else packages
     columns = [table.c[n] for n in (("offset_x_um", "offset_y_um") if measure == "offset_um" else (measure,))]
-    query = select(boards.c.serial, boards.c.inspected_us, sites.c.warpage_limit_um, *columns)
-    query = query.join_from(table, boards, boards.c.id == table.c.board_id).join(sites, sites.c.id == table.c.site_id)
-    for column, value in ((interfaces.c.interface, interface if what.of_interface else None), (sites.c.refdes, refdes)):
-        query = query if value is None else query.where(column == value)
+    query = select(boards.c.serial, boards.c.inspected_us, table.c.site_id, *columns)
+    query = query.join_from(table, boards, boards.c.id == table.c.board_id)
+    if what.of_interface:
+        query = query.where(interfaces.c.interface == interface)
+    if refdes is not None:
+        query = query.where(table.c.site_id.in_(select(sites.c.id).where(sites.c.refdes == refdes)))
     with store.reading() as connection:
         rows = connection.execute(chosen.limit(query)).all()
-    return _series(what, rows, limits or Limits())
+        limit_of = dict(connection.execute(select(sites.c.id, sites.c.warpage_limit_um)).tuples().all())
+    return _series(what, rows, limits or Limits(), limit_of)
 
 
-def _series(what: Measure, rows: Any, limits: Limits) -> Series:
-    serial, at_us, warpage_limit, *columns = zip(*rows, strict=True) if rows else ((), (), (), ())
+def _series(what: Measure, rows: Any, limits: Limits, warpage_limit_of: Mapping[int, float | None]) -> Series:
+    serial, at_us, site, *columns = zip(*rows, strict=True) if rows else ((), (), (), ())
     values = np.array(columns, dtype=np.float64)
     value = values[0] if len(values) == 1 else np.hypot(*values)
     time = np.array(at_us, dtype=np.int64)
     order = np.argsort(time, kind="stable")
     order = order[np.isfinite(value[order])]
-    known = [v for v in set(warpage_limit) if v is not None]
+    known = [v for v in (warpage_limit_of[s] for s in set(site)) if v is not None]
     low, high = _specification(what.name, limits, min(known) if known else None)
     return Series(what, np.array(serial, dtype=object)[order], time[order], value[order], len(time) - len(order), low, high)
 
