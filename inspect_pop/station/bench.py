@@ -65,12 +65,13 @@ class Bench:
         from inspect_pop.report.board import board_page  # the pages' templates are not needed to answer
         from inspect_pop.report.write import write_page
 
-        inspection, recipe = self._unwritten
+        (inspection, recipe), self._unwritten = self._unwritten, None
+        page = page_path(self._pages, inspection.board.record)
         try:
-            write_page(page_path(self._pages, inspection.board.record), board_page(inspection, recipe))
-        except StoreFault as fault:
+            if not page.exists():
+                write_page(page, board_page(inspection, recipe))
+        except (StoreFault, OSError) as fault:
             log.error("a page was not written", extra={"reason": str(fault)})
-        self._unwritten = None
 
     def _quarantine(self, name: str, fault: InputFault, started: float) -> Reply:
         try:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
-from fastapi.responses import FileResponse
+from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
 
 from inspect_pop.errors import UsageFault
@@ -37,14 +37,17 @@ async def board(serial: str, here: Here) -> BoardBody:
 
 
 @router.get(
-    "/v1/reports/{record}", response_class=FileResponse, responses={**REFUSALS, **MISSING}, dependencies=[Depends(may("read"))]
+    "/v1/reports/{record}", response_class=HTMLResponse, responses={**REFUSALS, **MISSING}, dependencies=[Depends(may("read"))]
 )
-async def report(record: str, here: Here) -> FileResponse:
+async def report(record: str, here: Here) -> HTMLResponse:
     """The page of one record."""
-    page = None if here.settings.pages is None else page_path(here.settings.pages, record)
-    if page is None or not await asyncio.to_thread(page.is_file):
-        raise HTTPException(404, "no page of this record; it is written in the moment after the answer")
-    return FileResponse(page, media_type="text/html; charset=utf-8")
+    try:
+        if here.settings.pages is None:
+            raise FileNotFoundError
+        page = await asyncio.to_thread(page_path(here.settings.pages, record).read_bytes)
+    except FileNotFoundError as error:
+        raise HTTPException(404, "no page of this record; it is written in the moment after the answer") from error
+    return HTMLResponse(page)
 
 
 def _decide(here: Station, serial: str, body: DecisionBody, who: str) -> DecisionReply:

@@ -41,10 +41,10 @@ class Running:
 
     def post(self, path: str, **more: Any) -> httpx.Response:
         """Ask for one inspection."""
-        return httpx.post(f"{self.url}/v1/inspections", json={"path": path}, timeout=60, **more)
+        return httpx.post(f"{self.url}/v1/inspections", json={"path": path}, timeout=300, **more)
 
     def get(self, path: str, **more: Any) -> httpx.Response:
-        return httpx.get(f"{self.url}{path}", timeout=60, **more)
+        return httpx.get(f"{self.url}{path}", timeout=300, **more)
 
     def store(self) -> Store:
         return open_store(self.settings.store)
@@ -89,7 +89,5 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """One service with small limits, shared by the tests of a module."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(REPO), os.environ.get("PYTHONPATH", "")]))
-        with running(
-            tmp_path_factory.mktemp("plain"), upload_bytes=1 << 20, header_s=1.0, body_idle_s=1.0, time_limit_s=5.0
-        ) as here:
+        with running(tmp_path_factory.mktemp("plain"), upload_bytes=1 << 20, header_s=1.0, body_idle_s=1.0) as here:
             yield here

@@ -23,7 +23,7 @@ FAKE = Alone(maker=MAKER)
 NOBODY = "http://127.0.0.1:9"  # the discard port: nothing listens there
 
 
-def alone(tmp_path: Path, serial: str, deadline_s: float = 30, **told: object) -> tuple[int, dict[str, object]]:
+def alone(tmp_path: Path, serial: str, deadline_s: float = 120, **told: object) -> tuple[int, dict[str, object]]:
     board = write_board(tmp_path / "batch" / "boards" / serial, serial, **told)
     return hook(str(board), str(tmp_path / "records.db"), deadline_s, service=NOBODY, alone=FAKE)
 

@@ -245,7 +245,7 @@ def test_a_zip_with_no_board_or_two(plain: Running) -> None:
     assert "found 0" in upload(plain, out.getvalue()).json()["reason"]
 
 
-@pytest.mark.parametrize("data", [b"", b"no zip", packed()[:-30], packed()[:60]])
+@pytest.mark.parametrize("data", [b"", b"no zip", packed()[:-30], packed()[:60]], ids=["nothing", "text", "cut", "begun"])
 def test_what_is_no_zip(plain: Running, data: bytes) -> None:
     assert upload(plain, data).status_code == 422
 
