@@ -96,7 +96,7 @@ def series(
         query = query.where(table.c.site_id.in_(select(sites.c.id).where(sites.c.refdes == refdes)))
     with store.reading() as connection:
         rows = connection.execute(chosen.limit(query)).all()
-        limit_of = dict(connection.execute(select(sites.c.id, sites.c.warpage_limit_um)).tuples().all())
+        limit_of = {row.id: row.warpage_limit_um for row in connection.execute(select(sites.c.id, sites.c.warpage_limit_um))}
     return _series(what, rows, limits or Limits(), limit_of)
 
 
