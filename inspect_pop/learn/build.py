@@ -1,6 +1,6 @@
 """From a trained network to a model folder: exported, calibrated, its thresholds and its horizon set on boards held apart."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from inspect_pop.learn.folder import seal
 from inspect_pop.learn.network import EMBEDDING, JointNet
 from inspect_pop.learn.samples import Samples
 from inspect_pop.learn.weights import NETWORK, save_network
+
+Answer = Callable[[JointInputs], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 __all__ = ["About", "build_model", "seen_by"]
 
@@ -55,6 +57,7 @@ def build_model(
     *,
     targets: Targets | None = None,
     prior: Card | None = None,
+    out_of_fold: NDArray[np.float32] | None = None,
 ) -> Card:
     """Write a whole model folder, not judged yet (`metrics` is empty).
 
@@ -66,6 +69,9 @@ def build_model(
         The joints it learnt from, and those of other boards on which it is calibrated.
     prior
         Card of the model that training began with: few joints leave calibration and thresholds near it.
+    out_of_fold
+        (n, 5) logits of `held_out` where the network has learnt from them too: as networks saw them that had not. None:
+        they are calibrated on as this network sees them.
 
     Raises
     ------
@@ -80,10 +86,11 @@ def build_model(
     agreement = largest_difference(network, out / _ONNX, compared.images, compared.scalars)
     content = (out / _ONNX).read_bytes()
     known, limits = _IDENTITY if prior is None else prior.calibration, None if prior is None else prior.operating_point
-    calibration, logits, embedding = known, np.zeros((0, len(CLASSES)), np.float32), np.zeros((0, EMBEDDING), np.float32)
+    calibration, label = known, held_out.label.astype(np.int64)
     for _ in range(_ROUNDS):  # which joints are doubtful, and looked at from four sides, follows from the calibration
-        logits, embedding = seen_by(_provisional(content, about, calibration), held_out)
-        calibration = calibrate(logits, held_out.label.astype(np.int64), prior=known)
+        logits, embedding = seen_by(_provisional(content, about, calibration).logits, held_out)
+        logits = logits if out_of_fold is None else out_of_fold
+        calibration = calibrate(logits, label, prior=known)
     _, odds = apply(calibration, logits)
     horizon = _horizon(content, about, learnt, embedding)
     write_calibration(out / CALIBRATION, _names(held_out), logits)
@@ -93,12 +100,12 @@ def build_model(
     return seal(out, Card.model_validate(values))
 
 
-def seen_by(classifier: Classifier, samples: Samples) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(n, 5) logits and (n, e) embeddings as the line would see these joints."""
+def seen_by(answer: Answer, samples: Samples) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(n, 5) logits and (n, e) embeddings of samples; `answer` is `Classifier.logits`, or does as it does."""
     logits, embeddings = [], []
     for start in range(0, len(samples), _CHUNK):
         images = np.asarray(samples.images[start : start + _CHUNK], np.float32)
-        found, embedding = classifier.logits(JointInputs(images, samples.scalars[start : start + _CHUNK]))
+        found, embedding = answer(JointInputs(images, samples.scalars[start : start + _CHUNK]))
         logits.append(found)
         embeddings.append(embedding)
     if not logits:
@@ -115,7 +122,7 @@ def _names(samples: Samples) -> dict[str, list[str]]:
 def _horizon(content: bytes, about: About, learnt: Samples, held_out: NDArray[np.float32]) -> Familiarity:
     step = max(1, len(learnt) // _EMBEDDED)
     some = learnt.take(np.arange(0, len(learnt), step))
-    return familiarity(seen_by(_provisional(content, about, _IDENTITY), some)[1], held_out, some.label.astype(np.int64))
+    return familiarity(seen_by(_provisional(content, about, _IDENTITY).logits, some)[1], held_out, some.label.astype(np.int64))
 
 
 def _provisional(content: bytes, about: About, calibration: Calibration) -> Classifier:

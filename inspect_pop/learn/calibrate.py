@@ -98,7 +98,7 @@ def working_point(
 ) -> OperatingPoint:
     """Thresholds for everyday use: the targets as a promise where the joints can carry it, else as they stand in the set.
 
-    Few joints leave the thresholds near `prior`, those of the model that training began with. Review is bounded: where
+    Few joints move the thresholds of `prior`, the model that training began with, outwards only. Review is bounded: where
     more than `targets.review_share` of the good joints would go to a person, passing goes up to that share, and the words
     say so.
     """
@@ -113,23 +113,29 @@ def working_point(
             boards=boards,
         ).point
     except PromiseRefused as refused:
-        point = _as_counted(odds, label, targets, prior or _NO_PRIOR, str(refused))
+        point = _as_counted(odds, label, targets, prior, str(refused))
     return _less_review(point, odds[label == _GOOD], targets.review_share)
 
 
 def _as_counted(
-    odds: NDArray[np.floating], label: NDArray[np.integer], targets: Targets, prior: OperatingPoint, why: str
+    odds: NDArray[np.floating], label: NDArray[np.integer], targets: Targets, prior: OperatingPoint | None, why: str
 ) -> OperatingPoint:
-    """Thresholds at the targets' shares of the calibration joints themselves, as far as these are many; no promise."""
+    """Thresholds at the targets' shares of the calibration joints themselves; no promise.
+
+    From the thresholds of a model to begin with they move outwards only: few joints can show that a threshold is too
+    near, never that it is too far.
+    """
     bad, good = odds[label != _GOOD], odds[label == _GOOD]
-    passing, failing = prior.pass_below, prior.fail_above
+    known = prior or _NO_PRIOR
+    passing, failing = known.pass_below, known.fail_above
     if len(bad):
+        lowest = float(np.quantile(bad, targets.escape_rate, method="lower"))
         trust = len(bad) / (len(bad) + 1 / targets.escape_rate)
-        passing += trust * (float(np.quantile(bad, targets.escape_rate, method="lower")) - passing)
+        passing = min(passing, lowest) if prior else passing + trust * (lowest - passing)
     if len(good):
+        highest = float(np.nextafter(np.quantile(good, 1 - targets.false_call_ppm / 1e6, method="higher"), np.inf))
         trust = len(good) / (len(good) + 1e6 / targets.false_call_ppm)
-        highest = float(np.quantile(good, 1 - targets.false_call_ppm / 1e6, method="higher"))
-        failing += trust * (float(np.nextafter(highest, np.inf)) - failing)
+        failing = max(failing, highest) if prior else failing + trust * (highest - failing)
     low, high = (passing, failing) if passing <= failing else ((passing + failing) / 2,) * 2
     said = f"as counted on {len(bad)} defective and {len(good)} good joints, without a promise ({why})"
     return OperatingPoint(pass_below=low, fail_above=high, source=said)

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from inspect_pop.learn.collect import Collected, collect
 from inspect_pop.learn.labels import LabelReport
 from inspect_pop.learn.recipe import TrainRecipe
 from inspect_pop.learn.samples import Samples, concat, empty, load
+from inspect_pop.learn.simulated import make_set
 from inspect_pop.learn.split import Split, place, split_boards
 from inspect_pop.learn.suspects import suspects
 from inspect_pop.limits import Limits
@@ -57,18 +59,28 @@ class Asked:
 class Material:
     """Joints by what they are for, and what is known of their labels.
 
-    `all` are the user's joints, with `features` (n, k) of the model to begin with (None from scratch); `teach` those that
-    are learnt from, copies and replay included; `calibrate` and `held_elsewhere` (of the replay set) are whole boards
-    that are not.
+    `all` are the user's joints, with `features` (n, k) of the model to begin with (None from scratch). `others` are joints
+    of other machines to mix in and `held_elsewhere` those of other boards that are not learnt from.
     """
 
     all: Samples
     features: NDArray[np.float32] | None
     labels: LabelReport
     split: Split
-    teach: Samples
-    calibrate: Samples
+    others: Samples
     held_elsewhere: Samples
+
+    @property
+    def calibrate(self) -> Samples:
+        """The joints that are calibrated on: of boards of their own, or, with few boards, of those that teach in turn."""
+        return self.all.of_boards(self.split.calibrate or self.split.train)
+
+    def teach(self, recipe: TrainRecipe, without: Sequence[str] = ()) -> Samples:
+        """What is learnt from: the boards that teach but those in `without`, changed copies of them, and other machines."""
+        mine = self.all.of_boards([b for b in self.split.train if b not in without])
+        if recipe.copies:
+            mine = augmented(mine, recipe.copies, seed=recipe.fit.seed)
+        return concat([mine, self.others])
 
 
 def gather(asked: Asked) -> Material:
@@ -79,21 +91,22 @@ def gather(asked: Asked) -> Material:
     labels = mine.report
     if features is not None:
         labels = replace(labels, suspects=tuple(str(s) for s in suspects(mine.samples, features)))
-    elsewhere = _collected(asked, "replay", asked.replay).samples if asked.replay else empty()
-    others, held = _replayed(asked.recipe, elsewhere)
-    teach = mine.samples.of_boards(split.train)
-    if asked.recipe.copies:
-        asked.progress(f"making {asked.recipe.copies} changed copies of each of {len(teach)} joints")
-        teach = augmented(teach, asked.recipe.copies, seed=asked.recipe.fit.seed)
-    return Material(
-        all=mine.samples,
-        features=features,
-        labels=labels,
-        split=split,
-        teach=concat([teach, others]),
-        calibrate=mine.samples.of_boards(split.calibrate),
-        held_elsewhere=held,
-    )
+    others, held = _replayed(asked.recipe, _elsewhere(asked))
+    return Material(mine.samples, features, labels, split, others, held)
+
+
+def _elsewhere(asked: Asked) -> Samples:
+    """Joints of other machines: of the batches that were given, else of the boards that the recipe simulates."""
+    if asked.replay:
+        return _collected(asked, "replay", asked.replay).samples
+    if asked.recipe.rehearsal is None:
+        return empty()
+    folder = asked.work / "rehearsal"
+    try:
+        return load(folder)
+    except FileFault:
+        asked.progress("simulating boards of other machines")
+        return make_set(asked.recipe.rehearsal, folder, processes=asked.processes or os.cpu_count() or 1, progress=asked.progress)
 
 
 def _collected(asked: Asked, name: str, paths: tuple[Path, ...]) -> Collected:
@@ -111,11 +124,11 @@ def _collected(asked: Asked, name: str, paths: tuple[Path, ...]) -> Collected:
 
 
 def _split(asked: Asked, samples: Samples) -> Split:
-    known = asked.start.card.data if asked.start else {}
+    known, few = asked.start.card.data if asked.start else {}, len(samples.boards) < asked.recipe.few_boards
     return split_boards(
         samples.boards,
         golden_share=asked.recipe.golden_share,
-        calibrate_share=asked.recipe.calibrate_share,
+        calibrate_share=0.0 if few else asked.recipe.calibrate_share,
         kept_golden=known.get("golden boards", ()),
         kept_train=[*known.get("training boards", ()), *known.get("calibration boards", ())],
     )
@@ -124,7 +137,7 @@ def _split(asked: Asked, samples: Samples) -> Split:
 def _features(start: Model | None, samples: Samples) -> NDArray[np.float32] | None:
     if start is None:
         return None
-    logits, embedding = seen_by(Classifier(start), samples)
+    logits, embedding = seen_by(Classifier(start).logits, samples)
     return np.concatenate([embedding, logits], axis=1)
 
 

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from inspect_pop.classify.model import OperatingPoint
 from inspect_pop.joints import CLASSES
+from inspect_pop.learn.samples import Samples
 from inspect_pop.learn.statistics import calibration_error, rate_of
 
 __all__ = ["SCHEMA", "Outcomes", "judge"]
@@ -66,6 +68,24 @@ class Outcomes:
     def take(self, index: NDArray[Any]) -> "Outcomes":
         """The joints named by a boolean mask or integer index."""
         return Outcomes(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+    @staticmethod
+    def of_scores(
+        samples: Samples, probabilities: NDArray[np.float32], log_odds: NDArray[np.float32], point: OperatingPoint
+    ) -> "Outcomes":
+        """What the thresholds alone make of joints that are no exports; no flag and no neighbour has a say."""
+        fails, passes = log_odds >= point.fail_above, log_odds < point.pass_below
+        best, worst = probabilities.argmax(axis=1), 1 + probabilities[:, 1:].argmax(axis=1)
+        text = {name: getattr(samples, name).astype(object) for name in ("machine", "refdes", "interface", "ball")}
+        return Outcomes(
+            truth=samples.label,
+            label=np.where(passes, _GOOD, np.where(fails, worst, best)).astype(np.int8),
+            verdict=np.where(fails, "fail", np.where(passes, "pass", "review")).astype(object),
+            probabilities=probabilities,
+            serial=samples.serials.astype(object),
+            reason=np.full(len(samples), "", object),
+            **text,
+        )
 
     @staticmethod
     def concat(parts: Sequence["Outcomes"]) -> "Outcomes":

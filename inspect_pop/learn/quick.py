@@ -1,12 +1,17 @@
 """Judgements that take seconds: how far to go towards new weights, and a learning curve without training it over and over."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from inspect_pop.classify.inputs import JointInputs
 from inspect_pop.classify.model import Calibration
+from inspect_pop.classify.session import four_sided
 from inspect_pop.joints import CLASSES
+from inspect_pop.learn.build import seen_by
 from inspect_pop.learn.calibrate import apply, calibrate
 from inspect_pop.learn.curve import Curve, measure_curve
 from inspect_pop.learn.fit import predict
@@ -14,25 +19,48 @@ from inspect_pop.learn.network import JointNet
 from inspect_pop.learn.samples import Samples
 from inspect_pop.learn.weights import between
 
-__all__ = ["choose_share", "quick_curve"]
+__all__ = ["Fold", "choose_share", "look", "quick_curve"]
 
 _GOOD = CLASSES.index("good")
 
 
-def choose_share(
-    old: JointNet, new: JointNet, shares: Sequence[float], held_out: Sequence[Samples], prior: Calibration
-) -> tuple[JointNet, float, dict[str, float]]:
-    """The network on the way from the old to the new weights that best explains the boards held out.
+@dataclass(frozen=True)
+class Fold:
+    """A network that learnt from some boards, and the joints of the boards that it did not see."""
 
-    `held_out` are sets that count alike (the user's boards, and those of other machines where there is a replay set).
-    Returns the network, its share, and the mean loss of each share, each after its own calibration.
+    network: JointNet
+    held_out: Samples
+
+
+def choose_share(
+    old: JointNet, folds: Sequence[Fold], shares: Sequence[float], elsewhere: Samples, prior: Calibration
+) -> tuple[float, dict[str, float]]:
+    """How far to go from the old weights to the new ones: what best explains the joints held out.
+
+    The joints of all folds count together, after one calibration; `elsewhere` (joints of other machines, may be empty)
+    count alike beside them. Returns the share, and the mean loss of each.
     """
     losses: dict[float, float] = {}
     for share in shares:
-        network = between(old, new, share)
-        losses[share] = float(np.mean([_loss(network, s, prior) for s in held_out if len(s)]))
+        networks = [between(old, fold.network, share) for fold in folds]
+        logits = [look(n, fold.held_out, prior)[0] for n, fold in zip(networks, folds, strict=True)]
+        label = np.concatenate([fold.held_out.label for fold in folds])
+        parts = [_loss(np.concatenate(logits), label, prior)]
+        if len(elsewhere):
+            parts.append(float(np.mean([_loss(look(n, elsewhere, prior)[0], elsewhere.label, prior) for n in networks])))
+        losses[share] = float(np.mean(parts))
     best = min(losses, key=lambda share: (losses[share], share))
-    return between(old, new, best), best, {f"{share:g}": loss for share, loss in losses.items()}
+    return best, {f"{share:g}": loss for share, loss in losses.items()}
+
+
+def look(network: JointNet, samples: Samples, calibration: Calibration) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(n, 5) logits and (n, e) embeddings of a network that is not exported yet, as the line would see these joints."""
+
+    def raw(inputs: JointInputs) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        logits, embedding = predict(network, inputs.images.astype(np.float16), inputs.scalars)
+        return logits.numpy(), embedding.numpy()
+
+    return seen_by(partial(four_sided, raw, calibration), samples)
 
 
 def quick_curve(
@@ -59,9 +87,8 @@ def quick_curve(
     return measure_curve(samples.boards, errors_after)
 
 
-def _loss(network: JointNet, samples: Samples, prior: Calibration) -> float:
+def _loss(logits: NDArray[np.float32], label: NDArray[np.integer], prior: Calibration) -> float:
     """Mean negative log-likelihood after calibration."""
-    logits = predict(network, samples.images, samples.scalars)[0].numpy()
-    label = samples.label.astype(np.int64)
-    p, _ = apply(calibrate(logits, label, prior=prior), logits)
-    return float(-np.log(np.maximum(p[np.arange(len(label)), label], 1e-12)).mean())
+    known = label.astype(np.int64)
+    p, _ = apply(calibrate(logits, known, prior=prior), logits)
+    return float(-np.log(np.maximum(p[np.arange(len(known)), known], 1e-12)).mean())

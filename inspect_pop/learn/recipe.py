@@ -10,6 +10,7 @@ from inspect_pop.errors import LimitsFault
 from inspect_pop.learn.calibrate import Targets
 from inspect_pop.learn.fit import FitRecipe
 from inspect_pop.learn.jitter import Jitter
+from inspect_pop.learn.simulated import SetRecipe
 
 __all__ = ["TrainRecipe", "load_recipe"]
 
@@ -27,7 +28,10 @@ class TrainRecipe(BaseModel):
     )
     golden_share: float = Field(default=0.2, gt=0, lt=1)
     calibrate_share: float = Field(default=0.2, gt=0, lt=1)
-    replay_joints: int = Field(default=0, ge=0, description="joints of the replay set mixed in, where there is one")
+    folds: int = Field(default=3, ge=2, description="with fewer than `few_boards`, boards calibrate in turn, in so many parts")
+    few_boards: int = Field(default=8, ge=0, description="with fewer boards than this none is spared to calibrate on")
+    rehearsal: SetRecipe | None = Field(default=None, description="boards of other machines to simulate and mix in")
+    replay_joints: int = Field(default=0, ge=0, description="joints of other machines mixed in")
     replay_weight: float = Field(default=1.0, gt=0, description="how much one of them counts beside a user's joint")
     fit: FitRecipe = FitRecipe.model_validate({})
     jitter: Jitter = Jitter()

@@ -19,7 +19,7 @@ LEAST_BOARDS = 3
 
 @dataclass(frozen=True)
 class Split:
-    """Serials, each in one part only, in sorted order."""
+    """Serials, each in one part only, in sorted order. Without boards to calibrate on, those of `train` do it in turn."""
 
     train: tuple[str, ...]
     calibrate: tuple[str, ...]
@@ -44,12 +44,12 @@ def split_boards(
     kept_golden: Collection[str] = (),
     kept_train: Collection[str] = (),
 ) -> Split:
-    """Split by board; at least one board in each part.
+    """Split by board; at least one board in each part that is asked for.
 
     Parameters
     ----------
     golden_share, calibrate_share
-        Of all boards, about.
+        Of all boards, about; 0 to calibrate asks for none.
     kept_golden
         Serials that were golden before: they stay.
     kept_train
@@ -81,7 +81,7 @@ def split_boards(
             found=f"{len(golden)} to judge by, {len(rest)} others",
             remedy="Label boards that no earlier training has used.",
         )
-    count = max(1, min(len(rest) - 1, round(calibrate_share * len(boards))))
+    count = max(1, min(len(rest) - 1, round(calibrate_share * len(boards)))) if calibrate_share else 0
     return Split(train=tuple(sorted(rest[count:])), calibrate=tuple(sorted(rest[:count])), golden=tuple(sorted(golden)))
 
 

@@ -16,40 +16,47 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from inspect_pop.classify.model import Card, Model, load
+from inspect_pop.classify.model import Calibration, Card, Model, load
+from inspect_pop.classify.session import Classifier
 from inspect_pop.errors import ModelFault, UsageFault
-from inspect_pop.learn.build import About, build_model
+from inspect_pop.joints import CLASSES
+from inspect_pop.learn.build import About, build_model, seen_by
+from inspect_pop.learn.calibrate import apply
 from inspect_pop.learn.curve import Curve
 from inspect_pop.learn.evaluate import outcomes_of
-from inspect_pop.learn.fit import fit
+from inspect_pop.learn.fit import Fitted, fit
 from inspect_pop.learn.folder import seal
 from inspect_pop.learn.gates import Gates, pass_gates
 from inspect_pop.learn.material import Asked, Material, gather
 from inspect_pop.learn.network import JointNet
-from inspect_pop.learn.outcomes import judge
-from inspect_pop.learn.quick import choose_share, quick_curve
+from inspect_pop.learn.outcomes import Outcomes, judge
+from inspect_pop.learn.quick import Fold, choose_share, look, quick_curve
 from inspect_pop.learn.recipe import TrainRecipe
 from inspect_pop.learn.registry import promote as promote_in
 from inspect_pop.learn.samples import Samples
+from inspect_pop.learn.split import folds
 from inspect_pop.learn.train_report import REPORT, TrainReport
-from inspect_pop.learn.weights import NETWORK, load_network
+from inspect_pop.learn.weights import NETWORK, between, load_network
 from inspect_pop.limits import Limits
 
 __all__ = ["train"]
 
 Progress = Callable[[str], None]
+_IDENTITY = Calibration(temperature=1.0, bias=(0.0, 0.0, 0.0, 0.0, 0.0))
 
 
 @dataclass(frozen=True)
 class _Learnt:
-    """A trained network and how it came about; `share` and `losses` as in `TrainReport`."""
+    """A trained network and how it came about; `share` and `losses` as in `TrainReport`, `out_of_fold` as in `build_model`."""
 
     network: JointNet
     varieties: tuple[str, ...]
     history: list[dict[str, float]]
     share: float
     losses: dict[str, float]
+    out_of_fold: NDArray[np.float32] | None
 
 
 def train(
@@ -100,12 +107,13 @@ def train(
     card = build_model(
         learnt.network,
         learnt.varieties,
-        material.teach,
+        material.teach(recipe),
         material.calibrate,
         out,
         about,
         targets=recipe.targets,
         prior=start.card if start else None,
+        out_of_fold=learnt.out_of_fold,
     )
     report = _report(asked, material, learnt, gates or Gates())
     report = replace(report, seconds=time.monotonic() - began)
@@ -127,30 +135,72 @@ def _old_model(path: Path | None, *, needed: bool) -> Model | None:
 
 def _learn(asked: Asked, material: Material) -> _Learnt:
     """The network: from the old one's weights, as far as boards held out agree; or from scratch."""
-    work, recipe = asked.work / "fit", asked.recipe
-    if asked.start is None:
-        names = material.teach.varieties
-        fitted = fit(
-            material.teach, recipe.fit, work=work, varieties=max(1, len(names)), how=recipe.jitter, progress=asked.progress
+    old: JointNet | None = None
+    if asked.start is not None:
+        old, names = load_network(asked.start.folder / NETWORK)
+    else:
+        names = material.teach(asked.recipe).varieties
+    fitted = _fit(asked, material.teach(asked.recipe), old, names, "fit")
+    parts = _held_out(asked, material, old, names, fitted)
+    prior = asked.start.card.calibration if asked.start else _IDENTITY
+    share, losses = 1.0, dict[str, float]()
+    networks = [fold.network for fold in parts]
+    if old is not None:
+        share, losses = choose_share(old, parts, asked.recipe.shares, material.held_elsewhere, prior)
+        networks = [between(old, fold.network, share) for fold in parts]
+    network = fitted.network if old is None else between(old, fitted.network, share)
+    out_of_fold = None if material.split.calibrate else _out_of_fold(material.calibrate, parts, networks, prior)
+    return _Learnt(network, names, fitted.history, share, losses, out_of_fold)
+
+
+def _held_out(asked: Asked, material: Material, old: JointNet | None, names: tuple[str, ...], fitted: Fitted) -> list[Fold]:
+    """The network and the boards that it did not see; with few boards, a network for each part of them that it did not see."""
+    if material.split.calibrate:
+        return [Fold(fitted.network, material.calibrate)]
+    parts = folds(material.split.train, asked.recipe.folds)
+    asked.progress(f"few boards: {len(parts)} more fits, each without some of them, to calibrate on all")
+    return [
+        Fold(
+            _fit(asked, material.teach(asked.recipe, without=part), old, names, f"fold-{k}").network,
+            material.all.of_boards(part),
         )
-        return _Learnt(fitted.network, names, fitted.history, 1.0, {})
-    old, names = load_network(asked.start.folder / NETWORK)
-    teach = material.teach.with_varieties(names)
-    fitted = fit(teach, recipe.fit, work=work, start=old, how=recipe.jitter, progress=asked.progress)
-    held_out = [material.calibrate, material.held_elsewhere]
-    network, share, losses = choose_share(old, fitted.network, recipe.shares, held_out, asked.start.card.calibration)
-    return _Learnt(network, names, fitted.history, share, losses)
+        for k, part in enumerate(parts)
+    ]
+
+
+def _fit(asked: Asked, teach: Samples, old: JointNet | None, names: tuple[str, ...], where: str) -> Fitted:
+    recipe = asked.recipe
+    return fit(
+        teach.with_varieties(names),
+        recipe.fit,
+        work=asked.work / where,
+        start=old,
+        varieties=max(1, len(names)),
+        how=recipe.jitter,
+        progress=asked.progress,
+    )
+
+
+def _out_of_fold(
+    samples: Samples, parts: Sequence[Fold], networks: Sequence[JointNet], prior: Calibration
+) -> NDArray[np.float32]:
+    """(n, 5) logits of all joints, each by the network that did not see its board."""
+    logits = np.zeros((len(samples), len(CLASSES)), np.float32)
+    for fold, network in zip(parts, networks, strict=True):
+        logits[np.isin(samples.serials, fold.held_out.boards)] = look(network, fold.held_out, prior)[0]
+    return logits
 
 
 def _about(asked: Asked, material: Material, now: str) -> About:
     """The record of the making: which boards did what, and digests of data and recipe."""
-    split, teach = material.split, material.teach
+    split, teach = material.split, material.all.of_boards(material.split.train)
     known = asked.start.card.data if asked.start else {}
     data: dict[str, Any] = {
         "training boards": [*known.get("training boards", ()), *split.train],
         "calibration boards": [*known.get("calibration boards", ()), *split.calibrate],
         "golden boards": list(dict.fromkeys([*known.get("golden boards", ()), *split.golden])),
-        "joints learnt from": len(teach),
+        "labelled joints learnt from": len(teach),
+        "joints of other machines": len(material.others),
         "labels": material.labels.by_class,
         "digest": _digest_of(teach),
         "began with": f"{asked.start.card.name} {asked.start.card.version}" if asked.start else "nothing",
@@ -164,9 +214,7 @@ def _report(asked: Asked, material: Material, learnt: _Learnt, gates: Gates) -> 
     """Judge old and new on the same boards, here and elsewhere, and ask the gates."""
     models = {"new": load(asked.out), "old": asked.old}
     here = {name: _judged(asked, asked.paths, material.split.golden, model) for name, model in models.items()}
-    there = dict.fromkeys(models)
-    if len(material.held_elsewhere):
-        there = {name: _judged(asked, asked.replay, material.held_elsewhere.boards, model) for name, model in models.items()}
+    there = {name: _judged_elsewhere(asked, material.held_elsewhere, model) for name, model in models.items()}
     new = here["new"] or {}
     return TrainReport(
         model=asked.out,
@@ -190,7 +238,22 @@ def _judged(asked: Asked, paths: Sequence[Path], boards: Sequence[str], model: M
         return None
     asked.progress(f"judging {model.card.name} {model.card.version} on {len(boards)} boards")
     outcomes, _ = outcomes_of(paths, model, limits=asked.limits, processes=asked.processes, only=boards)
-    return {"model": {"name": model.card.name, "version": model.card.version, "digest": model.digest}, **judge(outcomes)}
+    return {"model": _named(model), **judge(outcomes)}
+
+
+def _judged_elsewhere(asked: Asked, held: Samples, model: Model | None) -> dict[str, Any] | None:
+    """On boards of other machines that were not learnt from: by the line's code where they are exports, else by the scores."""
+    if model is None or len(held) == 0:
+        return None
+    if asked.replay:
+        return _judged(asked, asked.replay, held.boards, model)
+    logits, _ = seen_by(Classifier(model).logits, held)
+    scores = apply(model.card.calibration, logits)
+    return {"model": _named(model), **judge(Outcomes.of_scores(held, *scores, model.card.operating_point))}
+
+
+def _named(model: Model) -> dict[str, str]:
+    return {"name": model.card.name, "version": model.card.version, "digest": model.digest}
 
 
 def _curve(material: Material) -> Curve | None:

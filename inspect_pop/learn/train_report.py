@@ -63,9 +63,8 @@ class TrainReport:
         """For people: the labels, what was learnt from what, old and new side by side, and what follows."""
         split = self.split
         said = ["Labels", *_indented(self.labels.lines()), "Boards"]
-        said.append(
-            f"  {len(split.train)} taught, {len(split.calibrate)} calibrated, {len(split.golden)} judge (kept apart for ever)"
-        )
+        calibrated = f"{len(split.calibrate)} calibrated" if split.calibrate else "the same calibrated in turn"
+        said.append(f"  {len(split.train)} taught, {calibrated}, {len(split.golden)} judge (kept apart for ever)")
         if self.losses:
             said.append(f"  weights went {self.share:.0%} of the way from the old model to what the boards teach")
         for title, figures in (("Before, on the golden boards", self.old), ("Now, on the same boards", self.new)):

@@ -104,12 +104,14 @@ def test_too_few_joints_give_an_estimate_that_says_so() -> None:
     assert nothing.pass_below < 0 < nothing.fail_above
 
 
-def test_few_joints_leave_the_thresholds_near_the_old_ones() -> None:
+def test_few_joints_move_the_old_thresholds_outwards_only() -> None:
     odds, label, boards = scores(88, 7)
-    old = OperatingPoint(pass_below=-3.0, fail_above=1.0, source="released")
-    point = working_point(odds, label, boards, prior=old)
-    assert point.pass_below == pytest.approx(-3.0, abs=0.9)
-    assert point.fail_above == pytest.approx(1.0, abs=0.3)
+    lenient = Targets(review_share=0.5)
+    near = working_point(odds, label, boards, lenient, OperatingPoint(pass_below=-0.5, fail_above=0.5, source="released"))
+    assert near.pass_below == min(-0.5, odds[label == 1].min())
+    assert near.fail_above >= odds[label == 0].max()
+    far = working_point(odds, label, boards, lenient, OperatingPoint(pass_below=-6.0, fail_above=6.0, source="released"))
+    assert (far.pass_below, far.fail_above) == (-6.0, 6.0)
 
 
 def test_review_stays_within_its_share() -> None:

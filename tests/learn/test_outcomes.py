@@ -9,8 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from inspect_pop.classify.model import OperatingPoint
 from inspect_pop.joints import CLASSES
 from inspect_pop.learn.outcomes import Outcomes, judge
+from tests.learn.sets import make_samples
 
 
 def make_outcomes(boards: int = 8, joints: int = 100, seed: int = 0) -> Outcomes:
@@ -90,6 +92,18 @@ def test_only_good_joints_have_no_escape_rate() -> None:
     figures = judge(outcomes.take(outcomes.truth == 0))
     assert figures["escape_rate"] is None
     assert figures["escape_upper95"] == 1.0
+
+
+def test_scores_alone_make_outcomes() -> None:
+    samples = make_samples(2, 5)
+    p = np.full((10, 5), 0.1, np.float32)
+    p[:, 3] = 0.6
+    odds = np.array([-9, -1, 0, 1, 9] * 2, np.float32)
+    outcomes = Outcomes.of_scores(samples, p, odds, OperatingPoint(pass_below=-2, fail_above=2, source=""))
+    assert outcomes.verdict.tolist() == ["pass", "review", "review", "review", "fail"] * 2
+    assert outcomes.label.tolist() == [0, 3, 3, 3, 3] * 2
+    assert outcomes.serial.tolist() == ["B0"] * 5 + ["B1"] * 5
+    assert judge(outcomes)["review_share"] == 0.6
 
 
 def test_parts_joined_are_the_whole() -> None:

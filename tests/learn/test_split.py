@@ -59,6 +59,12 @@ def test_a_place_is_a_share_and_depends_on_its_purpose(serial: str) -> None:
     assert place(serial, "golden") != place(serial, "fold")
 
 
+def test_few_boards_need_not_spare_one_to_calibrate() -> None:
+    split = split_boards(SERIALS[:4], calibrate_share=0.0)
+    assert split.calibrate == ()
+    assert len(split.train) + len(split.golden) == 4
+
+
 def test_folds_hold_every_board_once() -> None:
     parts = folds(SERIALS, 5)
     assert [len(p) for p in parts] == [20] * 5

@@ -8,16 +8,21 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("albumentations")
+from inspect_pop.classify.calibration import read_calibration  # noqa: E402
 from inspect_pop.classify.inputs import JointInputs  # noqa: E402
 from inspect_pop.classify.model import load  # noqa: E402
 from inspect_pop.classify.released import resolve  # noqa: E402
 from inspect_pop.classify.session import Classifier  # noqa: E402
 from inspect_pop.errors import LabelsFault, ModelFault, UsageFault  # noqa: E402
 from inspect_pop.learn.build import About, build_model, seen_by  # noqa: E402
+from inspect_pop.learn.collect import collect  # noqa: E402
 from inspect_pop.learn.fit import FitRecipe, predict  # noqa: E402
 from inspect_pop.learn.gates import Gates  # noqa: E402
 from inspect_pop.learn.network import JointNet, Shape  # noqa: E402
 from inspect_pop.learn.recipe import TrainRecipe  # noqa: E402
+from inspect_pop.learn.samples import Samples, save  # noqa: E402
+from inspect_pop.learn.samples import load as load_samples  # noqa: E402
+from inspect_pop.learn.simulated import SetRecipe  # noqa: E402
 from inspect_pop.learn.train import train  # noqa: E402
 from inspect_pop.learn.weights import load_network  # noqa: E402
 from tests.learn.conftest import make_batch  # noqa: E402
@@ -26,7 +31,9 @@ from tests.learn.sets import make_samples  # noqa: E402
 pytestmark = [pytest.mark.training, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 FIT = FitRecipe(widths=(8, 8), blocks=(1, 1), epochs=3, samples_an_epoch=300, batch=32, mixed_precision=False, average_decay=0.5)
 SCRATCH = TrainRecipe(name="tiny", from_released=False, fit=FIT)
-AGAIN = TrainRecipe(name="again", copies=1, shares=(0.0, 0.5, 1.0), fit=FIT.model_copy(update={"epochs": 2}))
+AGAIN = TrainRecipe(
+    name="again", copies=1, shares=(0.0, 0.5, 1.0), folds=2, fit=FIT.model_copy(update={"epochs": 2, "samples_an_epoch": 100})
+)
 LENIENT = Gates(
     largest_escape_rate=1, largest_false_call_ppm=1e6, largest_review_share=1, largest_calibration_error=1, least_good=1
 )
@@ -58,7 +65,7 @@ def test_a_built_model_answers_as_the_network_that_was_trained(first: Path) -> N
     network, varieties = load_network(first / "network.safetensors")
     np.testing.assert_allclose(raw, predict(network, samples.images, samples.scalars)[0].numpy(), atol=1e-4)
     assert varieties == samples.varieties
-    logits, embedding = seen_by(classifier, samples)
+    logits, embedding = seen_by(classifier.logits, samples)
     assert (logits.shape, embedding.shape) == ((40, 5), (40, 32))
     assert load(first).card.good_scores[50] == pytest.approx(np.median(load(first).card.good_scores), abs=0.5)
 
@@ -73,6 +80,10 @@ def test_a_retrained_model_is_whole(trained) -> None:
     assert card.recipe["digest"] == AGAIN.digest
     assert not (out / ".work").exists()
     assert any("labelled joints on 5 boards" in line for line in said)
+    assert report.split.calibrate == ()
+    assert card.data["calibration boards"] == []
+    assert any("2 more fits, each without some of them" in line for line in said)
+    assert "the same calibrated in turn" in "\n".join(report.lines())
     assert set(report.losses) == {"0", "0.5", "1"}
     assert report.share == float(min(report.losses, key=report.losses.get))
 
@@ -82,6 +93,18 @@ def test_old_and_new_are_judged_on_the_same_boards(trained) -> None:
     assert set(report.new["by"]["serial"]) == set(report.old["by"]["serial"]) == set(report.split.golden)
     assert report.old["model"]["name"] == "first"
     assert any(gate.name == "recall of good" for gate in report.gates)
+
+
+def test_few_boards_are_calibrated_by_networks_that_did_not_see_them(trained, batch: Path, tmp_path: Path) -> None:
+    """All of the boards that taught lie in the calibration, with other scores than the final network gives them."""
+    report, out, _ = trained
+    model = load(out)
+    joints = read_calibration(model)
+    assert set(joints.serial) == set(report.split.train)
+    assert len(joints.label) == 88 * len(report.split.train)
+    final = collect([batch / "boards" / serial for serial in report.split.train], tmp_path / "again").samples
+    seen, _ = seen_by(Classifier(model).logits, final)
+    assert np.abs(seen - joints.logits).max() > 1e-3 or report.share == 0
 
 
 def test_the_report_is_for_people_and_for_programs(trained) -> None:
@@ -107,7 +130,7 @@ def test_an_interrupted_training_ends_in_the_same_model(trained, first: Path, ba
     said: list[str] = []
     report = train([batch], out, recipe=AGAIN, start_from=first, gates=LENIENT, now=NOW, progress=said.append)
     assert not any("reading board" in line for line in said)
-    assert not any(line.startswith("epoch 1 ") for line in said)
+    assert sum(line.startswith("epoch 1 ") for line in said) == 2  # of the two folds, which had not begun
     for name in ("model.onnx", "network.safetensors", "calibration.parquet"):
         assert (out / name).read_bytes() == (trained[1] / name).read_bytes(), name
     assert report.new["confusion"] == trained[0].new["confusion"]
@@ -139,7 +162,7 @@ def test_another_label_is_another_training(first: Path, tmp_path: Path) -> None:
 def test_from_scratch_with_a_replay_set_and_promotion(first: Path, batch: Path, tmp_path: Path) -> None:
     models = tmp_path / "models"
     models.mkdir()
-    recipe = SCRATCH.model_copy(update={"replay_joints": 50, "golden_share": 0.3})
+    recipe = SCRATCH.model_copy(update={"replay_joints": 50, "golden_share": 0.3, "few_boards": 0})
     replay = make_batch(tmp_path / "replay", [f"SIM-{k}" for k in range(6)], line="B")
     report = train(
         [batch], tmp_path / "new", recipe=recipe, start_from=first, replay=[replay], gates=LENIENT, models=models, now=NOW
@@ -151,6 +174,30 @@ def test_from_scratch_with_a_replay_set_and_promotion(first: Path, batch: Path, 
     assert report.passed == (refused == [])
     assert report.promoted_as == ("" if refused else resolve(models).name)
     assert ("In use from now on" in report.lines()[-1]) == report.passed
+
+
+def test_simulated_boards_of_other_machines_are_rehearsed(
+    first: Path, batch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are mixed in, and those of them that are held out show old and new elsewhere."""
+    made: list[str] = []
+
+    def make(recipe: SetRecipe, into: Path, **_: object) -> Samples:
+        made.append(recipe.name)
+        save(make_samples(30, 5, machine="random", prefix="SIM-"), into)
+        return load_samples(into)
+
+    monkeypatch.setattr("inspect_pop.learn.material.make_set", make)
+    group = {"machine": "random", "product": "tst4", "boards": 30, "defect_rate": 0.1, "seed": 1}
+    rehearsal = SetRecipe.model_validate({"name": "others", "groups": [group]})
+    recipe = AGAIN.model_copy(update={"rehearsal": rehearsal, "replay_joints": 60, "copies": 0, "shares": (0.5,)})
+    report = train([batch], tmp_path / "out", recipe=recipe, start_from=first)
+    assert made == ["others"]
+    assert report.new_elsewhere is not None and report.old_elsewhere is not None
+    assert set(report.new_elsewhere["by"]["machine"]) == {"random"}
+    assert report.new_elsewhere["joints"] == report.old_elsewhere["joints"] > 0
+    assert load(tmp_path / "out").card.data["joints of other machines"] == 60
+    assert "Before, elsewhere" in "\n".join(report.lines())
 
 
 def test_the_next_training_keeps_the_golden_boards_and_the_gates_keep_it_out(trained, tmp_path: Path) -> None:
