@@ -28,6 +28,15 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
+_INTERRUPTED = 130  # what a shell says of a program that an interrupt ended
+
+
+class Device(StrEnum):
+    """Where the network runs."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
 
 class Pages(StrEnum):
     """Which boards get a page of their own; `suspect` are those that did not pass."""
@@ -49,7 +58,7 @@ def run(
     cluster: Annotated[
         str | None, typer.Option("--cluster", metavar="ADDRESS", help="Work on the Dask cluster whose scheduler listens there.")
     ] = None,
-    device: Annotated[str, typer.Option("--device", metavar="cpu|cuda", help="Where the network runs.")] = "cpu",
+    device: Annotated[Device, typer.Option("--device", help="Where the network runs.")] = Device.cpu,
     max_escape_rate: MaxEscapeRate = None,
     max_false_call_ppm: MaxFalseCallPpm = None,
     confidence: Confidence = 0.95,
@@ -81,14 +90,18 @@ def run(
         model,
         limits_of(limits, profile),
         resume=not fresh,
-        device=device,
+        device=device.value,
         pages=pages.value,
         point=point,
         follow_machines=follow_machines,
     )
     executor = cluster_executor(cluster) if cluster else local_executor(jobs)
-    with boards_progress() as progress:
-        summary = run_batch(batches, settings, root=root, executor=executor, progress=progress)
+    try:
+        with boards_progress() as progress:
+            summary = run_batch(batches, settings, root=root, executor=executor, progress=progress)
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command goes on from here", err=True)
+        raise typer.Exit(_INTERRUPTED) from None
     _say(summary, as_json)
     raise typer.Exit(summary.exit_status)
 

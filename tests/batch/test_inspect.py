@@ -66,6 +66,31 @@ def test_again_inspects_nothing_again_but_what_could_not_be_used(
     assert [b for b in again["boards"] if b["serial"] != "B-2"] == first["boards"]
 
 
+def test_a_serial_that_comes_twice_is_kept_twice(small_batch: Path, small_board: Path, tmp_path: Path, model: Path) -> None:
+    again = small_board.with_name("again")
+    shutil.copytree(small_board, again)
+    manifest = json.loads((again / "export.json").read_text())
+    (again / "export.json").write_text(json.dumps(manifest | {"inspected_at": "2026-11-22T07:00:00+01:00"}))
+    assert cli.main(command(small_batch, tmp_path / "out", model, "--jobs", "1")) == 0
+    boards = tables(tmp_path / "out")["boards"]
+    assert [b["serial"] for b in boards] == ["PB2411-010204"] * 2
+    assert sorted((b["inspected_at"], b["inspection_no"]) for b in boards) == [
+        ("2026-11-22T07:00:00+01:00", 1),
+        ("2026-11-22T08:36:08+01:00", 2),
+    ]
+
+
+def test_an_interrupt_says_how_to_go_on(
+    small_batch: Path, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("inspect_pop.batch.run_jobs", interrupted)
+    assert cli.main(command(small_batch, tmp_path / "out", model, "--jobs", "1")) == 130
+    assert "goes on" in capsys.readouterr().err
+
+
 def test_another_model_begins_anew(batch: Path, tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(command(batch, tmp_path / "out", model, "--jobs", "1"))
     other = make_model(tmp_path / "other", weight=9.0)
