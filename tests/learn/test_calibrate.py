@@ -108,8 +108,10 @@ def test_few_joints_move_the_old_thresholds_outwards_only() -> None:
     odds, label, boards = scores(88, 7)
     lenient = Targets(review_share=0.5)
     near = working_point(odds, label, boards, lenient, OperatingPoint(pass_below=-0.5, fail_above=0.5, source="released"))
-    assert near.pass_below == min(-0.5, odds[label == 1].min())
-    assert near.fail_above >= odds[label == 0].max()
+    assert near.pass_below == min(-0.5, max(odds[label == 1].min(), -1.5))
+    assert near.fail_above == max(0.5, min(odds[label == 0].max(), 1.5))
+    odd = np.where(np.arange(88) == np.flatnonzero(label)[0], -20.0, odds)
+    assert working_point(odd, label, boards, lenient, near).pass_below == near.pass_below - 1
     far = working_point(odds, label, boards, lenient, OperatingPoint(pass_below=-6.0, fail_above=6.0, source="released"))
     assert (far.pass_below, far.fail_above) == (-6.0, 6.0)
 
