@@ -32,6 +32,8 @@ class Broker:
         (folder / "enabled_plugins").write_text("[rabbitmq_amqp1_0].")
         (folder / "rabbitmq.conf").write_text(f"listeners.tcp.1 = 127.0.0.1:{self.port}\nlog.console = false\n")
         self._process: subprocess.Popen[bytes] | None = None
+        # The node's own name server would be a daemon that outlives it: one in the foreground ends with the broker.
+        self._names = subprocess.Popen(["epmd", "-port", str(self._epmd), "-address", "127.0.0.1"], stderr=subprocess.DEVNULL)
 
     @property
     def url(self) -> str:
@@ -56,9 +58,8 @@ class Broker:
 
     def close(self) -> None:
         self.kill()
-        subprocess.run(
-            ["epmd", "-port", str(self._epmd), "-kill"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
-        )
+        self._names.terminate()
+        self._names.wait()
 
     def connect(self) -> "BlockingConnection":
         from proton.utils import BlockingConnection
