@@ -15,7 +15,8 @@ __all__ = ["MISSING", "REFUSALS", "WRONG", "Here", "Responses", "may"]
 
 Responses = dict[int | str, dict[str, Any]]
 
-WRONG: dict[str, Any] = {"model": ProblemBody}
+# The schema itself, not the model: FastAPI would say of a model that it comes as what the route answers else, a page or text.
+WRONG: dict[str, Any] = {"content": {"application/json": {"schema": ProblemBody.model_json_schema()}}}
 REFUSALS: Responses = {
     400: WRONG | {"description": "No HTTP that can be understood"},
     401: WRONG | {"description": "No known token, where one is needed"},
