@@ -30,16 +30,20 @@ def yield_(
     page: Annotated[
         Path | None, typer.Option("--page", metavar="FILE", help="A page with trend, Pareto, control charts and maps, HTML.")
     ] = None,
-    lot: Annotated[str | None, typer.Option("--lot", metavar="LOT", help="The page shows this lot alone.")] = None,
+    lot: Annotated[str | None, typer.Option("--lot", metavar="LOT", help="This lot alone.")] = None,
+    runs: Annotated[
+        list[Path] | None,
+        typer.Option("--run", metavar="OUT", help="Link the page to the boards' pages of this run; repeatable."),
+    ] = None,
 ) -> None:
     """First-pass yield, DPMO and counts by label, each with its 95 % interval, over all boards or by group."""
     if page is not None:
-        _write_page(page, store, since, until, lot)
+        _write_page(page, store, since, until, lot, runs or [])
         return
     from inspect_pop.yields.groups import yield_report
 
     keys = [key.strip() for key in by.split(",") if key.strip()]
-    rows = yield_report(store, keys, since, until)
+    rows = yield_report(store, keys, since, until, None if lot is None else {"lot": lot})
     if as_json:
         import json
 
@@ -66,15 +70,15 @@ def compact(
     typer.echo(f"{done.merged} files merged into {done.into}; {len(removed)} left over by a crash removed")
 
 
-def _write_page(page: Path, where: str, since: str | None, until: str | None, lot: str | None) -> None:
+def _write_page(page: Path, where: str, since: str | None, until: str | None, lot: str | None, runs: list[Path]) -> None:
     from inspect_pop.report.write_yields import write_lot_report, write_yield_report
     from inspect_pop.store import open_store
 
     with open_store(where, must_exist=True) as store:
         if lot is None:
-            write_yield_report(page, store, since=since, until=until)
+            write_yield_report(page, store, since=since, until=until, runs=runs)
         else:
-            write_lot_report(page, store, lot)
+            write_lot_report(page, store, lot, since=since, until=until, runs=runs)
     typer.echo(f"page: {page}")
 
 

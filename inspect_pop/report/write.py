@@ -4,8 +4,9 @@ import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from inspect_pop.errors import StoreFault
 from inspect_pop.inspection import BoardRecord, Inspection
@@ -13,7 +14,7 @@ from inspect_pop.recipe import Recipe
 from inspect_pop.report.board import board_page
 from inspect_pop.report.run import run_page
 
-__all__ = ["board_file_name", "write_board_report", "write_page", "write_run_report"]
+__all__ = ["board_file_name", "linked_pages", "write_board_report", "write_page", "write_run_report"]
 
 _BOARDS = "boards"
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
@@ -40,12 +41,18 @@ def write_run_report(
     out_dir: Path, boards: Sequence[BoardRecord], quarantine: Sequence[tuple[str, str]] = (), title: str = "Inspection run"
 ) -> Path:
     """Write `out_dir/index.html` with links to the boards' pages that lie there; its path. Raises `StoreFault`."""
-    names = {b.record: board_file_name(b.serial, b.record) for b in boards}
-    there = {entry.name for entry in os.scandir(out_dir / _BOARDS)} if (out_dir / _BOARDS).is_dir() else set()
-    pages = {record: f"{_BOARDS}/{name}" for record, name in names.items() if name in there}
     path = out_dir / "index.html"
+    pages = linked_pages([(b.serial, b.record) for b in boards], out_dir, out_dir)
     write_page(path, run_page(boards, quarantine, pages, title))
     return path
+
+
+def linked_pages(boards: Iterable[tuple[str, str]], run: Path, page_dir: Path) -> dict[str, str]:
+    """By record, how a page in `page_dir` links to the pages that the run in folder `run` wrote of boards (serial, record)."""
+    there = {entry.name for entry in os.scandir(run / _BOARDS)} if (run / _BOARDS).is_dir() else set()
+    way = quote(Path(os.path.relpath(run / _BOARDS, page_dir)).as_posix())
+    names = ((record, board_file_name(serial, record)) for serial, record in boards)
+    return {record: f"{way}/{name}" for record, name in names if name in there}
 
 
 def write_page(path: Path, text: str) -> None:

@@ -179,11 +179,15 @@ def groups(
 
 
 def yield_report(
-    store_url: str, by: Sequence[str] = (), since: str | None = None, until: str | None = None
+    store_url: str,
+    by: Sequence[str] = (),
+    since: str | None = None,
+    until: str | None = None,
+    only: Mapping[str, Key] | None = None,
 ) -> list[dict[str, Any]]:
     """What `inspect-pop yield --json` prints: the groups of a store that exists, as plain values."""
     with open_store(store_url, must_exist=True) as store:
-        return [group.to_dict() for group in groups(store, by, since=since, until=until)]
+        return [group.to_dict() for group in groups(store, by, since=since, until=until, only=only)]
 
 
 def fill_days(found: Sequence[YieldGroup]) -> list[YieldGroup]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from inspect_pop import cli
+from inspect_pop.report.write import board_file_name
 from inspect_pop.store import open_store
 from tests.factories import make_inspection
 
@@ -63,3 +64,22 @@ def test_pages_of_a_time_and_of_a_lot(records: str, tmp_path: Path, capsys: Capt
     assert cli.main(["yield", "--store", records, "--page", str(tmp_path / "all.html")]) == 0
     assert cli.main(["yield", "--store", records, "--page", str(tmp_path / "lot.html"), "--lot", "L1"]) == 0
     assert "L1" in (tmp_path / "lot.html").read_text(encoding="utf-8")
+
+
+def test_one_lot_alone(records: str, capsys: Captured) -> None:
+    assert cli.main(["yield", "--store", records, "--lot", "L2", "--json"]) == 0
+    assert [g["boards"] for g in json.loads(capsys.readouterr().out)] == [1]
+
+
+def test_a_lot_s_page_keeps_to_its_days_and_links_to_a_run(records: str, tmp_path: Path) -> None:
+    with open_store(records) as store:
+        record = store.board("B0")[0].board.record
+    pages = tmp_path / "out of a run" / "boards"
+    pages.mkdir(parents=True)
+    name = board_file_name("B0", record)
+    (pages / name).touch()
+    asked = ["yield", "--store", records, "--lot", "L1", "--run", str(pages.parent)]
+    assert cli.main([*asked, "--page", str(tmp_path / "yields" / "lot.html")]) == 0
+    assert f'<a href="../out%20of%20a%20run/boards/{name}">B0</a>' in (tmp_path / "yields" / "lot.html").read_text()
+    assert cli.main([*asked, "--page", str(tmp_path / "none.html"), "--until", "2001-01-01"]) == 0
+    assert "No board was inspected in this selection." in (tmp_path / "none.html").read_text()
