@@ -9,6 +9,7 @@ from inspect_pop.classify.model import Card, file_digest
 from inspect_pop.errors import UsageFault
 from inspect_pop.joints import CLASSES
 from inspect_pop.learn.evaluate import summary
+from inspect_pop.learn.tables import table
 
 __all__ = ["seal"]
 
@@ -52,6 +53,7 @@ def _for_people(card: Card) -> str:
             if card.metrics
             else []
         ),
+        *_by_machine(card),
         "",
         "## Working point",
         "",
@@ -59,6 +61,12 @@ def _for_people(card: Card) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _by_machine(card: Card) -> list[str]:
+    """The table of figures: of the kinds of boards that were judged, else of the machines among them."""
+    kinds = card.metrics.get("kinds") or card.metrics.get("by", {}).get("machine", {})
+    return ["", "With exact 95 % intervals (Clopper-Pearson):", "", *table(kinds)] if kinds else []
 
 
 def _short(value: Any) -> str:

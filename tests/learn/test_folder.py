@@ -22,6 +22,19 @@ def test_a_sealed_folder_can_be_loaded_and_its_page_read(tmp_path: Path) -> None
     assert "training boards: 9 (B0, B1, B2, B3, B4, …)" in page
     assert "Judged on two boards" in page and "defects that pass" in page
     assert "by hand" in page
+    assert "| A/AXI-1 | 4 | 400 |" in page and "| B/AXI-2 | 4 | 400 |" in page
+
+
+def test_kinds_of_boards_stand_in_the_card_s_table_before_machines(tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "m")
+    figures = judge(make_outcomes())
+    card = load(folder).card.model_copy(update={"metrics": figures | {"kinds": {"nine slices": figures}}})
+    before = (folder / "model.onnx").read_bytes()
+    seal(folder, card)
+    page = (folder / "README.md").read_text()
+    assert "| nine slices | 8 | 800 |" in page and "A/AXI-1" not in page
+    assert (folder / "model.onnx").read_bytes() == before
+    assert load(folder).card.metrics["kinds"]["nine slices"]["escape"] == figures["escape"]
 
 
 def test_a_folder_without_a_network_is_not_sealed(tmp_path: Path) -> None:
