@@ -15,24 +15,20 @@ import numpy as np
 
 from inspect_pop.batch.run import Executor
 from inspect_pop.batch.values import Job, Settings
+from inspect_pop.batch.worker import look
 from inspect_pop.classify.machine import machine_point
 from inspect_pop.classify.model import OperatingPoint, load
 from inspect_pop.errors import InputFault, PopError, StoreFault
-from inspect_pop.ingest import BoardExport, open_export
+from inspect_pop.ingest import open_export
 from inspect_pop.joints import JointTable
 
-__all__ = ["machine_of", "machine_points", "odds_of"]
+__all__ = ["machine_points", "odds_of"]
 
 JOINTS = 3000  # of one machine: by then its scale is known (`classify.machine`), and looking at them twice costs little
 LOOKED_THROUGH = 400  # boards that are opened in search of machines: a batch is the work of a few
 _TINY = 1e-30  # what float32 has rounded to nothing
 
 Seen = tuple[str, tuple[float, ...]]  # a machine, and the log-odds of one board's joints
-
-
-def machine_of(export: BoardExport) -> str:
-    """Which machine took an export: its line and station."""
-    return f"{export.line}/{export.station}"
 
 
 def odds_of(joints: JointTable) -> tuple[float, ...]:
@@ -68,10 +64,8 @@ def machine_points(jobs: Sequence[Job], settings: Settings, executor: Executor) 
 
 
 def _look(settings: Settings, job: Job) -> Seen:
-    from inspect_pop.batch.worker import look
-
     export, joints = look(settings, job)
-    return machine_of(export), odds_of(joints)
+    return export.machine, odds_of(joints)
 
 
 def _first_of_each(jobs: Iterable[Job]) -> list[Job]:
@@ -82,7 +76,7 @@ def _first_of_each(jobs: Iterable[Job]) -> list[Job]:
             export = open_export(job.path, job.root)
         except InputFault:
             continue
-        machine = machine_of(export)
+        machine = export.machine
         if joints[machine] < JOINTS:
             joints[machine] += export.recipe.n_joints
             chosen.append(job)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import cv2
 
-from inspect_pop.batch.survey import machine_of
 from inspect_pop.batch.values import Job, Outcome, Settings
 from inspect_pop.classify.model import OperatingPoint, load
 from inspect_pop.classify.session import Classifier
@@ -81,7 +80,7 @@ def look(settings: Settings, job: Job) -> tuple[BoardExport, JointTable]:
 def _classifier_of(settings: Settings, export: BoardExport) -> Classifier:
     """The model with the thresholds of this machine, or its own."""
     classifier = _classifier(settings.model_dir, settings.device, settings.point)
-    point = dict(settings.points).get(machine_of(export))
+    point = dict(settings.points).get(export.machine)
     return classifier if point is None else classifier.deciding_at(point)
 
 

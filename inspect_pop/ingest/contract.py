@@ -58,6 +58,11 @@ class BoardExport:
     images: tuple[ImageSource, ...]
     digest: str
 
+    @property
+    def machine(self) -> str:
+        """Which machine took it: its line and station."""
+        return f"{self.line}/{self.station}"
+
 
 class Reader(Protocol):
     """What a format's module offers."""

@@ -24,7 +24,7 @@ from inspect_pop.limits import Limits
 from inspect_pop.prepare import PreparedBoard, prepare_board
 from inspect_pop.recipe import Recipe
 
-__all__ = ["Collected", "collect", "machine_of", "recipes_of", "samples_of_board", "truths_of"]
+__all__ = ["Collected", "collect", "recipes_of", "samples_of_board", "truths_of"]
 
 TRUTH = "truth.csv"
 _MEASURED = ("volume_ratio", "web_um", "gap_um")
@@ -38,11 +38,6 @@ class Collected:
     samples: Samples
     report: LabelReport
     folder: Path
-
-
-def machine_of(export: BoardExport) -> str:
-    """Which machine took an export: its line and station."""
-    return f"{export.line}/{export.station}"
 
 
 def collect(
@@ -119,7 +114,7 @@ def _unlabelled(export: BoardExport, refdes: str, interface: str, ball: tuple[st
         web_um=unknown,
         gap_um=unknown,
         board=np.zeros(n, np.int32),
-        machine=np.full(n, machine_of(export)),
+        machine=np.full(n, export.machine),
         refdes=np.full(n, refdes),
         interface=np.full(n, interface),
         ball=np.asarray(ball, dtype=np.str_),

@@ -21,7 +21,6 @@ from inspect_pop.errors import InputFault, LabelsFault
 from inspect_pop.ingest import find_exports, open_export
 from inspect_pop.joints import CLASSES, KEY, JointTable
 from inspect_pop.learn.boards import each_board
-from inspect_pop.learn.collect import machine_of
 from inspect_pop.learn.labels import LabelBook, read_book
 from inspect_pop.learn.outcomes import Outcomes, judge
 from inspect_pop.limits import Limits
@@ -169,7 +168,7 @@ class _Inspect:
 
     def __call__(self, board: Path, root: Path) -> JointTable:
         export = open_export(board, root)
-        classifier, point = _classifier(self.model), dict(self.points).get(machine_of(export))
+        classifier, point = _classifier(self.model), dict(self.points).get(export.machine)
         decider = classifier if point is None else classifier.deciding_at(point)
         return inspect_board(export, decider, self.limits, started_at=utc_now()).joints
 
@@ -197,7 +196,7 @@ class _Board:
 def _board(path: Path, root: Path) -> _Board:
     try:
         export = open_export(path, root)
-        return _Board(export.serial, machine_of(export), export.recipe)
+        return _Board(export.serial, export.machine, export.recipe)
     except InputFault:  # inspecting it says why; whose labels it has may still be told
         return _Board(_claimed_serial(path), "unknown", None)
 

@@ -11,7 +11,7 @@ from inspect_pop.errors import LabelsFault
 from inspect_pop.ingest import open_export
 from inspect_pop.joints import COLUMNS
 from inspect_pop.learn.boards import each_board
-from inspect_pop.learn.collect import machine_of, truths_of
+from inspect_pop.learn.collect import truths_of
 from inspect_pop.learn.gage import GageResult, Reading, gage_of
 from inspect_pop.limits import Limits
 from inspect_pop.prepare import PreparedBoard, prepare_board
@@ -156,7 +156,7 @@ def _measures(prepared: PreparedBoard) -> BoardMeasures:
             top = {"warpage_um": package.after.warpage_um, "stack_height_um": package.after.height_um}
             for column, value in top.items():
                 values.setdefault(column, {})[f"{export.serial}\t{refdes}"] = float(value)
-    return BoardMeasures(machine_of(export), export.inspected_at, export.serial, values)
+    return BoardMeasures(export.machine, export.inspected_at, export.serial, values)
 
 
 def _name(*key: str) -> str:

@@ -18,7 +18,7 @@ from inspect_pop.classify.session import Classifier
 from inspect_pop.ingest import find_exports, open_export
 from inspect_pop.joints import JointTable
 from inspect_pop.learn.boards import each_board
-from inspect_pop.learn.collect import machine_of, recipes_of, truths_of
+from inspect_pop.learn.collect import recipes_of, truths_of
 from inspect_pop.learn.labels import LabelBook, read_book
 from inspect_pop.limits import Limits
 from inspect_pop.pipeline import inspect_prepared, utc_now
@@ -145,7 +145,7 @@ class _Study:
             kind = _kind(label, str(joints["verdict"][k]))
             if kind and part.windows is not None:
                 known = self.truth.get((serial, refdes, name, part.interface.ball[k]), {})
-                cases.append(_case(kind, label, k, part, joints, known, machine_of(prepared.export), truth))
+                cases.append(_case(kind, label, k, part, joints, known, prepared.export.machine, truth))
         return cases
 
 

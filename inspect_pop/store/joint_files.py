@@ -19,8 +19,9 @@ import pyarrow.parquet as pq
 
 from inspect_pop.errors import StoreFault
 from inspect_pop.store.arrow import RECORD_SCHEMA, write_tables
+from inspect_pop.store.values import Waiting
 
-__all__ = ["JointFiles", "Waiting", "file_of", "open_files", "partition_of"]
+__all__ = ["JointFiles", "file_of", "open_files", "partition_of"]
 
 TEMPORARY = ".writing-"
 _LONGEST_NAME = 120  # file systems allow 255 bytes; the rest is for what is put around a name
@@ -42,14 +43,6 @@ def _safe(text: str) -> str:
     if len(encoded) <= _LONGEST_NAME and encoded.strip("."):
         return encoded
     return f"{encoded[: _LONGEST_NAME - 20]}~{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """A file that is written, but not in its place yet; paths relative to the base."""
-
-    temporary: str
-    path: str
 
 
 class JointFiles(Protocol):

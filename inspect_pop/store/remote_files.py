@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from inspect_pop.errors import StoreFault
 from inspect_pop.store.arrow import RECORD_SCHEMA, write_tables
-from inspect_pop.store.joint_files import Waiting
+from inspect_pop.store.values import Waiting
 
 __all__ = ["RemoteFiles", "open_remote"]
 

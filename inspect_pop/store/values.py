@@ -17,6 +17,7 @@ __all__ = [
     "Run",
     "Standing",
     "StoredBoard",
+    "Waiting",
     "Written",
     "instant_us",
     "printable",
@@ -143,6 +144,14 @@ class Run:
     arguments: dict[str, Any] = field(default_factory=dict)
     finished_at: str | None = None
     outcome: str | None = None
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A file of joints that is written, but not in its place yet; paths relative to the files' base."""
+
+    temporary: str
+    path: str
 
 
 def instant_us(text: str, what: str) -> int:
