@@ -45,7 +45,7 @@ def simulate_batch(
     boards: int,
     seed: int,
     *,
-    machine: str = "line_a",
+    machine: str | Machine = "line_a",
     product: str = "tst4",
     cause: str = "random",
     jobs: int = 1,
@@ -53,9 +53,9 @@ def simulate_batch(
 ) -> None:
     """Write a labelled batch of `boards` boards under `out`; the same arguments write the same bytes, whatever `jobs`.
 
-    `machine` and `product` are names of `MACHINES` and `PRODUCTS`, or `random` (another one for each board); `cause` one of
-    `CAUSES` or `random`. `progress` is told (done, all) after each board. Raises UsageFault for an unknown name, a number below
-    one, or a folder that already holds a batch.
+    `machine` and `product` are names of `MACHINES` and `PRODUCTS`, or `random` (another one for each board); `machine` may be your
+    own besides. `cause` is one of `CAUSES` or `random`. `progress` is told (done, all) after each board. Raises UsageFault
+    for an unknown name, a number below one, or a folder that already holds a batch.
     """
     _check(out, boards, jobs, machine, product, cause)
     work = [_Work(out, seed, number, machine, product, cause) for number in range(1, boards + 1)]
@@ -73,11 +73,11 @@ def simulate_batch(
     _write_table(out / "truth_boards.csv", _BOARDS, packages)
 
 
-def _check(out: Path, boards: int, jobs: int, machine: str, product: str, cause: str) -> None:
+def _check(out: Path, boards: int, jobs: int, machine: str | Machine, product: str, cause: str) -> None:
     for name, value in (("boards", boards), ("jobs", jobs)):
         if value < 1:
             raise UsageFault(f"number of {name}", expected="1 or more", found=str(value))
-    if machine != "random":
+    if isinstance(machine, str) and machine != "random":
         named_machine(machine)
     if product != "random":
         named_recipe(product)
@@ -96,14 +96,14 @@ class _Work:
     out: Path
     seed: int
     number: int
-    machine: str
+    machine: str | Machine
     product: str
     cause: str
 
     def run(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """Rows of truth.csv of this board, and its row of truth_boards.csv."""
         rng = np.random.default_rng([self.seed, self.number])
-        machine = random_machine(rng) if self.machine == "random" else named_machine(self.machine)
+        machine = self._machine(rng)
         recipe = random_recipe(rng) if self.product == "random" else named_recipe(self.product)
         board = simulate_board(rng, recipe, machine, cause=self.cause, defect_rate=_DEFECT_RATE)
         serial = f"SIM-{self.seed}-{self.number:06d}"
@@ -111,6 +111,11 @@ class _Work:
         compression = _COMPRESSIONS[int(rng.integers(len(_COMPRESSIONS)))]
         write_board(self.out / "boards" / serial, board, serial, self.number, compression=compression)
         return _rows(board, serial)
+
+    def _machine(self, rng: np.random.Generator) -> Machine:
+        if isinstance(self.machine, Machine):
+            return self.machine
+        return random_machine(rng) if self.machine == "random" else named_machine(self.machine)
 
 
 def _run(work: _Work) -> tuple[list[dict[str, Any]], dict[str, Any]]:

@@ -46,6 +46,11 @@ def test_a_batch_can_be_read_back(batch):
             image.read()
 
 
+def test_a_machine_of_ones_own_takes_the_same_pictures_as_one_by_name(batch, tmp_path):
+    export.simulate_batch(tmp_path / "own", 2, 5, machine=QUICK)
+    assert digests(tmp_path / "own") == digests(batch)
+
+
 def test_labels_and_truth_have_every_joint_once_and_agree(batch):
     labels, truth = rows(batch / "labels.csv"), rows(batch / "truth.csv")
     key = ("serial", "refdes", "interface", "ball")
