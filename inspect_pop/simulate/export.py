@@ -53,8 +53,8 @@ def simulate_batch(
 ) -> None:
     """Write a labelled batch of `boards` boards under `out`; the same arguments write the same bytes, whatever `jobs`.
 
-    `machine` and `product` are names of `MACHINES` and `PRODUCTS`, or `random` (another one for each board); `machine` may be your
-    own besides. `cause` is one of `CAUSES` or `random`. `progress` is told (done, all) after each board. Raises UsageFault
+    `machine` and `product` are names of `MACHINES` and `PRODUCTS`, or `random` (another one for each board); `machine` may be
+    your own besides. `cause` is one of `CAUSES` or `random`. `progress` is told (done, all) after each board. Raises UsageFault
     for an unknown name, a number below one, or a folder that already holds a batch.
     """
     _check(out, boards, jobs, machine, product, cause)
