@@ -23,22 +23,28 @@ from inspect_pop.joints import CLASSES
 from inspect_pop.learn.jitter import Jitter, jitter
 from inspect_pop.learn.network import REGRESSIONS, JointNet, Outputs, Shape
 
-__all__ = ["FitRecipe", "Fitted", "TrainingSet", "fit", "predict"]
+__all__ = ["FitRecipe", "Fitted", "Pictures", "TrainingSet", "fit", "predict"]
 
 Progress = Callable[[str], None]
 # Regressions in units in which one is much: a volume ratio of 1, a web or a gap of 100 um.
 _REGRESSION_SCALE = (1.0, 100.0, 100.0)
 
 
+class Pictures(Protocol):
+    """(n, channels, s, s) float16 images, of which those with these numbers can be had."""
+
+    def __getitem__(self, index: NDArray[np.int64], /) -> NDArray[np.float16]: ...
+
+
 class TrainingSet(Protocol):
-    """What the loop needs of labelled joints (`samples.Samples` has it): parallel arrays of n joints.
+    """What the loop needs of labelled joints (`samples.Samples` and `mixture.Mixture` have it): parallel arrays of n joints.
 
     `images` (n, channels, s, s) float16; `scalars` (n, k) float32; `label` (n,) index into `CLASSES`; `variety` (n,)
     int, -1 unknown; `volume_ratio`, `web_um`, `gap_um` (n,) float32, NaN unknown; `weight` (n,) float32.
     """
 
     @property
-    def images(self) -> NDArray[np.float16]: ...  # noqa: D102
+    def images(self) -> Pictures: ...  # noqa: D102
     @property
     def scalars(self) -> NDArray[np.float32]: ...  # noqa: D102
     @property

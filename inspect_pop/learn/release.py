@@ -5,26 +5,30 @@ count several times. The calibration boards take part in neither.
 """
 
 import hashlib
+import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from inspect_pop.classify.model import Card
+from inspect_pop.errors import LimitsFault
 from inspect_pop.learn.build import About, build_model
 from inspect_pop.learn.calibrate import Targets
 from inspect_pop.learn.collect import collect
 from inspect_pop.learn.fit import FitRecipe, Fitted, fit
 from inspect_pop.learn.jitter import Jitter
-from inspect_pop.learn.samples import Samples, SampleWriter, load
-from inspect_pop.learn.simulated import SetRecipe, make_set
+from inspect_pop.learn.mixture import mixture
+from inspect_pop.learn.samples import Samples, concat, load
+from inspect_pop.learn.simulated import SetRecipe, load_set_recipe, make_set
 
-__all__ = ["ReleaseRecipe", "Sets", "gather_sets", "release"]
+__all__ = ["ReleaseRecipe", "Sets", "gather_sets", "load_release_recipe", "release"]
 
 Progress = Callable[[str], None]
-_CHUNK = 4096
+# By so many joints of training the embedding's horizon is drawn; all of them would not fit in memory.
+_HORIZON = 20_000
 
 
 class ReleaseRecipe(BaseModel):
@@ -33,7 +37,9 @@ class ReleaseRecipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    teach: str = Field(description="recipe of the simulated set to learn from, beside this file's datasets folder")
+    teach: tuple[str, ...] = Field(
+        min_length=1, description="recipes of the simulated sets to learn from, from the repository's top"
+    )
     held: str = Field(description="recipe of the simulated set to calibrate on")
     repeats: int = Field(4, ge=1, description="how often each labelled joint counts in the second fit")
     fit: FitRecipe
@@ -41,29 +47,50 @@ class ReleaseRecipe(BaseModel):
     jitter: Jitter = Jitter()
     targets: Targets = Targets()
 
+    @property
+    def digest(self) -> str:
+        """sha256 over all values."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
 
 @dataclass(frozen=True)
 class Sets:
     """The joints of a release: simulated ones to learn from, simulated ones to calibrate on, labelled ones (or None)."""
 
-    teach: Samples
+    teach: tuple[Samples, ...]
     held: Samples
     labelled: Samples | None
 
+    @property
+    def varieties(self) -> tuple[str, ...]:
+        """All fine labels of the simulated sets."""
+        return tuple(sorted({name for samples in (*self.teach, self.held) for name in samples.varieties}))
+
+
+def load_release_recipe(path: Path) -> ReleaseRecipe:
+    """Read a recipe. Raises `LimitsFault` for one that cannot be read or has an unknown key."""
+    try:
+        return ReleaseRecipe.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError) as error:
+        raise LimitsFault(str(path), expected="a recipe of a release", found=str(error)) from error
+
 
 def gather_sets(
-    teach: SetRecipe,
-    held: SetRecipe,
+    recipe: ReleaseRecipe,
+    top: Path,
     labelled: Sequence[Path],
     work: Path,
     *,
     processes: int = 1,
     progress: Progress = lambda _: None,
 ) -> Sets:
-    """Make both simulated sets and read the labelled boards; what an earlier start has finished is taken from `work`."""
-    simulated = [_made(recipe, work, processes, progress) for recipe in (teach, held)]
+    """Make the simulated sets and read the labelled boards; what an earlier start has finished is taken from `work`.
+
+    The recipes of sets lie below `top`. Raises `LimitsFault` for one that cannot be read.
+    """
+    made = [_made(load_set_recipe(top / name), work, processes, progress) for name in (*recipe.teach, recipe.held)]
     known = collect(labelled, work / "labelled", processes=processes, progress=progress).samples if labelled else None
-    return Sets(simulated[0], simulated[1], known)
+    return Sets(tuple(made[:-1]), made[-1], known)
 
 
 def release(
@@ -76,39 +103,31 @@ def release(
     device: str = "cpu",
     progress: Progress = lambda _: None,
 ) -> Card:
-    """Fit twice, calibrate, export; the model folder `out`, not judged yet."""
-    varieties = tuple(sorted(set(sets.teach.varieties) | set(sets.held.varieties)))
-    teach, held = sets.teach.with_varieties(varieties), sets.held.with_varieties(varieties)
-    first = fit(
-        teach, recipe.fit, work=work / "first", varieties=len(varieties), how=recipe.jitter, device=device, progress=progress
+    """Fit, fit again with the labelled joints where there are any, calibrate, export; the model folder `out`, not judged yet."""
+    varieties = sets.varieties
+    fitted = fit(
+        mixture(sets.teach, varieties),
+        recipe.fit,
+        work=work / "first",
+        varieties=len(varieties),
+        how=recipe.jitter,
+        device=device,
+        progress=progress,
     )
-    fitted = (
-        _second(first, teach, sets.labelled, varieties, recipe, work, device, progress) if sets.labelled is not None else first
-    )
-    about = About(recipe.name, _version(now), now, _data(sets), recipe.model_dump(mode="json") | {"digest": _digest(recipe)})
-    return build_model(fitted.network, varieties, teach, held, out, about, targets=recipe.targets)
+    if sets.labelled is not None:
+        fitted = _second(fitted, sets, sets.labelled, recipe, work, device, progress)
+    about = About(out.name, _version(now), now, _data(sets), recipe.model_dump(mode="json") | {"digest": recipe.digest})
+    held = sets.held.with_varieties(varieties)
+    return build_model(fitted.network, varieties, _some(sets.teach), held, out, about, targets=recipe.targets)
 
 
 def _second(
-    first: Fitted,
-    teach: Samples,
-    labelled: Samples,
-    varieties: tuple[str, ...],
-    recipe: ReleaseRecipe,
-    work: Path,
-    device: str,
-    progress: Progress,
+    first: Fitted, sets: Sets, labelled: Samples, recipe: ReleaseRecipe, work: Path, device: str, progress: Progress
 ) -> Fitted:
     """Go on with the labelled joints mixed in, each `repeats` times."""
-    folder = work / "mixed"
-    if not (folder / "samples.json").exists():
-        with SampleWriter(folder) as writer:
-            for start in range(0, len(teach), _CHUNK):
-                writer.append(teach.take(np.arange(start, min(start + _CHUNK, len(teach)))))
-            for _ in range(recipe.repeats):
-                writer.append(labelled.with_varieties(varieties))
+    times = [1] * len(sets.teach) + [recipe.repeats]
     return fit(
-        load(folder),
+        mixture([*sets.teach, labelled], sets.varieties, times),
         recipe.second,
         work=work / "second",
         start=first.network,
@@ -116,6 +135,12 @@ def _second(
         device=device,
         progress=progress,
     )
+
+
+def _some(sets: Sequence[Samples]) -> Samples:
+    """Every so many-th joint of all sets."""
+    step = max(1, sum(len(samples) for samples in sets) // _HORIZON)
+    return concat([samples.take(np.arange(0, len(samples), step)) for samples in sets])
 
 
 def _made(recipe: SetRecipe, work: Path, processes: int, progress: Progress) -> Samples:
@@ -127,11 +152,12 @@ def _made(recipe: SetRecipe, work: Path, processes: int, progress: Progress) -> 
 
 def _data(sets: Sets) -> dict[str, object]:
     known = sets.labelled
+    boards = list(known.boards) if known is not None else []
     return {
-        "joints learnt from": len(sets.teach) + (len(known) if known is not None else 0),
-        "simulated boards learnt from": len(sets.teach.boards),
-        "labelled boards learnt from": list(known.boards) if known is not None else [],
-        "training boards": list(known.boards) if known is not None else [],
+        "joints learnt from": sum(len(samples) for samples in sets.teach) + (len(known) if known is not None else 0),
+        "simulated boards learnt from": sum(len(samples.boards) for samples in sets.teach),
+        "labelled boards learnt from": boards,
+        "training boards": boards,
         "calibration boards": list(sets.held.boards),
         "golden boards": [],
     }
@@ -139,7 +165,3 @@ def _data(sets: Sets) -> dict[str, object]:
 
 def _version(now: str) -> str:
     return "".join(c for c in now[:19] if c.isdigit())
-
-
-def _digest(recipe: ReleaseRecipe) -> str:
-    return hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()
