@@ -24,6 +24,7 @@ SAMPLES_PER_PITCH = 36
 _CORE_RADIUS = 0.12 * SAMPLES_PER_PITCH
 # Half way to a neighbour along the rows there is no solder of a good joint; here the background is looked at.
 _GAP_DISTANCE = 0.5 * SAMPLES_PER_PITCH
+_JOINTS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,15 @@ class Windows:
 
 def sample_points(interface: Interface, placement: Placement, grid: Grid) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """(row, col) in pixels, each (n, SIZE * SIZE) float32, of every sample of every joint's window."""
-    step = interface.pitch_um / SAMPLES_PER_PITCH
-    axis = (np.arange(SIZE) - (SIZE - 1) / 2) * step
-    x = interface.x_um[:, None] + np.tile(axis, SIZE)[None]
-    y = interface.y_um[:, None] - np.repeat(axis, SIZE)[None]
-    row, col = grid.to_pixel(*placement.apply(x, y))
-    return row.astype(np.float32), col.astype(np.float32)
+    axis = (np.arange(SIZE) - (SIZE - 1) / 2) * (interface.pitch_um / SAMPLES_PER_PITCH)
+    row, col = grid.to_pixel(*placement.apply(interface.x_um, interface.y_um))
+    # A placement carries every window alike: the samples of one, from its middle, serve all.
+    beside = grid.to_pixel(*placement.apply(np.tile(axis, SIZE), -np.repeat(axis, SIZE)))
+    middle = grid.to_pixel(*placement.apply(np.zeros(1), np.zeros(1)))
+    rows, cols = (np.empty((len(row), SIZE * SIZE), dtype=np.float32) for _ in range(2))
+    np.add(row[:, None], beside[0] - middle[0], out=rows, casting="same_kind")
+    np.add(col[:, None], beside[1] - middle[1], out=cols, casting="same_kind")
+    return rows, cols
 
 
 def cut_slices(stack: SliceStack, interface: Interface, placement: Placement) -> Windows:
@@ -61,19 +65,18 @@ def cut_slices(stack: SliceStack, interface: Interface, placement: Placement) ->
     kept = [k for k in range(len(stack.z_um)) if k not in stack.lost]
     pages, grid = _antialiased([stack.values[k] for k in kept], stack.grid, interface.pitch_um / SAMPLES_PER_PITCH)
     row, col = sample_points(interface, placement, grid)
-    raw = np.stack([_sample(page, row, col) for page in pages], axis=1)
-    inside = (row > -0.5) & (row < grid.shape[0] - 0.5) & (col > -0.5) & (col < grid.shape[1] - 0.5)
-    saturated = _saturated(raw, stack.values.dtype)
-    if stack.polarity == "solder_dark":
-        raw = -raw
-    background, solder = _levels(raw, inside.mean(axis=1) > 0.99)
-    values = (raw - background[None, :, None]) / (solder - background)[None, :, None]
+    covered = _covered(row, col, grid)
+    # Fixed-point coordinates, as `remap` makes them of others for each page anew.
+    where = cv2.convertMaps(col, row, cv2.CV_16SC2)
+    looked_at = np.stack([_sample(page, [part[:, _LEVEL_SAMPLES] for part in where]) for page in pages], axis=1)
+    sign = np.float32(-1 if stack.polarity == "solder_dark" else 1)
+    background, solder = _levels(sign * looked_at.astype(np.float32), covered > 0.99)
     return Windows(
-        values=values.reshape(len(row), len(kept), SIZE, SIZE),
+        values=_normalised(pages, where, sign * background, sign * (solder - background)),
         z_um=np.asarray([stack.z_um[k] for k in kept], dtype=np.float64),
         step_um=interface.pitch_um / SAMPLES_PER_PITCH,
-        covered=inside.mean(axis=1, dtype=np.float32),
-        saturated=saturated,
+        covered=covered,
+        saturated=_saturated(looked_at),
         background=background,
         solder=solder,
     )
@@ -100,8 +103,44 @@ def disc(radius: float) -> NDArray[np.bool_]:
     return mask
 
 
-def _sample(page: NDArray[np.generic], row: NDArray[np.float32], col: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray(cv2.remap(page, col, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), dtype=np.float32)
+def _covered(row: NDArray[np.float32], col: NDArray[np.float32], grid: Grid) -> NDArray[np.float32]:
+    """(n,) share of each window's samples that lie inside the image; looked at sample by sample only where a corner does not."""
+    corners = [0, SIZE - 1, SIZE * (SIZE - 1), SIZE * SIZE - 1]
+    covered = np.ones(len(row), dtype=np.float32)
+    some = np.flatnonzero(~_inside(row[:, corners], col[:, corners], grid).all(axis=1))
+    covered[some] = _inside(row[some], col[some], grid).mean(axis=1, dtype=np.float32)
+    return covered
+
+
+def _inside(row: NDArray[np.float32], col: NDArray[np.float32], grid: Grid) -> NDArray[np.bool_]:
+    rows, cols = grid.shape
+    inside: NDArray[np.bool_] = (row > -0.5) & (row < rows - 0.5) & (col > -0.5) & (col < cols - 0.5)
+    return inside
+
+
+def _sample(page: NDArray[np.generic], where: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    sampled: NDArray[Any] = cv2.remap(page, where[0], where[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return sampled
+
+
+def _normalised(
+    pages: Sequence[NDArray[np.generic]],
+    where: Sequence[NDArray[Any]],
+    zero: NDArray[np.float32],
+    span: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """(n, slices, SIZE, SIZE) samples of all pages less `zero` over `span`, some joints at a time: they stay in the cache."""
+    n = len(where[0])
+    values = np.empty((n, len(pages), SIZE * SIZE), dtype=np.float32)
+    for start in range(0, n, _JOINTS_AT_ONCE):
+        part = slice(start, start + _JOINTS_AT_ONCE)
+        for k, page in enumerate(pages):
+            raw = _sample(page, [w[part] for w in where])
+            np.subtract(
+                raw, zero[k], out=values[part, k], dtype=np.float32, casting="unsafe"
+            )  # 64-bit floats have digits to lose
+            values[part, k] *= 1 / span[k]
+    return values.reshape(n, len(pages), SIZE, SIZE)
 
 
 def _antialiased(pages: Sequence[NDArray[np.generic]], grid: Grid, step_um: float) -> tuple[list[NDArray[np.generic]], Grid]:
@@ -115,24 +154,36 @@ def _antialiased(pages: Sequence[NDArray[np.generic]], grid: Grid, step_um: floa
     return small, Grid((rows, cols), grid.pixel_um * factor, (grid.origin_um[0] + shift, grid.origin_um[1] - shift))
 
 
-def _levels(raw: NDArray[np.float32], whole: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Grey of background and of solder in each slice: medians over joints, so that defects do not move them."""
-    use = raw[whole] if whole.any() else raw
-    solder = np.median(use[:, :, disc(_CORE_RADIUS)].mean(axis=2), axis=0)
-    centre = (SIZE - 1) / 2
-    near, far = round(centre - _GAP_DISTANCE), round(centre + _GAP_DISTANCE)
-    mid = round(centre)
-    gaps = use.reshape(*use.shape[:2], SIZE, SIZE)[:, :, [near, far, mid, mid], [mid, mid, near, far]]
-    background = np.median(gaps, axis=(0, 2))
+def _levels(looked_at: NDArray[np.float32], whole: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Grey of background and of solder in each slice: medians over joints, so that defects do not move them.
+
+    `looked_at` (n, slices, len(_LEVEL_SAMPLES)), solder bright.
+    """
+    use = looked_at[whole] if whole.any() else looked_at
+    solder = np.median(use[:, :, : len(_CORE)].mean(axis=2), axis=0)
+    background = np.median(use[:, :, len(_CORE) :], axis=(0, 2))
     # A slice without contrast keeps a finite scale; it says nothing either way.
     contrast = np.maximum(solder - background, 1e-3 * np.maximum(np.abs(solder), 1.0))
     return background.astype(np.float32), (background + contrast).astype(np.float32)
 
 
-def _saturated(raw: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[np.bool_]:
-    if not np.issubdtype(dtype, np.integer):
-        return np.zeros(len(raw), dtype=bool)
-    top = float(np.iinfo(dtype).max)
-    core = raw[:, :, disc(_CORE_RADIUS)]
-    clipped: NDArray[np.bool_] = ((core <= 0) | (core >= top)).mean(axis=(1, 2)) > 0.5
+def _saturated(looked_at: NDArray[Any]) -> NDArray[np.bool_]:
+    """(n,) whether most of a ball's core lies at an end of the picture's integer scale."""
+    if not np.issubdtype(looked_at.dtype, np.integer):
+        return np.zeros(len(looked_at), dtype=bool)
+    core = looked_at[:, :, : len(_CORE)]
+    clipped: NDArray[np.bool_] = ((core <= 0) | (core >= float(np.iinfo(core.dtype).max))).mean(axis=(1, 2)) > 0.5
     return clipped
+
+
+def _gaps() -> NDArray[np.intp]:
+    """The samples half way to the four neighbours."""
+    centre = (SIZE - 1) / 2
+    near, mid, far = (round(centre + offset) for offset in (-_GAP_DISTANCE, 0.0, _GAP_DISTANCE))
+    gaps: NDArray[np.intp] = np.array([near, far, mid, mid]) * SIZE + np.array([mid, mid, near, far])
+    return gaps
+
+
+# What the levels of a slice are taken from.
+_CORE = np.flatnonzero(disc(_CORE_RADIUS))
+_LEVEL_SAMPLES = np.concatenate([_CORE, _gaps()])
