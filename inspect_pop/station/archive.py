@@ -1,5 +1,6 @@
 """One board as an uploaded zip, unpacked within limits: nothing it claims is believed."""
 
+import errno
 import stat
 import zipfile
 import zlib
@@ -13,6 +14,7 @@ __all__ = ["ArchiveLimits", "unpack"]
 
 CHUNK = 1 << 20
 MANIFEST = "export.json"
+_WHOLE = "a whole zip, stored or deflated, not encrypted"
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,12 @@ def unpack(archive: Path, into: Path, limits: ArchiveLimits) -> Path:
     try:
         with zipfile.ZipFile(archive) as packed:
             _unpack_all(packed, into, limits)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeDecodeError, RuntimeError) as error:
-        raise FileFault("the upload", expected="a whole zip, stored or deflated, not encrypted", found=str(error)) from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, OverflowError, RuntimeError) as error:
+        raise FileFault("the upload", expected=_WHOLE, found=str(error)) from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a full disk, say, is not the sender's doing
+            raise
+        raise FileFault("the upload", expected=_WHOLE, found="a position outside the file") from error
     boards = sorted(path.parent for path in into.rglob(MANIFEST))
     if len(boards) != 1:
         raise FileFault("the upload", expected=f"one board, that is one {MANIFEST}", found=str(len(boards)))
@@ -59,9 +65,11 @@ def _unpack_all(packed: zipfile.ZipFile, into: Path, limits: ArchiveLimits) -> N
     for member in members:
         target = into / _safe_name(member, limits)
         if member.is_dir():
-            target.mkdir(parents=True, exist_ok=True)
+            _folder(target, member.filename)
             continue
-        target.parent.mkdir(parents=True, exist_ok=True)
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise FileFault("the upload", expected=_WHOLE, found=f"compression method {member.compress_type}")
+        _folder(target.parent, member.filename)
         packed_bytes += member.compress_size
         with packed.open(member) as source, _new_file(target, member.filename) as sink:
             out = _copy(source, sink, out, packed_bytes, limits)
@@ -75,11 +83,18 @@ def _safe_name(member: zipfile.ZipInfo, limits: ArchiveLimits) -> PurePosixPath:
         raise PathFault(f"the upload: {name}", expected="files and folders", found="a link or device")
     if path.is_absolute() or ".." in path.parts or any(c in name for c in "\\:\0") or not path.parts:
         raise PathFault(f"the upload: {name!r}", expected="a name that stays inside the archive")
-    if len(path.parts) > limits.depth or len(name) > limits.name_length:
+    if len(path.parts) > limits.depth or len(name.encode()) > limits.name_length:
         raise PathFault(
-            f"the upload: {name[:80]!r}", expected=f"at most {limits.depth} folders deep and {limits.name_length} characters long"
+            f"the upload: {name[:80]!r}", expected=f"at most {limits.depth} folders deep and {limits.name_length} bytes long"
         )
     return path
+
+
+def _folder(target: Path, name: str) -> None:
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise FileFault(f"the upload: {name}", expected="each name once", found="a folder with the name of a file") from error
 
 
 def _new_file(target: Path, name: str) -> IO[bytes]:

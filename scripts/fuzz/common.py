@@ -11,6 +11,7 @@ something belongs into `tests/fuzz/corpus/NAME` together with the repair.
 import hashlib
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
@@ -18,15 +19,20 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 CORPUS = ROOT / "tests" / "fuzz" / "corpus"
+sys.path.insert(0, str(ROOT))  # some use the tests' factories
 work = [ROOT / ".fuzz" / "work"]  # where `place` is; the last one counts
-LIMITS = ("-timeout=5", "-rss_limit_mb=1024", "-max_len=8192")  # a hang, a memory blow-up; seeds are small
+LIMITS = ("-timeout=120", "-rss_limit_mb=1024", "-max_len=8192")  # waits for ever, takes all memory; seeds are small
+CPU_S = 5.0  # the longest that one input may take; not by the clock, which runs on while a busy machine does other things
 
 
-def instrumented(name: str) -> AbstractContextManager[None]:
-    """Imports inside are instrumented for coverage where the harness is run itself, and plain where it is imported."""
+def instrumented(name: str, *more: str) -> AbstractContextManager[None]:
+    """Imports inside are instrumented for coverage where the harness is run itself, and plain where it is imported.
+
+    What is instrumented: the product, and the packages named in `more`.
+    """
     if name != "__main__":
         return nullcontext()
-    return _atheris().instrument_imports(include=["inspect_pop", "tifffile"])
+    return _atheris().instrument_imports(include=["inspect_pop", *more])
 
 
 def run(one: Callable[[bytes], None], name: str) -> None:
@@ -48,7 +54,10 @@ def _kept(one: Callable[[bytes], None], folder: Path, name: str) -> Callable[[by
 
     def kept(data: bytes) -> None:
         try:
+            started = time.process_time()
             one(data)
+            if time.process_time() - started > CPU_S:
+                raise TimeoutError(f"took longer than {CPU_S} s")
         except BaseException:
             (folder / f"{name}-{hashlib.sha256(data).hexdigest()[:16]}").write_bytes(data)
             raise

@@ -2,6 +2,8 @@
 """Write the seeds of the fuzz corpus: small good inputs of every kind, from which a run begins."""
 
 import json
+import zipfile
+from io import BytesIO
 
 import numpy as np
 import tifffile
@@ -24,7 +26,7 @@ TIFFS = {
 
 def main() -> None:
     """All seeds, written anew."""
-    for name in ("manifest", "recipe", "tiff", "labels"):
+    for name in ("manifest", "recipe", "tiff", "labels", "service"):
         (CORPUS / name).mkdir(parents=True, exist_ok=True)
     (manifest,) = SAMPLE.glob("boards/*/export.json")
     document = json.loads(manifest.read_text(encoding="utf-8"))
@@ -60,10 +62,48 @@ def main() -> None:
                     path, values, photometric="minisblack", byteorder=byteorder, metadata=None if name != "imagej" else {}, **rest
                 )
 
+    service(json.dumps(document | {"images": []}), json.dumps(recipe), table)
 
-def put(name: str, text: str) -> None:
-    """One seed of text."""
-    (CORPUS / f"{name}.seed").write_bytes(text.encode("utf-8"))
+
+def service(manifest: str, recipe: str, table: str) -> None:
+    """Uploads, as zips and within a form, and every kind of request."""
+    files = {"boards/PB/export.json": manifest, "recipes/tst4-pop.json": recipe, "recipes/fuzzed.csv": table}
+    for name, method in (("stored", zipfile.ZIP_STORED), ("deflated", zipfile.ZIP_DEFLATED)):
+        packed = BytesIO()
+        with zipfile.ZipFile(packed, "w", method) as archive:
+            for path, text in files.items():
+                archive.writestr(zipfile.ZipInfo(path), text, method)
+        put(f"service/zip_{name}", packed.getvalue())
+    form = (
+        b'--=b\r\nContent-Disposition: form-data; name="file"; filename="a.zip"\r\n\r\n' + packed.getvalue() + b"\r\n--=b--\r\n"
+    )
+    kind = "content-type: multipart/form-data; boundary==b\nhost: 127.0.0.1"
+    put("service/upload", f"POST /v1/inspections\n{kind}\ncontent-length: {len(form)}\n\n".encode() + form)
+    decision = {
+        "refdes": "U1",
+        "interface": "lower",
+        "ball": "A1",
+        "state": "DefectMissed",
+        "label": "open",
+        "note": "x",
+        "record": None,
+    }
+    bodies = {
+        "POST /v1/inspections": {"path": "boards/PB2411-010204"},
+        "POST /v1/boards/PB-1/decisions": decision,
+        "POST /v1/model": {"path": "models/pop-joints-1"},
+    }
+    for number, (line, body) in enumerate(bodies.items()):
+        put(f"service/request_{number}", f"{line}\ncontent-type: application/json\n\n{json.dumps(body)}")
+    for number, path in enumerate(
+        ("v1/boards/PB-1", "v1/boards/PB-2?x=1", "v1/reports/none", "metrics", "readyz", "docs", "openapi.json")
+    ):
+        put(f"service/page_{number}", f"GET /{path}\norigin: http://localhost\nauthorization: Bearer x\n\n")
+
+
+def put(name: str, content: str | bytes) -> None:
+    """One seed."""
+    (CORPUS / f"{name}.seed").write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
 
 
 if __name__ == "__main__":

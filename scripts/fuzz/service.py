@@ -1,0 +1,155 @@
+#!/usr/bin/env python
+"""Fuzz what the service is sent: an upload's zip (an input that begins with PK), or a request to the whole application.
+
+A request is `METHOD /path`, a line for each header, an empty line, and the body, as HTTP has it but with bare line feeds. It
+goes through the application as the server would hand it over, in this process and without a socket; in the place of the
+inspecting processes stands a bench whose inspector opens the board and gives no verdict.
+"""
+
+import asyncio
+import atexit
+import json
+import shutil
+from functools import cache
+from pathlib import Path
+from urllib.parse import unquote
+
+from common import instrumented, place, run
+
+with instrumented(__name__, "starlette", "python_multipart"):
+    from inspect_pop.errors import FileFault, InputFault, ModelFault
+    from inspect_pop.ingest import open_export
+    from inspect_pop.station.archive import ArchiveLimits, unpack
+    from inspect_pop.station.bench import Bench
+    from inspect_pop.station.service import create_app
+    from inspect_pop.station.settings import Settings
+    from inspect_pop.store import open_store
+from tests.factories import make_inspection
+
+NAME = "service"
+SERIAL = "PB-1"
+SMALL = ArchiveLimits(files=20, total_bytes=1 << 20, ratio_from_bytes=1 << 16)
+PIECE = 1000  # bytes of a body that come at once
+VISIBLE = frozenset(range(33, 127))
+TOKEN = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+
+
+def one(data: bytes) -> None:
+    """Unpack a zip, or answer a request; whatever is wrong with it is said in an answer of a declared status."""
+    if data.startswith(b"PK"):
+        zipped(data)
+        return
+    scope, body = request(data)
+    if scope is not None:
+        app, loop = service()
+        loop.run_until_complete(asked(app, scope, body))
+
+
+def zipped(data: bytes) -> None:
+    """What lies in the folder afterwards is files and folders of it, and a board where there was no fault."""
+    folder = place() / "upload"
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "board").mkdir(parents=True)
+    (folder / "upload.zip").write_bytes(data)
+    try:
+        board = unpack(folder / "upload.zip", folder / "board", SMALL)
+    except InputFault as fault:
+        str(fault).encode()
+    else:
+        if not (board / "export.json").exists() or not board.is_relative_to(folder / "board"):
+            raise RuntimeError(f"no board: {board}")
+    if {path.name for path in folder.iterdir()} != {"board", "upload.zip"} or any(p.is_symlink() for p in folder.rglob("*")):
+        raise RuntimeError("something left the folder")
+
+
+def request(data: bytes) -> tuple[dict | None, bytes]:
+    """The ASGI scope and the body; no scope for what the HTTP parser in front would have refused."""
+    head, _, body = data.partition(b"\n\n")
+    first, *lines = head.split(b"\n")
+    method, _, target = first.partition(b" ")
+    headers = [(name.strip().lower(), value.strip()) for name, _, value in (line.partition(b":") for line in lines)]
+    names = (method, *(name for name, _ in headers))
+    values = (byte for _, value in headers for byte in value)
+    if (
+        not target
+        or set(target) - VISIBLE
+        or any(not n or set(n) - TOKEN for n in names)
+        or any(b < 32 and b != 9 for b in values)
+    ):
+        return None, b""
+    path, _, query = target.partition(b"?")
+    scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method.decode(), "scheme": "http"}
+    where = {"path": unquote(path.decode()), "raw_path": path, "query_string": query, "root_path": ""}
+    return scope | where | {"headers": headers, "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 8737)}, body
+
+
+async def asked(app, scope: dict, body: bytes) -> None:
+    """Send one request and look at the answer: whole, of a status that is documented, never 'internal error'."""
+    pieces = [body[i : i + PIECE] for i in range(0, len(body), PIECE)] or [b""]
+    waiting = [{"type": "http.request", "body": p, "more_body": n < len(pieces)} for n, p in enumerate(pieces, 1)]
+    sent: list[dict] = []
+
+    async def receive() -> dict:
+        return waiting.pop(0) if waiting else {"type": "http.disconnect"}
+
+    async def send(message: dict) -> None:
+        sent.append(message)
+
+    await app(scope, receive, send)
+    start, said = sent[0], b"".join(message.get("body", b"") for message in sent[1:])
+    if start["status"] >= 500 and start["status"] != 503:
+        raise RuntimeError(f"status {start['status']}: {said[:200]!r}")
+    if said and dict(start["headers"]).get(b"content-type") == b"application/json":
+        json.loads(said)
+
+
+@cache
+def service():
+    """The application with one record in its store, and the loop that it runs in."""
+    folder = place() / "service"
+    folder.mkdir()
+    with open_store(str(folder / "records.db")) as store:
+        store.write(make_inspection(SERIAL))
+    settings = Settings(
+        roots=(place(),), model_roots=(place(),), store=str(folder / "records.db"), upload_bytes=1 << 20, archive=SMALL
+    )
+    loop = asyncio.new_event_loop()
+    atexit.register(loop.close)
+    return create_app(settings, Answers()), loop
+
+
+class Answers:
+    """In the place of the pool: its one bench works here, and what nobody declared stops the run."""
+
+    alive, busy, waiting, model, retry_after_s = 1, 0, 0, "none", 1
+
+    def __init__(self) -> None:
+        self._bench = Bench(opened, self.model, Nothing(), pages=None)
+
+    async def submit(self, job: dict) -> dict:
+        """The bench's reply, as it would come over a pipe."""
+        return json.loads(json.dumps(self._bench.do(json.loads(json.dumps(job)))))
+
+    async def swap(self, *, model: str) -> str:
+        """No model is taken."""
+        raise ModelFault(model, expected="a model")
+
+
+class Nothing:
+    """A ledger that keeps nothing."""
+
+    def record(self, inspection) -> None:
+        """Nothing."""
+
+    def quarantine(self, name: str, fault: InputFault) -> None:
+        """Nothing, but a name that cannot be written is no name."""
+        f"{name}: {fault}".encode()
+
+
+def opened(path: Path, root: Path):
+    """Open the board and say that no more is done here."""
+    raise FileFault(open_export(path, root).serial, expected="only to be opened")
+
+
+if __name__ == "__main__":
+    run(one, NAME)
