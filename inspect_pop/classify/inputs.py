@@ -50,6 +50,10 @@ class JointInputs:
     images: NDArray[np.float32]
     scalars: NDArray[np.float32]
 
+    def take(self, rows: NDArray[np.intp]) -> "JointInputs":
+        """Some of the joints, copied."""
+        return JointInputs(self.images[rows], self.scalars[rows])
+
 
 def joint_inputs(
     windows: Windows,

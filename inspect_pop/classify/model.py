@@ -1,6 +1,7 @@
 """The released model: a folder with the network, its card, and the scores it was calibrated on.
 
     models/NAME/model.onnx            inputs `images`, `scalars`; outputs `logits` (n, 5), `embedding` (n, e)
+    models/NAME/quick.onnx            the same network in 8-bit numbers, for a first look; a model may do without
     models/NAME/card.json             this module's `Card`: contract, calibration, operating point, digests, metrics
     models/NAME/calibration.parquet   logits and labels of the joints it was calibrated on, for later promises
     models/NAME/README.md             the same for people
@@ -21,10 +22,21 @@ from inspect_pop.classify.released import POINTER, released, resolve
 from inspect_pop.errors import ModelFault
 from inspect_pop.joints import CLASSES
 
-__all__ = ["CARD_SCHEMA", "Calibration", "Card", "Familiarity", "Model", "OperatingPoint", "file_digest", "load"]
+__all__ = [
+    "CARD_SCHEMA",
+    "NETWORK",
+    "QUICK",
+    "Calibration",
+    "Card",
+    "Familiarity",
+    "Model",
+    "OperatingPoint",
+    "file_digest",
+    "load",
+]
 
 CARD_SCHEMA = "inspect-pop-model/1"
-_NETWORK = "model.onnx"
+NETWORK, QUICK = "model.onnx", "quick.onnx"
 
 
 class _Part(BaseModel):
@@ -84,12 +96,16 @@ class Card(_Part):
 
 @dataclass(frozen=True)
 class Model:
-    """A checked model folder. `digest` is the sha256 of the card, which holds those of all other files."""
+    """A checked model folder. `digest` is the sha256 of the card, which holds those of all other files.
+
+    `quick` is the same network in 8-bit numbers, or empty.
+    """
 
     folder: Path
     card: Card
     digest: str
     network: bytes
+    quick: bytes = b""
 
 
 def load(folder: Path | None) -> Model:
@@ -125,13 +141,13 @@ def load(folder: Path | None) -> Model:
             found=f"{card.contract} and {card.classes}",
             remedy="Train it again with this version of the software, or take the version that made it.",
         )
-    network = b""
+    networks = {NETWORK: b"", QUICK: b""}
     for name, digest in card.files.items():
         content = _checked(folder, name, digest)
-        network = content if name == _NETWORK else network
-    if not network:
-        raise ModelFault(f"model {folder}", expected=f"{_NETWORK} among the card's files", found=str(sorted(card.files)))
-    return Model(folder, card, hashlib.sha256(text).hexdigest(), network)
+        networks |= {name: content} if name in networks else {}
+    if not networks[NETWORK]:
+        raise ModelFault(f"model {folder}", expected=f"{NETWORK} among the card's files", found=str(sorted(card.files)))
+    return Model(folder, card, hashlib.sha256(text).hexdigest(), networks[NETWORK], networks[QUICK])
 
 
 def file_digest(content: bytes) -> str:

@@ -15,6 +15,7 @@ from inspect_pop.classify.model import CARD_SCHEMA, Calibration, Card, Familiari
 from inspect_pop.classify.session import Classifier
 from inspect_pop.joints import CLASSES
 from inspect_pop.learn.calibrate import Targets, apply, calibrate, good_quantiles, working_point
+from inspect_pop.learn.eight_bit import add_quick_network
 from inspect_pop.learn.export import export_network, largest_difference
 from inspect_pop.learn.familiarity import familiarity
 from inspect_pop.learn.folder import seal
@@ -84,6 +85,7 @@ def build_model(
     save_network(network, varieties, out / NETWORK)
     compared = held_out.take(np.arange(min(_COMPARED, len(held_out))))
     agreement = largest_difference(network, out / _ONNX, compared.images, compared.scalars)
+    quick = add_quick_network(out, learnt, held_out)
     content = (out / _ONNX).read_bytes()
     known, limits = _IDENTITY if prior is None else prior.calibration, None if prior is None else prior.operating_point
     calibration, label = known, held_out.label.astype(np.int64)
@@ -96,7 +98,8 @@ def build_model(
     write_calibration(out / CALIBRATION, _names(held_out), logits)
     point = working_point(odds, held_out.label, held_out.serials, targets, limits)
     values = _values(about, calibration, point, horizon) | {"good_scores": good_quantiles(odds, held_out.label)}
-    values["data"] = {**about.data, "largest difference of exported and trained probabilities": f"{agreement:.1e}"}
+    proofs = {"largest difference of exported and trained probabilities": f"{agreement:.1e}", "quick network": quick}
+    values["data"] = {**about.data, **proofs}
     return seal(out, Card.model_validate(values))
 
 

@@ -14,7 +14,13 @@ def test_a_whole_folder_is_taken(tmp_path: Path) -> None:
     model = load(make_model(tmp_path / "m"))
     assert model.card.name == "m"
     assert model.network
+    assert model.quick == b""
     assert len(model.digest) == 64
+
+
+def test_a_quick_network_is_taken_with_it(tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "m", quick=9.0)
+    assert load(folder).quick == (folder / "quick.onnx").read_bytes()
 
 
 def test_the_digest_follows_the_card(tmp_path: Path) -> None:
@@ -22,10 +28,10 @@ def test_the_digest_follows_the_card(tmp_path: Path) -> None:
     assert one.digest != other.digest
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "calibration.parquet"])
+@pytest.mark.parametrize("name", ["model.onnx", "quick.onnx", "calibration.parquet"])
 @pytest.mark.parametrize("how", ["cut", "swapped", "gone"])
 def test_a_changed_file_is_refused(tmp_path: Path, name: str, how: str) -> None:
-    folder = make_model(tmp_path / "m")
+    folder = make_model(tmp_path / "m", quick=9.0)
     content = (folder / name).read_bytes()
     if how == "gone":
         (folder / name).unlink()

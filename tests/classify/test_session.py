@@ -53,6 +53,34 @@ def test_a_doubtful_joint_is_seen_from_four_sides(tmp_path: Path) -> None:
     assert scores.log_odds == pytest.approx(log_odds(plain), abs=1e-4)
 
 
+def test_a_quick_network_answers_for_joints_that_it_is_sure_of(tmp_path: Path) -> None:
+    """Quick and exact differ by a tenth: the logits tell which of them answered."""
+    classifier = Classifier(load(make_model(tmp_path / "m", quick=9.0)))
+    sure, unsure = (1.0, 0, 0, 0, 0), (0.5, 0, 0, 0, 0)
+    logits, _ = classifier.logits(_inputs(sure, unsure, sure))
+    assert logits[:, 0] == pytest.approx([9.0, 5.0, 9.0], rel=1e-5)
+    assert classifier.raw(_inputs(sure))[0][0, 0] == pytest.approx(10.0)
+
+
+def test_what_is_strange_to_the_quick_network_is_for_the_exact_one(tmp_path: Path) -> None:
+    known = {"mean": [0.0] * 5, "precision": np.eye(5).tolist(), "limit": 4.0}
+    classifier = Classifier(load(make_model(tmp_path / "m", quick=9.0, familiarity=known)))
+    logits, _ = classifier.logits(_inputs((1.0, 0, 0, 0, 0), (1.6, 0, 0, 0, 0)))
+    assert logits[:, 0] == pytest.approx([9.0, 16.0], rel=1e-5)
+
+
+@pytest.mark.parametrize("where", ["images", "scalars"])
+def test_what_is_no_number_is_never_answered_quickly(tmp_path: Path, where: str) -> None:
+    """8-bit numbers have no NaN: the quick network would make something of it."""
+    inputs = _inputs((1.0, 0, 0, 0, 0), (1.0, 0, 0, 0, 0))
+    getattr(inputs, where)[1].flat[-1] = np.inf
+    classifier, asked = Classifier(load(make_model(tmp_path / "m", quick=9.0))), []
+    exact = classifier.raw
+    classifier.raw = lambda part: asked.append(len(part.images)) or exact(part)  # type: ignore[method-assign]
+    classifier.logits(inputs)
+    assert asked == [1]
+
+
 def test_strangers_are_told(tmp_path: Path) -> None:
     known = {"mean": [0.0] * 5, "precision": np.eye(5).tolist(), "limit": 4.0}
     classifier = Classifier(load(make_model(tmp_path / "m", familiarity=known)))

@@ -52,8 +52,10 @@ def tiny_network(weight: float = 10.0) -> bytes:
     return model.SerializeToString()
 
 
-def make_model(folder: Path, *, weight: float = 10.0, metrics: dict[str, Any] | None = None, **card: Any) -> Path:
-    """A whole model folder; everything in `card` goes over the card as it stands."""
+def make_model(
+    folder: Path, *, weight: float = 10.0, quick: float | None = None, metrics: dict[str, Any] | None = None, **card: Any
+) -> Path:
+    """A whole model folder; everything in `card` goes over the card as it stands. `quick`: weight of a quick network beside."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     label = np.where(np.arange(400) % 5 == 4, 1 + np.arange(400) % 4, 0)
@@ -62,7 +64,10 @@ def make_model(folder: Path, *, weight: float = 10.0, metrics: dict[str, Any] | 
     text |= {"serial": [f"C{k // 100}" for k in range(400)], "label": [CLASSES[k] for k in label]}
     write_calibration(folder / "calibration.parquet", text, logits)
     (folder / "model.onnx").write_bytes(tiny_network(weight))
-    names = ("model.onnx", "calibration.parquet")
+    names = ["model.onnx", "calibration.parquet"]
+    if quick is not None:
+        (folder / "quick.onnx").write_bytes(tiny_network(quick))
+        names.append("quick.onnx")
     values = {
         "schema": CARD_SCHEMA,
         "name": folder.name,

@@ -73,7 +73,9 @@ def test_a_built_model_answers_as_the_network_that_was_trained(first: Path) -> N
 def test_a_retrained_model_is_whole(trained) -> None:
     report, out, said = trained
     card = load(out).card
-    assert {"model.onnx", "network.safetensors", "calibration.parquet", "report.json", "README.md"} == set(card.files)
+    assert {"model.onnx", "quick.onnx", "network.safetensors", "calibration.parquet", "report.json", "README.md"} == set(
+        card.files
+    )
     assert card.metrics["joints"] == 88 * len(report.split.golden)
     assert card.data["golden boards"] == list(report.split.golden)
     assert card.data["began with"] == "first 1"

@@ -1,0 +1,97 @@
+"""The network a second time, in 8-bit numbers, for a first look at all joints (`classify.session`).
+
+ONNX Runtime's static quantisation: uint8 activations between the extremes that real joints reach, int8 weights for each channel.
+Weights keep to seven bits: processors without VNNI add products of eight in sixteen bits, which can overflow unseen. The last
+layers, a thousandth of the work, stay exact.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from inspect_pop.classify.model import NETWORK, QUICK
+from inspect_pop.classify.session import BATCH, log_odds
+from inspect_pop.learn.samples import Samples
+
+__all__ = ["MOST_OFF", "add_quick_network"]
+
+# Joints that set the range of each layer's numbers.
+_JOINTS = 1024
+_LAYERS = ["Conv", "Relu", "Add", "AveragePool"]
+# How far the quick network's log-odds may be off: half of the way from a usual threshold to where the exact network is no
+# longer asked. One that is off by more is not kept.
+MOST_OFF = 3.0
+_NEAR_EVEN = 8.0
+
+
+def add_quick_network(folder: Path, learnt: Samples, held_out: Samples) -> str:
+    """Write `quick.onnx` beside `model.onnx`, unless it errs too much; what came of it, in words for the card.
+
+    `learnt` sets its ranges, on `held_out` it is judged.
+    """
+    quick = folder / QUICK
+    quick.unlink(missing_ok=True)
+    _quantise(folder / NETWORK, quick, _some(learnt))
+    judged = _some(held_out)
+    off = _largest_difference(_log_odds(folder / NETWORK, judged), _log_odds(quick, judged))
+    if off > MOST_OFF:
+        quick.unlink()
+        return f"none: log-odds off by up to {off:.1f}, {MOST_OFF:.1f} allowed"
+    return f"log-odds off by up to {off:.1f} over {len(judged)} joints"
+
+
+def _some(samples: Samples) -> Samples:
+    return samples.take(np.arange(0, len(samples), max(1, len(samples) // _JOINTS)))
+
+
+def _quantise(network: Path, quick: Path, joints: Samples) -> None:
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    with TemporaryDirectory() as scratch:
+        named = Path(scratch) / NETWORK
+        quant_pre_process(str(network), str(named), skip_symbolic_shape=True)
+        quantize_static(
+            str(named),
+            str(quick),
+            _Joints(joints),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=_LAYERS,
+            per_channel=True,
+            reduce_range=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+        )
+
+
+class _Joints:
+    """Joints as ONNX Runtime's calibration asks for them: a batch a call, None at the end."""
+
+    def __init__(self, joints: Samples) -> None:
+        self._feeds = _feeds(joints)
+
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        return next(self._feeds, None)
+
+
+def _feeds(joints: Samples) -> Iterator[dict[str, NDArray[np.float32]]]:
+    for start in range(0, len(joints), BATCH):
+        part = slice(start, start + BATCH)
+        yield {"images": np.asarray(joints.images[part], np.float32), "scalars": np.asarray(joints.scalars[part], np.float32)}
+
+
+def _log_odds(network: Path, joints: Samples) -> NDArray[np.float32]:
+    session: Any = onnxruntime.InferenceSession(network.read_bytes(), providers=["CPUExecutionProvider"])
+    return np.concatenate([log_odds(session.run(["logits"], feed)[0]) for feed in _feeds(joints)] or [np.zeros(0, np.float32)])
+
+
+def _largest_difference(exact: NDArray[np.float32], quick: NDArray[np.float32]) -> float:
+    """Over the joints that either places near even; what both are sure of needs no digits."""
+    near = (np.abs(exact) < _NEAR_EVEN) | (np.abs(quick) < _NEAR_EVEN)
+    return float(np.abs(exact - quick)[near].max(initial=0.0))

@@ -1,0 +1,55 @@
+"""The quick network: near the exact one, and left out where it is not."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from inspect_pop.learn import eight_bit
+from inspect_pop.learn.export import export_network
+from inspect_pop.learn.network import JointNet, Shape
+from tests.learn.sets import make_samples
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder with an exported network, small and not trained."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model")
+    export_network(JointNet(Shape(widths=(8, 16), blocks=(1, 1))).eval(), folder / "model.onnx")
+    return folder
+
+
+def test_the_quick_network_says_nearly_the_same(folder: Path) -> None:
+    samples = make_samples(boards=3, joints=30)
+    said = eight_bit.add_quick_network(folder, samples, samples)
+    assert said.startswith("log-odds off by up to 0.")
+    feed = {"images": samples.images.astype(np.float32), "scalars": samples.scalars}
+    exact, quick = (
+        onnxruntime.InferenceSession(folder / name, providers=["CPUExecutionProvider"]).run(["logits"], feed)[0]
+        for name in ("model.onnx", "quick.onnx")
+    )
+    spread = np.ptp(exact, axis=0).max()
+    assert 0 < np.abs(exact - quick).max() < 0.3 * max(spread, 0.1)
+
+
+def test_its_weights_keep_to_seven_bits(folder: Path) -> None:
+    """Products of eight bits overflow on processors without VNNI."""
+    samples = make_samples(boards=2, joints=20)
+    eight_bit.add_quick_network(folder, samples, samples)
+    graph = onnx.load(folder / "quick.onnx").graph
+    weights = [
+        onnx.numpy_helper.to_array(t) for t in graph.initializer if t.data_type == onnx.TensorProto.INT8 and len(t.dims) == 4
+    ]
+    assert weights
+    assert max(np.abs(w).max() for w in weights) <= 64
+
+
+def test_one_that_errs_too_much_is_not_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(eight_bit, "MOST_OFF", -1.0)
+    samples = make_samples(boards=2, joints=20)
+    assert eight_bit.add_quick_network(folder, samples, samples).startswith("none:")
+    assert not (folder / "quick.onnx").exists()
