@@ -1,6 +1,6 @@
 """What all routes share: the station, who may do what, and how refusals are told."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -30,10 +30,13 @@ MISSING: Responses = {404: WRONG | {"description": "No such record"}}
 _BEARER = HTTPBearer(auto_error=False, description="Needed where the service knows tokens")
 
 
-def may(act: str) -> Callable[..., Caller]:
-    """A dependency that gives the caller, or refuses one whose role does not allow `act`."""
+def may(act: str) -> Callable[..., Awaitable[Caller]]:
+    """A dependency that gives the caller, or refuses one whose role does not allow `act`.
 
-    def allowed(request: Request, _: Annotated[object, Depends(_BEARER)]) -> Caller:
+    Dependencies are coroutines: for a plain function a thread would be asked, which takes longer than all that they do.
+    """
+
+    async def allowed(request: Request, _: Annotated[object, Depends(_BEARER)]) -> Caller:
         caller: Caller | None = request.state.caller
         if caller is None:
             raise HTTPException(401, "a known token is needed: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"})
@@ -44,7 +47,7 @@ def may(act: str) -> Callable[..., Caller]:
     return allowed
 
 
-def _station(request: Request) -> Station:
+async def _station(request: Request) -> Station:
     station: Station = request.app.state.station
     return station
 

@@ -27,6 +27,10 @@ class Ledger(Protocol):
         """Keep that a board could not be inspected, and the message that says so."""
         ...
 
+    def tidy(self) -> None:
+        """What the next board should not wait for, while nobody waits."""
+        ...
+
 
 class Books:
     """The ledger in the store at `where`, under this station's name in messages."""
@@ -48,6 +52,10 @@ class Books:
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         message = self._cfx.from_fault(name, str(fault), fault.about, at, self._handle)
         self._store.quarantine(Quarantined(name, str(fault), at), messages=[message])
+
+    def tidy(self) -> None:
+        """See `Ledger`."""
+        self._store.checkpoint()
 
 
 class Scribe:
@@ -75,6 +83,9 @@ class Scribe:
     def quarantine(self, name: str, fault: InputFault) -> None:
         """See `Ledger`."""
         self._ask("quarantine", name, type(fault), *(getattr(fault, part) for part in PARTS))
+
+    def tidy(self) -> None:
+        """See `Ledger`. The process ends after one board, and SQLite tidies up where the last one leaves."""
 
     def _ask(self, *what: Any) -> None:
         try:

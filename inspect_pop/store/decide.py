@@ -9,8 +9,9 @@ from inspect_pop.joints import CLASSES
 from inspect_pop.store.rollup import contribute
 from inspect_pop.store.rows import key_of
 from inspect_pop.store.schema import boards, decisions, defects, digests, positions
+from inspect_pop.store.shared import insert_new
 from inspect_pop.store.values import STATES, Decision, instant_us
-from inspect_pop.store.write import first_of, insert_new, lock_serial, resettle
+from inspect_pop.store.write import first_of, lock_serial, resettle
 
 __all__ = ["insert_decision"]
 

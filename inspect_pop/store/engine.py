@@ -16,7 +16,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from inspect_pop.errors import StoreFault
 
-__all__ = ["database_url", "faults", "open_engine", "reading", "shown", "writing"]
+__all__ = ["checkpoint", "database_url", "faults", "open_engine", "reading", "shown", "writing"]
 
 BUSY_S = 60
 CONNECT_S = 10
@@ -99,6 +99,18 @@ def writing(engine: Engine, *, alone: bool = False) -> Iterator[Connection]:
                 lock = "pg_advisory_xact_lock" if alone else "pg_advisory_xact_lock_shared"
                 connection.execute(text(f"SELECT {lock}(:key)"), {"key": WRITERS_LOCK})
             yield connection
+
+
+def checkpoint(engine: Engine) -> None:
+    """See `Store.checkpoint`; a passive one leaves out what others still read (https://www.sqlite.org/wal.html#ckpt)."""
+    if engine.dialect.name != "sqlite":
+        return
+    with faults(shown(engine.url)):
+        raw = engine.raw_connection()
+        try:
+            raw.driver_connection.execute("PRAGMA wal_checkpoint(PASSIVE)").close()  # type: ignore[union-attr]
+        finally:
+            raw.close()
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

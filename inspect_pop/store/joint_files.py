@@ -21,7 +21,7 @@ from inspect_pop.errors import StoreFault
 from inspect_pop.store.arrow import RECORD_SCHEMA, write_tables
 from inspect_pop.store.values import Waiting
 
-__all__ = ["JointFiles", "file_of", "open_files", "partition_of"]
+__all__ = ["JointFiles", "Waiting", "file_of", "open_files", "partition_of"]
 
 TEMPORARY = ".writing-"
 _LONGEST_NAME = 120  # file systems allow 255 bytes; the rest is for what is put around a name
@@ -99,10 +99,9 @@ class LocalFiles:
         _make_folder(target.parent)
         temporary = target.with_name(f"{TEMPORARY}{os.getpid()}-{uuid.uuid4().hex}")
         try:
-            with temporary.open("wb") as sink:
+            with pa.OSFile(str(temporary), "wb") as sink:  # Arrow's own: a Python file is called for each small piece
                 write_tables(sink, tables, RECORD_SCHEMA)
-                sink.flush()
-                os.fsync(sink.fileno())
+            _sync(temporary)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
@@ -167,9 +166,12 @@ def _make_folder(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":
-        return  # a folder cannot be opened there; NTFS keeps its own journal
-    handle = os.open(folder, os.O_RDONLY)
+    if os.name != "nt":  # a folder cannot be opened there; NTFS keeps its own journal
+        _sync(folder, os.O_RDONLY)
+
+
+def _sync(path: Path, how: int = os.O_RDWR) -> None:
+    handle = os.open(path, how)
     try:
         os.fsync(handle)
     finally:

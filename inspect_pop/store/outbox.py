@@ -5,9 +5,7 @@ says which arrived; one that dies leaves its claim to run out, and its messages 
 least once, and its id lets the receiver drop a second copy.
 """
 
-import json
 from collections.abc import Iterable
-from typing import Any
 
 from sqlalchemy import Connection, RowMapping, func, or_, select, update
 
@@ -47,5 +45,4 @@ def waiting(connection: Connection, n: int | None) -> tuple[int, list[Message]]:
 
 
 def _message(row: RowMapping, attempts: int) -> Message:
-    payload: dict[str, Any] = json.loads(row["payload"])
-    return Message(row["id"], row["kind"], payload, row["created_at"], row["record"], attempts)
+    return Message(row["id"], row["kind"], row["payload"], row["created_at"], row["record"], attempts)

@@ -10,7 +10,21 @@ from functools import cache, reduce
 from operator import add
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Select, and_, bindparam, case, delete, func, literal, select, true
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Select,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    literal,
+    select,
+    true,
+    union_all,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from inspect_pop.store.schema import COUNTS, SETTLED, SUMS, boards, interfaces, rollups, sites
@@ -34,15 +48,13 @@ _OF_AN_INTERFACE = 2  # one placement and one component: with both interfaces, a
 
 def contribute(connection: Connection, board_id: int, sign: int) -> None:
     """Add (+1) or take away (-1) what a board contributes, if it is a first inspection."""
-    for level in LEVELS:
-        connection.execute(_statement(connection.dialect.name, level, True), {"board_id": board_id, "sign": sign})
+    connection.execute(_statement(connection.dialect.name, True), {"board_id": board_id, "sign": sign})
 
 
 def rebuild(connection: Connection) -> None:
     """Sum everything again, from the boards."""
     connection.execute(delete(rollups))
-    for level in LEVELS:
-        connection.execute(_statement(connection.dialect.name, level, False), {"sign": 1})
+    connection.execute(_statement(connection.dialect.name, False), {"sign": 1})
 
 
 def summed(level: str, which: ColumnElement[bool] | None = None, parts: ColumnElement[bool] | None = None) -> Select[Any]:
@@ -59,10 +71,10 @@ def summed(level: str, which: ColumnElement[bool] | None = None, parts: ColumnEl
 
 
 @cache
-def _statement(dialect: str, level: str, one: bool) -> Any:
+def _statement(dialect: str, one: bool) -> Any:
     """The upsert of one board's contribution (`board_id`), or of all; kept, since building it takes longer than running it."""
     which = (boards.c.id == bindparam("board_id"), interfaces.c.board_id == bindparam("board_id")) if one else ()
-    of = summed(level, *which).subquery("own")
+    of = union_all(*(summed(level, *which) for level in LEVELS)).subquery("own")
     keys = ("context_id", "level", *_NAMES)
     signed = select(*(of.c[n] for n in keys), *((of.c[n] * bindparam("sign")).label(n) for n in SUMS)).where(true())
     module: Any = postgresql if dialect == "postgresql" else sqlite

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -16,19 +16,16 @@ from inspect_pop.store.schema import COUNTS, MEASURED
 from inspect_pop.store.values import Decision, Defect, instant_us
 
 __all__ = [
-    "board_row",
-    "context_row",
+    "RecordRows",
+    "Row",
     "count_key",
     "decision_of",
     "defect_of",
-    "defect_rows",
     "digests_row",
     "from_rows",
-    "interface_rows",
     "key_of",
-    "package_row",
     "position_rows",
-    "site_row",
+    "record_rows",
 ]
 
 Row = dict[str, Any]
@@ -41,6 +38,33 @@ _PLACED = ("offset_x_um", "offset_y_um", "rotation_deg", "warpage_um", "stack_he
 _PACKAGE_KEPT = (*_PLACED, "serial", "refdes", "part", "construction", "cause", "cause_evidence", "counts", "warpage_limit_um")
 
 
+@dataclass(frozen=True)
+class RecordRows:
+    """All rows of one record, but for the ids that the database gives; places of packages and what they hold in parallel."""
+
+    record: BoardRecord
+    board: Row
+    context: Row
+    sites: tuple[Row, ...]
+    packages: tuple[Row, ...]
+    interfaces: tuple[list[Row], ...]
+    defects: list[Row]
+
+
+def record_rows(inspection: Inspection) -> RecordRows:
+    """The rows of one inspection; raises `StoreFault` for a time that is none."""
+    packages, joints = inspection.packages, inspection.joints
+    return RecordRows(
+        record=inspection.board,
+        board=_board_row(inspection),
+        context=_context_row(inspection.board),
+        sites=tuple(_site_row(p) for p in packages),
+        packages=tuple(_package_row(p, seat) for seat, p in enumerate(packages)),
+        interfaces=tuple(_interface_rows(p, joints) for p in packages),
+        defects=_defect_rows(joints),
+    )
+
+
 def key_of(*values: Any) -> str:
     """One text for several values, null among them; different values give different texts."""
     return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
@@ -51,7 +75,7 @@ def local_day(inspected_at: str) -> str:
     return datetime.fromisoformat(inspected_at).date().isoformat()
 
 
-def context_row(board: BoardRecord) -> Row:
+def _context_row(board: BoardRecord) -> Row:
     """What this board shares with others of its day, lot and line."""
     row = {"day": local_day(board.inspected_at)} | {n: getattr(board, n) for n in _CONTEXT}
     return {"key": key_of(*row.values())} | row
@@ -63,7 +87,7 @@ def digests_row(board: BoardRecord, recipe_id: int) -> Row:
     return {"key": key_of(*row.values())} | row
 
 
-def site_row(package: PackageRecord) -> Row:
+def _site_row(package: PackageRecord) -> Row:
     """What is the same of this package on every board."""
     row = {n: getattr(package, n) for n in ("refdes", "part", "construction")} | {
         "warpage_limit_um": _null(package.warpage_limit_um)
@@ -71,7 +95,7 @@ def site_row(package: PackageRecord) -> Row:
     return {"key": key_of(*row.values())} | row
 
 
-def board_row(inspection: Inspection) -> Row:
+def _board_row(inspection: Inspection) -> Row:
     """The board's own row, but for ids and its standing."""
     board = inspection.board
     names = (*_AS_IS, *_MORE, *COUNTS)
@@ -84,7 +108,7 @@ def board_row(inspection: Inspection) -> Row:
     }
 
 
-def package_row(package: PackageRecord, seat: int) -> Row:
+def _package_row(package: PackageRecord, seat: int) -> Row:
     """One package's row, but for ids; `seat` is its place in the recipe."""
     values = {n: _null(getattr(package, n)) for n in _PLACED}
     return {
@@ -95,17 +119,18 @@ def package_row(package: PackageRecord, seat: int) -> Row:
     } | values
 
 
-def interface_rows(package: PackageRecord, joints: JointTable) -> list[Row]:
+def _interface_rows(package: PackageRecord, joints: JointTable) -> list[Row]:
     """Counts by label and, over the interface's joints, the means and extremes that control charts follow."""
     rows = []
+    of_package = joints["refdes"] == package.refdes
     for name, counts in package.counts.items():
-        own = joints.take((joints["refdes"] == package.refdes) & (joints["interface"] == name))
-        verdicts = own["verdict"]
+        own = of_package & (joints["interface"] == name)
+        verdicts = joints["verdict"][own]
         failed = bool((verdicts == "fail").any())
         passed = not failed and bool((verdicts == "pass").all())
         tally = {n: counts[count_key(n)] for n in COUNTS}
         final = "pass" if passed else "fail" if failed else "pending"
-        rows.append({"interface": name, **tally, "passed": int(passed), "final": final, **_aggregates(own)})
+        rows.append({"interface": name, **tally, "passed": int(passed), "final": final, **_aggregates(joints, own)})
     return rows
 
 
@@ -114,11 +139,11 @@ def count_key(column: str) -> str:
     return "none" if column == "n_undecided" else column.removeprefix("n_")
 
 
-def defect_rows(joints: JointTable) -> list[Row]:
+def _defect_rows(joints: JointTable) -> list[Row]:
     """A row for every joint that is not good and pass, but for the board's id."""
-    own = joints.take(~((joints["label"] == "good") & (joints["verdict"] == "pass")))
+    own = ~((joints["label"] == "good") & (joints["verdict"] == "pass"))
     names = ("refdes", "interface", "ball", "label", "verdict", "reason", *MEASURED, "flags")
-    columns = [_nulls(own[n]) for n in names]
+    columns = [_nulls(joints[n][own]) for n in names]
     return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
@@ -163,9 +188,9 @@ def _more(record: BoardRecord | PackageRecord, kept: tuple[str, ...]) -> str:
     return json.dumps({f.name: getattr(record, f.name) for f in fields(record) if f.name not in kept}, ensure_ascii=False)
 
 
-def _aggregates(joints: JointTable) -> Row:
+def _aggregates(joints: JointTable, own: NDArray[np.bool_]) -> Row:
     def over(name: str, how: Any) -> float | None:
-        known = joints[name].astype(np.float64) if name in joints else np.empty(0)
+        known = joints[name][own].astype(np.float64) if name in joints else np.empty(0)
         known = known[np.isfinite(known)]
         return float(how(known)) if len(known) else None
 

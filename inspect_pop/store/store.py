@@ -14,14 +14,15 @@ from inspect_pop.errors import StoreFault
 from inspect_pop.inspection import Inspection
 from inspect_pop.store import outbox, read
 from inspect_pop.store.decide import insert_decision
-from inspect_pop.store.engine import database_url, faults, open_engine, reading, shown, writing
+from inspect_pop.store.engine import checkpoint, database_url, faults, open_engine, reading, shown, writing
 from inspect_pop.store.joint_files import JointFiles, open_files
 from inspect_pop.store.maintain import Compacted, compact_files, repair_files
 from inspect_pop.store.migrate import migrate
 from inspect_pop.store.rows import key_of
 from inspect_pop.store.schema import quarantine, runs
+from inspect_pop.store.shared import insert_new
 from inspect_pop.store.values import Decision, Message, Quarantined, Run, Standing, StoredBoard, Written, printable
-from inspect_pop.store.write import add_messages, insert_new, standing_of, write_inspection
+from inspect_pop.store.write import add_messages, standing_of, write_inspection
 
 __all__ = ["Store", "open_store"]
 
@@ -110,7 +111,7 @@ class Store:
         with writing(self._engine) as connection:
             new = insert_decision(connection, decision)
             if new:
-                add_messages(connection, messages)
+                add_messages(connection, list(messages))
             return new
 
     def quarantine(self, found: Quarantined, *, messages: Iterable[Message] = ()) -> bool:
@@ -123,7 +124,7 @@ class Store:
         with writing(self._engine) as connection:
             new = insert_new(connection, quarantine, row, "key")
             if new:
-                add_messages(connection, messages)
+                add_messages(connection, list(messages))
             return new
 
     def begin_run(self, run: Run) -> None:
@@ -198,7 +199,7 @@ class Store:
     def queue(self, messages: Iterable[Message]) -> int:
         """Add messages that belong to no record; how many were not there yet."""
         with writing(self._engine) as connection:
-            return add_messages(connection, messages)
+            return add_messages(connection, list(messages))
 
     def claim(self, n: int, *, owner: str, now_us: int, lease_s: float = 60.0) -> list[Message]:
         """Take up to `n` undelivered messages for a while, in order; nobody else gets them before the lease ends."""
@@ -221,6 +222,10 @@ class Store:
             return outbox.waiting(connection, n)
 
     # Maintenance
+
+    def checkpoint(self) -> None:
+        """Move what SQLite's log holds into the database, now rather than in a write that somebody waits for."""
+        checkpoint(self._engine)
 
     def compact(self, *, before: str | None = None, largest: int = 1000) -> Compacted:
         """Merge the small files of each day and lot, up to `largest` boards a file; only days before `before` (YYYY-MM-DD).

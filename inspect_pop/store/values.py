@@ -108,19 +108,20 @@ class StoredBoard:
 
 @dataclass(frozen=True)
 class Message:
-    """One message of the outbox. `id` is its identity everywhere; a message whose id is there already is not added again."""
+    """One message of the outbox: its JSON as it travels. A message whose `id` is there already is not added again."""
 
     id: str
     kind: str
-    payload: dict[str, Any]
+    text: str
     created_at: str
     record: str | None = None
     attempts: int = 0
 
     @property
-    def text(self) -> str:
-        """The payload as JSON, the same for the same payload."""
-        return json.dumps(self.payload, ensure_ascii=False, sort_keys=True)
+    def payload(self) -> dict[str, Any]:
+        """What the JSON says."""
+        payload: dict[str, Any] = json.loads(self.text)
+        return payload
 
 
 @dataclass(frozen=True)

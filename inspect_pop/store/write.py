@@ -4,32 +4,30 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Engine, TableClause, func, insert, literal, select, text, update
+from sqlalchemy import Connection, Engine, func, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from inspect_pop.inspection import Inspection
 from inspect_pop.store import rows
-from inspect_pop.store.arrow import to_arrow
-from inspect_pop.store.engine import faults, reading, shown, writing
-from inspect_pop.store.joint_files import JointFiles, file_of
+from inspect_pop.store.beside import Beside
+from inspect_pop.store.engine import faults, shown, writing
+from inspect_pop.store.joint_files import JointFiles
 from inspect_pop.store.rollup import contribute
 from inspect_pop.store.schema import (
     boards,
-    contexts,
     decisions,
     defects,
-    digests,
     interfaces,
     messages,
     packages,
     positions,
-    recipes,
     sites,
 )
 from inspect_pop.store.settle import Looked, settle
+from inspect_pop.store.shared import Shared
 from inspect_pop.store.values import Message, Standing, Written
 
-__all__ = ["add_messages", "first_of", "insert_new", "lock_serial", "resettle", "standing_of", "write_inspection"]
+__all__ = ["add_messages", "first_of", "lock_serial", "resettle", "standing_of", "write_inspection"]
 
 _RECORDS_AT_ONCE = 1000  # a statement takes a limited number of values
 _NOTHING_DECIDED = {"n_confirmed": 0, "n_false_calls": 0, "n_cleared": 0, "n_escapes": 0}
@@ -38,31 +36,24 @@ _NOTHING_DECIDED = {"n_confirmed": 0, "n_false_calls": 0, "n_cleared": 0, "n_esc
 def write_inspection(
     engine: Engine, files: JointFiles | None, inspection: Inspection, sent: Iterable[Message] = (), run: str | None = None
 ) -> Written:
-    """See `Store.write`."""
+    """See `Store.write`. While a thread writes the joints' file, messages and rows are made: `sent` may make them one by one."""
     board = inspection.board
-    row = rows.board_row(inspection)
-    with reading(engine) as connection:
-        known = standing_of(connection, [board.record])
-    if known:
-        return Written(board.record, False, known[board.record])
-    with faults(shown(engine.url)):
-        waiting = None if files is None else files.write(_path(inspection), [to_arrow(inspection.joints, record=board.record)])
-    try:
+    with Beside(files, inspection) as file:
+        record, told = rows.record_rows(inspection), list(sent)
+        with faults(shown(engine.url)):
+            file.wait()
         with writing(engine) as connection:
             lock_serial(connection, board.serial)
-            known = standing_of(connection, [board.record])
-            if known:  # another wrote it meanwhile
-                return Written(board.record, False, known[board.record])
-            _insert(connection, inspection, row | {"run_id": run, "own_file": int(files is not None)})
-            add_messages(connection, sent)
-            standing = standing_of(connection, [board.record])[board.record]
-            if files is not None and waiting is not None:
-                files.place(waiting)  # the last step before the commit
-                waiting = None
-        return Written(board.record, True, standing)
-    finally:
-        if files is not None and waiting is not None:
-            files.discard(waiting)
+            shared = Shared(connection, record)
+            if shared.is_known:
+                return Written(board.record, False, standing_of(connection, [board.record])[board.record])
+            _insert(connection, inspection, record, shared, {"run_id": run, "own_file": int(files is not None)})
+            add_messages(connection, told)
+            standing = Standing(1, board.record, float(board.verdict == "pass"))
+            if shared.first is not None:
+                standing = standing_of(connection, [board.record])[board.record]
+            file.place()  # the last step before the commit
+    return Written(board.record, True, standing)
 
 
 def lock_serial(connection: Connection, serial: str) -> None:
@@ -89,21 +80,17 @@ def standing_of(connection: Connection, records: Sequence[str]) -> dict[str, Sta
     return found
 
 
-def add_messages(connection: Connection, sent: Iterable[Message]) -> int:
+def add_messages(connection: Connection, sent: Sequence[Message]) -> int:
     """Add messages to the outbox, in order; how many were not there yet."""
-    new = 0
-    for message in sent:
-        row: dict[str, Any] = {"id": message.id, "record": message.record, "kind": message.kind, "payload": message.text}
-        row |= {"created_at": message.created_at, "attempts": message.attempts}
-        new += insert_new(connection, messages, row, "id")
-    return new
-
-
-def insert_new(connection: Connection, table: TableClause, row: dict[str, Any], key: str) -> bool:
-    """Insert a row unless one with the same `key`, a unique column, is there; whether it was inserted."""
+    if not sent:
+        return 0
     dialect: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(table).on_conflict_do_nothing(index_elements=[key])
-    return connection.execute(statement.returning(literal(1)), row).first() is not None
+    statement = dialect.insert(messages).on_conflict_do_nothing(index_elements=["id"])
+    new = [
+        {"id": m.id, "record": m.record, "kind": m.kind, "payload": m.text, "created_at": m.created_at, "attempts": m.attempts}
+        for m in sent
+    ]
+    return connection.execute(statement, new).rowcount
 
 
 def first_of(connection: Connection, serial: str) -> int | None:
@@ -127,41 +114,32 @@ def resettle(connection: Connection, serial: str) -> None:
         connection.execute(update(interfaces).where(which).values(**vars(settled)))
 
 
-def _path(inspection: Inspection) -> str:
-    board = inspection.board
-    return file_of(rows.local_day(board.inspected_at), board.lot, board.record)
-
-
-def _insert(connection: Connection, inspection: Inspection, row: dict[str, Any]) -> None:
-    board = inspection.board
-    recipe = _id_of(connection, recipes, {"digest": board.recipe_digest}, "digest")
-    row |= {
-        "context_id": _id_of(connection, contexts, rows.context_row(board)),
-        "digests_id": _id_of(connection, digests, rows.digests_row(board, recipe)),
-    }
-    row |= _NOTHING_DECIDED | {"inspection_no": 1, "n_inspections": 1}
-    earlier = first_of(connection, board.serial)
-    board_id = connection.execute(insert(boards).returning(boards.c.id), row).scalar_one()
+def _insert(connection: Connection, inspection: Inspection, record: rows.RecordRows, shared: Shared, more: rows.Row) -> None:
+    more = more | {"context_id": shared.context, "digests_id": shared.digests, "inspection_no": 1, "n_inspections": 1}
+    statement = insert(boards).returning(boards.c.id)
+    board_id = connection.execute(statement, record.board | _NOTHING_DECIDED | more).scalar_one()
     connection.execute(update(boards).where(boards.c.id == board_id).values(first_id=board_id))
-    _insert_parts(connection, inspection, board_id)
-    _insert_positions(connection, inspection, recipe)
-    if earlier is not None:
-        _one_reinspection_at_a_time(connection)
-        contribute(connection, earlier, -1)
-        resettle(connection, board.serial)
-    contribute(connection, first_of(connection, board.serial) or board_id, 1)
+    _insert_parts(connection, record, shared, board_id)
+    _insert_positions(connection, inspection, shared.recipe)
+    if shared.first is None:
+        contribute(connection, board_id, 1)
+        return
+    _one_reinspection_at_a_time(connection)
+    contribute(connection, shared.first, -1)
+    resettle(connection, record.record.serial)
+    contribute(connection, first_of(connection, record.record.serial) or board_id, 1)
 
 
-def _insert_parts(connection: Connection, inspection: Inspection, board_id: int) -> None:
-    for seat, package in enumerate(inspection.packages):
-        own = {"board_id": board_id, "site_id": _id_of(connection, sites, rows.site_row(package))}
-        connection.execute(insert(packages), own | rows.package_row(package, seat))
-        parts = [own | _NOTHING_DECIDED | part for part in rows.interface_rows(package, inspection.joints)]
-        if parts:
-            connection.execute(insert(interfaces), parts)
-    bad = [{"board_id": board_id} | row for row in rows.defect_rows(inspection.joints)]
-    if bad:
-        connection.execute(insert(defects), bad)
+def _insert_parts(connection: Connection, record: rows.RecordRows, shared: Shared, board_id: int) -> None:
+    seats = [{"board_id": board_id, "site_id": shared.site(site)} for site in record.sites]
+    parts = [own | _NOTHING_DECIDED | part for own, its in zip(seats, record.interfaces, strict=True) for part in its]
+    for table, its in (
+        (packages, [own | package for own, package in zip(seats, record.packages, strict=True)]),
+        (interfaces, parts),
+        (defects, [{"board_id": board_id} | row for row in record.defects]),
+    ):
+        if its:
+            connection.execute(insert(table), its)
 
 
 def _insert_positions(connection: Connection, inspection: Inspection, recipe: int) -> None:
@@ -177,16 +155,6 @@ def _insert_positions(connection: Connection, inspection: Inspection, recipe: in
     keys = ["recipe_id", "refdes", "interface", "ball"]
     upsert = statement.on_conflict_do_update(index_elements=keys, set_=fill)
     connection.execute(upsert, [{"recipe_id": recipe} | row for row in rows.position_rows(joints)])
-
-
-def _id_of(connection: Connection, table: TableClause, row: dict[str, Any], key: str = "key") -> int:
-    """The id of a shared row, which is made where it is missing; another writer may make it at the same time."""
-    query = select(table.c.id).where(table.c[key] == row[key])
-    found = connection.scalar(query)
-    if found is None:
-        insert_new(connection, table, row, key)
-        found = connection.execute(query).scalar_one()
-    return int(found)
 
 
 def _looked(connection: Connection, board_id: int, verdict: str) -> Looked:

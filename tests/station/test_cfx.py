@@ -54,8 +54,8 @@ def test_every_message_is_valid_and_survives_the_store(tmp_path: Path) -> None:
 
 
 def test_the_same_inspection_gives_the_same_identifiers_and_another_record_gives_others() -> None:
-    first, second = (from_inspection(board(defects=BRIDGE), HANDLE) for _ in range(2))
-    other = from_inspection(board(defects=BRIDGE, record="cd" * 32), HANDLE)
+    first, second = (list(from_inspection(board(defects=BRIDGE), HANDLE)) for _ in range(2))
+    other = list(from_inspection(board(defects=BRIDGE, record="cd" * 32), HANDLE))
     assert first == second
     assert len({m.id for m in first}) == len(first)
     assert not {m.id for m in first} & {m.id for m in other}
@@ -209,7 +209,7 @@ def test_a_heartbeat_says_how_often_it_comes() -> None:
     ],
 )
 def test_what_the_standard_does_not_know_is_refused(where: tuple[Any, ...], value: object) -> None:
-    payload = json.loads(from_inspection(board(), HANDLE)[1].text)
+    payload = json.loads(list(from_inspection(board(), HANDLE))[1].text)
     inner = payload
     for key in where[:-1]:
         inner = inner[key]

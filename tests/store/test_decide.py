@@ -32,7 +32,7 @@ def test_a_board_is_final_when_every_call_and_doubt_is_decided(store: Store) -> 
 
 def test_the_same_decision_is_kept_once_with_its_message(store: Store) -> None:
     store.write(BOARD)
-    message = Message("m", "UnitsInspected", {}, AT, BOARD.board.record)
+    message = Message("m", "UnitsInspected", "{}", AT, BOARD.board.record)
     assert store.add_decision(told("DefectConfirmed"), messages=[message])
     assert not store.add_decision(told("DefectConfirmed"), messages=[replace(message, id="n")])
     assert [m.id for m in store.waiting()[1]] == ["m"]

@@ -1,5 +1,6 @@
 """A message stays until it arrived, and only one sender has it at a time."""
 
+import json
 from collections.abc import Callable
 
 from inspect_pop.store import Message, Store
@@ -10,7 +11,7 @@ SECOND = 1_000_000
 
 
 def messages(*ids: str) -> list[Message]:
-    return [Message(i, "Heartbeat", {"n": i, "ü": [1, None]}, AT) for i in ids]
+    return [Message(i, "Heartbeat", json.dumps({"n": i, "ü": [1, None]}), AT) for i in ids]
 
 
 def ids(found: list[Message]) -> list[str]:
@@ -28,7 +29,7 @@ def test_a_message_is_queued_once_and_comes_back_whole(store: Store) -> None:
 
 def test_a_records_message_is_there_with_the_record(store: Store) -> None:
     one = make_inspection("S")
-    store.write(one, messages=[Message("m", "UnitsInspected", {}, AT, one.board.record)])
+    store.write(one, messages=[Message("m", "UnitsInspected", "{}", AT, one.board.record)])
     assert store.waiting()[1][0].record == one.board.record
 
 

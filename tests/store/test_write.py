@@ -76,9 +76,9 @@ def test_a_value_that_no_joint_has_is_null(store: Store) -> None:
 
 
 def test_writing_again_changes_nothing(store: Store) -> None:
-    first = store.write(BAD, messages=[Message("m1", "k", {"a": 1}, "2026-03-02T08:00:00+00:00")])
+    first = store.write(BAD, messages=[Message("m1", "k", '{"a": 1}', "2026-03-02T08:00:00+00:00")])
     before = dump(store)
-    second = store.write(BAD, messages=[Message("m2", "k", {"a": 2}, "2026-03-02T08:00:00+00:00")])
+    second = store.write(BAD, messages=[Message("m2", "k", '{"a": 2}', "2026-03-02T08:00:00+00:00")])
     assert second == replace(first, new=False)
     assert dump(store) == before
 

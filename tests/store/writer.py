@@ -22,7 +22,7 @@ def boards(first: int, last: int) -> list[Inspection]:
 
 def told(one: Inspection) -> Message:
     """The message that tells of a record."""
-    return Message(f"m-{one.board.record}", "UnitsInspected", {}, one.board.inspected_at, one.board.record)
+    return Message(f"m-{one.board.record}", "UnitsInspected", "{}", one.board.inspected_at, one.board.record)
 
 
 def write(url: str, files: str, first: int, last: int, kept: Connection) -> None:

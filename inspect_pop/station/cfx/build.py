@@ -7,7 +7,7 @@ where a board came without slices. A board for review is reported as failed and 
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from uuid import UUID, uuid5
 
@@ -46,18 +46,18 @@ __all__ = ["from_decision", "from_fault", "from_inspection", "heartbeat", "to_me
 _MISSED = "DefectMissed"  # a state of the store that CFX does not know: the defect is confirmed, by a person who found it
 
 
-def from_inspection(inspection: Inspection, handle: str) -> list[Message]:
-    """WorkStarted, one UnitsInspected a method, WorkCompleted: in this order, for the store's outbox."""
+def from_inspection(inspection: Inspection, handle: str) -> Iterator[Message]:
+    """WorkStarted, one UnitsInspected a method, WorkCompleted: in this order, each made when the store's outbox asks for it."""
     board = inspection.board
     transaction = of_record(board.record)
     primary = board.panel or board.serial
     unit = UnitPosition(UnitIdentifier=board.serial, PositionNumber=board.position or 1)
     started = WorkStarted(PrimaryIdentifier=primary, TransactionID=transaction, UnitCount=1, Units=(unit,))
     completed = WorkCompleted(PrimaryIdentifier=primary, TransactionID=transaction, Result=WorkResult.COMPLETED)
-    bodies: list[tuple[str, str, Body]] = [("WorkStarted", board.started_at, started)]
-    bodies += [(f"UnitsInspected/{m}", board.finished_at, _units(inspection, m)) for m in methods(inspection)]
-    bodies += [("WorkCompleted", board.finished_at, completed)]
-    return [_message(board.record, kind, at, body, handle) for kind, at, body in bodies]
+    yield _message(board.record, "WorkStarted", board.started_at, started, handle)
+    for method in methods(inspection):
+        yield _message(board.record, f"UnitsInspected/{method}", board.finished_at, _units(inspection, method), handle)
+    yield _message(board.record, "WorkCompleted", board.finished_at, completed, handle)
 
 
 def methods(inspection: Inspection) -> list[Method]:
@@ -107,8 +107,7 @@ def heartbeat(handle: str, every_s: float, at: str, faults: Iterable[StationFaul
 
 def to_message(envelope: Envelope, record: str | None, created_at: str) -> Message:
     """The envelope as the outbox keeps it."""
-    payload = envelope.model_dump(mode="json", by_alias=True)
-    return Message(str(envelope.UniqueID), envelope.MessageName, payload, created_at, record=record)
+    return Message(str(envelope.UniqueID), envelope.MessageName, envelope.to_json(), created_at, record=record)
 
 
 def _units(inspection: Inspection, method: Method) -> UnitsInspected:

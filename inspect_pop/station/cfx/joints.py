@@ -7,19 +7,19 @@ from uuid import uuid5
 
 from inspect_pop.inspection import Inspection
 from inspect_pop.joints import CLASSES
-from inspect_pop.station.cfx.identity import of_record
+from inspect_pop.station.cfx.identity import of_record, within
 from inspect_pop.station.cfx.messages import (
-    ComponentDesignator,
-    NumericMeasurement,
-    NumericValue,
     TestResult,
     UnitInspection,
     VerificationState,
 )
-from inspect_pop.station.cfx.messages import Defect as CfxDefect
 from inspect_pop.store import Decision, Defect
 
-__all__ = ["decided", "measurement", "steps"]
+__all__ = ["Fields", "decided", "measurement", "steps"]
+
+Fields = dict[
+    str, Any
+]  # of a model; the step that holds them validates all at once, in a third of the time that each by itself takes
 
 # The standard's suggested categories have no open and no head-in-pillow (FIELD NOTES, standards): the code tells them apart.
 _CATEGORIES = {
@@ -45,8 +45,9 @@ _NOT_YET = VerificationState.NOT_VERIFIED_YET
 def steps(inspection: Inspection) -> tuple[UnitInspection, ...]:
     """One step for each joint that did not pass, in the table's order; `TotalInspectionCount` tells of the others."""
     joints, record = inspection.joints, inspection.board.record
-    rows = [i for i in range(len(joints)) if joints["verdict"][i] != "pass"]
-    return tuple(_step(record, {name: joints[name][i] for name in joints.names}) for i in rows)
+    bad = joints["verdict"] != "pass"
+    columns = [joints[name][bad].tolist() for name in joints.names]
+    return tuple(_step(record, dict(zip(joints.names, row, strict=True))) for row in zip(*columns, strict=True))
 
 
 def decided(record: str, decision: Decision, known: Defect | None, state: VerificationState) -> UnitInspection:
@@ -56,6 +57,7 @@ def decided(record: str, decision: Decision, known: Defect | None, state: Verifi
     row |= known.measured if known else {}
     rejected = state in (VerificationState.DEFECT_REJECTED, VerificationState.DEFECT_ACCEPTED)
     name = ".".join((decision.refdes, decision.interface, decision.ball))
+    defect: Any = _defect(record, row, name, state, confidence=100.0)
     return UnitInspection(
         UniqueIdentifier=uuid5(of_record(record), f"{name}/{decision.decided_by}/{decision.decided_at}"),
         InspectionName=name,
@@ -63,64 +65,53 @@ def decided(record: str, decision: Decision, known: Defect | None, state: Verifi
         Result=TestResult.PASSED if rejected else TestResult.FAILED,
         Verification=state,
         VerificationDetail=decision.label,
-        DefectsFound=(_defect(record, row, name, state, confidence=100.0),),
+        DefectsFound=(defect,),
     )
 
 
 def measurement(
     record: str, where: str, crds: str, name: str, value: float, unit: str, sequence: int, *, limit: float = math.inf
-) -> NumericMeasurement:
+) -> Fields:
     """One number in SI units; its magnitude is accepted up to `limit`, and not at all as evidence of a defect (0)."""
-    bounds: dict[str, Any] = {}
+    measured: Fields = {"Value": value, "ValueUnits": unit}
     if 0 < limit < math.inf:
-        bounds = {
-            "MinimumAcceptableValue": -limit,
-            "MinimumAcceptableValueUnits": unit,
-            "MaximumAcceptableValue": limit,
-            "MaximumAcceptableValueUnits": unit,
-        }
-    return NumericMeasurement(
-        MeasuredValue=NumericValue(Value=value, ValueUnits=unit, **bounds),  # type: ignore[arg-type]
-        UniqueIdentifier=uuid5(of_record(record), f"{where}/{name}"),
-        MeasurementName=name,
-        Sequence=sequence,
-        Result=TestResult.PASSED if limit > 0 and abs(value) <= limit else TestResult.FAILED,
-        CRDs=crds,
-    )
+        measured |= {"MinimumAcceptableValue": -limit, "MinimumAcceptableValueUnits": unit}
+        measured |= {"MaximumAcceptableValue": limit, "MaximumAcceptableValueUnits": unit}
+    return {
+        "MeasuredValue": measured,
+        "UniqueIdentifier": within(record, f"{where}/{name}"),
+        "MeasurementName": name,
+        "Sequence": sequence,
+        "Result": TestResult.PASSED if limit > 0 and abs(value) <= limit else TestResult.FAILED,
+        "CRDs": crds,
+    }
 
 
 def _step(record: str, row: Mapping[str, Any]) -> UnitInspection:
     name = ".".join(str(row[c]) for c in ("refdes", "interface", "ball"))
-    unique = uuid5(of_record(record), name)
+    step: Fields = {"UniqueIdentifier": within(record, name), "InspectionName": name, "Verification": _NOT_YET}
     if row["label"] is None:
-        return UnitInspection(
-            UniqueIdentifier=unique, InspectionName=name, Result=TestResult.ERROR, Verification=_NOT_YET, Error=str(row["reason"])
-        )
-    return UnitInspection(
-        UniqueIdentifier=unique,
-        InspectionName=name,
-        Comments=str(row["reason"]) or None,
-        Result=TestResult.FAILED,
-        Verification=_NOT_YET,
-        DefectsFound=(_defect(record, row, name, _NOT_YET, confidence=_confidence(row)),),
-    )
+        return UnitInspection(**step, Result=TestResult.ERROR, Error=str(row["reason"]))
+    defect: Any = _defect(record, row, name, _NOT_YET, confidence=_confidence(row))
+    return UnitInspection(**step, Comments=str(row["reason"]) or None, Result=TestResult.FAILED, DefectsFound=(defect,))
 
 
-def _defect(record: str, row: Mapping[str, Any], name: str, state: VerificationState, *, confidence: float) -> CfxDefect:
+def _defect(record: str, row: Mapping[str, Any], name: str, state: VerificationState, *, confidence: float) -> Fields:
     code, category = _CATEGORIES[row["label"]]
     pin = f"{row['refdes']}.{row['ball']}"
     present = [(n, float(row[c]) * f, u) for c, n, u, f in _MEASURES if _is_number(row.get(c))]
-    return CfxDefect(
-        UniqueIdentifier=uuid5(of_record(record), f"{name}/defect/{state}"),
-        DefectCode=code,
-        DefectCategory=category,  # type: ignore[arg-type]
-        Description=f"{row['label']} at {row['ball']}, {row['interface']} interface of {row['refdes']}",
-        ComponentOfInterest=ComponentDesignator(ReferenceDesignator=pin),
-        Priority=1 if row["verdict"] == "fail" else 2,
-        ConfidenceLevel=confidence,
-        RelatedMeasurements=tuple(measurement(record, name, pin, n, v, u, i, limit=0) for i, (n, v, u) in enumerate(present, 1)),
-        Verification=state,
-    )
+    measured = tuple(measurement(record, name, pin, n, v, u, i, limit=0) for i, (n, v, u) in enumerate(present, 1))
+    return {
+        "UniqueIdentifier": within(record, f"{name}/defect/{state}"),
+        "DefectCode": code,
+        "DefectCategory": category,
+        "Description": f"{row['label']} at {row['ball']}, {row['interface']} interface of {row['refdes']}",
+        "ComponentOfInterest": {"ReferenceDesignator": pin},
+        "Priority": 1 if row["verdict"] == "fail" else 2,
+        "ConfidenceLevel": confidence,
+        "RelatedMeasurements": measured,
+        "Verification": state,
+    }
 
 
 def _confidence(row: Mapping[str, Any]) -> float:

@@ -1,12 +1,13 @@
 """What the height maps show of each package, as steps of a CFX inspection."""
 
 import math
+from typing import Any
 from uuid import uuid5
 
 from inspect_pop.inspection import Inspection, PackageRecord
 from inspect_pop.station.cfx.identity import of_record
-from inspect_pop.station.cfx.joints import measurement
-from inspect_pop.station.cfx.messages import NumericMeasurement, TestResult, UnitInspection, VerificationState
+from inspect_pop.station.cfx.joints import Fields, measurement
+from inspect_pop.station.cfx.messages import TestResult, UnitInspection, VerificationState
 
 __all__ = ["steps"]
 
@@ -21,16 +22,17 @@ def steps(inspection: Inspection) -> tuple[UnitInspection, ...]:
 
 def _step(record: str, package: PackageRecord) -> UnitInspection:
     name = f"{package.refdes}.package"
+    measured: Any = _measurements(record, name, package)
     return UnitInspection(
         UniqueIdentifier=uuid5(of_record(record), name),
         InspectionName=name,
         Result=TestResult.PASSED,
         Verification=VerificationState.NOT_VERIFIED_YET,
-        Measurements=_measurements(record, name, package),
+        Measurements=measured,
     )
 
 
-def _measurements(record: str, name: str, package: PackageRecord) -> tuple[NumericMeasurement, ...]:
+def _measurements(record: str, name: str, package: PackageRecord) -> tuple[Fields, ...]:
     values = (
         ("Warpage", package.warpage_um * 1e-6, "m", _limit_m(package)),
         ("StackHeight", package.stack_height_um * 1e-6, "m", math.inf),
