@@ -1,4 +1,4 @@
-"""A record's file of joints, written by a thread of its own while its rows and messages are made."""
+"""A record's file of joints, on its way to the disk while the record's rows and messages are made."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
@@ -13,37 +13,39 @@ __all__ = ["Beside"]
 
 
 class Beside:
-    """Begins at once; `wait` until the file is on the disk, then `place` it. One that was not placed is removed at the end.
+    """`wait` until the file is on the disk, then `place` it; one that was not placed is removed at the end.
 
-    Compression and the disk leave the interpreter free, so that writing the file costs the writer's time hardly anything.
-    With `files` None there is no file, and all of this does nothing.
+    Only the disk is waited for by a thread: it needs no processor, which encoding does, faster where its memory is warm.
+    With `files` None there is no file, and all of this does nothing. Whatever the disk says is raised as it is.
     """
 
     def __init__(self, files: JointFiles | None, inspection: Inspection) -> None:
         self._files, self._inspection = files, inspection
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="joints")
-        self._writing: Future[Waiting] | None = None
+        self._waiting: Waiting | None = None
+        self._secured: Future[None] | None = None
 
     def __enter__(self) -> Self:
         if self._files is not None:
-            self._writing = self._thread.submit(_write, self._files, self._inspection)
+            self._waiting = _write(self._files, self._inspection)
+            self._secured = self._thread.submit(self._files.secure, self._waiting)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._thread.shutdown()
-        if self._files is not None and self._writing is not None and self._writing.exception() is None:
-            self._files.discard(self._writing.result())
+        if self._files is not None and self._waiting is not None:
+            self._files.discard(self._waiting)
 
     def wait(self) -> None:
-        """Until the file is on the disk for good; raises what kept it from being written, mostly OSError."""
-        if self._writing is not None:
-            self._writing.result()
+        """Until the file is on the disk for good."""
+        if self._secured is not None:
+            self._secured.result()
 
     def place(self) -> None:
         """Give the file its name."""
-        if self._files is not None and self._writing is not None:
-            self._files.place(self._writing.result())
-            self._writing = None
+        if self._files is not None and self._waiting is not None:
+            self._files.place(self._waiting)
+            self._waiting = None
 
 
 def _write(files: JointFiles, inspection: Inspection) -> Waiting:

@@ -54,7 +54,11 @@ class JointFiles(Protocol):
         ...
 
     def write(self, path: str, tables: Iterable[pa.Table]) -> Waiting:
-        """Write tables to the disk for good, under a name that nobody reads."""
+        """Write tables under a name that nobody reads."""
+        ...
+
+    def secure(self, waiting: Waiting) -> None:
+        """Return when the file's content outlives a power cut; before that it must not be placed."""
         ...
 
     def place(self, waiting: Waiting) -> None:
@@ -101,11 +105,14 @@ class LocalFiles:
         try:
             with pa.OSFile(str(temporary), "wb") as sink:  # Arrow's own: a Python file is called for each small piece
                 write_tables(sink, tables, RECORD_SCHEMA)
-            _sync(temporary)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
         return Waiting(temporary.relative_to(self.base).as_posix(), path)
+
+    def secure(self, waiting: Waiting) -> None:
+        """See `JointFiles`."""
+        _sync(self.base / waiting.temporary)
 
     def place(self, waiting: Waiting) -> None:
         """See `JointFiles`; the folder's entry too is on the disk afterwards."""

@@ -78,6 +78,8 @@ def _merge(engine: Engine, held: JointFiles, day: str, lot: str | None, records:
     with faults(shown(engine.url)):
         waiting = held.write(path, _tables(held, day, lot, records))
     try:
+        with faults(shown(engine.url)):
+            held.secure(waiting)
         with writing(engine, alone=True) as connection:
             loose = set(_loose(connection, day, lot))
             if not loose.issuperset(records):
