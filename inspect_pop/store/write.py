@@ -36,10 +36,10 @@ _NOTHING_DECIDED = {"n_confirmed": 0, "n_false_calls": 0, "n_cleared": 0, "n_esc
 def write_inspection(
     engine: Engine, files: JointFiles | None, inspection: Inspection, sent: Iterable[Message] = (), run: str | None = None
 ) -> Written:
-    """See `Store.write`. While the joints' file goes to the disk, messages and rows are made: `sent` may make them one by one."""
-    board = inspection.board
+    """See `Store.write`. While the joints' file goes to the disk, messages are made: `sent` may make them one by one."""
+    board, record = inspection.board, rows.record_rows(inspection)
     with faults(shown(engine.url)), Beside(files, inspection) as file:
-        record, told = rows.record_rows(inspection), list(sent)
+        told = list(sent)
         file.wait()
         with writing(engine) as connection:
             lock_serial(connection, board.serial)
