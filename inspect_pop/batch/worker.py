@@ -9,8 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
-
+from inspect_pop.batch.one_core import settle_on_one_core
 from inspect_pop.batch.values import Job, Outcome, Settings
 from inspect_pop.classify.model import OperatingPoint, load
 from inspect_pop.classify.session import Classifier
@@ -86,7 +85,7 @@ def _classifier_of(settings: Settings, export: BoardExport) -> Classifier:
 
 @lru_cache(maxsize=1)
 def _classifier(model_dir: Path | None, device: str, point: OperatingPoint | None) -> Classifier:
-    cv2.setNumThreads(1)
+    settle_on_one_core()
     return Classifier(load(model_dir), device=device, point=point)
 
 

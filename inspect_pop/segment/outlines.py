@@ -4,13 +4,12 @@ Unrolled, a ball's edge is one crossing a ray: voids do not tear it, and a web t
 round ones.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inspect_pop.segment.windows import SAMPLES_PER_PITCH, SIZE, Windows
+from inspect_pop.segment.windows import SAMPLES_PER_PITCH, SIZE, Windows, sample_windows
 
 __all__ = ["ANGLES", "RADII", "Outlines", "circles_at", "find_outlines", "grey_at", "unroll"]
 
@@ -27,9 +26,23 @@ _BESIDE = 3.0
 # through the edge in blur, longer points are webs and spikes.
 _DENT, _POINT = 1.5, 4.0
 _RECENTRE = 0.7  # samples off the middle from which on rays are drawn again
-_ROWS_AT_ONCE = 32000 // SIZE  # joints a call: remap addresses its source with 16-bit numbers
+_JOINTS_AT_ONCE = 64  # what is made of them on the way stays in the processor's cache
 _ANGLE = np.arange(ANGLES, dtype=np.float32) * np.float32(2 * np.pi / ANGLES)
 _HARMONICS = np.stack([np.ones(ANGLES), np.cos(_ANGLE), np.sin(_ANGLE)], axis=1).astype(np.float32)
+_PRODUCTS = np.stack([_HARMONICS[:, i] * _HARMONICS[:, j] for i in range(3) for j in range(i, 3)], axis=1)
+_STEADY = np.float32(1e-3)
+_NEAR = 16  # samples about the window's middle in which a ball is looked for
+
+
+def _moments() -> Array:
+    """(4 _NEAR^2, 3): one, x and y of each sample of the square about the middle, 0 outside its inscribed circle."""
+    axis = np.arange(-_NEAR, _NEAR) + 0.5
+    x, y = np.meshgrid(axis, -axis)
+    near = np.hypot(x, y) <= _NEAR
+    return np.stack([near, x * near, y * near], axis=-1).reshape(-1, 3).astype(np.float32)
+
+
+_MOMENTS = _moments()
 
 
 @dataclass(frozen=True)
@@ -40,7 +53,7 @@ class Outlines:
     (n, s, ANGLES): where each ray leaves the solder, bounded about the best circle so that voids do not dent it and webs
     do not stretch it; 0 without solder. `circle` (n, s, 3): that circle as mean radius and the (x, y) of its middle
     relative to `centre`. `core`, `background` (n, s): grey inside and around. `present` (n, s): solder in that slice.
-    `polar` (n, s, ANGLES, len(RADII)): the unrolled windows.
+    `polar` (n, s, len(RADII), ANGLES): the unrolled windows.
     """
 
     centre: Array
@@ -58,15 +71,21 @@ def find_outlines(windows: Windows) -> Outlines:
     A first crossing at half grey gives a circle that a third of wrong rays cannot pull; each ray is then placed half way
     between what lies just inside and just outside of it, which halos and shading of the surroundings do not shift.
     """
-    centre = _middles(windows.values)
-    polar = unroll(windows.values, centre)
+    starts = range(0, max(len(windows.values), 1), _JOINTS_AT_ONCE)
+    parts = [_outlined(windows.values[start : start + _JOINTS_AT_ONCE]) for start in starts]
+    return Outlines(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Outlines)))
+
+
+def _outlined(values: Array) -> Outlines:
+    centre = _middles(values)
+    polar = unroll(values, centre)
     core, background = _levels(polar)
     circle = _circle(_leaving(polar, _half(core, background)))
     shift = np.clip(np.median(circle[:, :, 1:], axis=1), -6, 6)
     off = np.flatnonzero(np.hypot(shift[:, 0], shift[:, 1]) > _RECENTRE)
     if len(off):
         centre[off] += shift[off]
-        polar[off] = unroll(windows.values[off], centre[off])
+        polar[off] = unroll(values[off], centre[off])
         core[off], background[off] = _levels(polar[off])
         circle[off] = _circle(_leaving(polar[off], _half(core[off], background[off])))
     present = core - background > LEAST_CORE
@@ -79,35 +98,23 @@ def find_outlines(windows: Windows) -> Outlines:
 
 
 def unroll(values: Array, centre: Array) -> Array:
-    """(n, s, ANGLES, len(RADII)) bilinear samples of (n, s, SIZE, SIZE) windows along rays from each joint's centre."""
+    """(n, s, len(RADII), ANGLES) bilinear samples of (n, s, SIZE, SIZE) windows along rays from each joint's centre."""
     n, s = values.shape[:2]
-    col = (SIZE - 1) / 2 + centre[:, 0, None] + (RADII * np.cos(_ANGLE)[:, None]).ravel()
-    row = (SIZE - 1) / 2 - centre[:, 1, None] - (RADII * np.sin(_ANGLE)[:, None]).ravel()
-    row = np.clip(row, 0, SIZE - 1)
-    out = np.empty((n, s, ANGLES * len(RADII)), dtype=np.float32)
-    for first in range(0, n, _ROWS_AT_ONCE):
-        part = slice(first, min(first + _ROWS_AT_ONCE, n))
-        top = np.arange(part.stop - part.start, dtype=np.float32)[:, None] * SIZE
-        rows, cols = (row[part] + top).astype(np.float32), col[part].astype(np.float32)
-        for k in range(s):
-            column = np.ascontiguousarray(values[part, k]).reshape(-1, SIZE)
-            out[part, k] = cv2.remap(column, cols, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return out.reshape(n, s, ANGLES, len(RADII))
+    col = (SIZE - 1) / 2 + centre[:, 0, None] + (RADII[:, None] * np.cos(_ANGLE)).ravel()
+    row = (SIZE - 1) / 2 - centre[:, 1, None] - (RADII[:, None] * np.sin(_ANGLE)).ravel()
+    return sample_windows(values, np.arange(n), row, col).reshape(n, s, len(RADII), ANGLES)
 
 
 def _middles(values: Array) -> Array:
     """(n, 2) centroid (x, y) of what is brighter than half a typical joint, over all slices, near the window's middle."""
-    half = 16
-    low, high = SIZE // 2 - half, SIZE // 2 + half
-    mean = values[:, :, low:high, low:high].mean(axis=1)
-    axis = np.arange(-half, half, dtype=np.float32) + np.float32(0.5)
-    near = np.hypot(axis[:, None], axis[None]) <= half
-    peak = np.maximum(_rank((mean * near).reshape(len(mean), -1), 0.9), 0.2)
-    weight = np.clip(mean - 0.5 * peak[:, None, None], 0, None) * near
-    total = np.maximum(weight.sum(axis=(1, 2)), 1e-6)
-    x = weight.sum(axis=1) @ axis / total
-    y = -(weight.sum(axis=2) @ axis) / total
-    centre: Array = np.clip(np.stack([x, y], axis=1), -6, 6).astype(np.float32)
+    low, high = SIZE // 2 - _NEAR, SIZE // 2 + _NEAR
+    mean = values[:, 0, low:high, low:high].copy()
+    for k in range(1, values.shape[1]):
+        mean += values[:, k, low:high, low:high]
+    mean = mean.reshape(len(mean), -1) * (_MOMENTS[:, 0] / values.shape[1])
+    peak = np.maximum(_rank(mean, 0.9), 0.2)
+    total, x, y = (np.clip(mean - 0.5 * peak[:, None], 0, None) @ _MOMENTS).T
+    centre: Array = np.clip(np.stack([x, y], axis=1) / np.maximum(total, 1e-6)[:, None], -6, 6)
     return centre
 
 
@@ -123,7 +130,7 @@ def _levels(polar: Array) -> tuple[Array, Array]:
     surroundings are the lower quartile next to the half-way line, so that webs and halos on one side do not.
     """
     n, s = polar.shape[:2]
-    return _rank(polar[:, :, :, 3:10].reshape(n, s, -1), 0.75), _rank(polar[:, :, :, -3:].reshape(n, s, -1), 0.25)
+    return _rank(polar[:, :, 3:10].reshape(n, s, -1), 0.75), _rank(polar[:, :, -3:].reshape(n, s, -1), 0.25)
 
 
 def _rank(values: Array, share: float) -> Array:
@@ -136,16 +143,15 @@ def _rank(values: Array, share: float) -> Array:
 def _leaving(polar: Array, level: Array) -> Array:
     """Radius, in samples, at which each ray last falls below `level` (n, s); 0 where it never lies above."""
     above = polar > level[:, :, None, None]
-    count = polar.shape[-1]
-    last = count - 1 - np.argmax(above[..., ::-1], axis=-1)
-    nothing = ~above.any(axis=-1)
-    last = np.where(nothing, 0, last)
+    count = len(RADII)
+    last = np.zeros((*level.shape, ANGLES), dtype=np.intp)
+    for k in range(1, count):
+        np.copyto(last, k, where=above[:, :, k])
     following = np.minimum(last + 1, count - 1)
-    inner = np.take_along_axis(polar, last[..., None], axis=-1)[..., 0]
-    outer = np.take_along_axis(polar, following[..., None], axis=-1)[..., 0]
+    inner, outer = _sample_at(polar, last), _sample_at(polar, following)
     drop = np.maximum(inner - outer, 1e-6)
     part = np.where(following > last, np.clip((inner - level[:, :, None]) / drop, 0, 1), 0)
-    leaving: Array = np.where(nothing, 0, RADII[last] + part).astype(np.float32)
+    leaving: Array = np.where(above.any(axis=2), RADII[last] + part, 0).astype(np.float32)
     return leaving
 
 
@@ -167,14 +173,24 @@ def _circle(rays: Array, start: Array | None = None) -> Array:
         reaches = (4.0, 3.0, 2.5, 2.0, 2.0)
         circle = np.zeros((n, s, 3), dtype=np.float32)
         circle[:, :, 0] = np.median(rays, axis=2)
-    products = (_HARMONICS[:, :, None] * _HARMONICS[:, None, :]).reshape(ANGLES, 9)
-    steady = 1e-3 * np.eye(3, dtype=np.float32)
     for reach in reaches:
         error = rays - circles_at(circle)
         weight = np.square(np.clip(1 - np.square(error / np.float32(reach)), 0, None))
-        normal = (weight @ products).reshape(n, s, 3, 3) + steady
-        circle = circle + np.linalg.solve(normal, ((weight * error) @ _HARMONICS)[..., None])[..., 0]
+        circle = circle + _solved(weight @ _PRODUCTS, (weight * error) @ _HARMONICS)
     return circle
+
+
+def _solved(normal: Array, right: Array) -> Array:
+    """(n, s, 3) solutions of symmetric equations with `normal` (n, s, 6): upper triangle, row by row, steadied a little."""
+    a, b, c, d, e, f = np.moveaxis(normal, -1, 0)
+    p, q, r = np.moveaxis(right, -1, 0)
+    a, d, f = a + _STEADY, d + _STEADY, f + _STEADY
+    u, v = b / a, c / a
+    d, e, q = d - u * b, e - u * c, q - u * p
+    w = e / d
+    z = (r - v * p - w * q) / (f - v * c - w * e)
+    y = (q - e * z) / d
+    return np.stack([(p - b * y - c * z) / a, y, z], axis=-1)
 
 
 def _at_edge(polar: Array, radius: Array, core: Array, background: Array) -> Array:
@@ -191,13 +207,15 @@ def _at_edge(polar: Array, radius: Array, core: Array, background: Array) -> Arr
 
 def grey_at(polar: Array, radius: Array) -> Array:
     """The unrolled windows at these radii (n, s, ANGLES), linear between samples."""
-    count = polar.shape[-1]
-    place = np.clip(radius - RADII[0], 0, count - 1.001)
-    low = place.astype(np.int32)
-    part = place - low
-    index = low.ravel() + np.arange(0, low.size * count, count, dtype=np.int32)
-    flat = polar.reshape(-1)
-    first = flat.take(index).reshape(low.shape)
-    index += 1
-    between: Array = first + (flat.take(index).reshape(low.shape) - first) * part
+    place = np.clip(radius - RADII[0], 0, len(RADII) - 1.001)
+    low = place.astype(np.intp)
+    first = _sample_at(polar, low)
+    between: Array = first + (_sample_at(polar, low + 1) - first) * (place - low)
     return between
+
+
+def _sample_at(polar: Array, place: NDArray[np.intp]) -> Array:
+    """(n, s, ANGLES): the sample of each ray whose index along it is `place`."""
+    rays = np.arange(place.size // ANGLES)[:, None] * (len(RADII) * ANGLES) + np.arange(ANGLES)
+    taken: Array = polar.reshape(-1).take(rays.reshape(place.shape) + place * ANGLES)
+    return taken

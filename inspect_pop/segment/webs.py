@@ -5,25 +5,25 @@ Each pair is looked at along parallel lines from one joint to the other; either 
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from inspect_pop.recipe import Interface
-from inspect_pop.segment.windows import SIZE, Windows
+from inspect_pop.segment.windows import SIZE, Windows, sample_windows
 
 __all__ = ["Webs", "find_webs", "pairs_of"]
 
 Array = NDArray[np.float32]
 FARTHEST = 1.25  # of the pitch: neighbours along rows and columns, not along diagonals
-LINES = np.arange(-13.0, 13.1, 2.0, dtype=np.float32)  # sideways, in samples: a ball's usual width
-_BETWEEN = np.abs(LINES) < 8  # lines on which a way across is looked for
-_BESIDE = np.abs(LINES) > 9  # where no web reaches: what is bright here too is the halo of the other interface's balls
+BETWEEN = np.arange(-7.0, 7.1, 2.0, dtype=np.float32)  # lines, in samples sideways, on which a way across is looked for
+BESIDE = np.array(
+    [-13.0, -11.0, 11.0, 13.0], dtype=np.float32
+)  # where no web reaches: what is bright is the other interface's halo
 STEPS = 12
 START = 0.3  # of the way to the half-way line: inside a ball of two thirds of the nominal volume
 EDGE = 0.5  # of the solder's own grey: where a ball ends
-_ROWS_AT_ONCE = 32000 // SIZE
+_MIDDLE = 3  # the last steps of each half, which together are the middle of the way
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def pairs_of(interface: Interface) -> NDArray[np.intp]:
     points = np.column_stack([interface.x_um, interface.y_um])
     found = cKDTree(points).query_pairs(FARTHEST * interface.pitch_um, output_type="ndarray")
     pairs: NDArray[np.intp] = found.astype(np.intp).reshape(-1, 2)
-    return pairs
+    return pairs[np.argsort(pairs[:, 0], kind="stable")]
 
 
 def find_webs(windows: Windows, interface: Interface) -> Webs:
@@ -57,15 +57,16 @@ def find_webs(windows: Windows, interface: Interface) -> Webs:
     length = np.hypot(gap[:, 0], gap[:, 1])
     way: Array = (gap / length[:, None]).astype(np.float32)
     half: Array = (length / windows.step_um / 2).astype(np.float32)
-    t: Array = (START + (1 - START) * (np.arange(STEPS) + 0.5) / STEPS).astype(np.float32)
     # Both halves on the same lines: the other joint looks back along the opposite way, its lines in reverse order.
-    there = _strips(windows.values, pairs[:, 0], way, half, t)
-    back = _strips(windows.values, pairs[:, 1], -way, half, t)[:, :, ::-1]
-    profile = _without_halo(np.concatenate([there, back[:, :, :, ::-1]], axis=3))
+    there, halo = _strips(windows.values, pairs[:, 0], way, half)
+    back, other_halo = _strips(windows.values, pairs[:, 1], -way, half)
+    profile = np.concatenate([there, back[::-1, ::-1]])
+    beside = np.clip((halo + other_halo) / 2, 0, 0.8)
+    # On a scale that is 0 at the level beside the middle of the way, and 1 at solder's.
+    profile = (profile - beside) / (1 - beside)
+    saddle: Array = profile.min(axis=0).max(axis=0)
     step_um = ((1 - START) / STEPS * half * windows.step_um).astype(np.float32)
-    saddle: Array = profile.min(axis=3).max(axis=2)
-    edge = _edges(saddle)[None, :, None, None]
-    free = np.clip((edge - profile) / 0.3 + 0.5, 0, 1).sum(axis=3).min(axis=2) * step_um[:, None]
+    free = np.clip((_edges(saddle) - profile) / 0.3 + 0.5, 0, 1).sum(axis=0).min(axis=0) * step_um[:, None]
     return Webs(pairs, free.astype(np.float32), saddle)
 
 
@@ -77,31 +78,18 @@ def _edges(saddle: Array) -> Array:
     return edges
 
 
-def _without_halo(profile: Array) -> Array:
-    """The lines between, on a scale that is 0 at the level beside the middle of the way, and 1 at solder's."""
-    middle = slice(STEPS - 3, STEPS + 3)
-    beside = np.clip(profile[:, :, _BESIDE, middle].mean(axis=(2, 3)), 0, 0.8)[:, :, None, None]
-    between: Array = (profile[:, :, _BETWEEN] - beside) / (1 - beside)
-    return between
-
-
-def _strips(values: Array, joint: NDArray[np.intp], way: Array, half: Array, t: Array) -> Array:
-    """(p, s, lines, steps) samples from each joint's window outwards along `way` (p, 2)."""
-    along = (half[:, None] * t)[:, None, :]
-    side = LINES[None, :, None]
-    middle = (SIZE - 1) / 2
-    col = middle + way[:, 0, None, None] * along - way[:, 1, None, None] * side
-    row = middle - (way[:, 1, None, None] * along + way[:, 0, None, None] * side)
-    p, s = len(joint), values.shape[1]
-    out = np.empty((p, s, LINES.size * t.size), dtype=np.float32)
-    col, row = col.reshape(p, LINES.size * t.size), np.clip(row, 0, SIZE - 1).reshape(p, LINES.size * t.size)
+def _strips(values: Array, joint: NDArray[np.intp], way: Array, half: Array) -> tuple[Array, Array]:
+    """From each joint's window outwards along `way` (p, 2): (STEPS, len(BETWEEN), p, s) samples on the lines between, and the
+    (p, s) mean beside them near the middle of the way."""
+    t: Array = (START + (1 - START) * (np.arange(STEPS) + 0.5) / STEPS).astype(np.float32)
+    share = np.concatenate([np.repeat(t, BETWEEN.size), np.repeat(t[-_MIDDLE:], BESIDE.size)])
+    side = np.concatenate([np.tile(BETWEEN, STEPS), np.tile(BESIDE, _MIDDLE)])
+    along, middle = half[:, None] * share, np.float32((SIZE - 1) / 2)
+    col = middle + way[:, :1] * along - way[:, 1:] * side
+    row = middle - (way[:, 1:] * along + way[:, :1] * side)
     order = np.argsort(joint, kind="stable")
-    for first in range(0, len(values), _ROWS_AT_ONCE):
-        part = order[(joint[order] >= first) & (joint[order] < first + _ROWS_AT_ONCE)]
-        if not len(part):
-            continue
-        rows = row[part] + ((joint[part] - first) * SIZE)[:, None].astype(np.float32)
-        for k in range(s):
-            column = np.ascontiguousarray(values[first : first + _ROWS_AT_ONCE, k]).reshape(-1, SIZE)
-            out[part, k] = cv2.remap(column, col[part], rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return out.reshape(p, s, LINES.size, t.size)
+    samples = np.empty((len(joint), values.shape[1], share.size), dtype=np.float32)
+    samples[order] = sample_windows(values, joint[order], row[order], col[order])
+    first = np.ascontiguousarray(np.moveaxis(samples, -1, 0))  # what is summed over comes first, so that pairs lie side by side
+    between = STEPS * BETWEEN.size
+    return first[:between].reshape(STEPS, BETWEEN.size, *samples.shape[:2]), first[between:].mean(axis=0)

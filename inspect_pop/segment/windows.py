@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from inspect_pop.geometry import Grid, HeightMap, Placement, SliceStack
 from inspect_pop.recipe import Interface
 
-__all__ = ["SAMPLES_PER_PITCH", "SIZE", "Windows", "cut_height", "cut_slices", "sample_points"]
+__all__ = ["SAMPLES_PER_PITCH", "SIZE", "Windows", "cut_height", "cut_slices", "sample_points", "sample_windows"]
 
 SIZE = 48
 SAMPLES_PER_PITCH = 36
@@ -25,6 +25,7 @@ _CORE_RADIUS = 0.12 * SAMPLES_PER_PITCH
 # Half way to a neighbour along the rows there is no solder of a good joint; here the background is looked at.
 _GAP_DISTANCE = 0.5 * SAMPLES_PER_PITCH
 _JOINTS_AT_ONCE = 64
+_TALLEST = 32000  # rows of a picture: `remap` addresses them with 16-bit numbers
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,31 @@ def cut_height(heights: HeightMap, interface: Interface, placement: Placement) -
         borderValue=float("nan"),
     )
     return np.asarray(out, dtype=np.float32).reshape(len(row), SIZE, SIZE)
+
+
+def sample_windows(
+    values: NDArray[np.float32], joint: NDArray[np.intp], row: NDArray[np.float32], col: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """(m, slices, k) bilinear samples, in every slice, of the windows `values` (n, slices, SIZE, SIZE) of m joints.
+
+    `joint` (m,) are rows of `values` in rising order; `row`, `col` (m, k) are places in the window, in samples, beyond which
+    its edge repeats.
+    """
+    n, slices = values.shape[:2]
+    tall = values.reshape(n, slices * SIZE, SIZE)  # all slices of some joints as one high picture
+    out = np.empty((len(joint), slices, row.shape[1]), dtype=np.float32)
+    at_once = max(1, _TALLEST // (slices * SIZE))
+    for first in range(0, n, at_once):
+        part = slice(*np.searchsorted(joint, [first, first + at_once]))
+        if part.start == part.stop:
+            continue
+        where, between = cv2.convertMaps(col[part], np.clip(row[part], 0, SIZE - 1), cv2.CV_16SC2)
+        where[..., 1] += ((joint[part] - first) * (slices * SIZE)).astype(np.int16)[:, None]
+        picture = tall[first : first + at_once].reshape(-1, SIZE)
+        for k in range(slices):
+            cv2.remap(picture, where, between, cv2.INTER_LINEAR, dst=out[part, k], borderMode=cv2.BORDER_REPLICATE)
+            where[..., 1] += SIZE
+    return out
 
 
 def disc(radius: float) -> NDArray[np.bool_]:

@@ -3,9 +3,8 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-import cv2
-
 from inspect_pop import limits as limit_files
+from inspect_pop.batch.one_core import settle_on_one_core
 from inspect_pop.classify.model import load
 from inspect_pop.classify.session import Classifier
 from inspect_pop.ingest import open_export
@@ -22,7 +21,7 @@ def warm(model: Path | None, limits_file: Path | None) -> tuple[Inspector, str]:
 
     Raises `ModelFault`, `LimitsFault`.
     """
-    cv2.setNumThreads(1)
+    settle_on_one_core()
     classifier = Classifier(load(model))
     limits = limit_files.load(limits_file) if limits_file else limit_files.Limits()
 

@@ -29,10 +29,10 @@ from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
-import cv2
 import numpy as np
 import tifffile
 
+from inspect_pop.batch.one_core import settle_on_one_core
 from inspect_pop.batch.worker import inspect_path
 from inspect_pop.classify.inputs import CHANNELS, SCALARS, JointInputs
 from inspect_pop.classify.model import load
@@ -66,7 +66,7 @@ class Figures:
 def main() -> int:
     """Measure, print, and write the JSON file."""
     options = parse()
-    cv2.setNumThreads(1)
+    settle_on_one_core()
     boards = find_exports(options.batch)
     classifier = Classifier(load(options.model))
     joints = sum(open_export(*b).recipe.n_joints for b in boards)

@@ -1,0 +1,38 @@
+"""A worker keeps the memory of one board for the next."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+LARGE_MB = 200
+CODE = f"""
+import numpy as np
+def resident_mb():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096 / 1e6
+{{settle}}
+before = resident_mb()
+large = np.ones({LARGE_MB} * 1_000_000 // 8)
+del large
+print(resident_mb() - before)
+"""
+
+
+def kept_mb(settle: str) -> float:
+    done = subprocess.run([sys.executable, "-c", CODE.format(settle=settle)], check=True, capture_output=True, text=True)
+    return float(done.stdout)
+
+
+@pytest.mark.skipif("CS_GNU_LIBC_VERSION" not in os.confstr_names, reason="needs glibc")
+def test_memory_stays_with_the_process() -> None:
+    assert kept_mb("") < 0.5 * LARGE_MB
+    assert kept_mb("from inspect_pop.batch.one_core import settle_on_one_core; settle_on_one_core()") > 0.9 * LARGE_MB
+
+
+def test_nothing_happens_with_another_c_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    from inspect_pop.batch import one_core
+
+    monkeypatch.setattr(os, "confstr_names", {})
+    monkeypatch.setattr(one_core.ctypes, "CDLL", lambda _: pytest.fail("asked the C library"))
+    one_core.settle_on_one_core()
