@@ -1,10 +1,14 @@
 """Whether promises are kept when the calibration boards had been other ones, drawn afresh.
 
-The boards of the calibration stand for all boards. Each draw takes as many of them at random, some several times and some
-not at all, chooses the operating point that keeps the promise on those, and counts what it does to all of them. With a
-confidence of 95 % about one draw in twenty may break the promise.
+Two ways. Either the boards at hand stand for all boards: each draw takes as many of them at random, some several times and some
+not at all, chooses the operating point that keeps the promise on those, and counts what it does to all of them
+(`check_scores`). Or each draw splits them: half of the boards choose the operating point, and it is counted on the other
+half, of which the choice knew nothing (`check_fresh`). The second is stricter: half as many boards promise, and those that judge
+are few, so that their rate strays to either side of the true one. With a confidence of 95 % about one draw in twenty may
+break the promise.
 """
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,14 +22,14 @@ from inspect_pop.classify.session import log_odds
 from inspect_pop.errors import PromiseRefused
 from inspect_pop.joints import CLASSES
 
-__all__ = ["PromiseCheck", "check_promise", "check_scores"]
+__all__ = ["PromiseCheck", "check_fresh", "check_promise", "check_scores"]
 
 _GOOD = CLASSES.index("good")
 
 
 @dataclass(frozen=True)
 class PromiseCheck:
-    """`draws` in which the joints carried the promise; in how many it was kept on all boards; the mean rates found there.
+    """`draws` in which the joints carried the promise; in how many it was kept on the boards judged; the mean rates found there.
 
     `refused` counts draws that could not carry the promise.
     """
@@ -91,12 +95,47 @@ def check_scores(
     seed: int = 0,
 ) -> PromiseCheck:
     """The same for any joints: log-odds, truth and board of each (n,)."""
-    rng, groups = np.random.default_rng(seed), [np.flatnonzero(boards == name) for name in np.unique(boards)]
-    bad, good = scores[defective], scores[~defective]
+    rng, groups = np.random.default_rng(seed), _by_board(boards)
+    everything = np.arange(len(scores))
+    drawn = ([groups[k] for k in rng.integers(0, len(groups), len(groups))] for _ in range(draws))
+    pairs = ((chosen, everything) for chosen in drawn)
+    return _count(scores, defective, pairs, max_escape_rate, max_false_call_ppm)
+
+
+def check_fresh(
+    scores: NDArray[np.floating],
+    defective: NDArray[np.bool_],
+    boards: NDArray[np.str_],
+    *,
+    max_escape_rate: float | None = None,
+    max_false_call_ppm: float | None = None,
+    draws: int = 20,
+    seed: int = 0,
+) -> PromiseCheck:
+    """Check a promise on boards that had no part in it: each draw promises by one half of the boards and counts on the other."""
+    rng, groups = np.random.default_rng(seed), _by_board(boards)
+    orders = (rng.permutation(len(groups)) for _ in range(draws))
+    half = (len(groups) + 1) // 2
+    pairs = (([groups[k] for k in order[:half]], np.concatenate([groups[k] for k in order[half:]])) for order in orders)
+    return _count(scores, defective, pairs, max_escape_rate, max_false_call_ppm)
+
+
+def _by_board(boards: NDArray[np.str_]) -> list[NDArray[np.intp]]:
+    """The joints of each board."""
+    return [np.flatnonzero(boards == name) for name in np.unique(boards)]
+
+
+def _count(
+    scores: NDArray[np.floating],
+    defective: NDArray[np.bool_],
+    pairs: Iterable[tuple[list[NDArray[np.intp]], NDArray[np.intp]]],
+    max_escape_rate: float | None,
+    max_false_call_ppm: float | None,
+) -> PromiseCheck:
+    """Of each pair, (joints by board that promise, joints that judge), whether the promise was kept."""
     found: list[tuple[float, float, float]] = []
     refused = 0
-    for _ in range(draws):
-        drawn = [groups[k] for k in rng.integers(0, len(groups), len(groups))]
+    for drawn, judged in pairs:
         rows = np.concatenate(drawn)
         try:
             point = choose(
@@ -109,6 +148,7 @@ def check_scores(
         except PromiseRefused:
             refused += 1
             continue
+        bad, good = scores[judged][defective[judged]], scores[judged][~defective[judged]]
         review = np.mean((good >= point.pass_below) & (good < point.fail_above))
         found.append((float(np.mean(bad < point.pass_below)), float(np.mean(good >= point.fail_above)), float(review)))
     rates = np.array(found).reshape(-1, 3)

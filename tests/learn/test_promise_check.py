@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from inspect_pop.classify.model import load
-from inspect_pop.learn.promise_check import check_promise, check_scores
+from inspect_pop.learn.promise_check import check_fresh, check_promise, check_scores
 from tests.classify.test_promise import scores
 from tests.learn.models import make_model
 
@@ -20,6 +20,26 @@ def test_promises_are_kept_whichever_boards_are_drawn(spread: float) -> None:
     assert 0.015 < found.escape_rate < 0.03
     assert 2500 < found.false_call_ppm < 5000
     assert "kept in" in str(found)
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.7])
+def test_promises_are_kept_on_boards_that_had_no_part_in_them(spread: float) -> None:
+    values, defective, board = scores(np.random.default_rng(3), 160, 400, spread)
+    found = check_fresh(values, defective, board.astype(str), max_escape_rate=0.03, max_false_call_ppm=5000, draws=40, seed=1)
+    assert (found.draws, found.refused) == (40, 0)
+    assert found.kept_escapes >= 35
+    assert found.kept_false_calls >= 35
+
+
+def test_fresh_boards_are_judged_by_other_boards_alone() -> None:
+    """Of two boards one promises; the other is a board on which every defect passes: kept only where that one promised."""
+    good, bad = np.linspace(-6, -4, 400), np.linspace(4, 6, 400)
+    values, defective = np.concatenate([good, bad, good, -bad - 9]), np.tile(np.repeat([False, True], 400), 2)
+    board = np.repeat(["A", "B"], 800)
+    found = check_fresh(values, defective, board, max_escape_rate=0.05, draws=40)
+    assert found.draws == 40
+    assert 10 < found.kept_escapes < 30
+    assert found.escape_rate == pytest.approx(1 - found.kept_escapes / 40)
 
 
 def test_boards_that_do_not_tell_of_each_other_are_found_out() -> None:
