@@ -69,10 +69,12 @@ def _corner(heights: HeightMap, placement: Placement, package: Package, signs: t
 def _near_upper_joints(x: NDArray[np.float64], y: NDArray[np.float64], package: Package) -> NDArray[np.bool_]:
     """Openings and pads for the memory's balls: one without its dome would look like a mark."""
     near = np.zeros(x.shape, dtype=bool)
+    across, along = x[0], y[:, 0]  # the corner's samples lie on a grid
     for upper in (i for i in package.interfaces if i.name == "upper"):
         inside = (np.abs(upper.x_um - x.mean()) < np.ptp(x)) & (np.abs(upper.y_um - y.mean()) < np.ptp(y))
+        reach = (0.5 * upper.pitch_um) ** 2
         for jx, jy in zip(upper.x_um[inside], upper.y_um[inside], strict=True):
-            near |= np.hypot(x - jx, y - jy) < 0.5 * upper.pitch_um
+            near |= (across - jx) ** 2 < reach - ((along - jy) ** 2)[:, None]
     return near
 
 
@@ -82,10 +84,12 @@ def _without_plane(patch: NDArray[np.float32]) -> NDArray[np.float32]:
     basis = np.column_stack([row.ravel(), col.ravel(), np.ones(patch.size)])
     value = patch.ravel().astype(np.float64)
     use = np.isfinite(value)
+    known = np.where(use, value, 0.0)
     for _ in range(3):
         if use.sum() < 16:
             return patch
-        plane = basis @ np.linalg.lstsq(basis[use], value[use], rcond=None)[0]
+        weighted = basis * use[:, None]
+        plane = basis @ np.linalg.lstsq(weighted.T @ basis, weighted.T @ known, rcond=None)[0]
         error = np.abs(value - plane)
         use = error <= 2.5 * max(1.4826 * float(np.nanmedian(error)), 0.5)
     flat: NDArray[np.float32] = (value - plane).reshape(patch.shape).astype(np.float32)

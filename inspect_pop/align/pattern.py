@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 from inspect_pop.geometry import FloatArray
 from inspect_pop.recipe import Interface
 
-__all__ = ["TURNS", "Pattern", "pattern", "turned"]
+__all__ = ["TURNS", "Pattern", "pattern", "turned", "turns_seen"]
 
 
 TURNS: dict[str, tuple[float, float, float, float]] = {
@@ -58,6 +58,13 @@ def pattern(interface: Interface, over: Interface | None = None) -> Pattern:
         empty = _without(empty, seen, 0.5 * (interface.ball_diameter_um + over.ball_diameter_um))
     empty = _unique(empty, 0.3 * pitch)
     return Pattern(joints, empty, *_a_pitch_off(joints, empty, pitch))
+
+
+@lru_cache(maxsize=32)
+def turns_seen(expected: Pattern, pitch_um: float) -> tuple[tuple[str, FloatArray, FloatArray], ...]:
+    """(name, joints only as designed, joints only as turned) of every turn of `TURNS` under which the array looks otherwise."""
+    found = ((name, *turned(expected.joints, turn, pitch_um)) for name, turn in TURNS.items())
+    return tuple(one for one in found if len(one[2]))
 
 
 def turned(joints: FloatArray, turn: tuple[float, float, float, float], pitch_um: float) -> tuple[FloatArray, FloatArray]:

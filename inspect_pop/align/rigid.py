@@ -57,8 +57,7 @@ def robust_rigid(design: FloatArray, found: FloatArray, rounds: int = 6) -> tupl
 
 
 def _weighted_rigid(design: FloatArray, found: FloatArray, weight: FloatArray) -> Placement:
-    mean_d = np.average(design, axis=0, weights=weight)
-    mean_f = np.average(found, axis=0, weights=weight)
+    mean_d, mean_f = weight @ design / weight.sum(), weight @ found / weight.sum()
     a, b = (design - mean_d) * weight[:, None], found - mean_f
     angle = math.atan2(float((a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()), float((a * b).sum()))
     c, s = math.cos(angle), math.sin(angle)

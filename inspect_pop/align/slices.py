@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from inspect_pop.align.pattern import TURNS, Pattern, pattern, turned
+from inspect_pop.align.pattern import Pattern, pattern, turns_seen
 from inspect_pop.align.rigid import centroids, robust_rigid
 from inspect_pop.align.search import score_shifts, search
 from inspect_pop.align.solder_map import SolderMap, inverted, solder_map
@@ -158,10 +158,7 @@ def _turn_seen(case: _Case, placement: Placement) -> str | None:
 
     Solder where the design has none is the evidence; joints merely missing are defects, not a turn.
     """
-    for name, turn in TURNS.items():
-        designed, other = turned(case.expected.joints, turn, case.interface.pitch_um)
-        if not len(other):
-            continue
+    for name, designed, other in turns_seen(case.expected, case.interface.pitch_um):
         here = _likeness(case.seen, placement, designed).mean()
         there = _likeness(case.seen, placement, other).mean()
         if there > 0.6 and here < 0.4:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from inspect_pop.align.pattern import TURNS, pattern, turned
+from inspect_pop.align.pattern import TURNS, pattern, turned, turns_seen
 from tests.drawn import drawn_interface
 from tests.scenes import make_package, ring, without
 
@@ -53,3 +53,10 @@ def test_a_missing_corner_shows_where_it_would_be_turned() -> None:
     designed, other = turned(pattern(interface).joints, TURNS["turned by 180 degrees"], 400.0)
     assert designed.tolist() == [[800.0, -800.0]]
     assert other.tolist() == [[-800.0, 800.0]]
+
+
+def test_turns_that_nothing_shows_are_left_out() -> None:
+    whole = drawn_interface(5)
+    assert turns_seen(pattern(whole), 400.0) == ()
+    corner = without(whole, [0])
+    assert {name for name, _, _ in turns_seen(pattern(corner), 400.0)} >= {"turned by 180 degrees", "mirrored left to right"}
