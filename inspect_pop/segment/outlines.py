@@ -5,6 +5,7 @@ round ones.
 """
 
 from dataclasses import dataclass, fields
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ _BESIDE = 3.0
 # through the edge in blur, longer points are webs and spikes.
 _DENT, _POINT = 1.5, 4.0
 _RECENTRE = 0.7  # samples off the middle from which on rays are drawn again
-_JOINTS_AT_ONCE = 64  # what is made of them on the way stays in the processor's cache
+_JOINTS_AT_ONCE = 128  # what is made of them on the way stays in the processor's cache
 _ANGLE = np.arange(ANGLES, dtype=np.float32) * np.float32(2 * np.pi / ANGLES)
 _HARMONICS = np.stack([np.ones(ANGLES), np.cos(_ANGLE), np.sin(_ANGLE)], axis=1).astype(np.float32)
 _PRODUCTS = np.stack([_HARMONICS[:, i] * _HARMONICS[:, j] for i in range(3) for j in range(i, 3)], axis=1)
@@ -182,15 +183,17 @@ def _circle(rays: Array, start: Array | None = None) -> Array:
 
 def _solved(normal: Array, right: Array) -> Array:
     """(n, s, 3) solutions of symmetric equations with `normal` (n, s, 6): upper triangle, row by row, steadied a little."""
-    a, b, c, d, e, f = np.moveaxis(normal, -1, 0)
-    p, q, r = np.moveaxis(right, -1, 0)
+    a, b, c, d, e, f = (normal[..., k] for k in range(6))
+    p, q, r = (right[..., k] for k in range(3))
     a, d, f = a + _STEADY, d + _STEADY, f + _STEADY
     u, v = b / a, c / a
     d, e, q = d - u * b, e - u * c, q - u * p
     w = e / d
     z = (r - v * p - w * q) / (f - v * c - w * e)
     y = (q - e * z) / d
-    return np.stack([(p - b * y - c * z) / a, y, z], axis=-1)
+    out = np.empty_like(right)
+    out[..., 0], out[..., 1], out[..., 2] = (p - b * y - c * z) / a, y, z
+    return out
 
 
 def _at_edge(polar: Array, radius: Array, core: Array, background: Array) -> Array:
@@ -216,6 +219,11 @@ def grey_at(polar: Array, radius: Array) -> Array:
 
 def _sample_at(polar: Array, place: NDArray[np.intp]) -> Array:
     """(n, s, ANGLES): the sample of each ray whose index along it is `place`."""
-    rays = np.arange(place.size // ANGLES)[:, None] * (len(RADII) * ANGLES) + np.arange(ANGLES)
-    taken: Array = polar.reshape(-1).take(rays.reshape(place.shape) + place * ANGLES)
+    taken: Array = polar.reshape(-1).take(_first_samples(place.size // ANGLES).reshape(place.shape) + place * ANGLES)
     return taken
+
+
+@lru_cache(maxsize=8)
+def _first_samples(pictures: int) -> NDArray[np.intp]:
+    """Where each ray of so many unrolled pictures begins in memory, (pictures, ANGLES)."""
+    return np.arange(pictures)[:, None] * (len(RADII) * ANGLES) + np.arange(ANGLES)

@@ -63,10 +63,14 @@ def find_webs(windows: Windows, interface: Interface) -> Webs:
     profile = np.concatenate([there, back[::-1, ::-1]])
     beside = np.clip((halo + other_halo) / 2, 0, 0.8)
     # On a scale that is 0 at the level beside the middle of the way, and 1 at solder's.
-    profile = (profile - beside) / (1 - beside)
+    profile -= beside
+    profile /= 1 - beside
     saddle: Array = profile.min(axis=0).max(axis=0)
     step_um = ((1 - START) / STEPS * half * windows.step_um).astype(np.float32)
-    free = np.clip((_edges(saddle) - profile) / 0.3 + 0.5, 0, 1).sum(axis=0).min(axis=0) * step_um[:, None]
+    np.subtract(_edges(saddle), profile, out=profile)
+    profile /= 0.3
+    profile += 0.5
+    free = np.clip(profile, 0, 1, out=profile).sum(axis=0).min(axis=0) * step_um[:, None]
     return Webs(pairs, free.astype(np.float32), saddle)
 
 
