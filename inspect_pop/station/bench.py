@@ -38,12 +38,17 @@ class Bench:
         self._unwritten: tuple[Inspection, Recipe] | None = None
 
     def do(self, job: dict[str, Any]) -> Reply:
-        """One job: `inspect` (path, root) or `upload` (path, into, limits). The reply has an HTTP status and the answer."""
+        """One job: `inspect` (path, root) or `upload` (path, into, limits).
+
+        The reply has an HTTP status, the answer and, for a board that was inspected, the milliseconds that its parts took.
+        """
         started = time.monotonic()
         name = str(job.get("name") or job["path"])
         try:
             inspection, recipe = self._inspector(*_board(job))
+            inspected_ms = _ms(started)
             self._ledger.record(inspection)
+            recorded_ms = _ms(started)
         except InputFault as fault:
             return self._quarantine(name, fault, started)
         except MemoryError:
@@ -56,7 +61,7 @@ class Bench:
             self._unwritten = (inspection, recipe)
             page = page_path(self._pages, inspection.board.record)
             said["report"] = str(job.get("report", page)).replace("{record}", page.stem)
-        return {"status": OK, "answer": said}
+        return {"status": OK, "answer": said, "ms": {"inspect": inspected_ms, "record": recorded_ms - inspected_ms}}
 
     def finish(self) -> None:
         """What nobody waits for: tidy the ledger, and write the page of the board that was just answered.

@@ -43,6 +43,8 @@ async def work(here: Station, job: Job) -> Said:
     if reply["status"] == UNUSABLE:
         here.metrics.quarantined.labels(said["problem"]["about"]).inc()
     headers = {"Retry-After": str(STORE_RETRY_S)} if reply["status"] == UNAVAILABLE else {}
+    if "ms" in reply:
+        headers["Server-Timing"] = ", ".join(f"{part};dur={took:.1f}" for part, took in reply["ms"].items())
     return Said(reply["status"], said, headers)
 
 

@@ -180,7 +180,7 @@ def _by_itself(path: str, store: str | None, alone: Alone, until: float) -> Answ
     reader = threading.Thread(target=_talk, args=(child, talk.encode(), said), daemon=True)
     reader.start()
     reader.join(max(0.001, until - time.monotonic()))
-    _LEFT.append(child)
+    _LEFT[:] = [*(left for left in _LEFT if left.poll() is None), child]
     if reader.is_alive():
         child.kill()
         reader.join(REAP_S)

@@ -15,8 +15,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.abc import MetaPathFinder
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import IO, Any
 
 from inspect_pop.errors import PopError, UsageFault
@@ -67,12 +69,22 @@ def _serve(bench: Bench, replies: IO[str], hello: dict[str, Any]) -> int:
     return 0
 
 
-class _NoPandas(MetaPathFinder):
-    """pyarrow imports pandas at its first array, where it is installed: most of a second that a board would wait for nothing."""
+class _Unneeded(MetaPathFinder):
+    """Keeps out what libraries import and an inspection never uses: a fresh process would let a board wait for it.
 
-    def find_spec(self, name: str, *_: object) -> None:
+    pyarrow imports pandas at its first array, where it is installed: most of a second. scipy takes all names of numpy, and so
+    imports its translator of Fortran (40 ms), which becomes an empty module.
+    """
+
+    def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
         if name == "pandas":
             raise ModuleNotFoundError("not in an inspecting process", name=name)
+        return ModuleSpec(name, _Empty()) if name == "numpy.f2py" else None
+
+
+class _Empty(Loader):
+    def exec_module(self, module: ModuleType) -> None:
+        """Nothing is in it."""
 
 
 def released(model: Path | None, limits: Path | None) -> tuple[Inspector, str]:
@@ -128,5 +140,5 @@ def _no_longer_than(limit_s: float | None) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.meta_path.insert(0, _NoPandas())
+    sys.meta_path.insert(0, _Unneeded())
     sys.exit(main())

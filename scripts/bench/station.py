@@ -1,10 +1,15 @@
 """What the station adds to an inspection: over HTTP, and as a fresh hook process with and without a service.
 
-    python scripts/bench/station.py [BOARD] [--boards 100] [--hooks 5] [--model DIR] [--json FILE]
+    python scripts/bench/station.py [BOARD] [--boards 100] [--hooks 5] [--jobs 2] [--model DIR] [--folder DIR] [--json FILE]
 
 One export is copied as many times as boards are asked for, each with a serial of its own, so that every request writes a
-record. Each round inspects one of them here (`inspect_board`, and with reading the manifest) and through the service, so that
-both see the same machine. Without a BOARD the committed sample is measured; for the figures of docs/station.md, a board of 820
+record. Each round inspects one of them here (`inspect_board`, and with reading the manifest) and through the service, in turns
+first, so that both see the same machine; the next round waits until the last board's page is written. The service's own
+`Server-Timing` splits what it adds: reading the manifest (with `inspect_board` within `inspect`), the record (messages, joints'
+file, transaction), and the rest, which is HTTP, processes and the answer. `fsync` is what one bare fsync of a page takes on this
+disk in the same run: a record waits for three (joints' file, its folder, the log), so `record_less_disk` is the product's part.
+
+Without a BOARD the committed sample is measured; for the figures of docs/station.md, a board of 820
 joints (`inspect-pop simulate --product apx17`).
 """
 
@@ -15,6 +20,7 @@ import argparse
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import statistics
@@ -26,8 +32,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter, sleep
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import cv2
 
@@ -40,6 +47,7 @@ from inspect_pop.pipeline import inspect_board
 ROOT = Path(__file__).resolve().parents[2]
 MAIN = "import sys; from inspect_pop.cli import main; sys.exit(main())"
 WARM_UP = 5
+SYNCS = 3
 
 
 def main() -> None:
@@ -49,59 +57,101 @@ def main() -> None:
     parser.add_argument("--hooks", type=int, default=5)
     parser.add_argument("--model", type=Path)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--folder", type=Path, help="where exports and store lie; on the disk of the line's machine")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     cv2.setNumThreads(1)
     board = options.board or next((ROOT / "datasets" / "sample" / "boards").iterdir())
-    with tempfile.TemporaryDirectory(prefix="inspect_pop-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="inspect_pop-bench-", dir=options.folder) as folder:
         figures = measure(board, Path(folder), options)
     print(json.dumps(figures, indent=1))
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
 
 
+class Round(NamedTuple):
+    """One board here and one through the service; milliseconds."""
+
+    alone: float
+    with_reading: float
+    service: float
+    service_inspect: float
+    service_record: float
+    fsync: float
+
+
 def measure(board: Path, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """All figures, in milliseconds where the name does not say otherwise."""
     paths = copies(board, folder / "batch", options.boards + WARM_UP + 3 * options.hooks)
     classifier, limits = Classifier(load(options.model)), Limits()
-    alone_ms, with_reading_ms, service_ms, hook_ms, lone_ms, joints = [], [], [], [], [], 0
     with service(folder, options) as url:
-        for i in range(options.boards + WARM_UP):
-            path = next(paths)
-            started = perf_counter()
-            export = open_export(path)
-            opened = perf_counter()
-            inspection = inspect_board(export, classifier, limits, started_at=datetime.now(UTC).isoformat())
-            done = perf_counter()
-            joints = len(inspection.joints)
-            took = timed(lambda path=path: post(url, path))
-            if i >= WARM_UP:
-                alone_ms.append(1e3 * (done - opened))
-                with_reading_ms.append(1e3 * (done - started))
-                service_ms.append(took)
-        for _ in range(options.hooks):
-            path = next(paths)
-            hook_ms.append(timed(lambda path=path: hook(path, folder / "records.db")))
-    for _ in range(options.hooks):
-        path = next(paths)
-        lone_ms.append(timed(lambda path=path: hook(path, folder / "lone.db", *model_of(options))))
-    median = statistics.median
+        rounds = [one_round(url, next(paths), classifier, limits, i) for i in range(options.boards + WARM_UP)][WARM_UP:]
+        hooks = [hook(next(paths), folder / "records.db") for _ in range(options.hooks)]
+    lone = [hook(next(paths), folder / "lone.db", *model_of(options)) for _ in range(options.hooks)]
+    about = {"joints": joints_of(board), "boards": options.boards, "processes": options.jobs, "cores": os.cpu_count()}
+    return about | {"load_1_min": round(os.getloadavg()[0], 2)} | figures_of(rounds) | hooks_of(hooks, lone, rounds)
+
+
+def one_round(url: str, path: Path, classifier: Classifier, limits: Limits, number: int) -> Round:
+    """The same board here and there; whoever is second finds the pictures in the processor's nearest memory."""
+    here: tuple[float, float] = (0.0, 0.0)
+    there: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    for turn in (number, number + 1):
+        if turn % 2:
+            here = inspect_here(path, classifier, limits)
+        else:
+            there = post(url, path)
+            until_idle(url)
+    return Round(*here, *there, fsync(path))
+
+
+def inspect_here(path: Path, classifier: Classifier, limits: Limits) -> tuple[float, float]:
+    """`inspect_board` alone, and with `open_export`."""
+    started = perf_counter()
+    export = open_export(path)
+    opened = perf_counter()
+    inspect_board(export, classifier, limits, started_at=datetime.now(UTC).isoformat())
+    done = perf_counter()
+    return 1e3 * (done - opened), 1e3 * (done - started)
+
+
+def figures_of(rounds: list[Round]) -> dict[str, Any]:
+    def median(of: Callable[[Round], float]) -> float:
+        return round(statistics.median(of(r) for r in rounds), 2)
+
+    middle, p99 = median(lambda r: r.service), quantile([r.service for r in rounds], 0.99)
     return {
-        "joints": joints,
-        "boards": options.boards,
-        "cores": os.cpu_count(),
-        "load_1_min": round(os.getloadavg()[0], 2),
-        "inspect_board": round(median(alone_ms), 1),
-        "open_and_inspect_board": round(median(with_reading_ms), 1),
-        "service_median": round(median(service_ms), 1),
-        "service_p99": round(quantile(service_ms, 0.99), 1),
-        "service_adds": round(median([s - a for s, a in zip(service_ms, alone_ms, strict=True)]), 1),
-        "service_adds_to_open_and_inspect": round(median([s - a for s, a in zip(service_ms, with_reading_ms, strict=True)]), 1),
-        "service_p99_over_median": round(quantile(service_ms, 0.99) / median(service_ms), 2),
-        "hook_with_service": round(median(hook_ms), 1),
-        "hook_adds": round(median(hook_ms) - median(service_ms), 1),
-        "hook_alone": round(median(lone_ms), 1),
+        "inspect_board": median(lambda r: r.alone),
+        "inspect_board_p99": round(quantile([r.alone for r in rounds], 0.99), 1),
+        "open_and_inspect_board": median(lambda r: r.with_reading),
+        "service_median": middle,
+        "service_p99": round(p99, 1),
+        "service_p99_over_median": round(p99 / middle, 2),
+        "service_over_inspect_board": round(middle / median(lambda r: r.alone), 3),
+        "service_adds": median(lambda r: r.service - r.alone),
+        "service_adds_reading": median(lambda r: r.with_reading - r.alone),
+        "service_adds_record": median(lambda r: r.service_record),
+        "service_adds_rest": median(lambda r: r.service - r.service_inspect - r.service_record),
+        "fsync": median(lambda r: r.fsync),
+        "fsync_p99": round(quantile([r.fsync for r in rounds], 0.99), 1),
+        "record_less_disk": median(lambda r: r.service_record - SYNCS * r.fsync),
     }
+
+
+def hooks_of(hooks: list[float], lone: list[float], rounds: list[Round]) -> dict[str, Any]:
+    if not hooks:
+        return {}
+    with_service = statistics.median(hooks)
+    return {
+        "hook_with_service": round(with_service, 1),
+        "hook_adds": round(with_service - statistics.median(r.service for r in rounds), 1),
+        "hook_alone": round(statistics.median(lone), 1),
+    }
+
+
+def joints_of(board: Path) -> int:
+    recipe = open_export(board).recipe
+    return sum(len(interface.ball) for package in recipe.packages for interface in package.interfaces)
 
 
 def copies(board: Path, batch: Path, n: int) -> Iterator[Path]:
@@ -149,33 +199,50 @@ def answers(url: str) -> bool:
         connection.close()
 
 
-def post(url: str, path: Path) -> None:
-    """One request on a connection of its own, as the hook makes it."""
+def post(url: str, path: Path) -> tuple[float, float, float]:
+    """One request on a connection of its own, as the hook makes it: all of it, and the service's inspection and record."""
+    started = perf_counter()
     connection = http.client.HTTPConnection(urlsplit(url).netloc)
     connection.request("POST", "/v1/inspections", json.dumps({"path": str(path)}), {"Content-Type": "application/json"})
     response = connection.getresponse()
     answer = json.loads(response.read())
+    took = 1e3 * (perf_counter() - started)
     connection.close()
     if response.status != 200:
         raise SystemExit(f"status {response.status}: {answer['reason']}")
+    inspect, record = (float(part.partition("dur=")[2]) for part in str(response.headers["Server-Timing"]).split(","))
+    return took, inspect, record
 
 
-def hook(path: Path, store: Path, *more: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", MAIN, "hook", str(path), "--store", str(store), *more], capture_output=True, cwd=ROOT, check=False
-    )
+def until_idle(url: str) -> None:
+    """Until no inspecting process is at work: the page of the board that was answered is written."""
+    while not re.search(r"^inspect_pop_workers_busy 0", urlopen(f"{url}/metrics").read().decode(), re.MULTILINE):
+        sleep(0.01)
+
+
+def fsync(path: Path) -> float:
+    """A page written and synced beside the board."""
+    with (path.parent / "synced").open("ab") as file:
+        file.write(bytes(4096))
+        started = perf_counter()
+        file.flush()
+        os.fsync(file.fileno())
+        return 1e3 * (perf_counter() - started)
+
+
+def hook(path: Path, store: Path, *more: str) -> float:
+    """A fresh process, from its start to its end."""
+    command = [sys.executable, "-c", MAIN, "hook", str(path), "--store", str(store), *more]
+    started = perf_counter()
+    done = subprocess.run(command, capture_output=True, cwd=ROOT, check=False)
+    took = 1e3 * (perf_counter() - started)
     if done.returncode not in (0, 1, 2):
         raise SystemExit(done.stdout.decode() + done.stderr.decode())
+    return took
 
 
 def model_of(options: argparse.Namespace) -> list[str]:
     return ["--model", str(options.model)] if options.model else []
-
-
-def timed(work: Callable[[], object]) -> float:
-    started = perf_counter()
-    work()
-    return 1e3 * (perf_counter() - started)
 
 
 def quantile(values: list[float], q: float) -> float:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 import struct
 import subprocess
@@ -46,6 +47,7 @@ def board(here: Running) -> Path:
 def test_by_path_by_upload_and_alone_it_is_the_same_record(here: Running, board: Path, models: Path, tmp_path: Path) -> None:
     by_path = here.post(str(board))
     assert by_path.status_code == 200, by_path.text
+    assert re.fullmatch(r"inspect;dur=[\d.]+, record;dur=[\d.]+", by_path.headers["server-timing"])
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         for file in (here.root / "batch").rglob("*"):
