@@ -32,7 +32,7 @@ _LOW, _HIGH = -0.15, 1.35
 # Bands by which cases are grouped: shares of nominal; two thirds is where starved begins, four thirds where excess does.
 _VOLUME = (0.5, 0.6, 0.64, 2 / 3, 0.7, 0.8, 1.2, 4 / 3)
 _STANDOFF = (0.8, 0.9, 0.95, 1.05, 1.1, 1.2)
-_GAP = 2  # rows of pixels between a joint and its neighbour
+_GAP = 2  # pixels between two slices, and between a joint and its neighbour
 
 
 @dataclass(frozen=True)
@@ -222,6 +222,7 @@ def _picture(part: PreparedInterface, k: int, truth: Sequence[str]) -> NDArray[n
     if len(good):
         away = np.hypot(interface.x_um[good] - interface.x_um[k], interface.y_um[good] - interface.y_um[k])
         strips.append(values[good[away.argmin()]])
-    grey = [np.clip((np.concatenate(list(s), axis=1) - _LOW) / (_HIGH - _LOW) * 255, 0, 255).astype(np.uint8) for s in strips]
-    line = np.full((_GAP, grey[0].shape[1]), 255, np.uint8)
-    return np.concatenate([grey[0], *(part_ for g in grey[1:] for part_ in (line, g))])
+    grey = [np.clip((s - _LOW) / (_HIGH - _LOW) * 255, 0, 255).astype(np.uint8) for s in strips]
+    apart = np.pad(np.stack(grey), ((0, 0), (0, 0), (0, _GAP), (0, _GAP)), constant_values=255)
+    rows, slices, height, width = apart.shape
+    return np.ascontiguousarray(apart.transpose(0, 2, 1, 3).reshape(rows * height, slices * width)[:-_GAP, :-_GAP])

@@ -23,9 +23,9 @@ def test_every_disagreement_is_a_case(batch: Path, stand_in: Path, tmp_path: Pat
 def test_pictures_show_the_joint_over_a_good_neighbour(batch: Path, stand_in: Path) -> None:
     case = study([batch / "boards" / "PB-1"], stand_in)[0]
     assert case.picture.dtype == np.uint8
-    assert case.picture.shape == (48 + 2 + 48, 5 * 48)
-    assert (case.picture[48:50] == 255).all()
-    assert case.picture[:48].std() > 5
+    assert case.picture.shape == (48 + 2 + 48, 5 * 48 + 4 * 2)
+    assert (case.picture[48:50] == 255).all() and (case.picture[:, 48:50] == 255).all()
+    assert case.picture[:48, :48].std() > 5
 
 
 def test_truth_of_a_simulator_makes_the_groups(tmp_path: Path, stand_in: Path) -> None:
