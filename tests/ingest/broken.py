@@ -476,6 +476,8 @@ image("image of 4 x 4 pixels", LOWER, ImageFault, "sides", values=slices("lower"
 image("image black", LOWER, ImageFault, "one value", values=flat())
 image("image white", LOWER, ImageFault, "one value", values=flat(value=65535))
 image("image all NaN", LOWER, ImageFault, "finite", values=flat(dtype=np.float32, value=np.nan))
+image("image with a slice written twice", LOWER, ImageFault, "pages 2 and 4", values=slices("lower")[[0, 1, 2, 1, 4]])
+image("image with one slice in all pages", LOWER, ImageFault, "pages 1 and 2", values=slices("lower")[[2, 2, 2, 2, 2]])
 image("image with one page black", LOWER, DECIDE, "1", values=some_lost(slices("lower"), {1: 0}))
 image("image with pages black and white", LOWER, DECIDE, "0", "4", values=some_lost(slices("lower"), {0: 0, 4: 65535}))
 image("image with a page of NaN", LOWER, DECIDE, "2", values=some_lost(slices("lower").astype(np.float32), {2: np.nan}))

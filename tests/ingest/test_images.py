@@ -53,7 +53,17 @@ def test_pages_with_a_value_that_is_not_finite_are_lost(tmp_path: Path, value: f
 
 def test_a_page_with_one_pixel_that_differs_is_a_picture(tmp_path: Path) -> None:
     values = np.zeros((5, 60, 60), np.uint16)
-    values[:, 0, 0] = 1
+    values[range(5), 0, range(5)] = 1
+    assert read_slices(slice_entry(), stored(tmp_path, values)).lost == ()
+
+
+@pytest.mark.parametrize("place", [(0, 0), (7, 9)])
+def test_one_slice_in_the_place_of_another_is_refused(tmp_path: Path, place: tuple[int, int]) -> None:
+    values = slices("lower")
+    values[3] = values[1]
+    with pytest.raises(ImageFault, match="expected a picture of its own for each height, found pages 2 and 4 the same"):
+        read_slices(slice_entry(), stored(tmp_path, values))
+    values[(3, *place)] += 1
     assert read_slices(slice_entry(), stored(tmp_path, values)).lost == ()
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from inspect_pop.store import Store, open_store
 from inspect_pop.yields import groups
-from tests.store.writer import boards, told, write
+from tests.store.writer import boards, die_at_the_last_step, told, write
 
 # A server that has everything imported forks each writer: a fresh interpreter would take longer than its boards.
 FORK = multiprocessing.get_context("forkserver")
@@ -96,3 +96,21 @@ def test_a_killed_writer_leaves_nothing_half_done(
     assert content(store) == clean(tmp_path, last)
     store.repair(older_than_s=0)
     assert len([p for p in files.rglob("*") if p.is_file()]) == len(boards(0, last))
+
+
+@pytest.mark.parametrize("placed", [False, True], ids=["before its file has its name", "after"])
+def test_a_writer_killed_at_its_last_step_leaves_no_record(
+    new_url: str, tmp_path: Path, open_here: Callable[[], Store], placed: bool
+) -> None:
+    """The worst moment: file and rows are both made. A row without its file would be a record that cannot be read."""
+    files, store, one = tmp_path / "files", open_here(), boards(0, 1)[0]
+    process = FORK.Process(target=die_at_the_last_step, args=(new_url, str(files), placed))
+    process.start()
+    process.join()
+    assert process.exitcode == -9
+    assert not store.has(one.board.record)
+    assert store.joints().num_rows == 0
+    assert store.write(one).new
+    assert store.joints(record=one.board.record).num_rows == len(one.joints)
+    store.repair(older_than_s=0)
+    assert len([p for p in files.rglob("*") if p.is_file()]) == 1

@@ -1,9 +1,13 @@
 """What a writing process does in the tests of several of them."""
 
+import os
+import signal
 from multiprocessing.connection import Connection
 
 from inspect_pop.inspection import Inspection
 from inspect_pop.store import Message, open_store
+from inspect_pop.store.joint_files import LocalFiles
+from inspect_pop.store.values import Waiting
 from tests.factories import again, make_inspection
 
 SMALL = {"lower": 2, "upper": 2}
@@ -32,3 +36,17 @@ def write(url: str, files: str, first: int, last: int, kept: Connection) -> None
             store.write(one, messages=[told(one)])
             kept.send(one.board.record)
     kept.close()
+
+
+def die_at_the_last_step(url: str, files: str, placed: bool) -> None:
+    """Write one board, and be killed when its file gets its name: just before it, or just after."""
+    place = LocalFiles.place
+
+    def dies(self: LocalFiles, waiting: Waiting) -> None:
+        if placed:
+            place(self, waiting)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    LocalFiles.place = dies  # type: ignore[method-assign]
+    with open_store(url, files=files) as store:
+        store.write(boards(0, 1)[0])
