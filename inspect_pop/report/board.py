@@ -13,7 +13,7 @@ from inspect_pop.report.heights import HeightPicture, height_picture
 from inspect_pop.report.look import MEASURES
 from inspect_pop.report.maps import BallMap, ball_map, designed_um
 from inspect_pop.report.page import render
-from inspect_pop.report.suspects import choose, pictures_of, suspect_of
+from inspect_pop.report.suspects import choose, drawn_strips, pictures_of, suspect_of
 
 __all__ = ["board_page"]
 
@@ -40,6 +40,7 @@ def board_page(inspection: Inspection, recipe: Recipe) -> str:
         headline=_headline(inspection.board),
         packages=_views(inspection, recipe),
         suspects=[suspect_of(joints, row, pictures, references, place_um) for row in rows],
+        drawn_strips=drawn_strips,
         left_out=left_out,
         without_pictures=sum(row not in pictures.addresses for row in rows),
         pictures=pictures,

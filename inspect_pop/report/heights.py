@@ -153,13 +153,14 @@ def _without_plane(surface: NDArray[np.float64], known: NDArray[np.bool_]) -> ND
     """Least-squares plane taken off; refitted once without what lies far off it (marks, particles)."""
     row, col = np.mgrid[0 : surface.shape[0], 0 : surface.shape[1]]
     design = np.stack([row.ravel(), col.ravel(), np.ones(row.size)], axis=1)
-    used = known.ravel()
-    rest = surface.ravel()
+    used, values = known.ravel(), surface.ravel()
+    filled, rest = np.where(used, values, 0.0), values
     for _ in range(2):
-        plane = design @ np.linalg.lstsq(design[used], surface.ravel()[used], rcond=None)[0]
-        rest = surface.ravel() - plane
-        spread = 1.4826 * np.nanmedian(np.abs(rest - np.nanmedian(rest)))
-        used = known.ravel() & (np.abs(rest - np.nanmedian(rest)) <= max(6 * spread, 1.0))
+        weighted = design * used[:, None]
+        plane = design @ np.linalg.solve(weighted.T @ design, weighted.T @ filled)
+        rest = values - plane
+        away = np.abs(rest - np.nanmedian(rest))
+        used = known.ravel() & (away <= max(6 * 1.4826 * float(np.nanmedian(away)), 1.0))
     return rest.reshape(surface.shape)
 
 

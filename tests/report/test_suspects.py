@@ -3,7 +3,7 @@
 import numpy as np
 
 from inspect_pop.report.maps import designed_um
-from inspect_pop.report.suspects import STRIP_WIDTH, choose, pictures_of, strips_of, suspect_of
+from inspect_pop.report.suspects import STRIP_WIDTH, Strip, _medians, choose, drawn_strips, pictures_of, strips_of, suspect_of
 from tests.factories import ROWS, make_inspection
 from tests.report.recipes import recipe_of
 
@@ -74,3 +74,18 @@ def test_a_card_without_pictures_says_so() -> None:
     card = suspect_of(inspection.joints, 0, pictures, references, designed_um(inspection.joints, recipe_of(inspection)))
     assert (card.label, card.p, card.picture, card.reference) == (None, "–", None, None)
     assert card.flags == ("no X-ray slices show this interface",)
+
+
+def test_medians_pass_over_what_is_not_known() -> None:
+    values = np.array([[3.0, np.nan, 1.0, 2.0], [np.nan] * 4, [4.0, 1.0, 3.0, 2.0], [np.nan, 7.0, np.nan, np.nan]])
+    assert np.array_equal(_medians(values), [2.0, np.nan, 2.5, 7.0], equal_nan=True)
+    assert np.isnan(_medians(np.zeros((2, 0)))).all()
+
+
+def test_strips_are_escaped() -> None:
+    strip = Strip(words="<b>", value="1 & 2", ticks="M1 4v8", at=None, low="0", high='"9"', sigma="")
+    drawn = drawn_strips([strip, strip])
+    assert "<b>" not in drawn
+    assert drawn.count("&lt;b&gt;") == 4
+    assert "to &#34;9&#34;" in drawn
+    assert 'class="own"' not in drawn
