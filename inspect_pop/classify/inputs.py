@@ -4,6 +4,7 @@ The same function serves training and the line. `CONTRACT` names this layout; a 
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -146,6 +147,7 @@ def _typical(slices: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray((ranked[..., middle] + ranked[..., -middle - 1]) / 2, dtype=np.float32)
 
 
+@lru_cache(maxsize=32)
 def _neighbours(interface: Interface) -> csr_array:
     """(n, n) float32, sparse: each row takes the mean over a joint's nearest neighbours."""
     points = np.column_stack([interface.x_um, interface.y_um])

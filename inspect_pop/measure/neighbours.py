@@ -4,6 +4,8 @@ On production machines this is what tells head-in-pillow: the pad slice smaller,
 neighbours' by three sigma (Feng et al., SMT Magazine, May 2014).
 """
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
@@ -51,8 +53,8 @@ def against_neighbours(
         rows = np.flatnonzero((classes == one) & np.isfinite(values))
         if len(rows) > LEAST_NEIGHBOURS:
             x, y = interface.x_um[rows], interface.y_um[rows]
-            flat = _flattened(values[rows].astype(np.float64), x, y)
-            deviation[rows], spread[rows] = _local(flat, x, y)
+            near = _nearest_of_all(interface) if len(rows) == len(values) else _nearest(x, y)
+            deviation[rows], spread[rows] = _local(_flattened(values[rows].astype(np.float64), x, y), near)
     return deviation, spread
 
 
@@ -66,16 +68,29 @@ def _flattened(values: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
     weight = np.ones(len(values))
     error = values - np.median(values)
     for _ in range(4):
-        solution = np.linalg.lstsq(basis * weight[:, None], values * weight, rcond=None)[0]
+        weighted = basis * weight[:, None]
+        solution = np.linalg.lstsq(weighted.T @ basis, weighted.T @ values, rcond=None)[
+            0
+        ]  # joints in one row have no slope across
         error = values - basis @ solution
         sigma = max(1.4826 * float(np.median(np.abs(error))), 1e-9)
-        weight = np.sqrt(np.clip(1 - (error / (4.685 * sigma)) ** 2, 1e-6, None))
+        weight = np.clip(1 - (error / (4.685 * sigma)) ** 2, 1e-6, None)
     return error
 
 
-def _local(flat: FloatArray, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+@lru_cache(maxsize=32)
+def _nearest_of_all(interface: Interface) -> NDArray[np.intp]:
+    return _nearest(interface.x_um, interface.y_um)
+
+
+def _nearest(x: FloatArray, y: FloatArray) -> NDArray[np.intp]:
+    """(n, k) each joint's nearest neighbours."""
     points = np.column_stack([x, y])
-    near = cKDTree(points).query(points, k=min(NEIGHBOURS + 1, len(points)))[1][:, 1:]
+    nearest: NDArray[np.intp] = cKDTree(points).query(points, k=min(NEIGHBOURS + 1, len(points)))[1][:, 1:]
+    return nearest
+
+
+def _local(flat: FloatArray, near: NDArray[np.intp]) -> tuple[FloatArray, FloatArray]:
     median = np.median(flat[near], axis=1)
     deviation = flat - median
     local = np.median(np.abs(flat[near] - median[:, None]), axis=1)

@@ -210,10 +210,11 @@ def _at_edge(polar: Array, radius: Array, core: Array, background: Array) -> Arr
 
 def grey_at(polar: Array, radius: Array) -> Array:
     """The unrolled windows at these radii (n, s, ANGLES), linear between samples."""
-    place = np.clip(radius - RADII[0], 0, len(RADII) - 1.001)
+    place = np.clip(radius - RADII[0], 0, np.float32(len(RADII) - 1.001))
     low = place.astype(np.intp)
     first = _sample_at(polar, low)
-    between: Array = first + (_sample_at(polar, low + 1) - first) * (place - low)
+    place -= low.astype(np.float32)  # a whole number would make 64-bit numbers of all that follows
+    between: Array = first + (_sample_at(polar, low + 1) - first) * place
     return between
 
 

@@ -4,6 +4,7 @@ Each pair is looked at along parallel lines from one joint to the other; either 
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,7 @@ class Webs:
     saddle: Array
 
 
+@lru_cache(maxsize=32)
 def pairs_of(interface: Interface) -> NDArray[np.intp]:
     """(p, 2) rows of joints that lie next to one another, each pair once."""
     points = np.column_stack([interface.x_um, interface.y_um])

@@ -39,6 +39,7 @@ def test_radius_and_middle_of_plain_balls() -> None:
     assert found.radius.shape == (36, 3, ANGLES)
     assert found.radius * STEP_UM == pytest.approx(RADIUS_UM, abs=2.5)
     assert np.abs(found.centre * STEP_UM).max() < 3
+    assert {found.radius.dtype, found.circle.dtype, found.core.dtype, found.polar.dtype} == {np.dtype(np.float32)}
 
 
 @pytest.mark.parametrize("radius", [70.0, 100.0, 150.0])
