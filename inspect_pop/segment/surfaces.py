@@ -96,7 +96,9 @@ def fit_surface(points: Points, degree: int, scale_um: float) -> Surface:
         coefficients = np.linalg.solve(chosen.T @ chosen + _STEADY * np.eye(len(powers)), chosen.T @ points.z_um[use])
         error = np.abs(points.z_um - terms @ coefficients)
         sigma = max(1.4826 * float(np.median(error[use])), 0.1)
-        use = error < 3.0 * sigma
+        before, use = use, error < 3.0 * sigma
+        if np.array_equal(before, use):
+            break
     return Surface(powers, coefficients, scale_um, sigma)
 
 

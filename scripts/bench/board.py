@@ -11,6 +11,7 @@ import one_thread  # noqa: F401
 
 # isort: split
 import argparse
+import hashlib
 import json
 import os
 import platform
@@ -22,7 +23,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -55,6 +56,7 @@ class Figures:
     floor_ms: dict[str, float] = field(default_factory=dict)
     steps_ms: dict[str, float] = field(default_factory=dict)
     inspect_board_ms: float = 0.0
+    uncompressed_ms: dict[str, float] = field(default_factory=dict)
     run_ms: dict[str, float] = field(default_factory=dict)
     wall_ms: dict[str, float] = field(default_factory=dict)
     peer_ms: dict[str, float] = field(default_factory=dict)
@@ -73,6 +75,7 @@ def main() -> int:
     figures = Figures(environment(), len(boards), joints)
     measure_floor(figures, boards, classifier, options.repeat)
     measure_steps(figures, boards, classifier, options.repeat)
+    measure_uncompressed(figures, boards, classifier, options.repeat)
     if options.processes:
         measure_run(figures, boards, options)
     if options.peer:
@@ -130,16 +133,22 @@ def median_ms(work: Callable[[], Any], repeat: int, boards: int) -> float:
 
 
 def measure_floor(figures: Figures, boards: Boards, classifier: Classifier, repeat: int) -> None:
-    """Decoding the files alone, and the network's arithmetic alone on as many crops as the boards have joints."""
+    """Decoding the files alone, and the network's arithmetic alone on as many crops as the boards have joints.
+
+    The network is the faster one that the model has, seen once by each joint; what the exact one would take is told beside.
+    """
     files = sorted({image.path for board in boards for image in open_export(*board).images})
     figures.floor_ms["decode"] = median_ms(lambda: [tifffile.imread(f, maxworkers=1) for f in files], repeat, len(boards))
     n = min(figures.joints, 16 * BATCH)
     rng = np.random.default_rng(0)
     images = rng.normal(size=(n, CHANNELS, SIZE, SIZE)).astype(np.float32)
     inputs = JointInputs(images, rng.normal(size=(n, len(SCALARS))).astype(np.float32))
-    once = median_ms(lambda: classifier.raw(inputs), repeat, 1)
-    figures.floor_ms["network"] = once * figures.joints / n / len(boards)
-    figures.floor_ms["both"] = sum(figures.floor_ms.values())
+    model = classifier.model
+    quick = Classifier(replace(model, network=model.quick, quick=b"")) if model.quick else classifier
+    for name, session in (("network", quick), ("network, exact", classifier)):
+        once = median_ms(lambda session=session: session.raw(inputs), repeat, 1)
+        figures.floor_ms[name] = once * figures.joints / n / len(boards)
+    figures.floor_ms["decode and network"] = figures.floor_ms["decode"] + figures.floor_ms["network"]
 
 
 def measure_steps(figures: Figures, boards: Boards, classifier: Classifier, repeat: int) -> None:
@@ -155,6 +164,29 @@ def measure_steps(figures: Figures, boards: Boards, classifier: Classifier, repe
     counted = steps[len(boards) :]
     figures.steps_ms = {name: statistics.median(s.get(name, 0.0) for s in counted) for name in counted[0]}
     figures.peak_memory_mib["inspect_board"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measure_uncompressed(figures: Figures, boards: Boards, classifier: Classifier, repeat: int) -> None:
+    """Decoding and `inspect_board` once more, on the same pictures without compression."""
+    with tempfile.TemporaryDirectory() as scratch:
+        plain = [
+            (_uncompressed(board, root, Path(scratch) / str(n)), Path(scratch) / str(n)) for n, (board, root) in enumerate(boards)
+        ]
+        files = sorted({image.path for board in plain for image in open_export(*board).images})
+        decode = median_ms(lambda: [tifffile.imread(f, maxworkers=1) for f in files], repeat, len(plain))
+        whole = median_ms(lambda: [inspect_path(*board, classifier, Limits()) for board in plain], repeat, len(plain))
+    figures.uncompressed_ms = {"decode": decode, "inspect_board": whole}
+
+
+def _uncompressed(board: Path, root: Path, copy: Path) -> Path:
+    shutil.copytree(root / "recipes", copy / "recipes")
+    target = Path(shutil.copytree(board, copy / "boards" / board.name))
+    manifest = json.loads((board / "export.json").read_text(encoding="utf-8"))
+    for entry in manifest["images"]:
+        tifffile.imwrite(target / entry["file"], tifffile.imread(board / entry["file"]), photometric="minisblack")
+        entry["sha256"] = hashlib.sha256((target / entry["file"]).read_bytes()).hexdigest()
+    (target / "export.json").write_text(json.dumps(manifest), encoding="utf-8")
+    return target
 
 
 def measure_run(figures: Figures, boards: Boards, options: argparse.Namespace) -> None:
@@ -218,9 +250,15 @@ def measure_peer(figures: Figures, boards: Boards) -> None:
 def compare(figures: Figures) -> None:
     """Ratios and rates that follow."""
     joints, board = figures.joints / figures.boards, figures.inspect_board_ms
-    figures.ratios["inspect_board over floor"] = board / figures.floor_ms["both"]
+    floor = figures.floor_ms["decode and network"]
+    exact = figures.floor_ms["decode"] + figures.floor_ms["network, exact"]
+    plain = figures.uncompressed_ms
+    figures.ratios["inspect_board over floor"] = board / floor
+    figures.ratios["inspect_board over floor with the exact network"] = board / exact
     figures.joints_a_second["inspect_board"] = 1e3 * joints / board
-    figures.joints_a_second["floor"] = 1e3 * joints / figures.floor_ms["both"]
+    figures.joints_a_second["inspect_board, uncompressed"] = 1e3 * joints / plain["inspect_board"]
+    figures.joints_a_second["floor"] = 1e3 * joints / floor
+    figures.joints_a_second["floor, uncompressed"] = 1e3 * joints / (plain["decode"] + figures.floor_ms["network"])
     for name, ms in figures.run_ms.items():
         figures.joints_a_second[f"run, {name}, a core"] = 1e3 * joints / ms
         figures.ratios[f"run over inspect_board, a board, {name}"] = ms / board
@@ -238,13 +276,14 @@ def show(figures: Figures) -> None:
         ("floor", figures.floor_ms, "10.1f"),
         ("steps of inspect_board", figures.steps_ms, "10.1f"),
         ("whole", {"inspect_board": figures.inspect_board_ms} | {f"run, {k}": v for k, v in figures.run_ms.items()}, "10.1f"),
+        ("uncompressed", figures.uncompressed_ms, "10.1f"),
         ("wall time", figures.wall_ms, "10.1f"),
         ("plain peer", figures.peer_ms, "10.1f"),
         ("ratios", figures.ratios, "10.2f"),
         ("joints a second", figures.joints_a_second, "10.0f"),
         ("peak memory, MiB", figures.peak_memory_mib, "10.0f"),
     ):
-        print(title, *(f"  {name:<42}{value:{form}}" for name, value in values.items()), sep="\n", end="\n\n")
+        print(title, *(f"  {name:<48}{value:{form}}" for name, value in values.items()), sep="\n", end="\n\n")
 
 
 if __name__ == "__main__":
