@@ -11,7 +11,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
@@ -123,11 +123,22 @@ def tree(text: str) -> str:
 
 
 def licences_page() -> str:
-    """Licences of everything that the line installs, from each package's own metadata."""
-    names = re.findall(r"^([\w.-]+)==", (ROOT / "requirements-line.txt").read_text(encoding="utf-8"), re.MULTILINE)
-    rows = ((name, d.version, licence(d)) for name in names if (d := installed(name)))
+    """Licences of everything that the line and its station install, from each package's own metadata."""
+    line, station = (pinned(name) for name in ("requirements-line.txt", "requirements-station.txt"))
     intro = "What an inspection line installs (`requirements-line.txt`), with the licence that each package declares.\n"
-    return f"# Licences\n\n{MADE}\n\n{intro}\n{table(('package', 'version', 'licence'), rows)}"
+    more = "What its station, the service and the watched folder, needs besides (`requirements-station.txt`).\n"
+    return f"# Licences\n\n{MADE}\n\n{intro}\n{licences(line)}\n{more}\n{licences(n for n in station if n not in line)}"
+
+
+def pinned(file: str) -> list[str]:
+    """The packages of a file of pins."""
+    return re.findall(r"^([\w.-]+)==", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def licences(names: Iterable[str]) -> str:
+    """A table of packages."""
+    rows = ((name, d.version, licence(d)) for name in names if (d := installed(name)))
+    return table(("package", "version", "licence"), rows)
 
 
 def installed(name: str) -> Distribution | None:

@@ -83,21 +83,41 @@ def test_pins_agree_with_what_the_project_asks_for() -> None:
 
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     pins = {name.lower().replace("_", "-"): version for name, version in pinned(ROOT / "constraints.txt")}
-    line = {name.lower().replace("_", "-"): version for name, version in pinned(ROOT / "requirements-line.txt")}
+    line, station = (
+        {name.lower().replace("_", "-"): version for name, version in pinned(ROOT / file)}
+        for file in ("requirements-line.txt", "requirements-station.txt")
+    )
     for text in [*wanted["dependencies"], *(r for extra in wanted["optional-dependencies"].values() for r in extra)]:
         requirement = Requirement(text)
         name = requirement.name.lower().replace("_", "-")
         assert requirement.specifier.contains(pins[name]), text
     assert {Requirement(text).name.lower() for text in wanted["dependencies"]} <= line.keys()
-    assert {n: v for n, v in line.items() if n in pins and pins[n] != v} == {}
+    of_station = {Requirement(text).name.lower() for text in wanted["optional-dependencies"]["station"]}
+    assert of_station <= station.keys()
+    assert line.items() <= station.items()
+    assert {n: v for n, v in station.items() if n in pins and pins[n] != v} == {}
 
 
 def test_pins_name_no_address_and_each_line_file_has_its_hash() -> None:
-    for name in ("constraints.txt", "requirements-line.txt"):
-        assert "://" not in (ROOT / name).read_text(encoding="utf-8")
-    blocks = re.split(r"\n(?=[\w.-]+==)", (ROOT / "requirements-line.txt").read_text(encoding="utf-8"))[1:]
-    assert blocks
-    assert [b.splitlines()[0] for b in blocks if "--hash=sha256:" not in b] == []
+    assert "://" not in (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    for name in ("requirements-line.txt", "requirements-station.txt"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        assert "://" not in text
+        blocks = re.split(r"\n(?=[\w.-]+==)", text)[1:]
+        assert blocks
+        assert [b.splitlines()[0] for b in blocks if "--hash=sha256:" not in b] == []
+
+
+def test_the_line_installs_what_it_imports_and_no_more() -> None:
+    """Each dependency is imported somewhere outside of training; imagecodecs by tifffile, when a file is packed."""
+    from packaging.requirements import Requirement
+
+    modules = {"opencv-python-headless": "cv2", "imagecodecs": "tifffile"}
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    code = "\n".join(p.read_text(encoding="utf-8") for p in (ROOT / "inspect_pop").rglob("*.py") if "learn" not in p.parts)
+    imported = set(re.findall(r"^\s*(?:import|from) (\w+)", code, re.MULTILINE))
+    needed = {modules.get(name, name) for name in (Requirement(text).name for text in wanted)}
+    assert needed - imported == set()
 
 
 def pinned(path: Path) -> list[tuple[str, str]]:

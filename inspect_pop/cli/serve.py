@@ -1,11 +1,14 @@
 """The line's door: `inspect-pop serve` over HTTP, `watch` for a folder, `hook` for one board."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from inspect_pop.cli.options import LimitsFile, ModelDir
+from inspect_pop.errors import UsageFault
 
 __all__ = ["hook", "serve", "watch"]
 
@@ -53,8 +56,9 @@ def serve(
     POST /v1/inspections, GET /v1/boards/SERIAL, /healthz, /readyz, /metrics; /openapi.json tells the rest. Told to stop
     (SIGTERM), it finishes what it began and gives back what waits. Needs the extra `station`.
     """
+    with _needs_station("serve"):
+        from inspect_pop.station.serve import serve as served
     from inspect_pop.batch.run import cores
-    from inspect_pop.station.serve import serve as served
     from inspect_pop.station.settings import Settings
 
     settings = Settings(
@@ -88,12 +92,13 @@ def watch(
 ) -> None:
     """Inspect each board that arrives in a folder, when it is whole, once, in order of arrival, until told to stop.
 
-    One line of JSON on standard output for each, the hook's object.
+    One line of JSON on standard output for each, the hook's object. Needs the extra `station`.
     """
+    with _needs_station("watch"):
+        from inspect_pop.station.watch import watch as watched
     from inspect_pop.batch.run import cores
     from inspect_pop.station.answer import to_json
     from inspect_pop.station.settings import Settings
-    from inspect_pop.station.watch import watch as watched
 
     settings = Settings(
         roots=(folder,),
@@ -119,3 +124,13 @@ def hook(
     from inspect_pop.station import hook as station_hook
 
     raise typer.Exit(station_hook.main(arguments or []))
+
+
+@contextmanager
+def _needs_station(command: str) -> Iterator[None]:
+    """Imports inside need the extra `station`; the hook does not."""
+    try:
+        yield
+    except ImportError as error:
+        remedy = "pip install 'inspect_pop[station]'"
+        raise UsageFault(command, expected="the extra `station`", found=str(error), remedy=remedy) from error
