@@ -8,13 +8,16 @@ from numpy.typing import NDArray
 
 __all__ = ["png_address"]
 
+# X-ray crops are grain, in which nothing repeats but runs; maps have a hundred colours, whose differences are more than they
+# are themselves. Told so, the coder takes a third of the time and leaves a twentieth and a fifth less.
+_GRAIN = (cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_PAETH, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
+_SHADES = (cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE)
+
 
 def png_address(pixels: NDArray[np.uint8]) -> str:
     """A `data:` address of a lossless PNG: (rows, cols) grey or (rows, cols, 3) RGB, uint8."""
-    # X-ray crops are grain: there are no longer repeats to look for than runs, in half the time and a twentieth less space.
-    how = cv2.IMWRITE_PNG_STRATEGY_RLE if pixels.ndim == 2 else cv2.IMWRITE_PNG_STRATEGY_DEFAULT
-    picture = pixels if pixels.ndim == 2 else pixels[:, :, ::-1]
-    done, coded = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 6, cv2.IMWRITE_PNG_STRATEGY, how])
+    picture, how = (pixels, _GRAIN) if pixels.ndim == 2 else (pixels[:, :, ::-1], _SHADES)
+    done, coded = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 6, *how])
     if not done:
         raise ValueError(f"a picture of shape {pixels.shape} and type {pixels.dtype} cannot be written as PNG")
     return "data:image/png;base64," + base64.b64encode(coded.tobytes()).decode("ascii")
