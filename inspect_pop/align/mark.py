@@ -31,12 +31,19 @@ def pin1_corner(heights: HeightMap, placement: Placement, package: Package) -> s
     step = _step(heights, package)
     size = 2 * round(SMALLEST_UM / step / 2) + 1
     patches = patches - np.nanmedian(patches, axis=(1, 2), keepdims=True)
-    common = np.nanmedian(np.where(known.any(axis=0), patches, 0.0), axis=0)
+    common = _medians(patches)
     depth = np.array([_deepest(patch - common, size) for patch in patches])
     first, second = np.argsort(depth)[::-1][:2]
     if depth[first] < MIN_DEPTH_UM or depth[first] < MIN_LEAD * depth[second]:
         return None
     return CORNERS[first]
+
+
+def _medians(patches: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(rows, cols) median over the patches of what is known, 0 where nothing is; `np.nanmedian` takes ten times as long."""
+    ranked, known = np.sort(patches, axis=0), np.isfinite(patches).sum(axis=0)  # NaN last
+    low, high = (np.take_along_axis(ranked, k[None], axis=0)[0] for k in (np.maximum(known - 1, 0) // 2, known // 2))
+    return np.where(known > 0, (low + high) / 2, np.float32(0))
 
 
 def _step(heights: HeightMap, package: Package) -> float:
