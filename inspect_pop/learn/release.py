@@ -40,7 +40,7 @@ class ReleaseRecipe(BaseModel):
     teach: tuple[str, ...] = Field(
         min_length=1, description="recipes of the simulated sets to learn from, from the repository's top"
     )
-    held: str = Field(description="recipe of the simulated set to calibrate on")
+    held: tuple[str, ...] = Field(min_length=1, description="recipes of the simulated sets to calibrate on")
     repeats: int = Field(4, ge=1, description="how often each labelled joint counts in the second fit")
     fit: FitRecipe
     second: FitRecipe
@@ -88,9 +88,12 @@ def gather_sets(
 
     The recipes of sets lie below `top`. Raises `LimitsFault` for one that cannot be read.
     """
-    made = [_made(load_set_recipe(top / name), work, processes, progress) for name in (*recipe.teach, recipe.held)]
+    teach, held = (
+        tuple(_made(load_set_recipe(top / name), work, processes, progress) for name in names)
+        for names in (recipe.teach, recipe.held)
+    )
     known = collect(labelled, work / "labelled", processes=processes, progress=progress).samples if labelled else None
-    return Sets(tuple(made[:-1]), made[-1], known)
+    return Sets(teach, concat(held), known)
 
 
 def release(

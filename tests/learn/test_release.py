@@ -20,7 +20,7 @@ def test_a_release_is_a_model(tmp_path: Path) -> None:
     sets = Sets(
         (make_samples(boards=3), make_samples(boards=1, seed=4)), make_samples(boards=2, seed=1), make_samples(boards=2, seed=2)
     )
-    recipe = ReleaseRecipe(name="tiny", teach=("a",), held="b", repeats=2, fit=TINY, second=TINY)
+    recipe = ReleaseRecipe(name="tiny", teach=("a",), held=("b",), repeats=2, fit=TINY, second=TINY)
     card = release(sets, recipe, tmp_path / "out", tmp_path / "work", now="2026-11-22T08:00:00+00:00")
     assert load(tmp_path / "out").card == card
     assert card.data["labelled boards learnt from"] == list(sets.labelled.boards)  # type: ignore[union-attr]
@@ -30,7 +30,7 @@ def test_a_release_is_a_model(tmp_path: Path) -> None:
 def test_the_committed_recipe_can_be_read() -> None:
     top = Path(__file__).parents[2]
     recipe = load_release_recipe(top / "training" / "recipes" / "release.toml")
-    sets = [load_set_recipe(top / name) for name in (*recipe.teach, recipe.held)]
+    sets = [load_set_recipe(top / name) for name in (*recipe.teach, *recipe.held)]
     seeds = [group.seed for found in sets for group in found.groups]
     assert len(seeds) == len(set(seeds))  # no board is drawn twice, nor calibrated on after it was learnt from
 
@@ -45,7 +45,7 @@ def test_what_an_earlier_start_has_simulated_is_taken_up(tmp_path: Path) -> None
     (tmp_path / "set.toml").write_text(
         'name = "s"\ngroups = [{ machine = "line_a", product = "tst4", boards = 1, defect_rate = 0.2, seed = 7 }]'
     )
-    recipe = ReleaseRecipe(name="tiny", teach=("set.toml",), held="set.toml", fit=TINY, second=TINY)
+    recipe = ReleaseRecipe(name="tiny", teach=("set.toml",), held=("set.toml",), fit=TINY, second=TINY)
     said: list[str] = []
     first = gather_sets(recipe, tmp_path, [], tmp_path / "work", progress=said.append)
     again = gather_sets(recipe, tmp_path, [], tmp_path / "work", progress=said.append)
