@@ -7,7 +7,7 @@ record. Each round inspects one of them here (`inspect_board`, and with reading 
 first, so that both see the same machine; the next round waits until the last board's page is written. The service's own
 `Server-Timing` splits what it adds: reading the manifest (with `inspect_board` within `inspect`), the record (messages, joints'
 file, transaction), and the rest, which is HTTP, processes and the answer. `disk` is what the same bytes take on the same disk,
-just before, without the product: three synced writes (joints' file, its folder, the log). `record_less_disk` is the product's own.
+just before, without the product: three synced writes (joints' file, folder, the log). `record_less_disk` is the product's own.
 
 Without a BOARD the committed sample is measured; for the figures of docs/station.md, a board of 820
 joints (`inspect-pop simulate --product apx17`).
