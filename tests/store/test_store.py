@@ -1,5 +1,6 @@
 """Opening a store, its runs and its quarantine; what is refused, and how."""
 
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -145,3 +146,12 @@ def test_a_full_disk_is_a_store_fault_with_what_to_do(tmp_path: Path) -> None:
             for k in range(1, 500):
                 store.write(make_inspection(f"S{k}"))
         assert store.board(f"S{k}") == []
+
+
+def test_a_checkpoint_moves_the_log_into_the_database(tmp_path: Path) -> None:
+    with open_store(tmp_path / "records.db") as store:
+        record = store.write(make_inspection("S")).record
+        store.checkpoint()
+        shutil.copyfile(tmp_path / "records.db", tmp_path / "copy.db")  # without its log
+    with open_store(tmp_path / "copy.db") as copy:
+        assert copy.has(record)
