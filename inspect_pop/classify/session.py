@@ -21,7 +21,7 @@ _errors = onnxruntime.capi.onnxruntime_pybind11_state
 # onnxruntime's errors share no base of their own.
 _UNLOADABLE = (_errors.InvalidProtobuf, _errors.InvalidGraph, _errors.InvalidArgument, _errors.Fail, _errors.NotImplemented)
 
-__all__ = ["BATCH", "Classifier", "Scores", "calibrated", "four_sided", "log_odds", "probabilities"]
+__all__ = ["BATCH", "MOST_OFF", "Classifier", "Scores", "calibrated", "four_sided", "log_odds", "probabilities"]
 
 # Larger batches fall out of the second-level cache, smaller ones pay for the call (measured: scripts/bench/board.py).
 BATCH = 64
@@ -29,9 +29,10 @@ BATCH = 64
 # the mean over its views errs less than one of them. Surer ones would not change their verdict: on 23,348 joints of eight
 # kinds of machine none did that were surer than 5.
 _DOUBTFUL = 5.0
-# The quick network's log-odds are off by up to 2 (1 where the exact network's lie within 3 of even): what it places nearer to
-# even than this may be doubtful. Its distances from what is known are off by up to 0.13.
-_UNSURE, _STRANGE = 6.0, 0.5
+# What the quick network places nearer to even than this may be doubtful, and what it places nearer to a threshold than it can
+# be off may lie beyond it: its log-odds are off by up to 2 (1 where the exact network's lie within 3 of even). Its distances
+# from what is known are off by up to 0.13 of the limit.
+_UNSURE, MOST_OFF, _STRANGE = 6.0, 3.0, 0.5
 
 Raw = Callable[[JointInputs], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
@@ -95,7 +96,9 @@ class Classifier:
         if self._quick is None:
             return self.raw(inputs)
         logits, embedding = self._answers(self._quick, inputs)
-        sure = np.abs(log_odds(calibrated(logits, self.model.card.calibration))) >= _UNSURE
+        odds = log_odds(calibrated(logits, self.model.card.calibration))
+        low, high = min(-_UNSURE, self.point.pass_below - MOST_OFF), max(_UNSURE, self.point.fail_above + MOST_OFF)
+        sure = (odds <= low) | (odds >= high)
         sure &= self._strangeness(embedding) < _STRANGE
         # 8-bit numbers hide what is no number: only the exact network's answer then says that there is none.
         sure &= np.isfinite(inputs.images.reshape(len(sure), -1).sum(axis=1)) & np.isfinite(inputs.scalars).all(axis=1)

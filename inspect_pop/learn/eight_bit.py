@@ -15,22 +15,19 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from inspect_pop.classify.model import NETWORK, QUICK
-from inspect_pop.classify.session import BATCH, log_odds
+from inspect_pop.classify.session import BATCH, MOST_OFF, log_odds
 from inspect_pop.learn.samples import Samples
 
-__all__ = ["MOST_OFF", "add_quick_network"]
+__all__ = ["add_quick_network"]
 
 # Joints that set the range of each layer's numbers.
 _JOINTS = 1024
 _LAYERS = ["Conv", "Relu", "Add", "AveragePool"]
-# How far the quick network's log-odds may be off: half of the way from a usual threshold to where the exact network is no
-# longer asked. One that is off by more is not kept.
-MOST_OFF = 3.0
 _NEAR_EVEN = 8.0
 
 
 def add_quick_network(folder: Path, learnt: Samples, held_out: Samples) -> str:
-    """Write `quick.onnx` beside `model.onnx`, unless it errs too much; what came of it, in words for the card.
+    """Write `quick.onnx` beside `model.onnx`, unless its log-odds err by more than `MOST_OFF`; what came of it, for the card.
 
     `learnt` sets its ranges, on `held_out` it is judged.
     """

@@ -62,6 +62,13 @@ def test_a_quick_network_answers_for_joints_that_it_is_sure_of(tmp_path: Path) -
     assert classifier.raw(_inputs(sure))[0][0, 0] == pytest.approx(10.0)
 
 
+def test_near_a_threshold_far_from_even_the_exact_network_decides(tmp_path: Path) -> None:
+    point = {"pass_below": -9.0, "fail_above": 2.0, "source": "a strict promise"}
+    classifier = Classifier(load(make_model(tmp_path / "m", quick=9.0, operating_point=point)))
+    logits, _ = classifier.logits(_inputs((1.2, 0, 0, 0, 0), (1.8, 0, 0, 0, 0)))
+    assert logits[:, 0] == pytest.approx([12.0, 16.2], rel=1e-5)
+
+
 def test_what_is_strange_to_the_quick_network_is_for_the_exact_one(tmp_path: Path) -> None:
     known = {"mean": [0.0] * 5, "precision": np.eye(5).tolist(), "limit": 4.0}
     classifier = Classifier(load(make_model(tmp_path / "m", quick=9.0, familiarity=known)))
