@@ -9,10 +9,17 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection, RowMapping, func, or_, select, update
 
+from inspect_pop.store.rows import message_row
 from inspect_pop.store.schema import messages
+from inspect_pop.store.shared import insert_new
 from inspect_pop.store.values import Message
 
-__all__ = ["claim", "delivered", "failed", "waiting"]
+__all__ = ["claim", "delivered", "failed", "queue", "waiting"]
+
+
+def queue(connection: Connection, sent: Iterable[Message]) -> int:
+    """Add messages one by one; how many were not there yet."""
+    return sum(insert_new(connection, messages, message_row(m), "id") for m in sent)
 
 
 def claim(connection: Connection, n: int, owner: str, now_us: int, lease_s: float) -> list[Message]:

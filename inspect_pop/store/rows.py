@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from inspect_pop.inspection import BoardRecord, Inspection, PackageRecord
 from inspect_pop.joints import JointTable
 from inspect_pop.store.schema import COUNTS, MEASURED
-from inspect_pop.store.values import Decision, Defect, instant_us
+from inspect_pop.store.values import Decision, Defect, Message, instant_us
 
 __all__ = [
     "RecordRows",
@@ -24,6 +24,7 @@ __all__ = [
     "digests_row",
     "from_rows",
     "key_of",
+    "message_row",
     "position_rows",
     "record_rows",
 ]
@@ -106,6 +107,12 @@ def _board_row(inspection: Inspection) -> Row:
         "more": _more(board, _BOARD_KEPT),
         "final": {"pass": "pass", "review": "pending"}.get(board.verdict, "fail"),
     }
+
+
+def message_row(message: Message) -> Row:
+    """The message as the outbox keeps it, but for what becomes of it."""
+    names = ("id", "record", "kind", "created_at", "attempts")
+    return {n: getattr(message, n) for n in names} | {"payload": message.text}
 
 
 def _package_row(package: PackageRecord, seat: int) -> Row:

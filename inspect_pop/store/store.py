@@ -199,7 +199,7 @@ class Store:
     def queue(self, messages: Iterable[Message]) -> int:
         """Add messages that belong to no record; how many were not there yet."""
         with writing(self._engine) as connection:
-            return add_messages(connection, list(messages))
+            return outbox.queue(connection, messages)
 
     def claim(self, n: int, *, owner: str, now_us: int, lease_s: float = 60.0) -> list[Message]:
         """Take up to `n` undelivered messages for a while, in order; nobody else gets them before the lease ends."""

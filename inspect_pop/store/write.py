@@ -79,17 +79,12 @@ def standing_of(connection: Connection, records: Sequence[str]) -> dict[str, Sta
     return found
 
 
-def add_messages(connection: Connection, sent: Sequence[Message]) -> int:
-    """Add messages to the outbox, in order; how many were not there yet."""
-    if not sent:
-        return 0
-    dialect: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(messages).on_conflict_do_nothing(index_elements=["id"])
-    new = [
-        {"id": m.id, "record": m.record, "kind": m.kind, "payload": m.text, "created_at": m.created_at, "attempts": m.attempts}
-        for m in sent
-    ]
-    return connection.execute(statement, new).rowcount
+def add_messages(connection: Connection, sent: Sequence[Message]) -> None:
+    """Add messages to the outbox, in order and in one statement; those that are there already are left as they are."""
+    if sent:
+        dialect: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
+        statement = dialect.insert(messages).on_conflict_do_nothing(index_elements=["id"])
+        connection.execute(statement, [rows.message_row(m) for m in sent])
 
 
 def first_of(connection: Connection, serial: str) -> int | None:
