@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from inspect_pop.errors import FileFault, PathFault
+from inspect_pop.errors import FileFault, PathFault, StoreFault
 
-__all__ = ["ArchiveLimits", "unpack"]
+__all__ = ["ArchiveLimits", "no_room", "unpack"]
 
 CHUNK = 1 << 20
 MANIFEST = "export.json"
@@ -37,7 +37,7 @@ def unpack(archive: Path, into: Path, limits: ArchiveLimits) -> Path:
     """Unpack a zip below `into` (which exists and is empty); returns the folder of the one board in it.
 
     Raises `FileFault` for a broken, encrypted or oversized archive, and for none or several boards; `PathFault` for a
-    name that leaves the folder, and for links.
+    name that leaves the folder, and for links; `StoreFault` where the disk has no room.
     """
     try:
         with zipfile.ZipFile(archive) as packed:
@@ -45,13 +45,19 @@ def unpack(archive: Path, into: Path, limits: ArchiveLimits) -> Path:
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, OverflowError, RuntimeError) as error:
         raise FileFault("the upload", expected=_WHOLE, found=str(error)) from error
     except OSError as error:
-        if error.errno != errno.EINVAL:  # a full disk, say, is not the sender's doing
-            raise
+        if error.errno != errno.EINVAL:
+            raise no_room(error) from error
         raise FileFault("the upload", expected=_WHOLE, found="a position outside the file") from error
     boards = sorted(path.parent for path in into.rglob(MANIFEST))
     if len(boards) != 1:
         raise FileFault("the upload", expected=f"one board, that is one {MANIFEST}", found=str(len(boards)))
     return boards[0]
+
+
+def no_room(error: OSError) -> StoreFault:
+    """The place for uploads cannot be written, which is not the sender's doing: it is told to come again."""
+    remedy = "Make room where temporary files lie (TMPDIR), then send the board again."
+    return StoreFault("the place for uploads", expected="a folder that can be written", found=str(error), remedy=remedy)
 
 
 def _unpack_all(packed: zipfile.ZipFile, into: Path, limits: ArchiveLimits) -> None:

@@ -11,6 +11,8 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from inspect_pop.station.archive import no_room
+
 __all__ = ["Upload", "received"]
 
 FIELD = "file"
@@ -25,8 +27,14 @@ class Upload:
 
 @asynccontextmanager
 async def received(request: Request) -> AsyncIterator[Upload]:
-    """The upload on disk; it is gone when the block ends. HTTPException 422 where the form is no such form."""
-    folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="inspect_pop-"))
+    """The upload on disk; it is gone when the block ends.
+
+    HTTPException 422 where the form is no such form, `StoreFault` where the disk has no room.
+    """
+    try:
+        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="inspect_pop-"))
+    except OSError as error:
+        raise no_room(error) from error
     try:
         yield await _kept(request, folder)
     finally:
@@ -40,6 +48,8 @@ async def _kept(request: Request, folder: Path) -> Upload:
         if error.status_code != 400:
             raise
         raise HTTPException(422, f"a multipart form with one file '{FIELD}': {error.detail}") from error
+    except OSError as error:
+        raise no_room(error) from error
     try:
         part = form.get(FIELD)
         if not isinstance(part, UploadFile):
@@ -52,6 +62,9 @@ async def _kept(request: Request, folder: Path) -> Upload:
 
 
 def _write(part: UploadFile, upload: Upload) -> None:
-    upload.into.mkdir()
-    with upload.archive.open("xb") as file:
-        shutil.copyfileobj(part.file, file, 1 << 20)
+    try:
+        upload.into.mkdir()
+        with upload.archive.open("xb") as file:
+            shutil.copyfileobj(part.file, file, 1 << 20)
+    except OSError as error:
+        raise no_room(error) from error

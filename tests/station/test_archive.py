@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from inspect_pop.errors import FileFault, InputFault, PathFault
+from inspect_pop.errors import FileFault, InputFault, PathFault, StoreFault
 from inspect_pop.station import archive
 from inspect_pop.station.archive import ArchiveLimits, unpack
 
@@ -76,5 +76,5 @@ def test_a_full_disk_is_not_the_senders_doing(tmp_path: Path, monkeypatch: pytes
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(archive, "_copy", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(StoreFault, match="No space"):
         unpacked(packed(MANIFEST), tmp_path)

@@ -1,6 +1,8 @@
 """The service as the line sees it."""
 
+import errno
 import io
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -197,3 +199,14 @@ def test_an_address_that_is_taken_is_refused(plain: Running, tmp_path: Path) -> 
         listening(Settings(roots=(tmp_path,), store=str(tmp_path / "r.db"), port=plain.settings.port)),
     ):
         pass
+
+
+def test_an_upload_for_which_the_disk_has_no_room_is_to_come_again(plain: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**_: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", full)
+    answer = httpx.post(f"{plain.url}/v1/inspections", files={"file": b"PK"}, timeout=60)
+    assert (answer.status_code, answer.json()["verdict"]) == (503, "error")
+    assert int(answer.headers["retry-after"]) > 0
+    assert "No space left" in answer.json()["reason"]
