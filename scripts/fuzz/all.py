@@ -17,6 +17,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("manifest", "recipe", "tiff", "labels", "service")
 TURN_S = 300.0  # about the processor time after which the next harness has its turn
 LEAST_S = 10.0  # starting one takes half of that
+stop = threading.Event()  # by Ctrl-C or SIGTERM: what runs is asked to end, and its figures are kept
 LOG = ROOT / ".fuzz" / "log.csv"
 FINAL = {"inputs": r"stat::number_of_executed_units: +(\d+)", "peak_mb": r"stat::peak_rss_mb: +(\d+)", "edges": r"cov: (\d+)"}
 
@@ -57,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     LOG.parent.mkdir(exist_ok=True)
     share_s = asked.hours * 3600 / len(names)
     rounds = max(1, round(share_s / TURN_S))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
     with ThreadPoolExecutor(asked.jobs) as pool:
         found = sum(pool.map(fuzzed, names * rounds, [share_s / rounds] * len(names) * rounds))
     print(table(read()))
@@ -66,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def fuzzed(name: str, share_s: float) -> int:
     """One harness until this time is used, from the beginning after each finding; how many there were."""
     used, found = 0.0, 0
-    while share_s - used > LEAST_S:
+    while share_s - used > LEAST_S and not stop.is_set():
         turn = one_turn(name, share_s - used)
         used, found = used + turn.cpu_s, found + turn.found
         write(turn)
@@ -90,17 +94,13 @@ def one_turn(name: str, most_s: float) -> Turn:
 
 def ended(pid: int, most_s: float) -> tuple[int, float]:
     """Exit status and processor seconds of a process that is asked to end (USR1, as libFuzzer has it) when it used enough."""
-    try:
-        while True:
-            done, status, usage = os.wait4(pid, os.WNOHANG)
-            if done:
-                return status, usage.ru_utime + usage.ru_stime
-            if used_s(pid) > most_s:
-                os.kill(pid, signal.SIGUSR1)
-            time.sleep(1)
-    except KeyboardInterrupt:
-        os.kill(pid, signal.SIGUSR1)
-        raise
+    while True:
+        done, status, usage = os.wait4(pid, os.WNOHANG)
+        if done:
+            return status, usage.ru_utime + usage.ru_stime
+        if stop.is_set() or used_s(pid) > most_s:
+            os.kill(pid, signal.SIGUSR1)
+        time.sleep(1)
 
 
 def used_s(pid: int) -> float:
