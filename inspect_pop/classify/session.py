@@ -30,8 +30,8 @@ BATCH = 64
 # 2.8, none of 7,159 joints of five kinds of machine did that was surer than 6, and one that was surer than 5.
 _DOUBTFUL = 6.0
 # What the quick network places nearer to even than this may be doubtful, and what it places nearer to a threshold than it can
-# be off may lie beyond it: its log-odds are off by up to 2 (1 where the exact network's lie within 3 of even). Its distances
-# from what is known are off by up to 0.13 of the limit.
+# be off may lie beyond it: its log-odds are off by 2 to 2.8 at most (1 where the exact network's lie within 3 of even). Its
+# distances from what is known are off by up to 0.13 of the limit.
 _UNSURE, MOST_OFF, _STRANGE = 7.0, 3.0, 0.5
 
 Raw = Callable[[JointInputs], tuple[NDArray[np.float32], NDArray[np.float32]]]
