@@ -1,5 +1,8 @@
 """The quick network: near the exact one, and left out where it is not."""
 
+import runpy
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +11,16 @@ import onnxruntime
 import pytest
 import torch
 
+from inspect_pop.classify.model import Card, load
 from inspect_pop.learn import eight_bit
 from inspect_pop.learn.export import export_network
+from inspect_pop.learn.folder import seal
 from inspect_pop.learn.network import JointNet, Shape
+from inspect_pop.learn.samples import save
+from tests.learn.models import make_model
 from tests.learn.sets import make_samples
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "add_quick_network"
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +62,15 @@ def test_one_that_errs_too_much_is_not_kept(folder: Path, monkeypatch: pytest.Mo
     samples = make_samples(boards=2, joints=20)
     assert eight_bit.add_quick_network(folder, samples, samples).startswith("none:")
     assert not (folder / "quick.onnx").exists()
+
+
+def test_a_model_made_without_one_is_given_one(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model(tmp_path / "model")
+    shutil.copy(folder / "model.onnx", model / "model.onnx")
+    seal(model, Card.model_validate_json((model / "card.json").read_text()))
+    save(make_samples(boards=2, joints=20), tmp_path / "samples")
+    monkeypatch.setattr(sys, "argv", ["add_quick_network", str(model), str(tmp_path / "samples")])
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+    given = load(model)
+    assert given.quick
+    assert given.card.data["quick network"].startswith("log-odds off by up to")
