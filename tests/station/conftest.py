@@ -87,7 +87,20 @@ def service(tmp_path: Path) -> Iterator[Callable[..., Running]]:
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """One service with small limits, shared by the tests of a module."""
+    with _shared(tmp_path_factory, upload_bytes=1 << 20, header_s=1.0, body_idle_s=1.0) as here:
+        yield here
+
+
+@pytest.fixture(scope="module")
+def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One service with its usual times: on a busy machine a client may need more than a second from connecting to asking."""
+    with _shared(tmp_path_factory, upload_bytes=1 << 20) as here:
+        yield here
+
+
+@contextmanager
+def _shared(folders: pytest.TempPathFactory, **limits: Any) -> Iterator[Running]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(REPO), os.environ.get("PYTHONPATH", "")]))
-        with running(tmp_path_factory.mktemp("plain"), upload_bytes=1 << 20, header_s=1.0, body_idle_s=1.0) as here:
+        with running(folders.mktemp("shared"), **limits) as here:
             yield here

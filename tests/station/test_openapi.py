@@ -26,15 +26,15 @@ OPERATIONS = [
 ]
 
 
-def test_every_operation_of_the_page_is_tried(plain: Running) -> None:
-    paths = plain.get("/openapi.json").json()["paths"]
+def test_every_operation_of_the_page_is_tried(patient: Running) -> None:
+    paths = patient.get("/openapi.json").json()["paths"]
     assert {(method.upper(), path) for path, methods in paths.items() for method in methods} == set(OPERATIONS)
 
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
 @pytest.mark.parametrize("examples", [15, pytest.param(500, marks=pytest.mark.long)])
-def test_no_server_error(plain: Running, method: str, path: str, examples: int) -> None:
-    schema = schemathesis.openapi.from_url(f"{plain.url}/openapi.json")
+def test_no_server_error(patient: Running, method: str, path: str, examples: int) -> None:
+    schema = schemathesis.openapi.from_url(f"{patient.url}/openapi.json")
     operation = schema[path][method]
 
     @given(
