@@ -1,16 +1,18 @@
 """Write one inspection: its file and its rows, or neither; once, however often and by however many it is asked."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, Engine, func, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from inspect_pop.errors import StoreFault
 from inspect_pop.inspection import Inspection
 from inspect_pop.store import rows
 from inspect_pop.store.beside import Beside
-from inspect_pop.store.engine import faults, shown, writing
+from inspect_pop.store.engine import faults, reading, shown, writing
 from inspect_pop.store.joint_files import JointFiles
 from inspect_pop.store.rollup import contribute
 from inspect_pop.store.schema import (
@@ -36,7 +38,20 @@ _NOTHING_DECIDED = {"n_confirmed": 0, "n_false_calls": 0, "n_cleared": 0, "n_esc
 def write_inspection(
     engine: Engine, files: JointFiles | None, inspection: Inspection, sent: Iterable[Message] = (), run: str | None = None
 ) -> Written:
-    """See `Store.write`. While the joints' file goes to the disk, messages are made: `sent` may make them one by one."""
+    """See `Store.write`. A record that is there already needs no room: it is known though the disk is full."""
+    try:
+        return _write(engine, files, inspection, sent, run)
+    except StoreFault:
+        known: dict[str, Standing] = {}
+        with suppress(StoreFault), reading(engine) as connection:
+            known = standing_of(connection, [inspection.board.record])
+        if not known:
+            raise
+        return Written(inspection.board.record, False, known[inspection.board.record])
+
+
+def _write(engine: Engine, files: JointFiles | None, inspection: Inspection, sent: Iterable[Message], run: str | None) -> Written:
+    """While the joints' file goes to the disk, messages are made: `sent` may make them one by one."""
     board, record = inspection.board, rows.record_rows(inspection)
     with faults(shown(engine.url)), Beside(files, inspection) as file:
         told = list(sent)

@@ -1,5 +1,6 @@
 """One inspection is one record, whoever writes it and however often."""
 
+import errno
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from sqlalchemy import func, select
 
 from inspect_pop.errors import StoreFault
 from inspect_pop.store import Message, Store
+from inspect_pop.store.joint_files import LocalFiles
 from inspect_pop.store.schema import TABLES, boards
 from tests.factories import again, make_inspection
 
@@ -173,3 +175,16 @@ def test_text_that_no_encoding_holds_is_refused(store: Store) -> None:
 def test_any_number_of_records_can_be_asked_for(store: Store) -> None:
     store.write(BAD)
     assert list(store.standing([*(f"none{k}" for k in range(70_000)), BAD.board.record])) == [BAD.board.record]
+
+
+def test_a_record_that_is_there_is_known_though_the_disk_is_full(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = store.write(BAD)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(LocalFiles, "write", full)
+    assert store.write(BAD) == replace(first, new=False)
+    with pytest.raises(StoreFault, match="No space"):
+        store.write(make_inspection("ANOTHER"))
+    assert store.board("ANOTHER") == []
