@@ -1,7 +1,7 @@
 """The joints that a model was calibrated on, kept with it: for promises that are asked for after its release.
 
 `calibration.parquet` holds one row a joint: `serial`, `machine`, `refdes`, `interface`, `ball`, `label`, and
-`logit_<class>` as the network gave them, before calibration, to the 128th.
+`logit_<class>` as the network gave them, before calibration, to the 64th.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,8 +22,8 @@ __all__ = ["CALIBRATION", "CalibrationJoints", "promise_of", "read_calibration",
 
 CALIBRATION = "calibration.parquet"
 _TEXT = ("serial", "machine", "refdes", "interface", "ball", "label")
-# Logits are kept to the 128th: finer than any difference between thresholds that matters, in a third of the bytes.
-_STEPS = np.float32(128)
+# Logits are kept to the 64th: finer than any difference between thresholds that matters, in a third of the bytes.
+_STEPS = np.float32(64)
 
 
 @dataclass(frozen=True)
