@@ -13,6 +13,7 @@ from inspect_pop.inspection import Inspection
 
 __all__ = ["Books", "Ledger", "Scribe"]
 
+BOARDS_A_CHECKPOINT = 8  # of 300 kB in the log; SQLite itself makes one, within a write, at 4 MB
 PARTS = ("thing", "expected", "found", "remedy")
 
 
@@ -40,6 +41,7 @@ class Books:
         from inspect_pop.store import open_store
 
         self._store, self._cfx, self._handle = open_store(where), build, handle
+        self._untidied = 0
 
     def record(self, inspection: Inspection) -> None:
         """See `Ledger`."""
@@ -54,8 +56,11 @@ class Books:
         self._store.quarantine(Quarantined(name, str(fault), at), messages=[message])
 
     def tidy(self) -> None:
-        """See `Ledger`."""
-        self._store.checkpoint()
+        """See `Ledger`. Not after every board: its writes would hold up what another process records at that moment."""
+        self._untidied += 1
+        if self._untidied >= BOARDS_A_CHECKPOINT:
+            self._untidied = 0
+            self._store.checkpoint()
 
 
 class Scribe:
