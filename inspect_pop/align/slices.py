@@ -20,6 +20,7 @@ MIN_INSIDE = 0.6  # share of the joints that the image must be able to show
 MIN_JOINTS = 0.75  # share of those that must be found: boards with a tenth of their joints missing stay far above
 MAX_FILLED = 0.75  # empty places that hold solder, of those that a shift by one pitch fills; above: refused
 DOUBT_FILLED = 0.4  # the same; above: not confident
+MIN_SHOWN = 0.25  # contrast of a slice at the joints, of that of the median slice (least seen on boards of ten machines: 0.69)
 MIN_MARGIN = 0.35  # lead over the second best placement, of that on a faultless board
 
 
@@ -53,6 +54,7 @@ def align_slices(stack: SliceStack, package: Package, limits: Limits) -> Placeme
     first = search(case.seen, case.expected, limits.search_um, interface.ball_diameter_um)
     placement, confident = _against_others(case, _refine(case, first.placement))
     _check_fit(case, placement)
+    _check_slices(case, placement)
     confident = confident and _spilled(case, placement) <= DOUBT_FILLED
     if not confident:
         _check_polarity(case, placement)
@@ -118,10 +120,15 @@ def _against_others(case: _Case, placement: Placement) -> tuple[Placement, bool]
 
 def _likeness(seen: SolderMap, placement: Placement, points: FloatArray) -> NDArray[np.float32]:
     """Likeness at points of the package frame; 0 outside the image."""
+    return _at(seen, seen.likeness, placement, points)
+
+
+def _at(seen: SolderMap, picture: NDArray[np.float32], placement: Placement, points: FloatArray) -> NDArray[np.float32]:
+    """Values of a picture on the map's grid at points of the package frame; 0 outside of it."""
     row, col = (np.rint(v).astype(np.intp) for v in seen.grid.to_pixel(*placement.apply(points[:, 0], points[:, 1])))
     inside = (row >= 0) & (row < seen.grid.shape[0]) & (col >= 0) & (col < seen.grid.shape[1])
     value = np.zeros(len(points), dtype=np.float32)
-    value[inside] = seen.likeness[row[inside], col[inside]]
+    value[inside] = picture[row[inside], col[inside]]
     return value
 
 
@@ -142,6 +149,20 @@ def _check_fit(case: _Case, placement: Placement) -> None:
         raise _refusal(case, placement, f"a residual of {placement.residual_um:.0f} um rms")
     if _turn_seen(case, placement):
         raise _refusal(case, placement, "it otherwise")
+
+
+def _check_slices(case: _Case, placement: Placement) -> None:
+    """Each slice by itself: one that shows nothing where the others show the joints is another picture, or noise."""
+    shown = np.array([np.median(_at(case.seen, page, placement, case.expected.joints)) for page in case.seen.slices])
+    typical = float(np.median(shown))
+    blind = [case.seen.number[k] + 1 for k in np.flatnonzero(shown < MIN_SHOWN * typical)]
+    if blind:
+        raise FrameFault(
+            f"{case.thing}: slice {', '.join(map(str, blind))} of {len(shown)}",
+            expected="the joints that the other slices show",
+            found=f"{shown.min() / typical:.0%} of their contrast at the joints' places",
+            remedy="Look at that page of the file: it is another picture, or noise.",
+        )
 
 
 def _check_polarity(case: _Case, placement: Placement) -> None:

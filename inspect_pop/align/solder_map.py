@@ -17,11 +17,17 @@ GHOST = 0.3  # response, relative to a joint's, below which solder belongs to th
 
 @dataclass(frozen=True)
 class SolderMap:
-    """`response` (rows, cols): band-passed solder, 1 at the middle of a typical joint; `likeness`: the same, cut to 0..1."""
+    """`response` (rows, cols): band-passed solder, 1 at the middle of a typical joint; `likeness`: the same, cut to 0..1.
+
+    `slices` (s, rows, cols): the response of each slice that holds something, each by its own spread; `number` (s,) says
+    which these are.
+    """
 
     response: Image
     likeness: Image
     grid: Grid
+    slices: Image
+    number: tuple[int, ...]
 
 
 def solder_map(stack: SliceStack, ball_um: float, n_joints: int) -> SolderMap:
@@ -31,31 +37,33 @@ def solder_map(stack: SliceStack, ball_um: float, n_joints: int) -> SolderMap:
     components; its scale is set by the `n_joints` brightest spots.
     """
     factor = max(1, round(ball_um / stack.grid.pixel_um / BALL_PX))
-    small = _mean_slice(stack, factor)
     pixel = stack.grid.pixel_um * factor
     shift = stack.grid.pixel_um * (factor - 1) / 2
-    grid = Grid(small.shape, pixel, (stack.grid.origin_um[0] + shift, stack.grid.origin_um[1] - shift))
+    rows, cols = (n // factor for n in stack.grid.shape)
+    grid = Grid((rows, cols), pixel, (stack.grid.origin_um[0] + shift, stack.grid.origin_um[1] - shift))
+    number, pages = _small_slices(stack, factor)
     ball = ball_um / pixel
-    response = cv2.GaussianBlur(small, (0, 0), 0.25 * ball) - cv2.GaussianBlur(small, (0, 0), 0.625 * ball)
-    return _scaled(response, n_joints, grid)
+    passed = [cv2.GaussianBlur(p, (0, 0), 0.25 * ball) - cv2.GaussianBlur(p, (0, 0), 0.625 * ball) for p in pages]
+    slices = np.stack(passed) if passed else np.zeros((0, rows, cols), dtype=np.float32)
+    return _scaled(slices.sum(axis=0), n_joints, grid, slices, number)
 
 
 def inverted(seen: SolderMap, n_joints: int) -> SolderMap:
     """What the map would be if the image were of the other polarity."""
-    return _scaled(-seen.response, n_joints, seen.grid)
+    return _scaled(-seen.response, n_joints, seen.grid, -seen.slices, seen.number)
 
 
-def _scaled(response: Image, n_joints: int, grid: Grid) -> SolderMap:
+def _scaled(response: Image, n_joints: int, grid: Grid, slices: Image, number: tuple[int, ...]) -> SolderMap:
     response = response / np.float32(_typical_peak(response, n_joints))
     likeness = np.clip((response - GHOST) / (0.75 - GHOST), 0, 1)
-    return SolderMap(response, likeness, grid)
+    return SolderMap(response, likeness, grid, slices, number)
 
 
-def _mean_slice(stack: SliceStack, factor: int) -> Image:
-    """Mean over the slices that hold something, each by its own spread, shrunk by a whole factor; solder bright."""
+def _small_slices(stack: SliceStack, factor: int) -> tuple[tuple[int, ...], list[Image]]:
+    """The slices that hold something, by number: each by its own spread, shrunk by a whole factor; solder bright."""
     rows, cols = (n // factor for n in stack.grid.shape)
     sign = 1.0 if stack.polarity == "solder_bright" else -1.0
-    total = np.zeros((rows, cols), dtype=np.float32)
+    found: dict[int, Image] = {}
     for k, page in enumerate(stack.values):
         if k in stack.lost:
             continue
@@ -65,8 +73,8 @@ def _mean_slice(stack: SliceStack, factor: int) -> Image:
         small = cv2.resize(cut, (cols, rows), interpolation=cv2.INTER_AREA).astype(np.float32)
         middle, spread = float(small.mean()), float(small.std())
         if spread > 1e-5 * max(abs(middle), 1e-3):  # less is rounding: a page of one grey shows nothing
-            total += (small - np.float32(middle)) * np.float32(sign / spread)
-    return total
+            found[k] = (small - np.float32(middle)) * np.float32(sign / spread)
+    return tuple(found), list(found.values())
 
 
 def _typical_peak(response: Image, n_joints: int) -> float:

@@ -140,6 +140,14 @@ def test_refuses_noise() -> None:
         align_slices(stack, PACKAGE, LIMITS)
 
 
+def test_refuses_a_stack_in_which_one_slice_is_noise() -> None:
+    stack = stack_of(FULL, Placement(30.0, 20.0, 0.1, 0.0))
+    values = stack.values.copy()
+    values[1] = np.random.default_rng(0).integers(0, 60_000, values[1].shape)
+    with pytest.raises(FrameFault, match="slice 2 of"):
+        align_slices(replace(stack, values=values), PACKAGE, LIMITS)
+
+
 def test_refuses_an_image_without_contrast() -> None:
     stack = stack_of(FULL)
     with pytest.raises(FrameFault):
