@@ -86,7 +86,11 @@ def one_turn(name: str, most_s: float) -> Turn:
         status, cpu_s = ended(process.pid, most_s)
     said = told.read_text(encoding="utf-8", errors="replace")
     figures = {figure: int((re.findall(pattern, said) or [0])[-1]) for figure, pattern in FINAL.items()}
-    found = status not in (0, signal.SIGUSR1)  # asked to end before it had begun, it is ended by the signal itself
+    found = status not in (
+        0,
+        signal.SIGUSR1,
+        signal.SIGTERM,
+    )  # asked to end before it had begun, it is ended by the signal itself
     if not found:
         told.unlink()
     return Turn(time.strftime("%Y-%m-%dT%H:%M:%S"), name, round(cpu_s, 1), found=int(found), **figures)
