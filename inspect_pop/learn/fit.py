@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from inspect_pop.joints import CLASSES
 from inspect_pop.learn.jitter import Jitter, jitter
-from inspect_pop.learn.network import REGRESSIONS, JointNet, Outputs, Shape
+from inspect_pop.learn.network import REGRESSIONS, Body, JointNet, Outputs, Shape
 
 __all__ = ["FitRecipe", "Fitted", "Pictures", "TrainingSet", "fit", "predict"]
 
@@ -66,6 +66,7 @@ class FitRecipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    body: Body = Field("residual", description="of the network: our own, or torchvision's mobilenet_v3_small")
     widths: tuple[int, ...] = (24, 48, 96, 128)
     blocks: tuple[int, ...] = (1, 1, 1, 1)
     epochs: int = Field(30, ge=1)
@@ -112,7 +113,7 @@ def fit(
         Begin from this network's weights instead of random ones (its shape is kept).
     """
     torch.manual_seed(recipe.seed)
-    shape = start.shape if start is not None else Shape(recipe.widths, recipe.blocks, varieties)
+    shape = start.shape if start is not None else Shape(recipe.widths, recipe.blocks, varieties, recipe.body)
     network, average = JointNet(shape).to(device), JointNet(shape).to(device)
     if start is not None:
         network.load_state_dict(start.state_dict())

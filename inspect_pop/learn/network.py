@@ -5,26 +5,35 @@ the width of a web, the gap): those heads steer the features in training and are
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from inspect_pop.classify.inputs import CHANNELS, SCALARS
 from inspect_pop.joints import CLASSES
+from inspect_pop.learn.vision_import import import_torchvision
 
-__all__ = ["EMBEDDING", "REGRESSIONS", "JointNet", "Outputs", "Shape"]
+__all__ = ["EMBEDDING", "REGRESSIONS", "Body", "JointNet", "Outputs", "Shape"]
 
+Body = Literal["residual", "mobilenet_v3_small"]
 EMBEDDING = 32
 REGRESSIONS = ("volume_ratio", "web_um", "gap_um")
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Channels of each stage (the first at half the window's resolution, each next one at half again) and blocks in each."""
+    """What the network is built like.
+
+    `body` "residual" is ours: channels of each stage (the first at half the window's resolution, each next one at half
+    again) and blocks in each. "mobilenet_v3_small" is torchvision's (Howard et al., 2019), without its classifier and with
+    our channels; `widths` and `blocks` do not count then.
+    """
 
     widths: tuple[int, ...] = (24, 48, 96, 128)
     blocks: tuple[int, ...] = (1, 1, 1, 1)
     varieties: int = 1
+    body: Body = "residual"
 
 
 @dataclass(frozen=True)
@@ -63,17 +72,8 @@ class JointNet(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.shape = shape
-        layers: list[nn.Module] = [
-            nn.Conv2d(CHANNELS, shape.widths[0], 5, 2, 2, bias=False),
-            nn.BatchNorm2d(shape.widths[0]),
-            nn.ReLU(),
-        ]
-        inside = shape.widths[0]
-        for stage, (width, blocks) in enumerate(zip(shape.widths, shape.blocks, strict=True)):
-            for block in range(blocks):
-                layers.append(_Block(inside, width, 2 if block == 0 and stage > 0 else 1))
-                inside = width
-        self.features = nn.Sequential(*layers)
+        features, inside = _mobilenet() if shape.body == "mobilenet_v3_small" else _residual(shape)
+        self.features: nn.Module = features
         # Mean says how much, maximum says whether anywhere: a thin web is a few samples of the window.
         self.join = nn.Sequential(nn.Linear(2 * inside + len(SCALARS), 96), nn.ReLU(), nn.Dropout(0.1), nn.Linear(96, EMBEDDING))
         self.classes = nn.Linear(EMBEDDING, len(CLASSES))
@@ -91,3 +91,21 @@ class JointNet(nn.Module):
         """All heads, for training; the exported model keeps the first two."""
         embedding = self.embed(images, scalars)
         return Outputs(self.classes(embedding), embedding, self.varieties(embedding), self.regressions(embedding))
+
+
+def _residual(shape: Shape) -> tuple[nn.Module, int]:
+    """(layers, channels that come out) of our own body."""
+    inside = shape.widths[0]
+    layers: list[nn.Module] = [nn.Conv2d(CHANNELS, inside, 5, 2, 2, bias=False), nn.BatchNorm2d(inside), nn.ReLU()]
+    for stage, (width, blocks) in enumerate(zip(shape.widths, shape.blocks, strict=True)):
+        for block in range(blocks):
+            layers.append(_Block(inside, width, 2 if block == 0 and stage > 0 else 1))
+            inside = width
+    return nn.Sequential(*layers), inside
+
+
+def _mobilenet() -> tuple[nn.Module, int]:
+    """(layers, channels that come out) of torchvision's, not trained beforehand: our pictures are unlike photographs."""
+    layers: nn.Sequential = import_torchvision("torchvision.models").mobilenet_v3_small(weights=None).features
+    layers[0] = nn.Sequential(nn.Conv2d(CHANNELS, 16, 3, 2, 1, bias=False), *list(layers[0].children())[1:])
+    return layers, 576

@@ -33,7 +33,8 @@ def load_network(path: Path) -> tuple[JointNet, tuple[str, ...]]:
         with safe_open(path, "pt") as file:
             about = json.loads((file.metadata() or {})["about"])
         shape = about["shape"]
-        network = JointNet(Shape(tuple(shape["widths"]), tuple(shape["blocks"]), int(shape["varieties"])))
+        widths, blocks, body = tuple(shape["widths"]), tuple(shape["blocks"]), shape.get("body", "residual")
+        network = JointNet(Shape(widths, blocks, int(shape["varieties"]), body))
         network.load_state_dict(load_file(path))
         return network.eval(), tuple(about["varieties"])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:  # torch names misfits RuntimeError

@@ -13,17 +13,18 @@ pytestmark = pytest.mark.training
 SHAPE = Shape((4, 6), (1, 1), 3)
 
 
-def net(seed: int) -> JointNet:
+def net(seed: int, shape: Shape = SHAPE) -> JointNet:
     torch.manual_seed(seed)
-    return JointNet(SHAPE).eval()
+    return JointNet(shape).eval()
 
 
-def test_a_network_comes_back_from_its_file(tmp_path: Path) -> None:
-    first = net(1)
+@pytest.mark.parametrize("shape", [SHAPE, Shape(varieties=3, body="mobilenet_v3_small")], ids=lambda shape: shape.body)
+def test_a_network_comes_back_from_its_file(tmp_path: Path, shape: Shape) -> None:
+    first = net(1, shape)
     save_network(first, ("plain", "web", "missing"), tmp_path / "n.safetensors")
     back, varieties = load_network(tmp_path / "n.safetensors")
     assert varieties == ("plain", "web", "missing")
-    assert back.shape == SHAPE
+    assert back.shape == shape
     x, s = torch.randn(2, CHANNELS, SIZE, SIZE), torch.randn(2, len(SCALARS))
     torch.testing.assert_close(back(x, s).logits, first(x, s).logits)
 
