@@ -102,7 +102,7 @@ def working_point(
 
     Few joints move the thresholds of `prior`, the model that training began with, outwards only. Review is bounded: where
     more than `targets.review_share` of the good joints would go to a person, passing goes up to that share, and the words
-    say so.
+    say so; but never above where `prior` passes: less review is not worth escapes that the old model did not have.
     """
     targets = targets or Targets()
     try:
@@ -116,7 +116,7 @@ def working_point(
         ).point
     except PromiseRefused as refused:
         point = _as_counted(odds, label, targets, prior, str(refused))
-    return _less_review(point, odds[label == _GOOD], targets.review_share)
+    return _less_review(point, odds[label == _GOOD], targets.review_share, prior)
 
 
 def _as_counted(
@@ -143,12 +143,16 @@ def _as_counted(
     return OperatingPoint(pass_below=low, fail_above=high, source=said)
 
 
-def _less_review(point: OperatingPoint, good: NDArray[np.floating], share: float) -> OperatingPoint:
+def _less_review(point: OperatingPoint, good: NDArray[np.floating], share: float, prior: OperatingPoint | None) -> OperatingPoint:
     if len(good) == 0 or np.mean((good >= point.pass_below) & (good < point.fail_above)) <= share:
         return point
     failing = float(np.mean(good >= point.fail_above))
     passing = min(float(np.quantile(good, 1 - failing - share)), point.fail_above)
+    if prior is not None:
+        passing = max(min(passing, prior.pass_below), point.pass_below)
+    reviewed = float(np.mean((good >= passing) & (good < point.fail_above)))
     said = (
-        f"{point.source}; passing raised from {point.pass_below:.2f} to {passing:.2f}: review at most {share:.1%} of good joints"
+        f"{point.source}; passing raised from {point.pass_below:.2f} to {passing:.2f}: "
+        f"review {reviewed:.1%} of good joints, {share:.1%} aimed at"
     )
     return OperatingPoint(pass_below=passing, fail_above=point.fail_above, source=said)

@@ -116,6 +116,14 @@ def test_few_joints_move_the_old_thresholds_outwards_only() -> None:
     assert (far.pass_below, far.fail_above) == (-6.0, 6.0)
 
 
+def test_less_review_is_not_bought_with_escapes_that_the_old_thresholds_did_not_have() -> None:
+    odds, label, boards = scores(800, 2)
+    prior = OperatingPoint(pass_below=-3.0, fail_above=3.0, source="released")
+    point = working_point(odds, label, boards, Targets(review_share=0.01), prior)
+    assert point.pass_below == -3.0
+    assert "1.0% aimed at" in point.source
+
+
 def test_review_stays_within_its_share() -> None:
     odds, label, boards = scores(60_000, 4)  # classes that overlap: the promise would ask people to look at half of all
     point = working_point(odds, label, boards, Targets(review_share=0.03))
