@@ -103,20 +103,18 @@ def train(
     for line in material.labels.lines():
         progress(line)
     learnt = _learn(asked, material)
-    about = _about(asked, material, now)
     card = build_model(
         learnt.network,
         learnt.varieties,
         material.teach(recipe),
         material.calibrate,
         out,
-        about,
+        _about(asked, material, now),
         targets=recipe.targets,
         prior=start.card if start else None,
         out_of_fold=learnt.out_of_fold,
     )
-    report = _report(asked, material, learnt, gates or Gates())
-    report = replace(report, seconds=time.monotonic() - began)
+    report = replace(_report(asked, material, learnt, gates or Gates()), seconds=time.monotonic() - began)
     card = _finish(out, card, report)
     if models is not None and report.passed:
         report = replace(report, promoted_as=_promote(out, models, card, now))
