@@ -41,10 +41,11 @@ def rows(
 
 def number(path: Path, line: int, column: str, text: str, fault: type[InputFault]) -> float:
     """A decimal number with a point. Raises `fault` naming the line and column."""
-    if _NUMBER.fullmatch(text.strip()) is None or not math.isfinite(float(text)):
+    digits = text.strip()  # more than float() itself takes off: the separators U+001C to U+001F too
+    if _NUMBER.fullmatch(digits) is None or not math.isfinite(float(digits)):
         remedy = "Write numbers with a decimal point." if "," in text else ""
         raise fault(f"{path}: line {line}: {column}", expected="a number", found=show(text), remedy=remedy)
-    return float(text)
+    return float(digits)
 
 
 def _places(

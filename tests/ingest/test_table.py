@@ -54,7 +54,8 @@ def test_a_table_that_is_not_as_it_must_be_is_refused_with_its_line(text: str, s
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("1", 1.0), ("-400.25", -400.25), ("+.5", 0.5), ("5.", 5.0), (" 1e3 ", 1000.0), ("-0", 0.0)]
+    ("text", "value"),
+    [("1", 1.0), ("\x1c750\x1f", 750.0), ("-400.25", -400.25), ("+.5", 0.5), ("5.", 5.0), (" 1e3 ", 1000.0), ("-0", 0.0)],
 )
 def test_numbers(text: str, value: float) -> None:
     assert number(PATH, 2, "x_um", text, RecipeFault) == value
