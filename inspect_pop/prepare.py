@@ -170,6 +170,7 @@ def _interface(
             method=stack.method,
             standoff_um=gap_um,
             dome_windows_um=dome_windows,
+            measured=columns,
         )
     return PreparedInterface(interface, columns, inputs, windows)
 

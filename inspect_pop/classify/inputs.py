@@ -3,21 +3,21 @@
 The same function serves training and the line. `CONTRACT` names this layout; a model made for another layout is refused.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
-from scipy.spatial import cKDTree
 
+from inspect_pop.classify.numbers import NUMBERS, mean_of_neighbours, measured_numbers
 from inspect_pop.recipe import Interface
 from inspect_pop.segment.windows import SIZE, Windows
 
 __all__ = ["CHANNELS", "CONTRACT", "HEIGHTS", "SCALARS", "JointInputs", "joint_inputs", "virtual_slices"]
 
-CONTRACT = "joint-inputs/1"
+CONTRACT = "joint-inputs/2"
 # Virtual slices lie at these fractions of the way from the lower to the upper pad: near both pads, at the waist of a
 # dome on a dome, and at mid height, as five-slice machines do (field practice: TRI, SMT Magazine, Aug 2014).
 HEIGHTS = (0.03, 0.265, 0.5, 0.735, 0.97)
@@ -33,8 +33,8 @@ SCALARS = (
     "standoff_deviation",
     "standoff_known",
     "dome_known",
+    *NUMBERS,
 )
-_NEIGHBOURS = 12
 # A neighbour's own defect must not become this joint's reference: deviations beyond this (of the ball's contrast) are cut.
 _CLIP = 0.2
 # The typical window is a median; this many joints carry it as well as all of them do.
@@ -64,6 +64,7 @@ def joint_inputs(
     method: str,
     standoff_um: NDArray[np.float32] | None = None,
     dome_windows_um: NDArray[np.float32] | None = None,
+    measured: Mapping[str, NDArray[Any]] | None = None,
 ) -> JointInputs:
     """Inputs of all joints of one interface.
 
@@ -77,6 +78,8 @@ def joint_inputs(
         (n,) local distance between the pads; NaN or None where unknown.
     dome_windows_um
         (n, SIZE, SIZE) heights before stacking from `cut_height`; NaN where unknown, None without a map.
+    measured
+        Columns of `measure_joints`; None where nothing was measured.
     """
     n, half = len(windows.values), len(HEIGHTS)
     images = np.empty((n, CHANNELS, SIZE, SIZE), dtype=np.float32)
@@ -97,6 +100,7 @@ def joint_inputs(
     scalars[:, 7] = np.clip(deviation, -0.5, 0.5) * 5
     scalars[:, 8] = known
     scalars[:, 9] = dome_windows_um is not None
+    scalars[:, 10:] = measured_numbers(measured, interface)
     return JointInputs(images, scalars)
 
 
@@ -127,16 +131,16 @@ def _differences(slices: NDArray[np.float32], interface: Interface, out: NDArray
     That is the interface's typical window plus the neighbours' mean clipped deviation from it. Worked on `_TILE` samples of
     all joints at a time, which stay in the processor's cache.
     """
-    mean_of_neighbours = _neighbours(interface) if len(slices) > 2 else None
+    neighbours = mean_of_neighbours(interface) if len(slices) > 2 else None
     typical = _typical(slices)
     for k in range(slices.shape[1]):
         for start in range(0, slices.shape[2], _TILE):
             tile = slice(start, start + _TILE)
             deviation = slices[:, k, tile] - typical[k, tile]
-            if mean_of_neighbours is None:
+            if neighbours is None:
                 out[:, k, tile] = deviation
             else:
-                np.subtract(deviation, mean_of_neighbours @ np.clip(deviation, -_CLIP, _CLIP), out=out[:, k, tile])
+                np.subtract(deviation, neighbours @ np.clip(deviation, -_CLIP, _CLIP), out=out[:, k, tile])
 
 
 def _typical(slices: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -145,15 +149,6 @@ def _typical(slices: NDArray[np.float32]) -> NDArray[np.float32]:
     ranked = np.sort(np.ascontiguousarray(np.moveaxis(some, 0, -1)), axis=-1)
     middle = len(some) // 2
     return np.asarray((ranked[..., middle] + ranked[..., -middle - 1]) / 2, dtype=np.float32)
-
-
-@lru_cache(maxsize=32)
-def _neighbours(interface: Interface) -> csr_array:
-    """(n, n) float32, sparse: each row takes the mean over a joint's nearest neighbours."""
-    points = np.column_stack([interface.x_um, interface.y_um])
-    near = cKDTree(points).query(points, k=min(_NEIGHBOURS + 1, len(points)))[1][:, 1:]
-    n, k = near.shape
-    return csr_array((np.full(n * k, 1 / k, dtype=np.float32), near.ravel(), np.arange(0, n * k + 1, k)), shape=(n, n))
 
 
 def _dome_channel(heights_um: NDArray[np.float32] | None, n: int) -> NDArray[np.float32]:

@@ -17,6 +17,8 @@ _SLICES = len(HEIGHTS)
 _DOME_KNOWN = SCALARS.index("dome_known")
 _STANDOFF = SCALARS.index("standoff_deviation")
 _STANDOFF_KNOWN = SCALARS.index("standoff_known")
+_NUMBERS = slice(SCALARS.index("measured"), SCALARS.index("z_high") + 1)
+_VOLUMES = [SCALARS.index("volume"), SCALARS.index("volume_typical")]
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class Jitter:
 
     `gain` and `offset` of each slice's grey, `noise` in units of the ball's contrast, `shift` in samples (largest),
     `blur` chance of a 3 x 3 mean, `lose_slice` chance that one slice is replaced by its neighbour, `lose_height` chance
-    that no height map was there.
+    that no height map was there, `lose_numbers` chance that nothing was measured; `volume` of the bias that all volumes of a
+    machine have, in the network's unit (five times the ratio).
     """
 
     gain: float = 0.05
@@ -35,6 +38,8 @@ class Jitter:
     blur: float = 0.1
     lose_slice: float = 0.05
     lose_height: float = 0.1
+    lose_numbers: float = 0.1
+    volume: float = 0.1
 
 
 def jitter(images: Tensor, scalars: Tensor, how: Jitter, random: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -45,6 +50,7 @@ def jitter(images: Tensor, scalars: Tensor, how: Jitter, random: torch.Generator
     _grey(images, how, random)
     _lose_slice(images, how.lose_slice, random)
     _lose_height(images, scalars, how.lose_height, random)
+    _bend_numbers(scalars, how, random)
     return images, scalars
 
 
@@ -104,3 +110,11 @@ def _lose_height(images: Tensor, scalars: Tensor, chance: float, random: torch.G
     no_standoff = _uniform(len(images), random) < chance
     scalars[no_standoff, _STANDOFF] = 0
     scalars[no_standoff, _STANDOFF_KNOWN] = 0
+
+
+def _bend_numbers(scalars: Tensor, how: Jitter, random: torch.Generator) -> None:
+    """Another machine's bias of the volume, or nothing measured at all."""
+    n = len(scalars)
+    bias = how.volume * torch.randn(n, 1, generator=random)
+    scalars[:, _VOLUMES] += bias * scalars[:, _NUMBERS.start, None]  # unmeasured joints have none
+    scalars[_uniform(n, random) < how.lose_numbers, _NUMBERS] = 0

@@ -18,11 +18,12 @@ from inspect_pop.errors import LimitsFault
 from inspect_pop.learn.build import About, build_model
 from inspect_pop.learn.calibrate import Targets
 from inspect_pop.learn.collect import collect
-from inspect_pop.learn.fit import FitRecipe, Fitted, fit
+from inspect_pop.learn.fit import FitRecipe, fit
 from inspect_pop.learn.jitter import Jitter
 from inspect_pop.learn.mixture import mixture
 from inspect_pop.learn.samples import Samples, concat, load
 from inspect_pop.learn.simulated import SetRecipe, load_set_recipe, make_set
+from inspect_pop.learn.weights import load_network
 
 __all__ = ["ReleaseRecipe", "Sets", "gather_sets", "load_release_recipe", "release"]
 
@@ -41,6 +42,9 @@ class ReleaseRecipe(BaseModel):
         min_length=1, description="recipes of the simulated sets to learn from, from the repository's top"
     )
     held: tuple[str, ...] = Field(min_length=1, description="recipes of the simulated sets to calibrate on")
+    start: str | None = Field(
+        None, description="weights to begin with (network.safetensors), from the repository's top; none: random"
+    )
     repeats: int = Field(4, ge=1, description="how often each labelled joint counts in the second fit")
     fit: FitRecipe
     second: FitRecipe
@@ -103,41 +107,39 @@ def release(
     work: Path,
     *,
     now: str,
+    start: Path | None = None,
     device: str = "cpu",
     progress: Progress = lambda _: None,
 ) -> Card:
-    """Fit, fit again with the labelled joints where there are any, calibrate, export; the model folder `out`, not judged yet."""
-    varieties = sets.varieties
+    """Fit, fit again with the labelled joints where there are any, calibrate, export; the model folder `out`, not judged yet.
+
+    `start` holds the weights to begin with (`network.safetensors`); None: random ones.
+    """
+    old, varieties = (None, sets.varieties) if start is None else load_network(start)
     fitted = fit(
         mixture(sets.teach, varieties),
         recipe.fit,
         work=work / "first",
+        start=old,
         varieties=len(varieties),
         how=recipe.jitter,
         device=device,
         progress=progress,
     )
     if sets.labelled is not None:
-        fitted = _second(fitted, sets, sets.labelled, recipe, work, device, progress)
+        taught = mixture([*sets.teach, sets.labelled], varieties, [1] * len(sets.teach) + [recipe.repeats])
+        fitted = fit(
+            taught,
+            recipe.second,
+            work=work / "second",
+            start=fitted.network,
+            how=recipe.jitter,
+            device=device,
+            progress=progress,
+        )
     about = About(out.name, _version(now), now, _data(sets), recipe.model_dump(mode="json") | {"digest": recipe.digest})
     held = sets.held.with_varieties(varieties)
     return build_model(fitted.network, varieties, _some(sets.teach), held, out, about, targets=recipe.targets)
-
-
-def _second(
-    first: Fitted, sets: Sets, labelled: Samples, recipe: ReleaseRecipe, work: Path, device: str, progress: Progress
-) -> Fitted:
-    """Go on with the labelled joints mixed in, each `repeats` times."""
-    times = [1] * len(sets.teach) + [recipe.repeats]
-    return fit(
-        mixture([*sets.teach, labelled], sets.varieties, times),
-        recipe.second,
-        work=work / "second",
-        start=first.network,
-        how=recipe.jitter,
-        device=device,
-        progress=progress,
-    )
 
 
 def _some(sets: Sequence[Samples]) -> Samples:

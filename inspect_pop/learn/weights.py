@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
+from torch import Tensor
 
 from inspect_pop.errors import ModelFault
 from inspect_pop.learn.network import JointNet, Shape
@@ -28,14 +29,18 @@ def save_network(network: JointNet, varieties: tuple[str, ...], path: Path) -> N
 
 
 def load_network(path: Path) -> tuple[JointNet, tuple[str, ...]]:
-    """The network, in evaluation mode, and its varieties. Raises `ModelFault` where the file cannot be what it should."""
+    """The network, in evaluation mode, and its varieties.
+
+    One that was told fewer numbers of a joint than today's takes no notice of the new ones until it is trained again. Raises
+    `ModelFault` where the file cannot be what it should.
+    """
     try:
         with safe_open(path, "pt") as file:
             about = json.loads((file.metadata() or {})["about"])
         shape = about["shape"]
         widths, blocks, body = tuple(shape["widths"]), tuple(shape["blocks"]), shape.get("body", "residual")
         network = JointNet(Shape(widths, blocks, int(shape["varieties"]), body))
-        network.load_state_dict(load_file(path))
+        network.load_state_dict(_grown(load_file(path), network))
         return network.eval(), tuple(about["varieties"])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:  # torch names misfits RuntimeError
         raise ModelFault(
@@ -44,6 +49,13 @@ def load_network(path: Path) -> tuple[JointNet, tuple[str, ...]]:
             found=str(error),
             remedy="Take the model again, or train from scratch.",
         ) from error
+
+
+def _grown(tensors: dict[str, Tensor], network: JointNet) -> dict[str, Tensor]:
+    """The weights with zeros for numbers that were added since: they come last."""
+    first, wanted = tensors["join.0.weight"], network.join[0].weight.shape[1]
+    missing = max(0, int(wanted) - first.shape[1])
+    return {**tensors, "join.0.weight": torch.nn.functional.pad(first, (0, missing))}
 
 
 def between(old: JointNet, new: JointNet, share: float) -> JointNet:

@@ -104,3 +104,16 @@ def test_a_lost_height_map_says_so() -> None:
     assert after[:, -1].abs().max() == 0
     assert numbers[:, SCALARS.index("dome_known")].max() == 0
     assert numbers[:, SCALARS.index("standoff_known")].max() == 0
+
+
+def test_numbers_of_another_machine_are_biased_together_or_not_there() -> None:
+    images, scalars = torch.ones(64, CHANNELS, SIZE, SIZE), torch.ones(64, len(SCALARS))
+    scalars[:8, SCALARS.index("measured")] = 0
+    _, biased = jitter(images, scalars, Jitter(volume=0.5, lose_numbers=0.0), torch.Generator().manual_seed(1))
+    volume, typical = (biased[:, SCALARS.index(name)] for name in ("volume", "volume_typical"))
+    assert torch.equal(volume, typical)
+    assert volume[8:].std() > 0.3
+    assert volume[:8].std() == 0  # nothing was measured there
+    assert torch.equal(biased[:, SCALARS.index("volume_deviation")], scalars[:, SCALARS.index("volume_deviation")])
+    _, lost = jitter(images, scalars, Jitter(lose_numbers=1.0), torch.Generator().manual_seed(1))
+    assert lost[:, SCALARS.index("measured") :].abs().max() == 0

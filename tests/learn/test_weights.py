@@ -29,6 +29,18 @@ def test_a_network_comes_back_from_its_file(tmp_path: Path, shape: Shape) -> Non
     torch.testing.assert_close(back(x, s).logits, first(x, s).logits)
 
 
+def test_a_network_that_was_told_fewer_numbers_takes_no_notice_of_new_ones(tmp_path: Path) -> None:
+    older = net(1)
+    older.join[0].weight.data = older.join[0].weight.data[:, :-3]
+    save_network(older, ("plain",), tmp_path / "n.safetensors")
+    back, _ = load_network(tmp_path / "n.safetensors")
+    x, s = torch.randn(2, CHANNELS, SIZE, SIZE), torch.randn(2, len(SCALARS))
+    other = s.clone()
+    other[:, -3:] += 5
+    torch.testing.assert_close(back(x, s).logits, back(x, other).logits)
+    assert not torch.allclose(back(x, s).logits, back(x, s + 5).logits)
+
+
 @pytest.mark.parametrize("damage", ["cut", "absent", "other"])
 def test_a_file_that_is_no_network_is_refused(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "n.safetensors"
