@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from inspect_pop.errors import ImageFault
 from inspect_pop.geometry import HeightMap, Placement, SliceStack
 from inspect_pop.ingest.contract import BoardExport, ImageSource
 from inspect_pop.limits import Limits
-from inspect_pop.measure import Top, measure_domes, measure_joints, measure_top, standoff_um
+from inspect_pop.measure import Top, is_turned, measure_domes, measure_joints, measure_top, standoff_um
 from inspect_pop.recipe import Interface, Package
 from inspect_pop.segment.windows import Windows, cut_height, cut_slices
 
@@ -127,7 +127,22 @@ def _package(export: BoardExport, package: Package, limits: Limits, steps: Steps
         if interface.name == "upper" and "pre_stack" in heights:
             dome = (heights["pre_stack"], placements["pre_stack"], before)
         interfaces.append(_interface(stack, interface, placements[interface.name], gap, dome, heights, limits, steps))
-    return PreparedPackage(package, tuple(interfaces), before, after, heights, placements)
+    return PreparedPackage(package, _doubted_if_turned(interfaces), before, after, heights, placements)
+
+
+def _doubted_if_turned(interfaces: list[PreparedInterface]) -> tuple[PreparedInterface, ...]:
+    """The same; where the upper joints say that the X-ray pictures are turned, no joint with slices may pass by them.
+
+    One machine takes the pictures of both interfaces in one go.
+    """
+    upper = (part for part in interfaces if part.interface.name == "upper" and part.inputs is not None)
+    if not any(is_turned(part.columns, part.interface) for part in upper):
+        return tuple(interfaces)
+    wrong = flags.bit("wrong_crop")
+    return tuple(
+        part if part.inputs is None else replace(part, columns={**part.columns, "flags": part.columns["flags"] | wrong})
+        for part in interfaces
+    )
 
 
 def _slices(source: ImageSource) -> SliceStack:

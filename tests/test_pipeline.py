@@ -11,7 +11,9 @@ from inspect_pop.classify.model import load
 from inspect_pop.classify.session import Classifier
 from inspect_pop.errors import FrameFault
 from inspect_pop.flags import bit
+from inspect_pop.geometry import SliceStack
 from inspect_pop.ingest import open_export
+from inspect_pop.ingest.contract import ImageSource
 from inspect_pop.inspection import Inspection
 from inspect_pop.joints import CLASSES, COLUMNS
 from inspect_pop.limits import Limits
@@ -58,6 +60,26 @@ def test_the_same_export_is_the_same_record(small_board: Path, classifier: Class
     assert first.board == second.board
     for name in first.joints.names:
         np.testing.assert_array_equal(first.joints[name], second.joints[name])
+
+
+def test_by_xray_pictures_turned_against_the_height_maps_nothing_passes(small_board: Path, classifier: Classifier) -> None:
+    """The array is symmetric and finds its place either way; which way round it lies, the domes tell."""
+
+    def turned(source: ImageSource) -> ImageSource:
+        stack = source.read()
+        if not isinstance(stack, SliceStack):
+            return source
+        other = dataclasses.replace(stack, values=np.ascontiguousarray(stack.values[:, ::-1, ::-1]))
+        return dataclasses.replace(source, read=lambda: other)
+
+    export = open_export(small_board)
+    wrong = dataclasses.replace(export, images=tuple(turned(i) for i in export.images))
+    for told, expected in ((export, False), (wrong, True)):
+        joints = inspect_board(told, classifier, Limits(), started_at=START, now=lambda: START).joints
+        assert ((joints["flags"] & bit("wrong_crop")) != 0).all() == expected
+        assert ((joints["flags"] & bit("wrong_crop")) != 0).any() == expected
+        if expected:
+            assert "pass" not in joints["verdict"]
 
 
 def test_an_interface_without_slices_is_undecided(small_board: Path, classifier: Classifier) -> None:

@@ -53,8 +53,8 @@ def load_network(path: Path) -> tuple[JointNet, tuple[str, ...]]:
 
 def _grown(tensors: dict[str, Tensor], network: JointNet) -> dict[str, Tensor]:
     """The weights with zeros for numbers that were added since: they come last."""
-    first, wanted = tensors["join.0.weight"], network.join[0].weight.shape[1]
-    missing = max(0, int(wanted) - first.shape[1])
+    first, wanted = tensors["join.0.weight"], network.state_dict()["join.0.weight"].shape[1]
+    missing = max(0, wanted - first.shape[1])
     return {**tensors, "join.0.weight": torch.nn.functional.pad(first, (0, missing))}
 
 
