@@ -121,7 +121,7 @@ def concat(tables: Sequence[JointTable]) -> JointTable:
 def _as_array(column: Column, values: Sequence[Any] | NDArray[Any]) -> NDArray[Any]:
     if column.kind == "text":
         array = np.asarray(values, dtype=object)
-        if not column.nullable and any(v is None for v in array):
+        if not column.nullable and None in array.tolist():
             raise ValueError(f"column {column.name} must not hold null")
         return array
     return np.asarray(values, dtype=column.kind)

@@ -175,7 +175,10 @@ def _interface(
     with steps.step("measure"):
         columns = measure_joints(windows, interface, method=stack.method, standoff_um=gap_um)
         columns["standoff_um"] = gap_um
-        columns["dome_um"] = measure_domes(dome[0], interface, dome[1], dome[2]) if dome else _nan(len(gap_um))
+        if dome is None or dome_windows is None:
+            columns["dome_um"] = _nan(len(gap_um))
+        else:
+            columns["dome_um"] = measure_domes(dome_windows, interface, dome[2])
         columns["flags"] = _flags(columns, stack, windows, placement, heights, limits)
     with steps.step("inputs"):
         inputs = joint_inputs(

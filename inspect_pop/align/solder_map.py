@@ -67,11 +67,11 @@ def _small_slices(stack: SliceStack, factor: int) -> tuple[tuple[int, ...], list
     for k, page in enumerate(stack.values):
         if k in stack.lost:
             continue
-        cut = np.ascontiguousarray(page[: rows * factor, : cols * factor])
+        cut = page[: rows * factor, : cols * factor]
         if cut.dtype.kind == "f":
             cut = np.nan_to_num(cut.astype(np.float32), nan=float(np.nanmedian(cut)))
         small = cv2.resize(cut, (cols, rows), interpolation=cv2.INTER_AREA).astype(np.float32)
-        middle, spread = float(small.mean()), float(small.std())
+        middle, spread = (float(v.item()) for v in cv2.meanStdDev(small))
         if spread > 1e-5 * max(abs(middle), 1e-3):  # less is rounding: a page of one grey shows nothing
             found[k] = (small - np.float32(middle)) * np.float32(sign / spread)
     return tuple(found), list(found.values())

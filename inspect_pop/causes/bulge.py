@@ -14,6 +14,8 @@ _CELLS = 24
 _CENTRES = 7
 # Radii at which a rise is looked for, over the body's shorter side: from a blister over a few joints to a swollen die.
 _RADII = (0.1, 0.2)
+_LEAST_CELLS = 4  # inside a disc, to speak of a rise there
+_STEADY = 1e-9  # of one cell's weight: keeps the equations solvable where much of the top is not seen
 
 
 def find_bulge(heights: HeightMap, placement: Placement, package: Package) -> Bulge | None:
@@ -27,12 +29,11 @@ def find_bulge(heights: HeightMap, placement: Placement, package: Package) -> Bu
     if len(z) < _CELLS * _CELLS / 2:
         return None
     side = min(package.body_um)
-    terms = _terms(x / side, y / side)
-    best = max(
-        (_rise(x, y, z, terms, (cx, cy), radius * side) for radius in _RADII for cx, cy in _centres(package, radius * side)),
-        key=lambda bulge: bulge.height_um,
-    )
-    return best if best.height_um > 0 else None
+    discs = np.array([(cx, cy, radius * side) for radius in _RADII for cx, cy in _centres(package, radius * side)])
+    rise = _rises(x, y, z, _terms(x / side, y / side), discs)
+    k = int(np.argmax(rise))
+    cx, cy, radius = (float(v) for v in discs[k])
+    return Bulge(cx, cy, float(rise[k]), 2 * radius) if rise[k] > 0 else None
 
 
 def _cells(points: Points, package: Package) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
@@ -60,18 +61,18 @@ def _centres(package: Package, radius_um: float) -> list[tuple[float, float]]:
     return [(float(cx), float(cy)) for cx in axes[0] for cy in axes[1]]
 
 
-def _rise(
-    x: NDArray[np.float64],
-    y: NDArray[np.float64],
-    z: NDArray[np.float64],
-    terms: NDArray[np.float64],
-    centre: tuple[float, float],
-    radius_um: float,
-) -> Bulge:
-    distance = np.hypot(x - centre[0], y - centre[1])
-    rest = distance > 1.3 * radius_um
-    surface = np.linalg.lstsq(terms[rest], z[rest], rcond=None)[0]
-    inside = distance <= radius_um
-    excess = z[inside] - terms[inside] @ surface
-    height = float(excess.mean()) if inside.sum() >= 4 else 0.0
-    return Bulge(centre[0], centre[1], height, 2 * radius_um)
+def _rises(
+    x: NDArray[np.float64], y: NDArray[np.float64], z: NDArray[np.float64], terms: NDArray[np.float64], discs: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Mean excess inside each of the discs (k, 3) of x, y and radius over the surface fitted around it, (k,); 0 where too
+    few cells lie inside. The normal equations of all discs are sums over the cells, and solved at once."""
+    distance = np.hypot(x - discs[:, :1], y - discs[:, 1:2])
+    rest = (distance > 1.3 * discs[:, 2:]).astype(np.float64)
+    n = terms.shape[1]
+    normal = (rest @ (terms[:, :, None] * terms[:, None, :]).reshape(-1, n * n)).reshape(-1, n, n)
+    right = rest @ (terms * z[:, None])
+    surface = np.linalg.solve(normal + _STEADY * np.eye(n), right[:, :, None])[:, :, 0]
+    inside = distance <= discs[:, 2:]
+    count = inside.sum(axis=1)
+    excess = ((z - surface @ terms.T) * inside).sum(axis=1) / np.maximum(count, 1)
+    return np.where(count >= _LEAST_CELLS, excess, 0.0)

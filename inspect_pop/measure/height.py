@@ -24,7 +24,7 @@ class Top:
     `warpage_um` as RECORDS.md defines it: highest minus lowest point of the smooth surface over the body after its best
     plane is taken off; positive: convex, edges down. `height_um` is the best plane's height at the body's middle.
     `tilt_x_deg`, `tilt_y_deg`: the rise of the top along x and y against the board's. `surface` is the smooth surface
-    itself.
+    itself, `plane` its best plane: height at the middle (um) and slopes along x and y.
     """
 
     warpage_um: float
@@ -32,6 +32,7 @@ class Top:
     tilt_x_deg: float
     tilt_y_deg: float
     surface: Surface
+    plane: tuple[float, float, float]
 
 
 def measure_top(heights: HeightMap, placement: Placement, package: Package) -> Top | None:
@@ -42,15 +43,16 @@ def measure_top(heights: HeightMap, placement: Placement, package: Package) -> T
     surface = smooth_surface(points, package.body_um)
     x, y = _grid(package)
     z = surface.height_um(x, y)
-    plane = np.linalg.lstsq(np.column_stack([np.ones_like(x), x, y]), z, rcond=None)[0]
+    middle, slope_x, slope_y = (float(v) for v in np.linalg.lstsq(np.column_stack([np.ones_like(x), x, y]), z, rcond=None)[0])
     board_x, board_y = _board_slopes(heights, placement, package)
-    flat = z - plane[0] - plane[1] * x - plane[2] * y
+    flat = z - middle - slope_x * x - slope_y * y
     return Top(
         warpage_um=_sign(x, y, flat) * float(np.ptp(flat)),
-        height_um=float(plane[0]),
-        tilt_x_deg=float(np.degrees(np.arctan(plane[1] - board_x))),
-        tilt_y_deg=float(np.degrees(np.arctan(plane[2] - board_y))),
+        height_um=middle,
+        tilt_x_deg=float(np.degrees(np.arctan(slope_x - board_x))),
+        tilt_y_deg=float(np.degrees(np.arctan(slope_y - board_y))),
         surface=surface,
+        plane=(middle, slope_x, slope_y),
     )
 
 
@@ -79,7 +81,7 @@ def standoff_um(interface: Interface, package: Package, after: Top | None, befor
 def _memory_rise(package: Package, after: Top, x_um: FloatArray, y_um: FloatArray) -> FloatArray:
     """How far the finished top lies above nominal at these places."""
     lean = _leaning(after, x_um, y_um)
-    rise: FloatArray = after.height_um - package.stack_height_um + lean + deviation_um(after, package, x_um, y_um)
+    rise: FloatArray = after.height_um - package.stack_height_um + lean + deviation_um(after, x_um, y_um)
     return rise
 
 
@@ -89,8 +91,8 @@ def _bottom_rise(package: Package, after: Top, before: Top | None, x_um: FloatAr
     share = first.gap_um / sum(i.gap_um for i in package.interfaces)
     sunk = float(_memory_rise(package, after, last.x_um, last.y_um).mean())
     bent, scale = (before, 1.0) if before is not None else (after, BOTTOM_BEND)
-    rest = float(deviation_um(bent, package, first.x_um, first.y_um).mean())
-    bend = scale * (deviation_um(bent, package, x_um, y_um) - rest)
+    rest = float(deviation_um(bent, first.x_um, first.y_um).mean())
+    bend = scale * (deviation_um(bent, x_um, y_um) - rest)
     rise: FloatArray = share * (sunk + _leaning(after, x_um, y_um)) + bend
     return rise
 
@@ -100,21 +102,21 @@ def _leaning(top: Top, x_um: FloatArray, y_um: FloatArray) -> FloatArray:
     return leaning
 
 
-def deviation_um(top: Top, package: Package, x_um: FloatArray, y_um: FloatArray) -> FloatArray:
+def deviation_um(top: Top, x_um: FloatArray, y_um: FloatArray) -> FloatArray:
     """Height of the smooth top at these places above its own best plane."""
-    x, y = _grid(package)
-    plane = np.linalg.lstsq(np.column_stack([np.ones_like(x), x, y]), top.surface.height_um(x, y), rcond=None)[0]
-    deviation: FloatArray = top.surface.height_um(x_um, y_um) - plane[0] - plane[1] * x_um - plane[2] * y_um
+    middle, slope_x, slope_y = top.plane
+    deviation: FloatArray = top.surface.height_um(x_um, y_um) - middle - slope_x * x_um - slope_y * y_um
     return deviation
 
 
-def measure_domes(heights: HeightMap, interface: Interface, placement: Placement, before: Top | None) -> NDArray[np.float32]:
+def measure_domes(windows_um: NDArray[np.float32], interface: Interface, before: Top | None) -> NDArray[np.float32]:
     """Height of each upper joint's dome before stacking, against its neighbours' median, um, (n,); NaN where it is not seen.
 
+    `windows_um` (n, SIZE, SIZE) are cut from the map before stacking, `before` is the bottom package's top in it.
     Measured above the bottom package's own top, so that warpage and tilt drop out. About 0 for a good dome; a joint
     without one lies far below its neighbours.
     """
-    height = dome_heights(heights, interface, placement)
+    height = dome_heights(windows_um)
     if before is not None:
         height = height - before.surface.height_um(interface.x_um, interface.y_um).astype(np.float32)
     deviation: NDArray[np.float32] = against_neighbours(height, interface)[0].astype(np.float32)

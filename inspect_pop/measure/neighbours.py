@@ -53,8 +53,8 @@ def against_neighbours(
         rows = np.flatnonzero((classes == one) & np.isfinite(values))
         if len(rows) > LEAST_NEIGHBOURS:
             x, y = interface.x_um[rows], interface.y_um[rows]
-            near = _nearest_of_all(interface) if len(rows) == len(values) else _nearest(x, y)
-            deviation[rows], spread[rows] = _local(_flattened(values[rows].astype(np.float64), x, y), near)
+            flat = _flattened(values[rows].astype(np.float64), x, y)
+            deviation[rows], spread[rows] = _local(flat, _nearest(interface, rows.tobytes()))
     return deviation, spread
 
 
@@ -69,9 +69,8 @@ def _flattened(values: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
     error = values - np.median(values)
     for _ in range(4):
         weighted = basis * weight[:, None]
-        solution = np.linalg.lstsq(weighted.T @ basis, weighted.T @ values, rcond=None)[
-            0
-        ]  # joints in one row have no slope across
+        # Joints in one row have no slope across: hence least squares rather than a solution.
+        solution = np.linalg.lstsq(weighted.T @ basis, weighted.T @ values, rcond=None)[0]
         error = values - basis @ solution
         sigma = max(1.4826 * float(np.median(np.abs(error))), 1e-9)
         weight = np.clip(1 - (error / (4.685 * sigma)) ** 2, 1e-6, None)
@@ -79,20 +78,26 @@ def _flattened(values: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
 
 
 @lru_cache(maxsize=32)
-def _nearest_of_all(interface: Interface) -> NDArray[np.intp]:
-    return _nearest(interface.x_um, interface.y_um)
-
-
-def _nearest(x: FloatArray, y: FloatArray) -> NDArray[np.intp]:
-    """(n, k) each joint's nearest neighbours."""
-    points = np.column_stack([x, y])
+def _nearest(interface: Interface, rows: bytes) -> NDArray[np.intp]:
+    """(n, k) each joint's nearest neighbours among `rows`, the bytes of n row numbers; places in that list."""
+    some = np.frombuffer(rows, dtype=np.intp)
+    points = np.column_stack([interface.x_um, interface.y_um])[some]
     nearest: NDArray[np.intp] = cKDTree(points).query(points, k=min(NEIGHBOURS + 1, len(points)))[1][:, 1:]
     return nearest
 
 
 def _local(flat: FloatArray, near: NDArray[np.intp]) -> tuple[FloatArray, FloatArray]:
-    median = np.median(flat[near], axis=1)
+    around = flat[near]
+    median = _medians(around)
     deviation = flat - median
-    local = np.median(np.abs(flat[near] - median[:, None]), axis=1)
+    local = _medians(np.abs(around - median[:, None]))
     everyone = np.median(np.abs(deviation))
     return deviation, 1.4826 * (local + everyone) / 2
+
+
+def _medians(values: FloatArray) -> FloatArray:
+    """Median of each row, (n,); rows are short, and sorted faster than `np.median` looks them up."""
+    ranked = np.sort(values, axis=1)
+    k = values.shape[1]
+    median: FloatArray = (ranked[:, (k - 1) // 2] + ranked[:, k // 2]) / 2
+    return median

@@ -121,7 +121,8 @@ def _middles(values: Array) -> Array:
 
 def circles_at(circle: Array) -> Array:
     """(n, s, ANGLES) radius of each circle (n, s, 3) along each ray, to first order in how far off the middle it is."""
-    return circle @ _HARMONICS.T
+    radius: Array = (circle.reshape(-1, 3) @ _HARMONICS.T).reshape(*circle.shape[:2], ANGLES)
+    return radius
 
 
 def _levels(polar: Array) -> tuple[Array, Array]:
@@ -145,14 +146,15 @@ def _leaving(polar: Array, level: Array) -> Array:
     """Radius, in samples, at which each ray last falls below `level` (n, s); 0 where it never lies above."""
     above = polar > level[:, :, None, None]
     count = len(RADII)
-    last = np.zeros((*level.shape, ANGLES), dtype=np.intp)
+    found = np.zeros((*level.shape, ANGLES), dtype=np.uint8)
     for k in range(1, count):
-        np.copyto(last, k, where=above[:, :, k])
+        np.copyto(found, k, where=above[:, :, k])
+    last = found.astype(np.intp)
     following = np.minimum(last + 1, count - 1)
-    inner, outer = _sample_at(polar, last), _sample_at(polar, following)
+    inner, outer = (polar.reshape(-1).take(_index(k)) for k in (last, following))
     drop = np.maximum(inner - outer, 1e-6)
     part = np.where(following > last, np.clip((inner - level[:, :, None]) / drop, 0, 1), 0)
-    leaving: Array = np.where(above.any(axis=2), RADII[last] + part, 0).astype(np.float32)
+    leaving: Array = np.where((found > 0) | above[:, :, 0], RADII[last] + part, 0).astype(np.float32)
     return leaving
 
 
@@ -167,22 +169,22 @@ def _circle(rays: Array, start: Array | None = None) -> Array:
     First harmonics by iteratively reweighted least squares with Tukey's biweight, its reach shrinking from four samples
     to two; from a circle that is near already, two rounds do.
     """
-    n, s = rays.shape[:2]
-    reaches: tuple[float, ...] = (2.0, 2.0)
-    circle = start
-    if circle is None:
-        reaches = (4.0, 3.0, 2.5, 2.0, 2.0)
-        circle = np.zeros((n, s, 3), dtype=np.float32)
-        circle[:, :, 0] = np.median(rays, axis=2)
+    edge = rays.reshape(-1, ANGLES)
+    if start is None:
+        reaches: tuple[float, ...] = (4.0, 3.0, 2.5, 2.0, 2.0)
+        circle = np.zeros((len(edge), 3), dtype=np.float32)
+        circle[:, 0] = np.sort(edge, axis=1)[:, ANGLES // 2 - 1 : ANGLES // 2 + 1].mean(axis=1)
+    else:
+        reaches, circle = (2.0, 2.0), start.reshape(-1, 3)
     for reach in reaches:
-        error = rays - circles_at(circle)
+        error = edge - circle @ _HARMONICS.T
         weight = np.square(np.clip(1 - np.square(error / np.float32(reach)), 0, None))
         circle = circle + _solved(weight @ _PRODUCTS, (weight * error) @ _HARMONICS)
-    return circle
+    return circle.reshape(*rays.shape[:2], 3)
 
 
 def _solved(normal: Array, right: Array) -> Array:
-    """(n, s, 3) solutions of symmetric equations with `normal` (n, s, 6): upper triangle, row by row, steadied a little."""
+    """(n, 3) solutions of symmetric equations with `normal` (n, 6): upper triangle, row by row, steadied a little."""
     a, b, c, d, e, f = (normal[..., k] for k in range(6))
     p, q, r = (right[..., k] for k in range(3))
     a, d, f = a + _STEADY, d + _STEADY, f + _STEADY
@@ -212,16 +214,20 @@ def grey_at(polar: Array, radius: Array) -> Array:
     """The unrolled windows at these radii (n, s, ANGLES), linear between samples."""
     place = np.clip(radius - RADII[0], 0, np.float32(len(RADII) - 1.001))
     low = place.astype(np.intp)
-    first = _sample_at(polar, low)
     place -= low.astype(np.float32)  # a whole number would make 64-bit numbers of all that follows
-    between: Array = first + (_sample_at(polar, low + 1) - first) * place
+    index = _index(low)
+    first = polar.reshape(-1).take(index)
+    index += ANGLES
+    between: Array = polar.reshape(-1).take(index)
+    between -= first
+    between *= place
+    between += first
     return between
 
 
-def _sample_at(polar: Array, place: NDArray[np.intp]) -> Array:
-    """(n, s, ANGLES): the sample of each ray whose index along it is `place`."""
-    taken: Array = polar.reshape(-1).take(_first_samples(place.size // ANGLES).reshape(place.shape) + place * ANGLES)
-    return taken
+def _index(place: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Where in memory the sample of each ray lies whose index along it is `place` (n, s, ANGLES)."""
+    return _first_samples(place.size // ANGLES).reshape(place.shape) + place * ANGLES
 
 
 @lru_cache(maxsize=8)

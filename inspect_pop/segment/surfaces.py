@@ -8,15 +8,16 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from inspect_pop.geometry import FloatArray, HeightMap, Placement
-from inspect_pop.recipe import Interface, Package
-from inspect_pop.segment.windows import SAMPLES_PER_PITCH, SIZE, cut_height
+from inspect_pop.recipe import Package
+from inspect_pop.segment.windows import SAMPLES_PER_PITCH, SIZE
 
 __all__ = ["Points", "Surface", "board_points", "dome_heights", "fit_surface", "smooth_surface", "top_points"]
 
 EDGE_UM = 120.0  # left out inside a body's edge, where the outline's own error and rounded edges reach
 BOARD_UM = 150.0  # and outside
 _STEADY = 1e-6  # of one point's weight: keeps the equations of a few points solvable
-POINTS = 12000  # fifteen coefficients from so many heights with 3 um of noise: known to 0.1 um
+POINTS = 12000  # some twenty in each cell: its median is known to 1 um with 3 um of noise
+BOARD_POINTS = 4000  # a plane through so many is known to 0.1 um at the body's edge
 CELLS = 24  # a side: a cell is wider than a stroke of lettering and narrower than a blister of the mold
 SMOOTH_CELLS = 1.2  # standard deviation of the smoothing
 MARK_CELLS = 5  # width of the median that passes over a mark
@@ -67,7 +68,7 @@ def top_points(heights: HeightMap, placement: Placement, package: Package) -> Po
     """Points on the body's top; in a `pre_stack` map those beside the openings for the memory's joints."""
     x, y, z = _points(heights, placement)
     inside = (np.abs(x) < package.body_um[0] / 2 - EDGE_UM) & (np.abs(y) < package.body_um[1] / 2 - EDGE_UM)
-    points = _thinned(x, y, z, inside & np.isfinite(z))
+    points = _thinned(x, y, z, inside & np.isfinite(z), POINTS)
     if heights.stage != "pre_stack":
         return points
     beside = ~_near_joints(points.x_um, points.y_um, package)
@@ -79,7 +80,7 @@ def board_points(heights: HeightMap, placement: Placement, package: Package) -> 
     x, y, z = _points(heights, placement)
     outside = (np.abs(x) > package.body_um[0] / 2 + BOARD_UM) | (np.abs(y) > package.body_um[1] / 2 + BOARD_UM)
     with np.errstate(invalid="ignore"):
-        return _thinned(x, y, z, outside & (np.abs(z) < 120.0))
+        return _thinned(x, y, z, outside & (np.abs(z) < 120.0), BOARD_POINTS)
 
 
 def fit_surface(points: Points, degree: int, scale_um: float) -> Surface:
@@ -139,13 +140,14 @@ def _bumps(rest: FloatArray, chance: float) -> FloatArray:
     return bumps
 
 
-def dome_heights(heights: HeightMap, interface: Interface, placement: Placement) -> NDArray[np.float32]:
-    """Height of what stands at each joint's place, um, (n,): the upper quartile within a quarter of a pitch; NaN unseen."""
-    windows = cut_height(heights, interface, placement)
+def dome_heights(windows_um: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Height of what stands at each joint's place, um, (n,): the upper quartile within a fifth of a pitch; NaN unseen.
+
+    `windows_um` (n, SIZE, SIZE) as `cut_height` gives them.
+    """
     axis = np.arange(SIZE) - (SIZE - 1) / 2
     core = np.hypot(axis[:, None], axis[None]) < 0.2 * SAMPLES_PER_PITCH
-    values = windows[:, core]
-    values = np.sort(values, axis=1)  # NaN last
+    values = np.sort(windows_um[:, core], axis=1)  # NaN last
     seen = np.isfinite(values).sum(axis=1)
     place = np.clip((0.75 * seen).astype(np.intp), 0, values.shape[1] - 1)
     height = np.take_along_axis(values, place[:, None], axis=1)[:, 0]
@@ -156,14 +158,15 @@ def _points(heights: HeightMap, placement: Placement) -> tuple[FloatArray, Float
     """Every pixel's place in the package frame and its height; large maps are thinned evenly."""
     skip = max(1, int(np.sqrt(heights.height_um.size / (4 * POINTS))))
     z = heights.height_um[::skip, ::skip].astype(np.float64)
-    row, col = np.meshgrid(*(np.arange(0, n, skip, dtype=np.float64) for n in heights.grid.shape), indexing="ij")
+    row, col = np.meshgrid(*(np.arange(0, n, skip, dtype=np.float64) for n in heights.grid.shape), indexing="ij", sparse=True)
     x, y = placement.undo(*heights.grid.to_um(row, col))
     return x, y, z
 
 
-def _thinned(x: FloatArray, y: FloatArray, z: FloatArray, use: NDArray[np.bool_]) -> Points:
+def _thinned(x: FloatArray, y: FloatArray, z: FloatArray, use: NDArray[np.bool_], most: int) -> Points:
+    """About `most` of the points in use, evenly."""
     chosen = np.flatnonzero(use)
-    chosen = chosen[:: max(1, len(chosen) // POINTS)]
+    chosen = chosen[:: max(1, len(chosen) // most)]
     return Points(x.ravel()[chosen], y.ravel()[chosen], z.ravel()[chosen])
 
 
@@ -179,7 +182,8 @@ def _near_joints(x: FloatArray, y: FloatArray, package: Package) -> NDArray[np.b
 
 def _medians(label: NDArray[np.intp], values: FloatArray) -> tuple[NDArray[np.intp], FloatArray]:
     """(labels that occur, median of each)."""
-    order = np.lexsort((values, label))
+    order = np.argsort(values)
+    order = order[np.argsort(label[order].astype(np.uint16), kind="stable")]  # few bits sort in one pass each
     found, first, count = np.unique(label[order], return_index=True, return_counts=True)
     ranked = values[order]
     median: FloatArray = (ranked[first + (count - 1) // 2] + ranked[first + count // 2]) / 2
@@ -187,4 +191,7 @@ def _medians(label: NDArray[np.intp], values: FloatArray) -> tuple[NDArray[np.in
 
 
 def _terms(x: FloatArray, y: FloatArray, powers: tuple[tuple[int, int], ...]) -> FloatArray:
-    return np.stack([x**i * y**j for i, j in powers], axis=-1)
+    def power(value: FloatArray, k: int) -> FloatArray:
+        return np.ones_like(value) if k == 0 else value if k == 1 else value**k
+
+    return np.stack([power(x, i) * power(y, j) for i, j in powers], axis=-1)

@@ -52,50 +52,51 @@ def pairs_of(interface: Interface) -> NDArray[np.intp]:
 def find_webs(windows: Windows, interface: Interface) -> Webs:
     """Free space and saddle of every pair of neighbours in every slice."""
     pairs = pairs_of(interface)
-    gap = (
-        np.column_stack([interface.x_um, interface.y_um])[pairs[:, 1]]
-        - np.column_stack([interface.x_um, interface.y_um])[pairs[:, 0]]
-    )
+    places = np.column_stack([interface.x_um, interface.y_um])
+    gap = places[pairs[:, 1]] - places[pairs[:, 0]]
     length = np.hypot(gap[:, 0], gap[:, 1])
     way: Array = (gap / length[:, None]).astype(np.float32)
     half: Array = (length / windows.step_um / 2).astype(np.float32)
-    # Both halves on the same lines: the other joint looks back along the opposite way, its lines in reverse order.
-    there, halo = _strips(windows.values, pairs[:, 0], way, half)
-    back, other_halo = _strips(windows.values, pairs[:, 1], -way, half)
-    profile = np.concatenate([there, back[::-1, ::-1]])
-    beside = np.clip((halo + other_halo) / 2, 0, 0.8)
+    # Both halves lie on the same lines: the second joint looks back along the opposite way, its lines in reverse order.
+    joint = pairs.T.ravel()
+    order = np.argsort(joint, kind="stable")
+    between, outside = _strips(windows.values, joint[order], np.concatenate([way, -way])[order], np.tile(half, 2)[order])
+    here, there = np.split(np.argsort(order), 2)  # where each pair's halves lie
+    beside = outside.mean(axis=(0, 1))
+    beside = np.clip((beside[:, here] + beside[:, there]) / 2, 0, 0.8)
     # On a scale that is 0 at the level beside the middle of the way, and 1 at solder's.
-    profile -= beside
-    profile /= 1 - beside
-    saddle: Array = profile.min(axis=0).max(axis=0)
+    darkest = between.min(axis=0)
+    saddle: Array = ((np.minimum(darkest[..., here], darkest[::-1, :, there]) - beside) / (1 - beside)).max(axis=0)
+    edge, blur = beside + (1 - beside) * _edges(saddle)[:, None], 0.3 * (1 - beside)
+    pair = order % max(len(pairs), 1)
+    part = np.subtract((edge / blur + 0.5)[:, pair], between * (1 / blur)[:, pair], out=between)
+    free = np.clip(part, 0, 1, out=part).sum(axis=0)
     step_um = ((1 - START) / STEPS * half * windows.step_um).astype(np.float32)
-    np.subtract(_edges(saddle), profile, out=profile)
-    profile /= 0.3
-    profile += 0.5
-    free = np.clip(profile, 0, 1, out=profile).sum(axis=0).min(axis=0) * step_um[:, None]
-    return Webs(pairs, free.astype(np.float32), saddle)
+    free_um = (free[..., here] + free[::-1, :, there]).min(axis=0) * step_um
+    return Webs(pairs, free_um.T.astype(np.float32), saddle.T)
 
 
 def _edges(saddle: Array) -> Array:
-    """Grey at which a ball ends, by slice: higher where halos lift one gap in ten well above the background."""
-    if not len(saddle):
-        return np.full(saddle.shape[1], EDGE, dtype=np.float32)
-    edges: Array = np.clip(np.percentile(saddle, 90, axis=0) + 0.2, EDGE, 0.9).astype(np.float32)
+    """(slices,) grey at which a ball ends, from saddles (slices, p): higher where halos lift one gap in ten well above the
+    background."""
+    if not saddle.size:
+        return np.full(len(saddle), EDGE, dtype=np.float32)
+    edges: Array = np.clip(np.percentile(saddle, 90, axis=1) + 0.2, EDGE, 0.9).astype(np.float32)
     return edges
 
 
 def _strips(values: Array, joint: NDArray[np.intp], way: Array, half: Array) -> tuple[Array, Array]:
-    """From each joint's window outwards along `way` (p, 2): (STEPS, len(BETWEEN), p, s) samples on the lines between, and the
-    (p, s) mean beside them near the middle of the way."""
+    """From the windows of `joint` (m,) outwards along `way` (m, 2), half of the way: samples on the lines between,
+    (STEPS, lines, slices, m), and on those beside the end, (_MIDDLE, lines, slices, m)."""
     t: Array = (START + (1 - START) * (np.arange(STEPS) + 0.5) / STEPS).astype(np.float32)
     share = np.concatenate([np.repeat(t, BETWEEN.size), np.repeat(t[-_MIDDLE:], BESIDE.size)])
     side = np.concatenate([np.tile(BETWEEN, STEPS), np.tile(BESIDE, _MIDDLE)])
     along, middle = half[:, None] * share, np.float32((SIZE - 1) / 2)
     col = middle + way[:, :1] * along - way[:, 1:] * side
     row = middle - (way[:, 1:] * along + way[:, :1] * side)
-    order = np.argsort(joint, kind="stable")
-    samples = np.empty((len(joint), values.shape[1], share.size), dtype=np.float32)
-    samples[order] = sample_windows(values, joint[order], row[order], col[order])
-    first = np.ascontiguousarray(np.moveaxis(samples, -1, 0))  # what is summed over comes first, so that pairs lie side by side
-    between = STEPS * BETWEEN.size
-    return first[:between].reshape(STEPS, BETWEEN.size, *samples.shape[:2]), first[between:].mean(axis=0)
+    # What is summed over comes first in memory, so that joints lie side by side.
+    samples = np.empty((share.size, values.shape[1], len(joint)), dtype=np.float32)
+    sample_windows(values, joint, row, col, out=samples.transpose(2, 1, 0))
+    between, outside = np.split(samples, [STEPS * BETWEEN.size])
+    shape = samples.shape[1:]
+    return between.reshape(STEPS, BETWEEN.size, *shape), outside.reshape(_MIDDLE, BESIDE.size, *shape)

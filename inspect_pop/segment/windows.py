@@ -25,6 +25,7 @@ _CORE_RADIUS = 0.12 * SAMPLES_PER_PITCH
 # Half way to a neighbour along the rows there is no solder of a good joint; here the background is looked at.
 _GAP_DISTANCE = 0.5 * SAMPLES_PER_PITCH
 _JOINTS_AT_ONCE = 64
+_SAMPLED_AT_ONCE = 24
 _TALLEST = 32000  # rows of a picture: `remap` addresses them with 16-bit numbers
 
 
@@ -55,9 +56,10 @@ def sample_points(interface: Interface, placement: Placement, grid: Grid) -> tup
     # A placement carries every window alike: the samples of one, from its middle, serve all.
     beside = grid.to_pixel(*placement.apply(np.tile(axis, SIZE), -np.repeat(axis, SIZE)))
     middle = grid.to_pixel(*placement.apply(np.zeros(1), np.zeros(1)))
-    rows, cols = (np.empty((len(row), SIZE * SIZE), dtype=np.float32) for _ in range(2))
-    np.add(row[:, None], beside[0] - middle[0], out=rows, casting="same_kind")
-    np.add(col[:, None], beside[1] - middle[1], out=cols, casting="same_kind")
+    rows, cols = (
+        joint.astype(np.float32)[:, None] + (window - centre).astype(np.float32)
+        for joint, window, centre in zip((row, col), beside, middle, strict=True)
+    )
     return rows, cols
 
 
@@ -98,28 +100,31 @@ def cut_height(heights: HeightMap, interface: Interface, placement: Placement) -
 
 
 def sample_windows(
-    values: NDArray[np.float32], joint: NDArray[np.intp], row: NDArray[np.float32], col: NDArray[np.float32]
+    values: NDArray[np.float32],
+    joint: NDArray[np.intp],
+    row: NDArray[np.float32],
+    col: NDArray[np.float32],
+    out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """(m, slices, k) bilinear samples, in every slice, of the windows `values` (n, slices, SIZE, SIZE) of m joints.
 
     `joint` (m,) are rows of `values` in rising order; `row`, `col` (m, k) are places in the window, in samples, beyond which
-    its edge repeats.
+    its edge repeats. `out` takes the samples where they are wanted in another order in memory.
     """
     n, slices = values.shape[:2]
-    tall = values.reshape(n, slices * SIZE, SIZE)  # all slices of some joints as one high picture
-    out = np.empty((len(joint), slices, row.shape[1]), dtype=np.float32)
-    at_once = max(1, _TALLEST // (slices * SIZE))
+    samples = np.empty((len(joint), slices, row.shape[1]), dtype=np.float32) if out is None else out
+    at_once = max(1, min(_SAMPLED_AT_ONCE, _TALLEST // (slices * SIZE)))
     for first in range(0, n, at_once):
         part = slice(*np.searchsorted(joint, [first, first + at_once]))
         if part.start == part.stop:
             continue
         where, between = cv2.convertMaps(col[part], np.clip(row[part], 0, SIZE - 1), cv2.CV_16SC2)
         where[..., 1] += ((joint[part] - first) * (slices * SIZE)).astype(np.int16)[:, None]
-        picture = tall[first : first + at_once].reshape(-1, SIZE)
+        # All slices of some joints as one high picture; copied in one go, it is in the cache when samples jump about in it.
+        picture = values[first : first + at_once].copy().reshape(-1, SIZE)
         for k in range(slices):
-            cv2.remap(picture, where, between, cv2.INTER_LINEAR, dst=out[part, k], borderMode=cv2.BORDER_REPLICATE)
-            where[..., 1] += SIZE
-    return out
+            samples[part, k] = cv2.remap(picture[k * SIZE :], where, between, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return samples
 
 
 def disc(radius: float) -> NDArray[np.bool_]:
@@ -162,10 +167,8 @@ def _normalised(
         part = slice(start, start + _JOINTS_AT_ONCE)
         for k, page in enumerate(pages):
             raw = _sample(page, [w[part] for w in where])
-            np.subtract(
-                raw, zero[k], out=values[part, k], dtype=np.float32, casting="unsafe"
-            )  # 64-bit floats have digits to lose
-            values[part, k] *= 1 / span[k]
+            scale = float(1 / span[k])
+            cv2.addWeighted(raw, scale, raw, 0, -float(zero[k]) * scale, dst=values[part, k], dtype=cv2.CV_32F)
     return values.reshape(n, len(pages), SIZE, SIZE)
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from inspect_pop.geometry import Placement
 from inspect_pop.measure import Top, measure_domes, measure_top, standoff_um
+from inspect_pop.segment.windows import cut_height
 from tests.scenes import TOP_UM, make_package, map_of
 
 PACKAGE = make_package()
@@ -95,7 +96,7 @@ def test_domes_against_their_neighbours() -> None:
     domes = np.full(28, -70.0)
     domes[5], domes[20] = -200.0, -55.0
     heights = map_of(PACKAGE, PLACED, stage="pre_stack", domes_um=domes, warpage_um=40.0)
-    found = measure_domes(heights, UPPER, PLACED, measure_top(heights, PLACED, PACKAGE))
+    found = measure_domes(cut_height(heights, UPPER, PLACED), UPPER, measure_top(heights, PLACED, PACKAGE))
     assert found[5] == pytest.approx(-130, abs=15)
     assert found[20] == pytest.approx(15, abs=6)
     assert np.abs(np.delete(found, [5, 20])).max() < 8
@@ -103,4 +104,4 @@ def test_domes_against_their_neighbours() -> None:
 
 def test_domes_that_are_not_seen_are_unknown() -> None:
     heights = map_of(PACKAGE, PLACED, stage="pre_stack", dropouts=0.95)
-    assert np.isnan(measure_domes(heights, UPPER, PLACED, None)).all()
+    assert np.isnan(measure_domes(cut_height(heights, UPPER, PLACED), UPPER, None)).all()

@@ -7,6 +7,7 @@ import pytest
 
 from inspect_pop.geometry import Placement
 from inspect_pop.segment.surfaces import Points, board_points, dome_heights, fit_surface, smooth_surface, top_points
+from inspect_pop.segment.windows import cut_height
 from tests.scenes import TOP_UM, make_package, map_of
 
 PACKAGE = make_package()
@@ -49,11 +50,11 @@ def test_dome_heights_and_what_is_not_seen() -> None:
     upper = PACKAGE.interface("upper")
     domes = np.linspace(-100, -40, 28)
     heights = map_of(PACKAGE, PLACED, stage="pre_stack", domes_um=domes)
-    found = dome_heights(heights, upper, PLACED)
+    found = dome_heights(cut_height(heights, upper, PLACED))
     # The upper quartile over a cap lies a few um under its apex, the same for all.
     assert found - TOP_UM["pre_stack"] - domes == pytest.approx(np.mean(found - TOP_UM["pre_stack"] - domes), abs=3)
     blind = map_of(PACKAGE, PLACED, stage="pre_stack", domes_um=domes, dropouts=0.9)
-    assert np.isnan(dome_heights(blind, upper, PLACED)).all()
+    assert np.isnan(dome_heights(cut_height(blind, upper, PLACED))).all()
 
 
 def test_smooth_surface_keeps_a_blister_and_passes_over_marks_and_letters() -> None:
