@@ -18,6 +18,7 @@ from inspect_pop.ingest.contract import BoardExport, ImageSource
 from inspect_pop.limits import Limits
 from inspect_pop.measure import Top, is_turned, measure_domes, measure_joints, measure_top, standoff_um
 from inspect_pop.recipe import Interface, Package
+from inspect_pop.segment.slice_heights import at_found_heights
 from inspect_pop.segment.windows import Windows, cut_height, cut_slices
 
 __all__ = ["PreparedBoard", "PreparedInterface", "PreparedPackage", "Steps", "prepare_board"]
@@ -170,7 +171,7 @@ def _interface(
     steps: Steps,
 ) -> PreparedInterface:
     with steps.step("cut"):
-        windows = cut_slices(stack, interface, placement)
+        windows = at_found_heights(cut_slices(stack, interface, placement), interface)
         dome_windows = cut_height(dome[0], interface, dome[1]) if dome else None
     with steps.step("measure"):
         columns = measure_joints(windows, interface, method=stack.method, standoff_um=gap_um)
