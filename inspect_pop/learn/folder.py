@@ -54,6 +54,7 @@ def _for_people(card: Card) -> str:
             else []
         ),
         *_by_machine(card),
+        *(line for heading, text in card.metrics.get("tables", {}).items() for line in ("", f"### {heading}", "", text)),
         "",
         "## Working point",
         "",

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,18 @@ def test_kinds_of_boards_stand_in_the_card_s_table_before_machines(tmp_path: Pat
     assert "| nine slices | 8 | 800 |" in page and "A/AXI-1" not in page
     assert (folder / "model.onnx").read_bytes() == before
     assert load(folder).card.metrics["kinds"]["nine slices"]["escape"] == figures["escape"]
+
+
+def test_what_a_measurement_printed_goes_into_the_card(tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "m")
+    script = Path(__file__).resolve().parents[2] / "scripts" / "into_card"
+    call = [sys.executable, script, folder, "Promises kept"]
+    for told in ("| promise | kept |\n|---|---|\n| 1 % | 19 of 20 |\n", "| promise | kept |\n|---|---|\n| 1 % | 20 of 20 |\n"):
+        subprocess.run(call, input=told, text=True, check=True, capture_output=True)
+    page = (folder / "README.md").read_text()
+    assert "### Promises kept" in page and "20 of 20" in page and "19 of 20" not in page
+    assert load(folder).card.metrics["tables"] == {"Promises kept": told.strip()}
+    assert subprocess.run(call, input="", text=True, check=False, capture_output=True).returncode == 2
 
 
 def test_a_folder_without_a_network_is_not_sealed(tmp_path: Path) -> None:
