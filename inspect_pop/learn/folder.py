@@ -33,6 +33,7 @@ def seal(folder: Path, card: Card) -> Card:
 def _for_people(card: Card) -> str:
     """The card as a page: what it is for, what it was made of, how good it is, and how sure that is."""
     data, point = card.data, card.operating_point
+    judged = "escape" in card.metrics
     lines = [
         f"# {card.name} {card.version}",
         "",
@@ -46,13 +47,9 @@ def _for_people(card: Card) -> str:
         "",
         "## How good",
         "",
-        f"Judged on {card.measured_on or 'boards held apart from training'}:" if card.metrics else "Not judged.",
+        f"Judged on {card.measured_on or 'boards held apart from training'}:" if judged else "Not judged.",
         "",
-        *(
-            ["```", *summary({"model": {"name": card.name, "version": card.version}} | card.metrics), "```"]
-            if card.metrics
-            else []
-        ),
+        *(["```", *summary({"model": {"name": card.name, "version": card.version}} | card.metrics), "```"] if judged else []),
         *_by_machine(card),
         *(line for heading, text in card.metrics.get("tables", {}).items() for line in ("", f"### {heading}", "", text)),
         "",
