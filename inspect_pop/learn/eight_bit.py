@@ -23,7 +23,7 @@ __all__ = ["add_quick_network"]
 
 # Joints that set the range of each layer's numbers.
 _JOINTS = 1024
-_LAYERS = ["Conv", "Relu", "Add", "AveragePool"]
+_LAYERS = ["Conv", "Relu", "Add"]
 _NEAR_EVEN = 8.0
 
 

@@ -1,5 +1,6 @@
 """From a trained network to the ONNX file that the line runs, and the proof that both say the same."""
 
+import copy
 import warnings
 from pathlib import Path
 
@@ -34,7 +35,8 @@ class _OnLine(nn.Module):
 
 def export_network(network: JointNet, path: Path) -> None:
     """Write `path` as ONNX with inputs `images`, `scalars` and outputs `logits`, `embedding`; any number of joints."""
-    module = _OnLine(network.cpu().float().to(memory_format=torch.contiguous_format)).eval()  # type: ignore[call-overload]
+    network = _without_pools(network.cpu().float()).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    module = _OnLine(network).eval()
     example = (torch.zeros(2, CHANNELS, SIZE, SIZE), torch.zeros(2, len(SCALARS)))
     joints = torch.export.Dim("joints", min=1, max=1 << 20)
     with warnings.catch_warnings():
@@ -52,6 +54,21 @@ def export_network(network: JointNet, path: Path) -> None:
     if program is None:
         raise ModelFault(str(path), expected="an exported network", found="none")
     path.write_bytes(program.model_proto.SerializeToString())
+
+
+def _without_pools(network: JointNet) -> JointNet:
+    """The same function, a copy: a mean over 2 x 2 before a 1 x 1 convolution is one 2 x 2 convolution in steps of two.
+
+    The runtime takes a fifth of the whole 8-bit network's time for its three pools, and next to none for the convolutions.
+    """
+    network = copy.deepcopy(network)
+    for skip in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
+        if isinstance(skip[0], nn.AvgPool2d) and isinstance(skip[1], nn.Conv2d):
+            small = skip[1]
+            both = nn.Conv2d(small.in_channels, small.out_channels, 2, 2, bias=False)
+            both.weight.data = small.weight.data.expand(-1, -1, 2, 2).contiguous() / 4
+            skip[0], skip[1] = nn.Identity(), both
+    return network
 
 
 def largest_difference(network: JointNet, path: Path, images: NDArray[np.float16], scalars: NDArray[np.float32]) -> float:

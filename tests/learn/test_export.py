@@ -1,0 +1,24 @@
+"""The exported network: the trained one's function, in the form that the runtime likes."""
+
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+import onnx  # noqa: E402
+
+from inspect_pop.learn.export import export_network, largest_difference  # noqa: E402
+from inspect_pop.learn.network import JointNet, Shape  # noqa: E402
+from tests.learn.sets import make_samples  # noqa: E402
+
+pytestmark = pytest.mark.training
+
+
+def test_means_before_convolutions_become_part_of_them(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = JointNet(Shape(widths=(8, 16, 24), blocks=(1, 1, 1))).eval()
+    export_network(network, tmp_path / "model.onnx")
+    assert "AveragePool" not in {node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node}
+    assert any(isinstance(module, torch.nn.AvgPool2d) for module in network.modules())  # the trained one stays as it is
+    samples = make_samples(boards=2, joints=20)
+    assert largest_difference(network, tmp_path / "model.onnx", samples.images, samples.scalars) < 1e-5
