@@ -34,7 +34,8 @@ def sides(height_um: NDArray[np.float32], level_um: float) -> NDArray[np.float32
 
     Single pixels are filtered out (median of 3 x 3).
     """
-    above = np.where(np.isnan(height_um), 1, np.where(height_um > level_um, 2, 0)).astype(np.uint8)
+    above = np.uint8(2) * (height_um > level_um)
+    np.copyto(above, 1, where=np.isnan(height_um))
     meaning = np.array([-1.0, -0.25, 1.0], dtype=np.float32)
     signed: NDArray[np.float32] = meaning[cv2.medianBlur(above, 3)]
     return signed

@@ -30,7 +30,7 @@ def pin1_corner(heights: HeightMap, placement: Placement, package: Package) -> s
         return None
     step = _step(heights, package)
     size = 2 * round(SMALLEST_UM / step / 2) + 1
-    patches = patches - np.nanmedian(patches, axis=(1, 2), keepdims=True)
+    patches = patches - np.nanmedian(patches[:, ::3, ::3], axis=(1, 2), keepdims=True)
     common = _medians(patches)
     depth = np.array([_deepest(patch - common, size) for patch in patches])
     first, second = np.argsort(depth)[::-1][:2]

@@ -69,8 +69,10 @@ def find_webs(windows: Windows, interface: Interface) -> Webs:
     saddle: Array = ((np.minimum(darkest[..., here], darkest[::-1, :, there]) - beside) / (1 - beside)).max(axis=0)
     edge, blur = beside + (1 - beside) * _edges(saddle)[:, None], 0.3 * (1 - beside)
     pair = order % max(len(pairs), 1)
-    part = np.subtract((edge / blur + 0.5)[:, pair], between * (1 / blur)[:, pair], out=between)
-    free = np.clip(part, 0, 1, out=part).sum(axis=0)
+    slope, level = (1 / blur)[:, pair], (edge / blur + 0.5)[:, pair]
+    free = np.zeros_like(between[0])
+    for grey in between:  # a step of all ways at a time stays in the cache
+        free += np.clip(level - grey * slope, 0, 1)
     step_um = ((1 - START) / STEPS * half * windows.step_um).astype(np.float32)
     free_um = (free[..., here] + free[::-1, :, there]).min(axis=0) * step_um
     return Webs(pairs, free_um.T.astype(np.float32), saddle.T)

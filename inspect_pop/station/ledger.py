@@ -37,15 +37,15 @@ class Books:
     """The ledger in the store at `where`, under this station's name in messages."""
 
     def __init__(self, where: str, handle: str) -> None:
-        from inspect_pop.station.cfx import build  # with the store, half a second of imports: see `Scribe`
+        from inspect_pop.station import cfx  # with the store, half a second of imports: see `Scribe`
         from inspect_pop.store import open_store
 
-        self._store, self._cfx, self._handle = open_store(where), build, handle
+        self._store, self._cfx, self._handle = open_store(where), cfx, handle
         self._untidied = 0
 
     def record(self, inspection: Inspection) -> None:
         """See `Ledger`."""
-        self._store.write(inspection, messages=self._cfx.from_inspection(inspection, self._handle))
+        self._store.write(inspection, messages=self._cfx.notes(inspection, self._handle))
 
     def quarantine(self, name: str, fault: InputFault) -> None:
         """See `Ledger`."""

@@ -4,6 +4,7 @@ SQLite or PostgreSQL holds what is asked for often; Parquet files beside it hold
 """
 
 from inspect_pop.store.maintain import Compacted
+from inspect_pop.store.rows import defects_in
 from inspect_pop.store.store import Store, open_store
 from inspect_pop.store.values import STATES, Decision, Defect, Message, Quarantined, Run, Standing, StoredBoard, Written
 
@@ -19,5 +20,6 @@ __all__ = [
     "Store",
     "StoredBoard",
     "Written",
+    "defects_in",
     "open_store",
 ]

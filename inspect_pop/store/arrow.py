@@ -32,13 +32,13 @@ def from_arrow(table: pa.Table) -> JointTable:
     return JointTable({c.name: _values(table[c.name], c.kind) for c in there})
 
 
-def parquet_options(schema: pa.Schema) -> dict[str, Any]:
-    """How every file is written: zstd, dictionaries for text, split bytes for floats, statistics where one looks up."""
+def parquet_options(schema: pa.Schema, compression: str = "zstd") -> dict[str, Any]:
+    """How every file is written: compressed, dictionaries for text, split bytes for floats, statistics where one looks up."""
     texts = [f.name for f in schema if pa.types.is_string(f.type)]
     floats = [f.name for f in schema if pa.types.is_floating(f.type)]
     looked_up = [n for n in ("record", "serial", "refdes", "interface", "label", "verdict") if n in schema.names]
     return {
-        "compression": "zstd",
+        "compression": compression,
         "use_dictionary": texts,
         "use_byte_stream_split": floats,
         "write_statistics": looked_up,
@@ -46,10 +46,10 @@ def parquet_options(schema: pa.Schema) -> dict[str, Any]:
     }
 
 
-def write_tables(sink: Any, tables: Iterable[pa.Table], schema: pa.Schema) -> int:
+def write_tables(sink: Any, tables: Iterable[pa.Table], schema: pa.Schema, compression: str) -> int:
     """Write tables one after the other into an open file; number of rows."""
     n = 0
-    with pq.ParquetWriter(sink, schema, **parquet_options(schema)) as writer:
+    with pq.ParquetWriter(sink, schema, **parquet_options(schema, compression)) as writer:
         for table in tables:
             writer.write_table(table)
             n += table.num_rows

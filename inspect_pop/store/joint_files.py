@@ -53,7 +53,12 @@ class JointFiles(Protocol):
         """The base."""
         ...
 
-    def write(self, path: str, tables: Iterable[pa.Table]) -> Waiting:
+    @property
+    def is_near(self) -> bool:
+        """Whether a file takes no longer than the database's own log, so that a transaction may wait for it."""
+        ...
+
+    def write(self, path: str, tables: Iterable[pa.Table], compression: str) -> Waiting:
         """Write tables under a name that nobody reads."""
         ...
 
@@ -97,14 +102,19 @@ class LocalFiles:
         """The folder."""
         return str(self.base)
 
-    def write(self, path: str, tables: Iterable[pa.Table]) -> Waiting:
+    @property
+    def is_near(self) -> bool:
+        """See `JointFiles`."""
+        return True
+
+    def write(self, path: str, tables: Iterable[pa.Table], compression: str) -> Waiting:
         """See `JointFiles`."""
         target = self.base / path
         _make_folder(target.parent)
         temporary = target.with_name(f"{TEMPORARY}{os.getpid()}-{uuid.uuid4().hex}")
         try:
             with pa.OSFile(str(temporary), "wb") as sink:  # Arrow's own: a Python file is called for each small piece
-                write_tables(sink, tables, RECORD_SCHEMA)
+                write_tables(sink, tables, RECORD_SCHEMA, compression)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise

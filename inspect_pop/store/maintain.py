@@ -76,7 +76,7 @@ def _merge(engine: Engine, held: JointFiles, day: str, lot: str | None, records:
     """Write the merged file, turn the records to it in one transaction, then remove the small ones."""
     path = f"{partition_of(day, lot)}/merged-{hashlib.sha256('|'.join(records).encode()).hexdigest()[:32]}.parquet"
     with faults(shown(engine.url)):
-        waiting = held.write(path, _tables(held, day, lot, records))
+        waiting = held.write(path, _tables(held, day, lot, records), "zstd")
     try:
         with faults(shown(engine.url)):
             held.secure(waiting)

@@ -23,12 +23,17 @@ class RemoteFiles:
     base: str
     where: str
 
-    def write(self, path: str, tables: Iterable[pa.Table]) -> Waiting:
+    @property
+    def is_near(self) -> bool:
+        """See `JointFiles`; an upload takes its time, and nobody's transaction waits for another one's."""
+        return False
+
+    def write(self, path: str, tables: Iterable[pa.Table], compression: str) -> Waiting:
         """See `JointFiles`. The object has its last name at once; it counts when its record is in the database."""
         full = f"{self.base}/{path}"
         self.filesystem.makedirs(full.rpartition("/")[0], exist_ok=True)
         sink = pa.BufferOutputStream()
-        write_tables(sink, tables, RECORD_SCHEMA)
+        write_tables(sink, tables, RECORD_SCHEMA, compression)
         self.filesystem.pipe_file(full, sink.getvalue().to_pybytes())
         return Waiting(path, path)
 

@@ -25,8 +25,8 @@ from sqlalchemy import (
     true,
     union_all,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
+from inspect_pop.store.prepared import Run, insert_or_skip, prepared
 from inspect_pop.store.schema import COUNTS, SETTLED, SUMS, boards, interfaces, rollups, sites
 
 __all__ = ["LEVELS", "contribute", "rebuild", "summed"]
@@ -48,7 +48,7 @@ _OF_AN_INTERFACE = 2  # one placement and one component: with both interfaces, a
 
 def contribute(connection: Connection, board_id: int, sign: int) -> None:
     """Add (+1) or take away (-1) what a board contributes, if it is a first inspection."""
-    connection.execute(_statement(connection.dialect.name, True), {"board_id": board_id, "sign": sign})
+    _contributing(connection.dialect)(connection, {"board_id": board_id, "sign": sign})
 
 
 def rebuild(connection: Connection) -> None:
@@ -71,14 +71,17 @@ def summed(level: str, which: ColumnElement[bool] | None = None, parts: ColumnEl
 
 
 @cache
+def _contributing(dialect: Any) -> Run:
+    return prepared(_statement(dialect.name, True), dialect)
+
+
 def _statement(dialect: str, one: bool) -> Any:
-    """The upsert of one board's contribution (`board_id`), or of all; kept, since building it takes longer than running it."""
+    """The upsert of one board's contribution (`board_id`), or of all."""
     which = (boards.c.id == bindparam("board_id"), interfaces.c.board_id == bindparam("board_id")) if one else ()
     of = union_all(*(summed(level, *which) for level in LEVELS)).subquery("own")
     keys = ("context_id", "level", *_NAMES)
     signed = select(*(of.c[n] for n in keys), *((of.c[n] * bindparam("sign")).label(n) for n in SUMS)).where(true())
-    module: Any = postgresql if dialect == "postgresql" else sqlite
-    statement = module.insert(rollups).from_select([*keys, *SUMS], signed)
+    statement = insert_or_skip(rollups, dialect).from_select([*keys, *SUMS], signed)
     total = {n: rollups.c[n] + statement.excluded[n] for n in SUMS}
     return statement.on_conflict_do_update(index_elements=list(keys), set_=total)
 

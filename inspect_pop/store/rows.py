@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from inspect_pop.inspection import BoardRecord, Inspection, PackageRecord
 from inspect_pop.joints import JointTable
 from inspect_pop.store.schema import COUNTS, MEASURED
-from inspect_pop.store.values import Decision, Defect, Message, instant_us
+from inspect_pop.store.values import Decision, Defect, Message, instant, instant_us
 
 __all__ = [
     "RecordRows",
@@ -21,6 +20,7 @@ __all__ = [
     "count_key",
     "decision_of",
     "defect_of",
+    "defects_in",
     "digests_row",
     "from_rows",
     "key_of",
@@ -73,7 +73,7 @@ def key_of(*values: Any) -> str:
 
 def local_day(inspected_at: str) -> str:
     """The day on the wall clock where the board was inspected: the date in the time's own offset."""
-    return datetime.fromisoformat(inspected_at).date().isoformat()
+    return instant(inspected_at, "inspected_at").date().isoformat()
 
 
 def _context_row(board: BoardRecord) -> Row:
@@ -152,6 +152,11 @@ def _defect_rows(joints: JointTable) -> list[Row]:
     names = ("refdes", "interface", "ball", "label", "verdict", "reason", *MEASURED, "flags")
     columns = [_nulls(joints[n][own]) for n in names]
     return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def defects_in(joints: JointTable) -> tuple[Defect, ...]:
+    """Every joint that is not good and pass, as the store keeps it."""
+    return tuple(defect_of(row) for row in _defect_rows(joints))
 
 
 def position_rows(joints: JointTable) -> list[Row]:

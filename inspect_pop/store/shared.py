@@ -3,10 +3,10 @@
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, TableClause, bindparam, literal, select, union_all
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import BindParameter, Connection, Select, TableClause, bindparam, false, literal, or_, select, union_all
 
 from inspect_pop.store import rows
+from inspect_pop.store.prepared import Run, insert_or_skip, prepared
 from inspect_pop.store.schema import boards, contexts, digests, recipes, sites
 
 __all__ = ["Shared", "insert_new"]
@@ -14,8 +14,7 @@ __all__ = ["Shared", "insert_new"]
 
 def insert_new(connection: Connection, table: TableClause, row: rows.Row, key: str) -> bool:
     """Insert a row unless one with the same `key`, a unique column, is there; whether it was inserted."""
-    dialect: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(table).on_conflict_do_nothing(index_elements=[key])
+    statement = insert_or_skip(table, connection.dialect.name).on_conflict_do_nothing(index_elements=[key])
     return connection.execute(statement.returning(literal(1)), row).first() is not None
 
 
@@ -26,7 +25,8 @@ class Shared:
         self._connection, self._record = connection, record
         board = record.record
         wanted = {"record": board.record, "serial": board.serial, "recipe": board.recipe_digest, "context": record.context["key"]}
-        found = connection.execute(_lookup(), wanted | {"sites": [site["key"] for site in record.sites]})
+        places = {f"site{i}": site["key"] for i, site in enumerate(record.sites)}
+        found = _lookup(connection.dialect, len(places))(connection, wanted | places)
         self._ids = {(what, key): int(number) for what, key, number in found}
 
     @property
@@ -72,15 +72,17 @@ class Shared:
 
 
 @cache
-def _lookup() -> Any:
+def _lookup(dialect: Any, n_sites: int) -> Run:
     """(what, key, id) of all that is there."""
-    return union_all(
+    places: list[BindParameter[str]] = [bindparam(f"site{i}") for i in range(n_sites)]
+    statement = union_all(
         _known("record", boards, "record"),
         _known("serial", boards, "serial").where(boards.c.inspection_no == 1),
         _known("recipe", recipes, "digest"),
         _known("context", contexts, "key"),
-        select(literal("site"), sites.c.key, sites.c.id).where(sites.c.key.in_(bindparam("sites", expanding=True))),
+        select(literal("site"), sites.c.key, sites.c.id).where(or_(false(), *(sites.c.key == place for place in places))),
     )
+    return prepared(statement, dialect)
 
 
 def _known(what: str, table: TableClause, key: str) -> Select[Any]:

@@ -19,6 +19,7 @@ __all__ = [
     "StoredBoard",
     "Waiting",
     "Written",
+    "instant",
     "instant_us",
     "printable",
 ]
@@ -155,15 +156,20 @@ class Waiting:
     path: str
 
 
-def instant_us(text: str, what: str) -> int:
-    """Microseconds since 1970 UTC of an ISO 8601 time; `StoreFault` where it has no offset or is no time."""
+def instant(text: str, what: str) -> datetime:
+    """The instant that an ISO 8601 time names, on its own wall clock; `StoreFault` where it has no offset or is no time."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
         raise StoreFault(what, expected="an ISO 8601 time", found=repr(text)) from error
     if moment.tzinfo is None:
         raise StoreFault(what, expected="a time with its offset from UTC", found=repr(text))
-    return round(moment.timestamp() * 1_000_000)
+    return moment
+
+
+def instant_us(text: str, what: str) -> int:
+    """The same in microseconds since 1970 UTC."""
+    return round(instant(text, what).timestamp() * 1_000_000)
 
 
 def printable(text: str) -> str:

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Engine, func, insert, select, text, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import BindParameter, Connection, Engine, bindparam, func, insert, select, text, update
 
 from inspect_pop.errors import StoreFault
 from inspect_pop.inspection import Inspection
@@ -14,6 +14,7 @@ from inspect_pop.store import rows
 from inspect_pop.store.beside import Beside
 from inspect_pop.store.engine import faults, reading, shown, writing
 from inspect_pop.store.joint_files import JointFiles
+from inspect_pop.store.prepared import Run, adding, insert_or_skip, prepared
 from inspect_pop.store.rollup import contribute
 from inspect_pop.store.schema import (
     boards,
@@ -51,11 +52,12 @@ def write_inspection(
 
 
 def _write(engine: Engine, files: JointFiles | None, inspection: Inspection, sent: Iterable[Message], run: str | None) -> Written:
-    """While the joints' file goes to the disk, messages are made: `sent` may make them one by one."""
-    board, record = inspection.board, rows.record_rows(inspection)
+    """The joints' file goes to the disk while the rows are made and inserted."""
+    board = inspection.board
     with faults(shown(engine.url)), Beside(files, inspection) as file:
-        told = list(sent)
-        file.wait()
+        record, told = rows.record_rows(inspection), list(sent)
+        if files is not None and not files.is_near:
+            file.wait()
         with writing(engine) as connection:
             lock_serial(connection, board.serial)
             shared = Shared(connection, record)
@@ -97,9 +99,8 @@ def standing_of(connection: Connection, records: Sequence[str]) -> dict[str, Sta
 def add_messages(connection: Connection, sent: Sequence[Message]) -> None:
     """Add messages to the outbox, in order and in one statement; those that are there already are left as they are."""
     if sent:
-        dialect: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
-        statement = dialect.insert(messages).on_conflict_do_nothing(index_elements=["id"])
-        connection.execute(statement, [rows.message_row(m) for m in sent])
+        its = [rows.message_row(m) for m in sent]
+        _messages(connection.dialect, tuple(its[0]))(connection, its)
 
 
 def first_of(connection: Connection, serial: str) -> int | None:
@@ -125,9 +126,9 @@ def resettle(connection: Connection, serial: str) -> None:
 
 def _insert(connection: Connection, inspection: Inspection, record: rows.RecordRows, shared: Shared, more: rows.Row) -> None:
     more = more | {"context_id": shared.context, "digests_id": shared.digests, "inspection_no": 1, "n_inspections": 1}
-    statement = insert(boards).returning(boards.c.id)
-    board_id = connection.execute(statement, record.board | _NOTHING_DECIDED | more).scalar_one()
-    connection.execute(update(boards).where(boards.c.id == board_id).values(first_id=board_id))
+    own = record.board | _NOTHING_DECIDED | more
+    board_id = _board(connection.dialect, tuple(own))(connection, own).scalar_one()
+    _is_first(connection.dialect)(connection, {"own": board_id})
     _insert_parts(connection, record, shared, board_id)
     _insert_positions(connection, inspection, shared.recipe)
     if shared.first is None:
@@ -147,19 +148,39 @@ def _insert_parts(connection: Connection, record: rows.RecordRows, shared: Share
         (interfaces, parts),
         (defects, [{"board_id": board_id} | row for row in record.defects]),
     ):
-        if its:
-            connection.execute(insert(table), its)
+        adding(connection, table, its)
+
+
+@cache
+def _board(dialect: Any, names: tuple[str, ...]) -> Run:
+    return prepared(insert(boards).returning(boards.c.id), dialect, names)
+
+
+@cache
+def _is_first(dialect: Any) -> Run:
+    own: BindParameter[int] = bindparam("own")
+    return prepared(update(boards).where(boards.c.id == own).values(first_id=own), dialect)
+
+
+@cache
+def _messages(dialect: Any, names: tuple[str, ...]) -> Run:
+    statement = insert_or_skip(messages, dialect.name).on_conflict_do_nothing(index_elements=["id"])
+    return prepared(statement, dialect, names)
+
+
+@cache
+def _known_positions(dialect: Any) -> Run:
+    counts = select(func.count(), func.count(positions.c.x_um))
+    return prepared(counts.where(positions.c.recipe_id == bindparam("recipe")), dialect)
 
 
 def _insert_positions(connection: Connection, inspection: Inspection, recipe: int) -> None:
     """Keep the recipe's balls once; a later board fills in the places that the ones before did not show."""
     joints = inspection.joints
-    query = select(func.count(), func.count(positions.c.x_um)).where(positions.c.recipe_id == recipe)
-    known, placed = connection.execute(query).one()
+    known, placed = _known_positions(connection.dialect)(connection, {"recipe": recipe}).one()
     if known >= len(joints) and placed >= int(np.isfinite(joints["x_um"] - joints["dx_um"]).sum()):
         return
-    dialect: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(positions)
+    statement = insert_or_skip(positions, connection.dialect.name)
     fill = {n: func.coalesce(positions.c[n], statement.excluded[n]) for n in ("x_um", "y_um")}
     keys = ["recipe_id", "refdes", "interface", "ball"]
     upsert = statement.on_conflict_do_update(index_elements=keys, set_=fill)

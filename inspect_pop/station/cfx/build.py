@@ -1,4 +1,4 @@
-"""From an inspection, a decision or a fault to CFX messages: pure functions, the same input gives the same messages.
+"""From a record, a decision or a fault to CFX messages: pure functions, the same input gives the same messages.
 
 Every identifier follows from the record (uuid5), so a message that is made or sent twice is one message to whoever keeps
 them by `UniqueID`. The standard knows no fused method: what the X-ray slices and what the height maps show goes as one
@@ -8,10 +8,13 @@ where a board came without slices. A board for review is reported as failed and 
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID, uuid5
 
-from inspect_pop.inspection import BoardRecord, Inspection
+import numpy as np
+
+from inspect_pop.inspection import BoardRecord, Inspection, PackageRecord
 from inspect_pop.station.cfx import joints as of_joints
 from inspect_pop.station.cfx import packages as of_packages
 from inspect_pop.station.cfx.identity import NAMESPACE, of_record
@@ -38,36 +41,74 @@ from inspect_pop.station.cfx.messages import (
     WorkResult,
     WorkStarted,
 )
-from inspect_pop.store import Decision, Defect, Message
+from inspect_pop.store import Decision, Defect, Message, defects_in
 from inspect_pop.store.values import printable
 
-__all__ = ["from_decision", "from_fault", "from_inspection", "heartbeat", "to_message"]
+__all__ = [
+    "Found",
+    "about",
+    "from_decision",
+    "from_fault",
+    "from_inspection",
+    "heartbeat",
+    "message",
+    "methods",
+    "parts",
+    "to_message",
+]
 
+_STARTED, _UNITS, _COMPLETED = "WorkStarted", "UnitsInspected", "WorkCompleted"
 _MISSED = "DefectMissed"  # a state of the store that CFX does not know: the defect is confirmed, by a person who found it
 
 
+@dataclass(frozen=True)
+class Found:
+    """What a record's messages tell: the same from an inspection at hand and from the record in the store."""
+
+    board: BoardRecord
+    packages: tuple[PackageRecord, ...]
+    defects: tuple[Defect, ...]
+    methods: tuple[Method, ...]
+
+    @classmethod
+    def by(cls, inspection: Inspection) -> "Found":
+        """What this inspection found."""
+        return cls(inspection.board, inspection.packages, defects_in(inspection.joints), methods(inspection))
+
+
 def from_inspection(inspection: Inspection, handle: str) -> Iterator[Message]:
-    """WorkStarted, one UnitsInspected a method, WorkCompleted: in this order, each made when the store's outbox asks for it."""
-    board = inspection.board
-    transaction = of_record(board.record)
-    primary = board.panel or board.serial
-    unit = UnitPosition(UnitIdentifier=board.serial, PositionNumber=board.position or 1)
-    started = WorkStarted(PrimaryIdentifier=primary, TransactionID=transaction, UnitCount=1, Units=(unit,))
-    completed = WorkCompleted(PrimaryIdentifier=primary, TransactionID=transaction, Result=WorkResult.COMPLETED)
-    yield _message(board.record, "WorkStarted", board.started_at, started, handle)
-    for method in methods(inspection):
-        yield _message(board.record, f"UnitsInspected/{method}", board.finished_at, _units(inspection, method), handle)
-    yield _message(board.record, "WorkCompleted", board.finished_at, completed, handle)
+    """All messages of a record, in order."""
+    found = Found.by(inspection)
+    return (message(found, part, handle) for part in parts(found.methods))
 
 
-def methods(inspection: Inspection) -> list[Method]:
+def parts(by: Iterable[Method]) -> tuple[str, ...]:
+    """The messages of a record, in order: WorkStarted, one UnitsInspected a method, WorkCompleted."""
+    return (_STARTED, *(f"{_UNITS}/{method}" for method in by), _COMPLETED)
+
+
+def about(record: BoardRecord, part: str) -> tuple[str, str, str]:
+    """Identifier, name and time of this part of a record's messages."""
+    kind = f"CFX.Production.{'TestAndInspection.' if part.startswith(_UNITS) else ''}{part.partition('/')[0]}"
+    at = record.started_at if part == _STARTED else record.finished_at
+    return str(uuid5(NAMESPACE, f"{record.record}/{part}")), kind, at
+
+
+def message(found: Found, part: str, handle: str) -> Message:
+    """One of a record's messages, whole."""
+    board = found.board
+    unique, _, at = about(board, part)
+    return to_message(_envelope(UUID(unique), at, _body(found, part), handle), board.record, at)
+
+
+def methods(inspection: Inspection) -> tuple[Method, ...]:
     """By which methods the board was looked at: AOI from height maps, AXI from slices; AXI alone where nothing is known."""
     joints, packages = inspection.joints, inspection.packages
     stages = {"pre_stack", "post_reflow"}
     seen = {name.rpartition("/")[2] in stages for name in inspection.placements}
     aoi = True in seen or any(math.isfinite(p.warpage_um) or math.isfinite(p.stack_height_um) for p in packages)
-    axi = False in seen or any(math.isfinite(d) for d in joints["diameter_um"])
-    return [*([Method.AOI] if aoi else []), *([Method.AXI] if axi or not aoi else [])]
+    axi = False in seen or bool(np.isfinite(joints["diameter_um"]).any())
+    return (*([Method.AOI] if aoi else []), *([Method.AXI] if axi or not aoi else []))
 
 
 def from_decision(board: BoardRecord, defects: Sequence[Defect], decision: Decision, handle: str) -> Message:
@@ -110,15 +151,26 @@ def to_message(envelope: Envelope, record: str | None, created_at: str) -> Messa
     return Message(str(envelope.UniqueID), envelope.MessageName, envelope.to_json(), created_at, record=record)
 
 
-def _units(inspection: Inspection, method: Method) -> UnitsInspected:
-    board = inspection.board
-    alone = methods(inspection) == [method]
+def _body(found: Found, part: str) -> UnitsInspected | WorkStarted | WorkCompleted:
+    board = found.board
+    transaction, primary = of_record(board.record), board.panel or board.serial
+    if part == _STARTED:
+        unit = UnitPosition(UnitIdentifier=board.serial, PositionNumber=board.position or 1)
+        return WorkStarted(PrimaryIdentifier=primary, TransactionID=transaction, UnitCount=1, Units=(unit,))
+    if part == _COMPLETED:
+        return WorkCompleted(PrimaryIdentifier=primary, TransactionID=transaction, Result=WorkResult.COMPLETED)
+    return _units(found, Method(part.partition("/")[2]))
+
+
+def _units(found: Found, method: Method) -> UnitsInspected:
+    board = found.board
+    alone = found.methods == (method,)
     steps: tuple[UnitInspection, ...] = ()
     total = 0
     if method is Method.AOI:
-        steps, total = of_packages.steps(inspection), len(inspection.packages)
+        steps, total = of_packages.steps(board.record, found.packages), len(found.packages)
     if method is Method.AXI or alone:
-        steps, total = (*steps, *of_joints.steps(inspection)), total + len(inspection.joints)
+        steps, total = (*steps, *of_joints.steps(board.record, found.defects)), total + board.n_joints
     result = _overall(board, steps, decides=method is Method.AXI or alone)
     return _unit_message(board, method, result, steps, total, VerificationState.NOT_VERIFIED_YET)
 

@@ -1,11 +1,10 @@
 """Joints that did not pass, as steps of a CFX inspection with their defects and measurements."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import uuid5
 
-from inspect_pop.inspection import Inspection
 from inspect_pop.joints import CLASSES
 from inspect_pop.station.cfx.identity import of_record, within
 from inspect_pop.station.cfx.messages import (
@@ -42,12 +41,10 @@ _MEASURES = (
 _NOT_YET = VerificationState.NOT_VERIFIED_YET
 
 
-def steps(inspection: Inspection) -> tuple[UnitInspection, ...]:
-    """One step for each joint that did not pass, in the table's order; `TotalInspectionCount` tells of the others."""
-    joints, record = inspection.joints, inspection.board.record
-    bad = joints["verdict"] != "pass"
-    columns = [joints[name][bad].tolist() for name in joints.names]
-    return tuple(_step(record, dict(zip(joints.names, row, strict=True))) for row in zip(*columns, strict=True))
+def steps(record: str, bad: Iterable[Defect]) -> tuple[UnitInspection, ...]:
+    """One step for each joint that did not pass, in order of its name; `TotalInspectionCount` tells of the others."""
+    named = sorted(bad, key=lambda d: (d.refdes, d.interface, d.ball))
+    return tuple(_step(record, vars(d) | d.measured) for d in named if d.verdict != "pass")
 
 
 def decided(record: str, decision: Decision, known: Defect | None, state: VerificationState) -> UnitInspection:

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from inspect_pop.errors import PopError, StoreFault
 from inspect_pop.station.cfx.build import heartbeat, to_message
+from inspect_pop.station.cfx.later import Speller
 from inspect_pop.store import Message, Store
 
 __all__ = ["NotDelivered", "Postman", "Sender", "drain"]
@@ -46,11 +47,11 @@ class Sender(Protocol):
 
 def drain(store: Store, sender: Sender, owner: str) -> int:
     """Send all that waits, in order; how many. Raises `NotDelivered` at the first that is not confirmed."""
-    sent = 0
+    sent, speller = 0, Speller(store)
     while claimed := store.claim(CLAIM, owner=owner, now_us=time.time_ns() // 1000, lease_s=LEASE_S):
         for i, message in enumerate(claimed):
             try:
-                sender.send(message)
+                sender.send(speller.whole(message))
             except NotDelivered as fault:
                 store.failed([m.id for m in claimed[i:]], error=str(fault), retry_us=0)
                 raise

@@ -1,10 +1,11 @@
 """What the height maps show of each package, as steps of a CFX inspection."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 from uuid import uuid5
 
-from inspect_pop.inspection import Inspection, PackageRecord
+from inspect_pop.inspection import PackageRecord
 from inspect_pop.station.cfx.identity import of_record
 from inspect_pop.station.cfx.joints import Fields, measurement
 from inspect_pop.station.cfx.messages import TestResult, UnitInspection, VerificationState
@@ -12,12 +13,12 @@ from inspect_pop.station.cfx.messages import TestResult, UnitInspection, Verific
 __all__ = ["steps"]
 
 
-def steps(inspection: Inspection) -> tuple[UnitInspection, ...]:
+def steps(record: str, packages: Iterable[PackageRecord]) -> tuple[UnitInspection, ...]:
     """One step a package with its warpage (against its limit), stack height, offset and rotation.
 
     A warpage beyond its limit is a failed measurement; the step passes, since joints decide what becomes of a board.
     """
-    return tuple(_step(inspection.board.record, package) for package in inspection.packages)
+    return tuple(_step(record, package) for package in packages)
 
 
 def _step(record: str, package: PackageRecord) -> UnitInspection:
