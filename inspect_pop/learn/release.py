@@ -39,7 +39,8 @@ class ReleaseRecipe(BaseModel):
 
     name: str
     teach: tuple[str, ...] = Field(
-        min_length=1, description="recipes of the simulated sets to learn from, from the repository's top"
+        min_length=1,
+        description="recipes of the simulated sets to learn from, from the repository's top; one named twice counts twice",
     )
     held: tuple[str, ...] = Field(min_length=1, description="recipes of the simulated sets to calibrate on")
     start: str | None = Field(
@@ -157,10 +158,11 @@ def _made(recipe: SetRecipe, work: Path, processes: int, progress: Progress) -> 
 
 def _data(sets: Sets) -> dict[str, object]:
     known = sets.labelled
+    teach = {samples.boards: samples for samples in sets.teach}.values()  # a set that counts twice holds its boards once
     boards = list(known.boards) if known is not None else []
     return {
-        "joints learnt from": sum(len(samples) for samples in sets.teach) + (len(known) if known is not None else 0),
-        "simulated boards learnt from": sum(len(samples.boards) for samples in sets.teach),
+        "joints learnt from": sum(len(samples) for samples in teach) + (len(known) if known is not None else 0),
+        "simulated boards learnt from": sum(len(samples.boards) for samples in teach),
         "labelled boards learnt from": boards,
         "training boards": boards,
         "calibration boards": list(sets.held.boards),

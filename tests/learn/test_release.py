@@ -30,7 +30,7 @@ def test_a_release_is_a_model(tmp_path: Path) -> None:
 def test_the_committed_recipe_can_be_read() -> None:
     top = Path(__file__).parents[2]
     recipe = load_release_recipe(top / "training" / "recipes" / "release.toml")
-    sets = [load_set_recipe(top / name) for name in (*recipe.teach, *recipe.held)]
+    sets = [load_set_recipe(top / name) for name in (*dict.fromkeys(recipe.teach), *recipe.held)]
     seeds = [group.seed for found in sets for group in found.groups]
     assert len(seeds) == len(set(seeds))  # no board is drawn twice, nor calibrated on after it was learnt from
 
