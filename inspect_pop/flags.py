@@ -30,10 +30,11 @@ FLAGS = (
     Flag(256, "no_pre_stack", "no height map before stacking: the dome is unknown", False),
     Flag(512, "wrong_crop", "the picture does not show the joint that it should", True),
     Flag(1024, "unfamiliar", "the joint is unlike anything that the model has learnt from", True),
-    Flag(2048, "saturated", "grey values at the end of the scale", False),
+    Flag(2048, "saturated", "grey values at the end of the scale", True),
     Flag(4096, "transmission", "one picture through both interfaces: shape per slice is unknown", False),
     Flag(8192, "void_over_limit", "void area above the limit of the profile in use", False),
     Flag(16384, "unsure_alignment", "the fit of this image to the recipe is doubtful", True),
+    Flag(32768, "lost_too_much", "a slice was lost without which a defect may look good", True),
 )
 
 _BY_NAME = {flag.name: flag for flag in FLAGS}

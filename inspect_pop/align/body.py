@@ -52,7 +52,7 @@ def coarse_box(
     rim, reach = round(RIM_UM / grid.pixel_um), round(search_um / grid.pixel_um)
     row0, col0 = grid.to_pixel(np.zeros(1), np.zeros(1))
     pad = max(half_r, half_c) + rim + reach + 2
-    total = cv2.integral(np.pad(side, pad), sdepth=cv2.CV_64F)
+    total = cv2.integral(np.pad(side, pad), sdepth=cv2.CV_32F)  # quarters of a pixel: exact up to four million pixels
     step = np.arange(-reach, reach + 1, 2)
     row, col = np.meshgrid(round(float(row0[0])) + step + pad, round(float(col0[0])) + step + pad, indexing="ij")
     row = np.clip(row, pad - reach - half_r, total.shape[0] - half_r - rim - 2)

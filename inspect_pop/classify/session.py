@@ -25,10 +25,12 @@ __all__ = ["BATCH", "MOST_OFF", "Classifier", "Scores", "calibrated", "four_side
 
 # Larger batches fall out of the second-level cache, smaller ones pay for the call (measured: scripts/bench/board.py).
 BATCH = 64
-# Joints whose log-odds lie nearer to even than this are looked at again, turned: a joint knows no preferred direction, and
-# the mean over its views errs less than one of them. Surer ones would not change their verdict: with thresholds of -3.4 and
-# 2.8, none of 7,159 joints of five kinds of machine did that was surer than 6, and one that was surer than 5.
-_DOUBTFUL = 6.0
+# Joints whose log-odds lie nearer to even than this, or nearer than `_BESIDE` to a threshold beyond, are looked at again,
+# turned: a joint knows no preferred direction, and the mean over its views errs less than one of them (0.75 either way).
+# Surer ones would not change their verdict: with thresholds of -3.4 and 2.8, none of 7,159 joints of five kinds of machine
+# did that was surer than 6, and one that was surer than 5. More views than four (mirrored, and moved by a sample) steady a
+# verdict next to nothing: what a change of the picture does to its noise, all views see alike (docs/exports.md).
+_DOUBTFUL, _BESIDE = 6.0, 2.5
 # What the quick network places nearer to even than this may be doubtful, and what it places nearer to a threshold than it can
 # be off may lie beyond it: its log-odds are off by 2 to 2.8 at most (1 where the exact network's lie within 3 of even). Its
 # distances from what is known are off by up to 0.13 of the limit.
@@ -83,7 +85,7 @@ class Classifier:
 
     def logits(self, inputs: JointInputs) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(n, 5) logits and (n, e) embeddings as `classify` uses them: doubtful joints seen from four sides, not calibrated."""
-        return four_sided(self.raw, self.model.card.calibration, inputs, first=self._first(inputs))
+        return four_sided(self.raw, self.model.card.calibration, inputs, first=self._first(inputs), point=self.point)
 
     def classify(self, inputs: JointInputs) -> Scores:
         """Calibrated scores of all joints."""
@@ -140,14 +142,18 @@ def four_sided(
     calibration: Calibration,
     inputs: JointInputs,
     first: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
+    point: OperatingPoint | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """(n, 5) logits and (n, e) embeddings; logits of doubtful joints are the mean over the joint and its three turns.
 
     `raw` answers as `Classifier.raw` does; the same way of looking serves the line and, before there is a model, training.
-    `first` is the answer to the joints unturned, where it is known already; it is written to.
+    `first` is the answer to the joints unturned, where it is known already; it is written to. `point` is where it is
+    decided, if that is known: doubt reaches beyond thresholds that lie far out.
     """
     logits, embedding = raw(inputs) if first is None else first
-    doubtful = np.flatnonzero(np.abs(log_odds(calibrated(logits, calibration))) < _DOUBTFUL)
+    low, high = (0.0, 0.0) if point is None else (point.pass_below, point.fail_above)
+    odds = log_odds(calibrated(logits, calibration))
+    doubtful = np.flatnonzero((odds > min(-_DOUBTFUL, low - _BESIDE)) & (odds < max(_DOUBTFUL, high + _BESIDE)))
     if len(doubtful):
         seen = inputs.take(doubtful)
         for quarter in (1, 2, 3):

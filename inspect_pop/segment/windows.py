@@ -36,7 +36,7 @@ class Windows:
     `values` (n, slices, SIZE, SIZE) float32: 0 is the background between joints, 1 the core of the typical joint of
     that slice; solder is bright whatever the machine's polarity. Lost slices are left out. `z_um` (slices,) their
     heights as the machine believes. `step_um` is the distance of samples. `covered` (n,) is the share of the window
-    that lies inside the image. `saturated` (n,) bool: grey at the end of an integer scale in the core.
+    that lies inside the image. `saturated` (n,) bool: grey at the end of an integer scale in the core, in any slice.
     `background`, `solder` (slices,) are the grey levels, in the machine's own scale, that became 0 and 1.
     """
 
@@ -197,12 +197,12 @@ def _levels(looked_at: NDArray[np.float32], whole: NDArray[np.bool_]) -> tuple[N
 
 
 def _saturated(looked_at: NDArray[Any]) -> NDArray[np.bool_]:
-    """(n,) whether most of a ball's core lies at an end of the picture's integer scale."""
+    """(n,) whether in any slice most of a ball's core lies at an end of the picture's integer scale."""
     if not np.issubdtype(looked_at.dtype, np.integer):
         return np.zeros(len(looked_at), dtype=bool)
     core = looked_at[:, :, : len(_CORE)]
-    clipped: NDArray[np.bool_] = ((core <= 0) | (core >= float(np.iinfo(core.dtype).max))).mean(axis=(1, 2)) > 0.5
-    return clipped
+    clipped = ((core <= 0) | (core >= float(np.iinfo(core.dtype).max))).mean(axis=2) > 0.5
+    return np.asarray(clipped.any(axis=1))
 
 
 def _gaps() -> NDArray[np.intp]:

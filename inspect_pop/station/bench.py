@@ -1,7 +1,7 @@
-"""One inspection for the line: inspect, record with its messages, answer; then write the board's page.
+"""One inspection for the line: inspect, record with its messages, answer; then have the board's page drawn.
 
 An answer other than 'could not inspect' is given only after the record and its messages are in the store. What cannot be
-used goes to quarantine. The page is written after the answer: the board on the line does not wait for it.
+used goes to quarantine. The page is drawn after the answer: the board on the line does not wait for it.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ from inspect_pop.recipe import Recipe
 from inspect_pop.station import answer
 from inspect_pop.station.archive import ArchiveLimits, unpack
 from inspect_pop.station.ledger import Ledger
+from inspect_pop.station.pages import Here, Pages
 
 __all__ = ["OK", "UNAVAILABLE", "UNUSABLE", "Bench", "Inspector", "Maker", "page_path"]
 
@@ -33,9 +34,12 @@ log = logging.getLogger(__name__)
 class Bench:
     """An inspector, a ledger and a folder for pages, and the jobs that are done with them."""
 
-    def __init__(self, inspector: Inspector, model: str, ledger: Ledger, *, pages: Path | None) -> None:
+    def __init__(
+        self, inspector: Inspector, model: str, ledger: Ledger, *, pages: Path | None, drawer: Pages | None = None
+    ) -> None:
         self._inspector, self.model, self._ledger, self._pages = inspector, model, ledger, pages
-        self._unwritten: tuple[Inspection, Recipe] | None = None
+        self._drawer = drawer or Here()
+        self._unwritten: tuple[Path, Inspection, Recipe] | None = None
 
     def do(self, job: dict[str, Any]) -> Reply:
         """One job: `inspect` (path, root) or `upload` (path, into, limits).
@@ -58,13 +62,13 @@ class Bench:
             return _refusal(UNAVAILABLE if isinstance(fault, StoreFault) else UNUSABLE, fault, started)
         said = answer.from_inspection(inspection, report=None, elapsed_ms=_ms(started))
         if self._pages is not None and recipe is not None:
-            self._unwritten = (inspection, recipe)
             page = page_path(self._pages, inspection.board.record)
+            self._unwritten = (page, inspection, recipe)
             said["report"] = str(job.get("report", page)).replace("{record}", page.stem)
         return {"status": OK, "answer": said, "ms": {"inspect": inspected_ms, "record": recorded_ms - inspected_ms}}
 
     def finish(self) -> None:
-        """What nobody waits for: tidy the ledger, and write the page of the board that was just answered.
+        """What nobody waits for: tidy the ledger, and have the page of the board that was just answered drawn.
 
         Neither costs a verdict where it fails.
         """
@@ -72,21 +76,9 @@ class Bench:
             self._ledger.tidy()
         except StoreFault as fault:
             log.warning("the store was not tidied", extra={"reason": str(fault)})
-        self._write_page()
-
-    def _write_page(self) -> None:
-        if self._unwritten is None or self._pages is None:
-            return
-        from inspect_pop.report.board import board_page  # the pages' templates are not needed to answer
-        from inspect_pop.report.write import write_page
-
-        (inspection, recipe), self._unwritten = self._unwritten, None
-        page = page_path(self._pages, inspection.board.record)
-        try:
-            if not page.exists():
-                write_page(page, board_page(inspection, recipe))
-        except (StoreFault, OSError) as fault:
-            log.error("a page was not written", extra={"reason": str(fault)})
+        if self._unwritten is not None:
+            (page, inspection, recipe), self._unwritten = self._unwritten, None
+            self._drawer.draw(page, inspection, recipe)
 
     def _quarantine(self, name: str, fault: InputFault, started: float) -> Reply:
         try:

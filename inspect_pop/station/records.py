@@ -1,7 +1,10 @@
 """What the service tells of boards that were inspected, and what people decide about them."""
 
 import asyncio
-from datetime import UTC, datetime
+import contextlib
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
@@ -20,6 +23,9 @@ from inspect_pop.store import Decision, StoredBoard
 __all__ = ["router"]
 
 router = APIRouter(tags=["records"])
+PAGE_S, POLL_S = 5.0, 0.1  # a page is there a tenth of a second after its board was answered
+FRESH = timedelta(minutes=1)
+_NO_PAGE = HTTPException(404, "no page of this record; it is written in the moment after the answer")
 _UNUSABLE: dict[int | str, dict[str, Any]] = {422: WRONG | {"description": "A decision that cannot be"}}
 
 
@@ -40,14 +46,27 @@ async def board(serial: str, here: Here) -> BoardBody:
     "/v1/reports/{record}", response_class=HTMLResponse, responses={**REFUSALS, **MISSING}, dependencies=[Depends(may("read"))]
 )
 async def report(record: str, here: Here) -> HTMLResponse:
-    """The page of one record."""
-    try:
-        if here.settings.pages is None:
-            raise FileNotFoundError
-        page = await asyncio.to_thread(page_path(here.settings.pages, record).read_bytes)
-    except FileNotFoundError as error:
-        raise HTTPException(404, "no page of this record; it is written in the moment after the answer") from error
-    return HTMLResponse(page)
+    """The page of one record; of one that was made a moment ago it is waited for."""
+    if here.settings.pages is None:
+        raise _NO_PAGE
+    page, until = page_path(here.settings.pages, record), time.monotonic() + PAGE_S
+    while (found := await asyncio.to_thread(_read, page)) is None:
+        if time.monotonic() > until or not await asyncio.to_thread(_is_fresh, here, record):
+            raise _NO_PAGE
+        await asyncio.sleep(POLL_S)
+    return HTMLResponse(found)
+
+
+def _read(page: Path) -> bytes | None:
+    with contextlib.suppress(FileNotFoundError):
+        return page.read_bytes()
+    return None
+
+
+def _is_fresh(here: Station, record: str) -> bool:
+    """Whether the record was made so lately that its page may still be drawn."""
+    stored = here.store.record(record)
+    return stored is not None and datetime.now(UTC) - datetime.fromisoformat(stored.board.finished_at) < FRESH
 
 
 def _decide(here: Station, serial: str, body: DecisionBody, who: str) -> DecisionReply:

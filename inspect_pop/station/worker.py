@@ -1,8 +1,8 @@
 """The inspecting process: warm, one board at a time, spoken to by lines of JSON; it may be killed at any moment.
 
 The first line that it reads says how it is set up (`store`, `model`, `limits`, `maker`, `limit_s`), each further line is one
-job. The first line that it writes says that it is ready; a job is answered by two more, the reply and, when the board's page
-is written too, `done`. It ends when its input ends. A fault that nobody declared ends it, with a traceback in the log;
+job. The first line that it writes says that it is ready; a job is answered by two more, the reply and, when it can take the
+next one, `done`. It ends when its input ends. A fault that nobody declared ends it, with a traceback in the log;
 whoever asked sees that and answers 'could not inspect'. With `once` it serves one job, and lets its asker go before `done`.
 """
 
@@ -25,10 +25,11 @@ from inspect_pop.errors import PopError, UsageFault
 from inspect_pop.station.answer import could_not
 from inspect_pop.station.bench import Bench, Inspector, Maker
 from inspect_pop.station.ledger import Books, Ledger, Scribe
+from inspect_pop.station.pages import Apart, Here, Pages
 
 __all__ = ["main", "released"]
 
-GIVE_WAY_S = 0.01  # on a busy machine whoever asked needs this core to pass the answer on; the page can wait
+GIVE_WAY_S = 0.01  # on a busy machine whoever asked needs this core to pass the answer on; all else can wait
 GRACE_S = 5.0  # after the asker's own limit, the process ends itself: its asker may be gone
 
 
@@ -37,8 +38,9 @@ def main() -> int:
     gc.disable()  # a full collection takes 60 ms and finds 300 objects a board: it is done when nobody waits, see `_serve`
     hello = json.loads(sys.stdin.readline() or "{}")
     # A process for one board has its store opened apart: before anything heavy is imported here, and before the pipe for
-    # replies is doubled, which would stay open there.
+    # replies is doubled, which would stay open there. So has another one its pages drawn apart.
     apart = Scribe(hello["store"], _handle(hello)) if hello.get("once") and Scribe.can() else None
+    drawer: Pages = Apart() if hello.get("pages") and not hello.get("once") and Apart.can() else Here()
     replies = _private_output()
     try:
         inspector, model = _maker(hello)(*(Path(hello[k]) if hello.get(k) else None for k in ("model", "limits")))
@@ -50,8 +52,10 @@ def main() -> int:
     if not hello.get("once"):
         gc.collect()
         gc.freeze()  # libraries and model are here to stay
-    bench = Bench(inspector, model, ledger, pages=Path(hello["pages"]) if hello.get("pages") else None)
-    return _serve(bench, replies, hello)
+    bench = Bench(inspector, model, ledger, pages=Path(hello["pages"]) if hello.get("pages") else None, drawer=drawer)
+    status = _serve(bench, replies, hello)
+    drawer.close()
+    return status
 
 
 def _serve(bench: Bench, replies: IO[str], hello: dict[str, Any]) -> int:

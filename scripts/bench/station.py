@@ -1,16 +1,19 @@
 """What the station adds to an inspection: over HTTP, and as a fresh hook process with and without a service.
 
-    python scripts/bench/station.py [BOARD] [--boards 100] [--hooks 5] [--jobs 2] [--model DIR] [--folder DIR] [--json FILE]
+    python scripts/bench/station.py [BOARD…] [--boards 100] [--stream 500] [--hooks 5] [--jobs 2] [--folder DIR] [--json FILE]
 
 One export is copied as many times as boards are asked for, each with a serial of its own, so that every request writes a
 record. Each round inspects one of them here (`inspect_board`, and with reading the manifest) and through the service, in turns
 first, so that both see the same machine; the next round waits until the last board's page is written. The service's own
-`Server-Timing` splits what it adds: reading the manifest (with `inspect_board` within `inspect`), the record (messages, joints'
-file, transaction), and the rest, which is HTTP, processes and the answer. `disk` is what the same bytes take on the same disk,
-just before, without the product: three synced writes (joints' file, folder, the log). `record_less_disk` is the product's own.
+`Server-Timing` splits what it adds: reading the manifest (with `inspect_board` within `inspect`), the record (rows, joints'
+file, transaction), and the rest, which is HTTP, processes and the answer. `service_adds_inspecting` is how much longer the
+inspection itself took there. `disk` is what the same bytes take on the same disk, just before, without the product: three
+synced writes (joints' file, folder, the log). `record_less_disk` is the product's own.
 
-Without a BOARD the committed sample is measured; for the figures of docs/station.md, a board of 820
-joints (`inspect-pop simulate --product apx17`).
+`--stream N` posts N boards more, each as soon as the one before is answered: their 99th percentile over their median, and the
+same of the parts, which tells where the slow ones waited. The hooks are fresh processes, with the service and without one.
+
+Without a BOARD two are measured: the committed sample, and one of 820 joints (`inspect-pop simulate --product apx17 --seed 3`).
 """
 
 import one_thread  # noqa: F401
@@ -30,6 +33,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from time import perf_counter, sleep
 from typing import Any, NamedTuple
@@ -51,8 +55,9 @@ FILE_BYTES, LOG_BYTES = 70_000, 300_000  # of a board of 820 joints, fifty of th
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("board", nargs="?", type=Path)
+    parser.add_argument("board", nargs="*", type=Path)
     parser.add_argument("--boards", type=int, default=100)
+    parser.add_argument("--stream", type=int, default=0)
     parser.add_argument("--hooks", type=int, default=5)
     parser.add_argument("--model", type=Path)
     parser.add_argument("--jobs", type=int, default=2)
@@ -60,12 +65,26 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     settle_on_one_core()  # as the service does: what it adds is not hidden by a slower inspection here
-    board = options.board or next((ROOT / "datasets" / "sample" / "boards").iterdir())
+    figures = []
     with tempfile.TemporaryDirectory(prefix="inspect_pop-bench-", dir=options.folder) as folder:
-        figures = measure(board, Path(folder), options)
-    print(json.dumps(figures, indent=1))
+        for i, board in enumerate(options.board or [sample(), simulated(Path(folder) / "simulated")]):
+            figures.append(measure(board, Path(folder) / f"board-{i}", options))
+            print(json.dumps(figures[-1], indent=1), flush=True)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def sample() -> Path:
+    return next((ROOT / "datasets" / "sample" / "boards").iterdir())
+
+
+def simulated(batch: Path) -> Path:
+    """A board of 820 joints, many of them bad."""
+    told = ["--product", "apx17", "--boards", "1", "--seed", "3", "--jobs", "1"]
+    subprocess.run(
+        [sys.executable, "-c", MAIN, "simulate", "--out", str(batch), *told], check=True, cwd=ROOT, stdout=subprocess.DEVNULL
+    )
+    return next((batch / "boards").iterdir())
 
 
 class Round(NamedTuple):
@@ -73,37 +92,56 @@ class Round(NamedTuple):
 
     alone: float
     with_reading: float
-    service: float
-    service_inspect: float
-    service_record: float
     disk: float
+    there: "There"
+
+
+class There(NamedTuple):
+    """One board through the service: all of it, its inspection and its record; milliseconds. And where its page will lie."""
+
+    took: float
+    inspect: float
+    record: float
+    page: str
+
+    @property
+    def rest(self) -> float:
+        return self.took - self.inspect - self.record
 
 
 def measure(board: Path, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """All figures, in milliseconds where the name does not say otherwise."""
-    paths = copies(board, folder / "batch", options.boards + WARM_UP + 3 * options.hooks)
+    folder.mkdir()
+    paths = copies(board, folder / "batch", options.boards + WARM_UP + options.stream + 2 * options.hooks)
     classifier, limits = Classifier(load(options.model)), Limits()
     with service(folder, options) as url:
-        rounds = [one_round(url, next(paths), classifier, limits, i) for i in range(options.boards + WARM_UP)][WARM_UP:]
+        pages = folder / "records-pages"
+        rounds = [one_round(url, pages, next(paths), classifier, limits, i) for i in range(options.boards + WARM_UP)][WARM_UP:]
+        streamed = [post(url, path) for path in list(islice(paths, options.stream))]
         hooks = [hook(next(paths), folder / "records.db") for _ in range(options.hooks)]
     lone = [hook(next(paths), folder / "lone.db", *model_of(options)) for _ in range(options.hooks)]
     about = {"joints": joints_of(board), "boards": options.boards, "processes": options.jobs, "cores": os.cpu_count()}
-    return about | {"load_1_min": round(os.getloadavg()[0], 2)} | figures_of(rounds) | hooks_of(hooks, lone, rounds)
+    return (
+        about
+        | {"load_1_min": round(os.getloadavg()[0], 2)}
+        | figures_of(rounds)
+        | stream_of(streamed)
+        | hooks_of(hooks, lone, rounds)
+    )
 
 
-def one_round(url: str, path: Path, classifier: Classifier, limits: Limits, number: int) -> Round:
+def one_round(url: str, pages: Path, path: Path, classifier: Classifier, limits: Limits, number: int) -> Round:
     """The same board here and there; whoever is second finds the pictures in the processor's nearest memory."""
     here: tuple[float, float] = (0.0, 0.0)
-    there: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    disk_ms = 0.0
+    there, disk_ms = There(0.0, 0.0, 0.0, ""), 0.0
     for turn in (number, number + 1):
         if turn % 2:
             here = inspect_here(path, classifier, limits)
         else:
             disk_ms = disk(path)
             there = post(url, path)
-            until_idle(url)
-    return Round(*here, *there, disk_ms)
+            until_idle(url, pages / there.page)
+    return Round(*here, disk_ms, there)
 
 
 def inspect_here(path: Path, classifier: Classifier, limits: Limits) -> tuple[float, float]:
@@ -120,7 +158,7 @@ def figures_of(rounds: list[Round]) -> dict[str, Any]:
     def median(of: Callable[[Round], float]) -> float:
         return round(statistics.median(of(r) for r in rounds), 2)
 
-    middle, p99 = median(lambda r: r.service), quantile([r.service for r in rounds], 0.99)
+    middle, p99 = median(lambda r: r.there.took), quantile([r.there.took for r in rounds], 0.99)
     return {
         "inspect_board": median(lambda r: r.alone),
         "inspect_board_p99": round(quantile([r.alone for r in rounds], 0.99), 1),
@@ -129,13 +167,30 @@ def figures_of(rounds: list[Round]) -> dict[str, Any]:
         "service_p99": round(p99, 1),
         "service_p99_over_median": round(p99 / middle, 2),
         "service_over_inspect_board": round(middle / median(lambda r: r.alone), 3),
-        "service_adds": median(lambda r: r.service - r.alone),
+        "service_adds": median(lambda r: r.there.took - r.alone),
         "service_adds_reading": median(lambda r: r.with_reading - r.alone),
-        "service_adds_record": median(lambda r: r.service_record),
-        "service_adds_rest": median(lambda r: r.service - r.service_inspect - r.service_record),
+        "service_adds_inspecting": median(lambda r: r.there.inspect - r.with_reading),
+        "service_adds_record": median(lambda r: r.there.record),
+        "service_adds_rest": median(lambda r: r.there.rest),
         "disk": median(lambda r: r.disk),
         "disk_p99": round(quantile([r.disk for r in rounds], 0.99), 1),
-        "record_less_disk": median(lambda r: r.service_record - r.disk),
+        "record_less_disk": median(lambda r: r.there.record - r.disk),
+    }
+
+
+def stream_of(boards: list[There]) -> dict[str, Any]:
+    """Of boards that come one at once after the other."""
+    if not boards:
+        return {}
+    took = [b.took for b in boards]
+    middle, p99 = statistics.median(took), quantile(took, 0.99)
+    parts = {"inspect": [b.inspect for b in boards], "record": [b.record for b in boards], "rest": [b.rest for b in boards]}
+    told = {f"stream_{name}": [round(statistics.median(ms), 1), round(quantile(ms, 0.99), 1)] for name, ms in parts.items()}
+    return {
+        "stream_boards": len(boards),
+        "stream_median": round(middle, 1),
+        "stream_p99_over_median": round(p99 / middle, 2),
+        **told,
     }
 
 
@@ -145,7 +200,7 @@ def hooks_of(hooks: list[float], lone: list[float], rounds: list[Round]) -> dict
     with_service = statistics.median(hooks)
     return {
         "hook_with_service": round(with_service, 1),
-        "hook_adds": round(with_service - statistics.median(r.service for r in rounds), 1),
+        "hook_adds": round(with_service - statistics.median(r.there.took for r in rounds), 1),
         "hook_alone": round(statistics.median(lone), 1),
     }
 
@@ -200,7 +255,7 @@ def answers(url: str) -> bool:
         connection.close()
 
 
-def post(url: str, path: Path) -> tuple[float, float, float]:
+def post(url: str, path: Path) -> There:
     """One request on a connection of its own, as the hook makes it: all of it, and the service's inspection and record."""
     started = perf_counter()
     connection = http.client.HTTPConnection(urlsplit(url).netloc)
@@ -212,12 +267,14 @@ def post(url: str, path: Path) -> tuple[float, float, float]:
     if response.status != 200:
         raise SystemExit(f"status {response.status}: {answer['reason']}")
     inspect, record = (float(part.partition("dur=")[2]) for part in str(response.headers["Server-Timing"]).split(","))
-    return took, inspect, record
+    return There(took, inspect, record, f"{answer['record']}.html")
 
 
-def until_idle(url: str) -> None:
-    """Until no inspecting process is at work: the page of the board that was answered is written."""
+def until_idle(url: str, page: Path) -> None:
+    """Until no inspecting process is at work, and the page of the board that was answered is written."""
     while not re.search(r"^inspect_pop_workers_busy 0", urlopen(f"{url}/metrics").read().decode(), re.MULTILINE):
+        sleep(0.01)
+    while not page.exists():
         sleep(0.01)
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Write the seeds of the fuzz corpus: small good inputs of every kind, from which a run begins."""
+"""Write the seeds of the fuzz corpus, from which a run begins: small good inputs of every kind, and one of each refusal."""
 
 import json
 import zipfile
@@ -45,9 +45,7 @@ def main() -> None:
     table = (SAMPLE / "recipes/tst4-pop_U1_upper.csv").read_text(encoding="utf-8")
     put("recipe/good", f"{json.dumps(recipe)}\n===\n{table}")
     put("recipe/windows", f"\ufeff{json.dumps(recipe)}\n===\n\ufeff" + table.replace("\n", "\r\n"))
-    lines = (SAMPLE / "labels.csv").read_text(encoding="utf-8").splitlines()
-    put("labels/good", "\n".join(lines[:6]))
-    put("labels/quoted", lines[0] + "\r\n" + lines[1] + '"said ""open"",\nthen good"\r\n')
+    labels((SAMPLE / "labels.csv").read_text(encoding="utf-8").splitlines())
     rng = np.random.default_rng(1)
     for dtype in ("uint8", "uint16", "float32"):
         for name, options in TIFFS.items():
@@ -62,7 +60,80 @@ def main() -> None:
                     path, values, photometric="minisblack", byteorder=byteorder, metadata=None if name != "imagej" else {}, **rest
                 )
 
+    refused_pictures(rng)
     service(json.dumps(document | {"images": []}), json.dumps(recipe), table)
+
+
+def labels(lines: list[str]) -> None:
+    """Good labels, and labels that are refused: each takes the reader another way."""
+    head, first, *_ = lines
+    put("labels/good", "\n".join(lines[:6]))
+    put("labels/quoted", head + "\r\n" + first + '"said ""open"",\nthen good"\r\n')
+    serial, refdes, interface, ball, label = first.split(",")[:5]
+    least = "serial,refdes,interface,ball,label"
+    put(
+        "labels/least",
+        f"\ufeff{least}\n{serial},{refdes},{interface},{ball},{label}\n\n{serial},{refdes},{interface},{ball},open\n",
+    )
+    wrong = {
+        "no_column": "serial,refdes,interface,label\n",
+        "doubled_column": f"{least},label\n{first}\n",
+        "semicolons": lines[0].replace(",", ";"),
+        "no_such_label": f"{least}\n{serial},{refdes},{interface},{ball},Good\n",
+        "no_such_interface": f"{least}\n{serial},{refdes},middle,{ball},good\n",
+        "no_such_joint": f"{least}\n{serial},{refdes},{interface},ZZ99,good\n",
+        "short_row": f"{least}\n{serial},{refdes}\n",
+        "long_row": f"{least}\n{serial},{refdes},{interface},{ball},good,1,5\n",
+        "open_quote": f'{least}\n{serial},{refdes},"{interface},{ball},good\n',
+        "quote_within": f'{least}\n{serial},{refdes},"low"er,{ball},good\n',
+        "returns_alone": f"{least}\r{serial},{refdes},{interface},{ball},good\r",
+        "nothing": "",
+    }
+    for name, text in wrong.items():
+        put(f"labels/{name}", text)
+    for encoding in ("utf-16", "cp1252"):
+        put(f"labels/{encoding}", f"{least},note\n{serial},{refdes},{interface},{ball},good,Löt\n".encode(encoding))
+
+
+def refused_pictures(rng: np.random.Generator) -> None:
+    """Pictures that are refused, or of which something is lost, one of each kind."""
+    grey, heights = rng.normal(100, 20, (3, 10, 12)), rng.normal(100, 20, (1, 10, 12)).astype(np.float32)
+    some, gap = grey.astype(np.uint16), np.where(rng.random((1, 10, 12)) < 0.5, np.nan, heights).astype(np.float32)
+    pictures = {
+        "lost_slice": np.where(np.arange(3)[:, None, None] == 1, 0, some).astype(np.uint16),
+        "all_lost": np.zeros((3, 10, 12), np.uint16),
+        "same_slice_twice": some[[0, 1, 1]],
+        "two_pages": some[:2],
+        "four_pages": np.concatenate([some, some]),
+        "signed": some.astype(np.int16),
+        "double": grey,
+        "tiny": some[:, :2, :2],
+        "no_heights": np.full_like(heights, np.nan),
+        "level": np.full_like(heights, 5.0),
+        "far_too_high": heights * 1e6,
+        "gaps": gap,
+        "infinite": np.where(np.isnan(gap), np.inf, gap).astype(np.float32),
+        "integers_with_none": np.where(np.isnan(gap), 0, gap).astype(np.uint16),
+    }
+    for name, values in pictures.items():
+        tifffile.imwrite(CORPUS / "tiff" / f"{name}.seed", values, photometric="minisblack", metadata=None)
+    colours = rng.integers(0, 255, (10, 12, 3)).astype(np.uint8)
+    tifffile.imwrite(CORPUS / "tiff" / "colours.seed", colours, photometric="rgb", metadata=None)
+    with tifffile.TiffWriter(CORPUS / "tiff" / "pages_of_two_sizes.seed") as file:
+        for rows in (10, 9, 10):
+            file.write(some[0, :rows], photometric="minisblack", metadata=None)
+    plain = (CORPUS / "tiff" / "plain_uint16_3.seed").read_bytes()
+    put("tiff/cut_short", plain[:-40])
+    put("tiff/circle", plain.replace(*_last_link(plain)))
+
+
+def _last_link(plain: bytes) -> tuple[bytes, bytes]:
+    """The end of the last page's directory, and the same pointing back to the first page."""
+    with tifffile.TiffFile(BytesIO(plain)) as tif:
+        at = tif.pages[2].offset
+        n_tags = int.from_bytes(plain[at : at + 2], "little")
+        end = at + 2 + 12 * n_tags
+        return plain[end - 12 : end + 4], plain[end - 12 : end] + tif.pages[0].offset.to_bytes(4, "little")
 
 
 def service(manifest: str, recipe: str, table: str) -> None:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Fuzz image files: any bytes as a stack of three slices and as a height map."""
+"""Fuzz image files: any bytes as a stack of three slices and as a height map, with a scale and without."""
 
 from dataclasses import replace
 
@@ -18,13 +18,14 @@ SLICES = SliceEntry.model_validate(
     COMMON | {"kind": "xray_slices", "interface": "lower", "polarity": "solder_dark", "method": "ct", "z_um": [5.0, 85.0, 165.0]}
 )
 HEIGHTS = HeightEntry.model_validate(COMMON | {"kind": "height_map", "stage": "post_reflow", "scale_um": 1.0, "no_data": 0})
+BARE = HeightEntry.model_validate(COMMON | {"kind": "height_map", "stage": "pre_stack", "scale_um": None, "no_data": 65535})
 
 
 def one(data: bytes) -> None:
-    """Read and decode the file both ways."""
+    """Read and decode the file in all ways."""
     path = place() / "a.tif"
     path.write_bytes(data)
-    for read, entry in ((read_slices, SLICES), (read_heights, HEIGHTS)):
+    for read, entry in ((read_slices, SLICES), (read_heights, HEIGHTS), (read_heights, BARE)):
         try:
             read(entry, path, None, SMALL)
         except InputFault as fault:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from inspect_pop.align.rigid import centroids
 from inspect_pop.align.solder_map import inverted, solder_map
 from tests.drawn import drawn_interface
 from tests.scenes import stack_of
@@ -28,9 +29,12 @@ def test_joints_are_one_and_the_rest_is_none(pixel: float) -> None:
 def test_the_small_picture_keeps_its_place() -> None:
     stack = stack_of(INTERFACE, pixel_um=10.0)
     seen = solder_map(stack, INTERFACE.ball_diameter_um, 36)
-    factor = seen.grid.pixel_um / 10.0
-    assert factor > 1
-    assert seen.grid.origin_um[0] == pytest.approx(stack.grid.origin_um[0] + (factor - 1) / 2 * 10.0)
+    assert seen.grid.pixel_um > 10.0
+    assert seen.grid.shape == seen.response.shape
+    x, y, found = centroids(seen.response, seen.grid, INTERFACE.x_um, INTERFACE.y_um, 0.6 * INTERFACE.ball_diameter_um)
+    assert found.all()
+    assert np.mean(x - INTERFACE.x_um) == pytest.approx(0, abs=0.5)
+    assert np.mean(y - INTERFACE.y_um) == pytest.approx(0, abs=0.5)
 
 
 def test_nan_and_empty_pictures_respond_nowhere() -> None:

@@ -53,6 +53,21 @@ def test_a_doubtful_joint_is_seen_from_four_sides(tmp_path: Path) -> None:
     assert scores.log_odds == pytest.approx(log_odds(plain), abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("mean", "views"),
+    [(1.0, 1), (0.4, 4), (1.4, 4), (1.7, 1)],  # log-odds -8.6, -2.6, -12.6 and -15.6
+)
+def test_doubt_reaches_beyond_thresholds_that_lie_far_out(tmp_path: Path, mean: float, views: int) -> None:
+    """Also between a far threshold and even odds, where there is review; not beyond, and not where no threshold is near."""
+    far = {"pass_below": -11.0, "fail_above": 2.0, "source": "a strict promise"}
+    point = {"operating_point": far} if mean > 1 else {}
+    classifier, asked = Classifier(load(make_model(tmp_path / "m", **point))), []
+    once = classifier.raw
+    classifier.raw = lambda part: asked.append(len(part.images)) or once(part)  # type: ignore[method-assign]
+    classifier.classify(_inputs((mean, 0, 0, 0, 0)))
+    assert len(asked) == views
+
+
 def test_a_quick_network_answers_for_joints_that_it_is_sure_of(tmp_path: Path) -> None:
     """Quick and exact differ by a tenth: the logits tell which of them answered."""
     classifier = Classifier(load(make_model(tmp_path / "m", quick=9.0)))

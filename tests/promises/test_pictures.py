@@ -140,6 +140,53 @@ def test_slices_of_the_other_interface_are_refused(measure: ModuleType, model: P
     assert passed_by(measure, export, model) == 0
 
 
+@pytest.mark.parametrize(
+    ("kept", "lost", "passes"),
+    [
+        ((0, 1, 2, 3, 4), 2, False),  # the middle of five, where bridges are widest
+        ((0, 1, 2, 3, 4), 4, True),
+        ((0, 2, 4), 0, False),  # two are left
+        ((0, 2, 4), 2, False),
+        ((0, 1, 3, 4), 1, False),
+    ],
+)
+def test_a_slice_without_which_a_defect_may_look_good_lets_nothing_pass(
+    measure: ModuleType, model: Path, sample: BoardExport, right: Inspection, kept: tuple[int, ...], lost: int, passes: bool
+) -> None:
+    def spoilt(picture: Picture) -> Picture:
+        if isinstance(picture, HeightMap) or picture.interface == "upper":
+            return picture
+        values = picture.values[list(kept)].copy()
+        values[kept.index(lost)] = 0
+        return replace(picture, values=values, z_um=tuple(picture.z_um[k] for k in kept), lost=(kept.index(lost),))
+
+    verdict = lower(measure.inspected(changed(sample, spoilt), model))
+    assert ("pass" in verdict) == passes
+    assert "fail" in verdict
+    assert (lower(right)[verdict == "fail"] != "pass").all()
+
+
+def test_a_ball_whose_grey_is_at_the_end_of_the_scale_in_one_slice_is_no_pass(
+    measure: ModuleType, model: Path, sample: BoardExport
+) -> None:
+    def spoilt(picture: Picture) -> Picture:
+        if isinstance(picture, HeightMap) or picture.interface == "upper":
+            return picture
+        values = picture.values.copy()
+        solder = np.quantile(values[2], 0.8 if picture.polarity == "solder_bright" else 0.2)
+        burnt = values[2] > solder if picture.polarity == "solder_bright" else values[2] < solder
+        values[2][burnt] = np.iinfo(values.dtype).max if picture.polarity == "solder_bright" else 0
+        return replace(picture, values=values)
+
+    assert "pass" not in lower(measure.inspected(changed(sample, spoilt), model))
+
+
+def lower(found: Inspection) -> np.ndarray:
+    """The verdicts of the lower interface."""
+    verdict: np.ndarray = found.joints["verdict"][found.joints["interface"] == "lower"]
+    return verdict
+
+
 def test_a_change_that_should_not_matter_turns_no_fail_into_a_pass(
     measure: ModuleType, model: Path, sample: BoardExport, right: Inspection
 ) -> None:

@@ -62,8 +62,7 @@ def test_by_path_by_upload_and_alone_it_is_the_same_record(here: Running, board:
 
 def test_the_page_of_a_board_is_at_the_address_that_the_answer_tells(here: Running, board: Path) -> None:
     report = here.post(str(board)).json()["report"]
-    here.post(str(board))  # the one worker takes this when the page of the one before is written
-    page = httpx.get(report)
+    page = httpx.get(report, timeout=60)  # asked for at once: it is waited for
     assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert board.name in page.text
     assert here.get("/v1/reports/none").status_code == 404
