@@ -41,16 +41,16 @@ def from_inspection(inspection: "Inspection", *, report: str | None, elapsed_ms:
     that a person must look at, with the reason.
     """
     board, joints = inspection.board, inspection.joints
-    rows = range(len(joints))
+    failed, doubtful = (_rows(joints, verdict) for verdict in ("fail", "review"))
     return {
         "serial": board.serial,
         "verdict": board.verdict,
         "reason": _reason(inspection),
-        "defects": [_joint(joints, i) for i in rows if joints["verdict"][i] == "fail"],
+        "defects": [_joint(joints, i) for i in failed],
         "record": board.record,
         "report": report,
         "elapsed_ms": round(elapsed_ms, 1),
-        "review": [_joint(joints, i) | {"reason": joints["reason"][i]} for i in rows if joints["verdict"][i] == "review"],
+        "review": [_joint(joints, i) | {"reason": joints["reason"][i]} for i in doubtful],
         "disposition": board.disposition,
         "missing": list(board.missing),
     }
@@ -80,6 +80,11 @@ def to_json(answer: Answer) -> str:
     return json.dumps(answer, ensure_ascii=False, allow_nan=False)
 
 
+def _rows(joints: Any, verdict: str) -> list[int]:
+    rows: list[int] = (joints["verdict"] == verdict).nonzero()[0].tolist()
+    return rows
+
+
 def _joint(joints: Any, row: int) -> dict[str, Any]:
     label = joints["label"][row]
     p = None if label is None else round(float(joints[f"p_{label}"][row]), 4)
@@ -90,7 +95,7 @@ def _reason(inspection: "Inspection") -> str:
     joints, verdict = inspection.joints, inspection.board.verdict
     if verdict == "pass":
         return ""
-    rows = [i for i in range(len(joints)) if joints["verdict"][i] == verdict]
+    rows = _rows(joints, verdict)
     column = "label" if verdict == "fail" else "reason"
     counts = Counter(str(joints[column][i]) for i in rows).most_common()
     what = ", ".join(f"{n} {name}" for name, n in counts) or "the board as a whole"

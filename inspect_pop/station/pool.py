@@ -231,7 +231,7 @@ class Pool:
 
     async def _mourn(self, worker: Worker) -> None:
         await worker.process.wait()
-        if worker in self._idle:
+        if worker in self._idle and not self._stopping:
             log.error("an idle worker died", extra={"status": worker.process.returncode})
             self._idle.remove(worker)
             self._replace(worker)
