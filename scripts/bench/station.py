@@ -7,8 +7,9 @@ record. Each round inspects one of them here (`inspect_board`, and with reading 
 first, so that both see the same machine; the next round waits until the last board's page is written. The service's own
 `Server-Timing` splits what it adds: reading the manifest (with `inspect_board` within `inspect`), the record (rows, joints'
 file, transaction), and the rest, which is HTTP, processes and the answer. `service_adds_inspecting` is how much longer the
-inspection itself took there. `disk` is what the same bytes take on the same disk, just before, without the product: three
-synced writes (joints' file, folder, the log). `record_less_disk` is the product's own.
+inspection itself took there; `service_adds_parts` is all but that, and the steadier figure on a machine with other work.
+`disk` is what the same bytes take on the same disk, just before, without the product: three synced writes (joints' file, folder,
+the log). `record_less_disk` is what is left of the record without it.
 
 `--stream N` posts N boards more, each as soon as the one before is answered: their 99th percentile over their median, and the
 same of the parts, which tells where the slow ones waited. The hooks are fresh processes, with the service and without one.
@@ -168,6 +169,7 @@ def figures_of(rounds: list[Round]) -> dict[str, Any]:
         "service_p99_over_median": round(p99 / middle, 2),
         "service_over_inspect_board": round(middle / median(lambda r: r.alone), 3),
         "service_adds": median(lambda r: r.there.took - r.alone),
+        "service_adds_parts": median(lambda r: r.with_reading - r.alone + r.there.record + r.there.rest),
         "service_adds_reading": median(lambda r: r.with_reading - r.alone),
         "service_adds_inspecting": median(lambda r: r.there.inspect - r.with_reading),
         "service_adds_record": median(lambda r: r.there.record),
