@@ -27,7 +27,7 @@ _BESIDE = 3.0
 # through the edge in blur, longer points are webs and spikes.
 _DENT, _POINT = 1.5, 4.0
 _RECENTRE = 0.7  # samples off the middle from which on rays are drawn again
-_JOINTS_AT_ONCE = 128  # what is made of them on the way stays in the processor's cache
+_JOINTS_AT_ONCE = 256  # what is made of them on the way stays near the processor; fewer cost more in calls
 _ANGLE = np.arange(ANGLES, dtype=np.float32) * np.float32(2 * np.pi / ANGLES)
 _HARMONICS = np.stack([np.ones(ANGLES), np.cos(_ANGLE), np.sin(_ANGLE)], axis=1).astype(np.float32)
 _PRODUCTS = np.stack([_HARMONICS[:, i] * _HARMONICS[:, j] for i in range(3) for j in range(i, 3)], axis=1)
