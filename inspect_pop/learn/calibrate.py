@@ -25,6 +25,12 @@ _TEMPERATURES = (0.2, 10.0)
 # By so much in log-odds may passing begin later than in the model before: its scores are of another scale, and few joints
 # must not tell more than that (in the one measured case, the same share passed 0.6 later once the scores were calibrated there).
 _LATER = 1.0
+# Where failing may begin: at even odds or later.
+_FAILING = np.arange(0.0, 8.01, 0.1)
+# So far apart (scale of a logistic distribution) do networks that learnt from other boards of a machine place a joint: a
+# standard deviation of 0.8 in log-odds, measured on an odd one. A threshold just beyond the last of 2,000 good joints,
+# counted at none, would fail one in a thousand of the next ones.
+_APART = 0.5
 _NO_PRIOR = OperatingPoint(pass_below=-2.0, fail_above=2.0, source="odds of 7 to 1")
 
 
@@ -135,29 +141,43 @@ def _for_the_same_review(
 ) -> OperatingPoint:
     """Thresholds that send as many of these joints to people as `before` did, and let the fewest errors through; no promise.
 
-    No more good joints fail than did; for each number of them, review says where passing ends. An error costs what its
-    target allows one to cost, and more escapes than before cost before all else. Where `before` missed a target on these
-    joints, review may rise to `targets.review_share`.
+    No more good joints fail than did; for each place where failing may begin, review says where passing ends. Errors are
+    those to expect when each joint's score comes out a little otherwise, an error costs the more the fewer of its kind the
+    targets allow, and more escapes than before cost before all else. Where `before` missed a target on these joints,
+    review may rise to `targets.review_share`.
     """
-    bad, good, ranked = odds[label != _GOOD], np.sort(odds[label == _GOOD]), np.sort(odds)
+    bad, good, ranked = odds[label != _GOOD], odds[label == _GOOD], np.sort(odds)
     escapes, calls, reviewed = _counted(before.log_odds, label, before.point)
     an_escape = 1 / max(1.0, targets.escape_rate * len(bad))
     a_call = 1 / max(1.0, targets.false_call_ppm / 1e6 * len(good))
     most = reviewed
     if escapes * an_escape > 1 or calls * a_call > 1:
         most = max(reviewed, round(targets.review_share * len(odds)))
-    found = [(0, 0.0, before.point.pass_below, before.point.fail_above)] if len(good) == 0 else []
-    for k in range(min(calls + 1, len(good))):
-        failing = float(np.nextafter(good[-1 - k], np.inf))
+    found = []
+    for failing in _may_fail_from(good, calls):
         passed = max(0, int(np.sum(odds < failing)) - most)
         passing = min(float(ranked[min(passed, len(odds) - 1)]), failing, before.point.pass_below + _LATER)
-        missed = int(np.sum(bad < passing))
-        found.append((max(0, missed - escapes), missed * an_escape + k * a_call, passing, failing))
-    point = OperatingPoint(pass_below=min(found)[2], fail_above=min(found)[3], source="")
+        cost = _expected(passing - bad) * an_escape + _expected(good - failing) * a_call
+        found.append((max(0, int(np.sum(bad < passing)) - escapes), cost, passing, failing))
+    _, _, low, high = min(found, default=(0, 0.0, before.point.pass_below, before.point.fail_above))
+    point = OperatingPoint(pass_below=low, fail_above=high, source="")
     now = zip(("escapes", "false calls", "for review"), (escapes, calls, reviewed), _counted(odds, label, point), strict=True)
     said = ", ".join(f"{new} {what} ({old} before)" for what, old, new in now)
     said = f"as counted on {len(bad)} defective and {len(good)} good joints: {said}; without a promise ({why})"
     return point.model_copy(update={"source": said})
+
+
+def _may_fail_from(good: NDArray[np.floating], calls: int) -> list[float]:
+    """Thresholds at which no more than so many of the good joints fail; beyond all of them in any case."""
+    if len(good) == 0:
+        return []
+    last = max(0.0, float(np.nextafter(good.max(), np.inf)))
+    return [float(f) for f in _FAILING if np.sum(good >= f) <= calls] + [last]
+
+
+def _expected(beyond: NDArray[np.floating]) -> float:
+    """How many of joints that lie so far (n,) beyond a threshold will lie beyond it."""
+    return float(np.sum(1 / (1 + np.exp(-np.clip(beyond / _APART, -50, 50)))))
 
 
 def _counted(odds: NDArray[np.floating], label: NDArray[np.integer], point: OperatingPoint) -> tuple[int, int, int]:

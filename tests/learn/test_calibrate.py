@@ -125,6 +125,16 @@ def test_a_sharper_network_errs_less_for_the_same_review() -> None:
     assert "without a promise" in after.source
 
 
+def test_failing_begins_beyond_the_last_good_joint_where_many_lie_close_before_it() -> None:
+    """Another network would place some of them beyond it; one that lies alone would be one false call at the most."""
+    good, bad = np.linspace(-8, 2, 2000), np.linspace(-4, 12, 400)
+    odds, label = np.r_[good, bad], np.r_[np.zeros(2000, int), np.ones(400, int)]
+    before = Before(odds - label, OperatingPoint(pass_below=-1, fail_above=2.01, source="released"))
+    point = working_point(odds, label, np.zeros(2400, int), Targets(), before)
+    assert 2.5 < point.fail_above < 6
+    assert errors(odds, label, point)[1] == 0
+
+
 def test_scores_that_did_not_change_pass_no_more_defects() -> None:
     """In another unit: a calibration that cools all scores to a half moves the thresholds with them."""
     old, label, boards = scores(2400, 3)
