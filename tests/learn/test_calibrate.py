@@ -164,6 +164,16 @@ def test_few_joints_let_passing_begin_later_by_no_more_than_one() -> None:
     assert working_point(odds, np.zeros(100, int), np.zeros(100, int), None, before).pass_below == -4.0
 
 
+def test_less_review_is_not_bought_with_escapes_that_the_old_thresholds_did_not_have() -> None:
+    odds, label, boards = scores(60_000, 4)
+    known = OperatingPoint(pass_below=-2.0, fail_above=3.0, source="released")
+    free = working_point(odds, label, boards, Targets(review_share=0.03))
+    held = working_point(odds, label, boards, Targets(review_share=0.03), Before(odds, known))
+    assert held.pass_below < free.pass_below
+    assert np.mean(odds[label == 1] < held.pass_below) <= 0.01 < np.mean(odds[label == 1] < free.pass_below)
+    assert "3.0% aimed at" in held.source
+
+
 def test_without_good_joints_the_old_thresholds_stand() -> None:
     point = working_point(np.zeros(3), np.ones(3, int), np.zeros(3, int), None, Before(np.zeros(3), OLD))
     assert (point.pass_below, point.fail_above) == (-1.0, 1.5)
