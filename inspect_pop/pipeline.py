@@ -46,6 +46,7 @@ def inspect_prepared(
 ) -> Inspection:
     """The steps after measuring: classify, decide, find the cause, make the record."""
     steps, export = Steps(), prepared.export
+    classifier = classifier.of_machine(export.machine)
     tables = []
     for package in prepared.packages:
         for part in package.interfaces:

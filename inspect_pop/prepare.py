@@ -18,7 +18,7 @@ from inspect_pop.ingest.contract import BoardExport, ImageSource
 from inspect_pop.limits import Limits
 from inspect_pop.measure import Top, is_turned, measure_domes, measure_joints, measure_top, standoff_um
 from inspect_pop.recipe import Interface, Package
-from inspect_pop.segment.slice_heights import at_found_heights
+from inspect_pop.segment.slice_heights import at_found_heights, beyond_pads
 from inspect_pop.segment.windows import Windows, cut_height, cut_slices
 
 __all__ = ["PreparedBoard", "PreparedInterface", "PreparedPackage", "Steps", "prepare_board"]
@@ -175,7 +175,7 @@ def _interface(
     steps: Steps,
 ) -> PreparedInterface:
     with steps.step("cut"):
-        windows = at_found_heights(cut_slices(stack, interface, placement), interface)
+        stack, windows = _cut(stack, interface, placement)
         dome_windows = cut_height(dome[0], interface, dome[1]) if dome else None
     with steps.step("measure"):
         columns = measure_joints(windows, interface, method=stack.method, standoff_um=gap_um)
@@ -196,6 +196,16 @@ def _interface(
             measured=columns,
         )
     return PreparedInterface(interface, columns, inputs, windows)
+
+
+def _cut(stack: SliceStack, interface: Interface, placement: Placement) -> tuple[SliceStack, Windows]:
+    """Windows at the heights where they cut; a slice beyond a pad is left out, and lost as far as the joints are concerned."""
+    windows = cut_slices(stack, interface, placement)
+    if beyond := beyond_pads(windows, interface):
+        kept = [k for k in range(len(stack.z_um)) if k not in stack.lost]
+        stack = replace(stack, lost=tuple(sorted((*stack.lost, *(kept[k] for k in beyond)))))
+        windows = cut_slices(stack, interface, placement)
+    return stack, at_found_heights(windows, interface)
 
 
 def _flags(

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Interface", "Package", "Recipe"]
+__all__ = ["HEIGHT_ERROR_UM", "Interface", "Package", "Recipe"]
+
+# A machine's heights are up to 10 um off (export format, version 1), and a stack stands some um higher or lower than designed.
+HEIGHT_ERROR_UM = 15.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +38,10 @@ class Interface:
     def gap_um(self) -> float:
         """Nominal stand-off: the distance between the two pads."""
         return self.pads_z_um[1] - self.pads_z_um[0]
+
+    def may_miss(self, z_um: float) -> bool:
+        """Whether a slice said to lie at this height may lie beyond a pad, where there is no joint."""
+        return z_um < self.pads_z_um[0] + HEIGHT_ERROR_UM or z_um > self.pads_z_um[1] - HEIGHT_ERROR_UM
 
     @property
     def nominal_volume_um3(self) -> float:

@@ -18,7 +18,7 @@ from inspect_pop.inspection import Inspection
 from inspect_pop.joints import CLASSES, COLUMNS
 from inspect_pop.limits import Limits
 from inspect_pop.pipeline import inspect_board
-from tests.learn.models import make_model
+from tests.learn.models import give_own, make_model
 
 START = "2026-11-22T08:00:00+00:00"
 
@@ -53,6 +53,23 @@ def test_every_expected_joint_has_its_row(small_board: Path, classifier: Classif
     assert set(found.placements) == {"U1/lower", "U1/upper", "U1/pre_stack", "U1/post_reflow"}
     assert abs(found.packages[0].warpage_um) < 150
     assert found.packages[0].stack_height_um == pytest.approx(1350, abs=40)
+
+
+def test_a_machine_that_the_model_was_taught_on_has_its_own_network(small_board: Path, tmp_path: Path) -> None:
+    """And the record says by which thresholds it was decided, and by which model."""
+    own = {"weight": 5.0, "operating_point": {"pass_below": -9.0, "fail_above": 9.0, "source": "taught here"}}
+    plain = make_model(tmp_path / "m")
+    before = _inspect(small_board, Classifier(load(plain)))
+    model = load(give_own(plain, open_export(small_board).machine, **own))
+    found = _inspect(small_board, Classifier(model))
+    assert "taught here" in found.board.operating_point
+    assert set(found.joints["model"]) == {model.digest}
+    assert np.abs(found.joints["p_good"] - before.joints["p_good"]).max() > 0.01
+    manifest = json.loads((small_board / "export.json").read_text())
+    (small_board / "export.json").write_text(json.dumps(manifest | {"station": "ANOTHER"}))
+    elsewhere = _inspect(small_board, Classifier(model))
+    np.testing.assert_array_equal(elsewhere.joints["p_good"], before.joints["p_good"])
+    assert elsewhere.board.operating_point == before.board.operating_point != found.board.operating_point
 
 
 def test_the_same_export_is_the_same_record(small_board: Path, classifier: Classifier) -> None:

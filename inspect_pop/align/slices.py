@@ -54,7 +54,7 @@ def align_slices(stack: SliceStack, package: Package, limits: Limits) -> Placeme
     first = search(case.seen, case.expected, limits.search_um, interface.ball_diameter_um)
     placement, confident = _against_others(case, _refine(case, first.placement))
     _check_fit(case, placement)
-    _check_slices(case, placement)
+    _check_slices(case, placement, stack)
     confident = confident and _spilled(case, placement) <= DOUBT_FILLED
     if not confident:
         _check_polarity(case, placement)
@@ -151,16 +151,23 @@ def _check_fit(case: _Case, placement: Placement) -> None:
         raise _refusal(case, placement, "it otherwise")
 
 
-def _check_slices(case: _Case, placement: Placement) -> None:
-    """Each slice by itself: one that shows nothing where the others show the joints is another picture, or noise."""
+def _check_slices(case: _Case, placement: Placement, stack: SliceStack) -> None:
+    """Each slice by itself: one that shows nothing where the others show the joints is another picture, or noise.
+
+    Unless it is an end that may lie beyond a pad: that one is left out when windows are cut.
+    """
     shown = np.array([np.median(_at(case.seen, page, placement, case.expected.joints)) for page in case.seen.slices])
-    typical = float(np.median(shown))
-    blind = [case.seen.number[k] + 1 for k in np.flatnonzero(shown < MIN_SHOWN * typical)]
+    shown = shown / np.median(shown)
+    blind = {
+        k: share
+        for k, share in zip(case.seen.number, shown, strict=True)
+        if share < MIN_SHOWN and not case.interface.may_miss(stack.z_um[k])
+    }
     if blind:
         raise FrameFault(
-            f"{case.thing}: slice {', '.join(map(str, blind))} of {len(shown)}",
+            f"{case.thing}: slice {', '.join(str(k + 1) for k in blind)} of {len(stack.z_um)}",
             expected="the joints that the other slices show",
-            found=f"{shown.min() / typical:.0%} of their contrast at the joints' places",
+            found=f"{min(blind.values()):.0%} of their contrast at the joints' places",
             remedy="Look at that page of the file: it is another picture, or noise.",
         )
 

@@ -58,7 +58,8 @@ def machine_points(jobs: Sequence[Job], settings: Settings, executor: Executor) 
         elif isinstance(error, PopError) and not isinstance(error, InputFault):
             raise error  # of the model or the store; what is wrong with a board is told when it is inspected
     reference = settings.point or card.operating_point
-    points = tuple((m, machine_point(np.sort(odds[m]), card.good_scores, reference).point) for m in sorted(odds))
+    followed = sorted(odds.keys() - card.machines.keys())  # a machine that the model was taught on has thresholds from labels
+    points = tuple((m, machine_point(np.sort(odds[m]), card.good_scores, reference).point) for m in followed)
     _write(kept, points)
     return points
 

@@ -77,8 +77,8 @@ def look(settings: Settings, job: Job) -> tuple[BoardExport, JointTable]:
 
 
 def _classifier_of(settings: Settings, export: BoardExport) -> Classifier:
-    """The model with the thresholds of this machine, or its own."""
-    classifier = _classifier(settings.model_dir, settings.device, settings.point)
+    """What decides on this machine's boards: its own network where the model has one, else with thresholds that follow it."""
+    classifier = _classifier(settings.model_dir, settings.device, settings.point).of_machine(export.machine)
     point = dict(settings.points).get(export.machine)
     return classifier if point is None else classifier.deciding_at(point)
 

@@ -5,13 +5,15 @@
     models/NAME/card.json             this module's `Card`: contract, calibration, operating point, digests, metrics
     models/NAME/calibration.parquet   logits and labels of the joints it was calibrated on, for later promises
     models/NAME/README.md             the same for people
+    models/NAME/own-…/                the same files of another network, for machines that it was taught on alone
 
 Nothing is a pickle, and every file's sha256 stands in the card: a file that was cut or swapped is refused.
 """
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +33,7 @@ __all__ = [
     "Familiarity",
     "Model",
     "OperatingPoint",
+    "Own",
     "file_digest",
     "load",
 ]
@@ -73,6 +76,13 @@ class Familiarity(_Part):
     limit: float
 
 
+class Own(_Part):
+    """The network that a machine was given by a retraining: a model folder beside the card, and the sha256 of its card."""
+
+    folder: str
+    card: str
+
+
 class Card(_Part):
     """What a released model says of itself."""
 
@@ -92,13 +102,15 @@ class Card(_Part):
     recipe: dict[str, Any] = {}
     software: str = ""
     measured_on: str = ""
+    machines: dict[str, Own] = {}  # by machine (`BoardExport.machine`): what decides there instead of this network
 
 
 @dataclass(frozen=True)
 class Model:
     """A checked model folder. `digest` is the sha256 of the card, which holds those of all other files.
 
-    `quick` is the same network in 8-bit numbers, or empty.
+    `quick` is the same network in 8-bit numbers, or empty. `own` has, by machine, the model that decides there instead; its
+    `digest` is that of the whole.
     """
 
     folder: Path
@@ -106,6 +118,11 @@ class Model:
     digest: str
     network: bytes
     quick: bytes = b""
+    own: Mapping[str, "Model"] = field(default_factory=dict)
+
+    def of_machine(self, machine: str) -> "Model":
+        """What decides on boards of this machine: its own network where it has one."""
+        return self.own.get(machine, self)
 
 
 def load(folder: Path | None) -> Model:
@@ -147,12 +164,34 @@ def load(folder: Path | None) -> Model:
         networks |= {name: content} if name in networks else {}
     if not networks[NETWORK]:
         raise ModelFault(f"model {folder}", expected=f"{NETWORK} among the card's files", found=str(sorted(card.files)))
-    return Model(folder, card, hashlib.sha256(text).hexdigest(), networks[NETWORK], networks[QUICK])
+    whole = hashlib.sha256(text).hexdigest()
+    own = {own: replace(_own(folder, own), digest=whole) for own in dict.fromkeys(card.machines.values())}
+    by_machine = {machine: own[name] for machine, name in card.machines.items()}
+    return Model(folder, card, whole, networks[NETWORK], networks[QUICK], by_machine)
 
 
 def file_digest(content: bytes) -> str:
     """sha256 of a file's content, in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
+
+
+def _own(folder: Path, own: Own) -> Model:
+    """The model of a machine, below the card that names it."""
+    if Path(own.folder).name != own.folder:
+        raise ModelFault(
+            f"model {folder}: {own.folder}",
+            expected="a folder beside the card",
+            remedy="The card was changed; take the model again.",
+        )
+    model = load(folder / own.folder)
+    if model.digest != own.card:
+        raise ModelFault(
+            f"{folder / own.folder / 'card.json'}",
+            expected=f"sha256 {own.card}",
+            found=model.digest,
+            remedy="The file was changed or cut; take the model again.",
+        )
+    return model
 
 
 def _checked(folder: Path, name: str, digest: str) -> bytes:

@@ -70,14 +70,30 @@ class Classifier:
         self.model = model
         self.digest = model.digest
         self.point = point or model.card.operating_point
+        self._asked = point
+        self._own: dict[str, Classifier] = {}
+        self._where = threads, device
         self._mean = np.asarray(model.card.familiarity.mean, dtype=np.float32)
         self._precision = np.asarray(model.card.familiarity.precision, dtype=np.float32)
 
     def deciding_at(self, point: OperatingPoint) -> "Classifier":
         """The same network with other thresholds."""
         other = copy.copy(self)
-        other.point = point
+        other.point = other._asked = point
         return other
+
+    def of_machine(self, machine: str) -> "Classifier":
+        """What decides on boards of this machine: its own network where the model has one, else this one.
+
+        Thresholds that were asked for, by a promise, say nothing of that network: the outer ones of both decide.
+        """
+        if machine not in self.model.own:
+            return self
+        threads, device = self._where
+        if machine not in self._own:
+            self._own[machine] = Classifier(self.model.own[machine], threads=threads, device=device)
+        own = self._own[machine]
+        return own if self._asked is None else own.deciding_at(_outer(own.point, self._asked))
 
     def raw(self, inputs: JointInputs) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(n, 5) logits and (n, e) embeddings, before calibration."""
@@ -123,6 +139,11 @@ class Classifier:
         away = embedding - self._mean
         distance = np.einsum("ij,jk,ik->i", away, self._precision, away, optimize=True)
         return np.asarray(distance / np.float32(self.model.card.familiarity.limit), dtype=np.float32)
+
+
+def _outer(own: OperatingPoint, asked: OperatingPoint) -> OperatingPoint:
+    low, high = min(own.pass_below, asked.pass_below), max(own.fail_above, asked.fail_above)
+    return OperatingPoint(pass_below=low, fail_above=high, source=f"the outer thresholds of two: {own.source}; {asked.source}")
 
 
 def _session(model: Model, network: bytes, threads: int, device: str) -> onnxruntime.InferenceSession:

@@ -14,7 +14,7 @@ from inspect_pop.classify.inputs import CONTRACT, JointInputs
 from inspect_pop.classify.model import CARD_SCHEMA, Calibration, Card, Familiarity, Model, OperatingPoint
 from inspect_pop.classify.session import Classifier
 from inspect_pop.joints import CLASSES
-from inspect_pop.learn.calibrate import Targets, apply, calibrate, good_quantiles, working_point
+from inspect_pop.learn.calibrate import Before, Targets, apply, calibrate, good_quantiles, working_point
 from inspect_pop.learn.eight_bit import add_quick_network
 from inspect_pop.learn.export import export_network, largest_difference
 from inspect_pop.learn.familiarity import familiarity
@@ -59,6 +59,7 @@ def build_model(
     targets: Targets | None = None,
     prior: Card | None = None,
     out_of_fold: NDArray[np.float32] | None = None,
+    before: NDArray[np.float32] | None = None,
 ) -> Card:
     """Write a whole model folder, not judged yet (`metrics` is empty).
 
@@ -69,10 +70,13 @@ def build_model(
     learnt, held_out
         The joints it learnt from, and those of other boards on which it is calibrated.
     prior
-        Card of the model that training began with: few joints leave calibration and thresholds near it.
+        Card of the model that training began with: few joints leave the calibration near it.
     out_of_fold
         (n, 5) logits of `held_out` where the network has learnt from them too: as networks saw them that had not. None:
         they are calibrated on as this network sees them.
+    before
+        (n, 5) logits of `held_out` by the model that training began with, of which `prior` is the card: few joints leave as
+        many of them to people as it does.
 
     Raises
     ------
@@ -87,7 +91,7 @@ def build_model(
     agreement = largest_difference(network, out / _ONNX, compared.images, compared.scalars)
     quick = add_quick_network(out, learnt, held_out)
     content = (out / _ONNX).read_bytes()
-    known, limits = _IDENTITY if prior is None else prior.calibration, None if prior is None else prior.operating_point
+    known = _IDENTITY if prior is None else prior.calibration
     calibration, label = known, held_out.label.astype(np.int64)
     for _ in range(_ROUNDS):  # which joints are doubtful, and looked at from four sides, follows from the calibration
         logits, embedding = seen_by(_provisional(content, about, calibration).logits, held_out)
@@ -96,7 +100,8 @@ def build_model(
     _, odds = apply(calibration, logits)
     horizon = _horizon(content, about, learnt, embedding)
     write_calibration(out / CALIBRATION, _names(held_out), logits)
-    point = working_point(odds, held_out.label, held_out.serials, targets, limits)
+    old = None if prior is None or before is None else Before(apply(known, before)[1], prior.operating_point)
+    point = working_point(odds, held_out.label, held_out.serials, targets, old)
     values = _values(about, calibration, point, horizon) | {"good_scores": good_quantiles(odds, held_out.label)}
     proofs = {"largest difference of exported and trained probabilities": f"{agreement:.1e}", "quick network": quick}
     values["data"] = {**about.data, **proofs}

@@ -16,14 +16,21 @@ from inspect_pop.classify.session import log_odds, probabilities
 from inspect_pop.errors import PromiseRefused
 from inspect_pop.joints import CLASSES
 
-__all__ = ["Targets", "apply", "calibrate", "good_quantiles", "working_point"]
+__all__ = ["Before", "Targets", "apply", "calibrate", "good_quantiles", "working_point"]
 
 _GOOD = CLASSES.index("good")
 # Strength of the pull of each number to where it was, in joints: few joints, or a class with a handful, leave it there.
 _PULL = np.array([20.0, 3.0, 3.0, 3.0, 3.0, 3.0])
 _TEMPERATURES = (0.2, 10.0)
-# One in log-odds: on a machine unseen in training, a single odd joint of 246 moved passing by 2.6 and review from 3.5 to 11 %.
-_OUTWARDS = 1.0
+# By so much in log-odds may passing begin later than in the model before: its scores are of another scale, and few joints
+# must not tell more than that (in the one measured case, the same share passed 0.6 later once the scores were calibrated there).
+_LATER = 1.0
+# Where failing may begin: at even odds or later.
+_FAILING = np.arange(0.0, 8.01, 0.1)
+# So far apart (scale of a logistic distribution) do networks that learnt from other boards of a machine place a joint: a
+# standard deviation of 0.8 in log-odds, measured on an odd one. A threshold just beyond the last of 2,000 good joints,
+# counted at none, would fail one in a thousand of the next ones.
+_APART = 0.5
 _NO_PRIOR = OperatingPoint(pass_below=-2.0, fail_above=2.0, source="odds of 7 to 1")
 
 
@@ -35,6 +42,14 @@ class Targets:
     false_call_ppm: float = 500.0
     confidence: float = 0.95
     review_share: float = 0.02
+
+
+@dataclass(frozen=True)
+class Before:
+    """The model that training began with: its (n,) log-odds of the joints to calibrate on, and where its verdicts change."""
+
+    log_odds: NDArray[np.floating]
+    point: OperatingPoint
 
 
 def calibrate(
@@ -96,13 +111,13 @@ def working_point(
     label: NDArray[np.integer],
     boards: NDArray[np.generic],
     targets: Targets | None = None,
-    prior: OperatingPoint | None = None,
+    before: Before | None = None,
 ) -> OperatingPoint:
     """Thresholds for everyday use: the targets as a promise where the joints can carry it, else as they stand in the set.
 
-    Few joints move the thresholds of `prior`, the model that training began with, outwards only. Review is bounded: where
-    more than `targets.review_share` of the good joints would go to a person, passing goes up to that share, and the words
-    say so; but never above where `prior` passes: less review is not worth escapes that the old model did not have.
+    After `before`, few joints let people see as many of them as they did. Review is bounded else: where more than
+    `targets.review_share` of the good joints would go to a person, passing goes up to that share, and the words say so;
+    but never above where `before` passes: less review is not worth escapes that the old model did not have.
     """
     targets = targets or Targets()
     try:
@@ -115,29 +130,73 @@ def working_point(
             boards=boards,
         ).point
     except PromiseRefused as refused:
-        point = _as_counted(odds, label, targets, prior, str(refused))
-    return _less_review(point, odds[label == _GOOD], targets.review_share, prior)
+        if before is not None:
+            return _for_the_same_review(odds, label, targets, before, str(refused))
+        point = _as_counted(odds, label, targets, str(refused))
+    return _less_review(point, odds[label == _GOOD], targets.review_share, before.point if before else None)
 
 
-def _as_counted(
-    odds: NDArray[np.floating], label: NDArray[np.integer], targets: Targets, prior: OperatingPoint | None, why: str
+def _for_the_same_review(
+    odds: NDArray[np.floating], label: NDArray[np.integer], targets: Targets, before: Before, why: str
 ) -> OperatingPoint:
-    """Thresholds at the targets' shares of the calibration joints themselves; no promise.
+    """Thresholds that send as many of these joints to people as `before` did, and let the fewest errors through; no promise.
 
-    From the thresholds of a model to begin with they move outwards only, and not far: few joints can show that a threshold
-    is too near, never that it is too far, and one odd joint must not send a tenth of all to a person.
+    No more good joints fail than did; for each place where failing may begin, review says where passing ends. Errors are
+    those to expect when each joint's score comes out a little otherwise, an error costs the more the fewer of its kind the
+    targets allow, and more escapes than before cost before all else. Where `before` missed a target on these joints,
+    review may rise to `targets.review_share`.
     """
+    bad, good, ranked = odds[label != _GOOD], odds[label == _GOOD], np.sort(odds)
+    escapes, calls, reviewed = _counted(before.log_odds, label, before.point)
+    an_escape = 1 / max(1.0, targets.escape_rate * len(bad))
+    a_call = 1 / max(1.0, targets.false_call_ppm / 1e6 * len(good))
+    most = reviewed
+    if escapes * an_escape > 1 or calls * a_call > 1:
+        most = max(reviewed, round(targets.review_share * len(odds)))
+    found = []
+    for failing in _may_fail_from(good, calls):
+        passed = max(0, int(np.sum(odds < failing)) - most)
+        passing = min(float(ranked[min(passed, len(odds) - 1)]), failing, before.point.pass_below + _LATER)
+        cost = _expected(passing - bad) * an_escape + _expected(good - failing) * a_call
+        found.append((max(0, int(np.sum(bad < passing)) - escapes), cost, passing, failing))
+    _, _, low, high = min(found, default=(0, 0.0, before.point.pass_below, before.point.fail_above))
+    point = OperatingPoint(pass_below=low, fail_above=high, source="")
+    now = zip(("escapes", "false calls", "for review"), (escapes, calls, reviewed), _counted(odds, label, point), strict=True)
+    said = ", ".join(f"{new} {what} ({old} before)" for what, old, new in now)
+    said = f"as counted on {len(bad)} defective and {len(good)} good joints: {said}; without a promise ({why})"
+    return point.model_copy(update={"source": said})
+
+
+def _may_fail_from(good: NDArray[np.floating], calls: int) -> list[float]:
+    """Thresholds at which no more than so many of the good joints fail; beyond all of them in any case."""
+    if len(good) == 0:
+        return []
+    last = max(0.0, float(np.nextafter(good.max(), np.inf)))
+    return [float(f) for f in _FAILING if np.sum(good >= f) <= calls] + [last]
+
+
+def _expected(beyond: NDArray[np.floating]) -> float:
+    """How many of joints that lie so far (n,) beyond a threshold will lie beyond it."""
+    return float(np.sum(1 / (1 + np.exp(-np.clip(beyond / _APART, -50, 50)))))
+
+
+def _counted(odds: NDArray[np.floating], label: NDArray[np.integer], point: OperatingPoint) -> tuple[int, int, int]:
+    """Escapes, false calls, and joints for review."""
+    passed, failed = odds < point.pass_below, odds >= point.fail_above
+    bad = label != _GOOD
+    return int(np.sum(passed & bad)), int(np.sum(failed & ~bad)), int(np.sum(~passed & ~failed))
+
+
+def _as_counted(odds: NDArray[np.floating], label: NDArray[np.integer], targets: Targets, why: str) -> OperatingPoint:
+    """Thresholds near the targets' shares of the calibration joints themselves, the nearer the more joints; no promise."""
     bad, good = odds[label != _GOOD], odds[label == _GOOD]
-    known = prior or _NO_PRIOR
-    passing, failing = known.pass_below, known.fail_above
+    passing, failing = _NO_PRIOR.pass_below, _NO_PRIOR.fail_above
     if len(bad):
         lowest = float(np.quantile(bad, targets.escape_rate, method="lower"))
-        trust = len(bad) / (len(bad) + 1 / targets.escape_rate)
-        passing = min(passing, max(lowest, passing - _OUTWARDS)) if prior else passing + trust * (lowest - passing)
+        passing += len(bad) / (len(bad) + 1 / targets.escape_rate) * (lowest - passing)
     if len(good):
         highest = float(np.nextafter(np.quantile(good, 1 - targets.false_call_ppm / 1e6, method="higher"), np.inf))
-        trust = len(good) / (len(good) + 1e6 / targets.false_call_ppm)
-        failing = max(failing, min(highest, failing + _OUTWARDS)) if prior else failing + trust * (highest - failing)
+        failing += len(good) / (len(good) + 1e6 / targets.false_call_ppm) * (highest - failing)
     low, high = (passing, failing) if passing <= failing else ((passing + failing) / 2,) * 2
     said = f"as counted on {len(bad)} defective and {len(good)} good joints, without a promise ({why})"
     return OperatingPoint(pass_below=low, fail_above=high, source=said)

@@ -179,9 +179,10 @@ def _classifier(model: Path) -> Classifier:
 
 
 def _points(model: Model, odds: Mapping[str, Sequence[float]]) -> tuple[tuple[str, OperatingPoint], ...]:
-    """Each machine's own thresholds."""
+    """Each machine's own thresholds; one that the model was taught on has some from labels."""
     card = model.card
-    return tuple((m, machine_point(np.sort(odds[m]), card.good_scores, card.operating_point).point) for m in sorted(odds))
+    followed = sorted(odds.keys() - card.machines.keys())
+    return tuple((m, machine_point(np.sort(odds[m]), card.good_scores, card.operating_point).point) for m in followed)
 
 
 @dataclass(frozen=True)

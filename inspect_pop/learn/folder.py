@@ -56,6 +56,10 @@ def _for_people(card: Card) -> str:
         "## Working point",
         "",
         f"Passes below {point.pass_below:.2f}, fails from {point.fail_above:.2f} (log-odds of a defect). {point.source}",
+        *(
+            f"On boards of {machine}, the network in `{own.folder}` decides with thresholds of its own."
+            for machine, own in card.machines.items()
+        ),
         "",
     ]
     return "\n".join(lines)

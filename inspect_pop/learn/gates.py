@@ -29,7 +29,7 @@ class Gates(BaseModel):
     least_defects: int = Field(default=8, ge=1, description="golden joints that are defective")
     largest_escape_rate: float = Field(default=0.1, ge=0, le=1, description="of the new model, whatever the old one does")
     largest_false_call_ppm: float = Field(default=20_000, ge=0, description="of the new model, whatever the old one does")
-    largest_review_share: float = Field(default=0.1, ge=0, le=1, description="of the new model, whatever the old one does")
+    largest_review_share: float = Field(default=0.1, ge=0, le=1, description="of the new model, unless the old one's is larger")
     largest_calibration_error: float = Field(
         default=0.02, ge=0, le=1, description="of the new model, unless the old one's is larger"
     )
@@ -58,7 +58,7 @@ def pass_gates(gates: Gates, new: dict[str, Any], old: dict[str, Any] | None) ->
         *_large_enough(gates, new),
         _at_most("escapes", new["escape_rate"], gates.largest_escape_rate),
         _at_most("false calls", _share(new["false_call_ppm"]), gates.largest_false_call_ppm / 1e6),
-        _at_most("review", new["review_share"], gates.largest_review_share),
+        _reviewed(gates, new, old),
         _calibrated(gates, new, old),
     ]
     if old is not None:
@@ -82,6 +82,14 @@ def _at_most(name: str, rate: float | None, limit: float) -> Gate:
     if rate is None:
         return Gate(f"{name} in all", False, "nothing to count them on")
     return Gate(f"{name} in all", rate <= limit, f"{percent(rate)}, at most {percent(limit)} asked")
+
+
+def _reviewed(gates: Gates, new: dict[str, Any], old: dict[str, Any] | None) -> Gate:
+    """Where people saw more than the limit already, no more than chance may add."""
+    limit = gates.largest_review_share
+    if old is not None and (old["review_share"] or 0.0) > limit:
+        limit = float(old["review"]["high"])
+    return _at_most("review", new["review_share"], limit)
 
 
 def _calibrated(gates: Gates, new: dict[str, Any], old: dict[str, Any] | None) -> Gate:

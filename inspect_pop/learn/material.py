@@ -14,6 +14,7 @@ from inspect_pop.classify.model import Model
 from inspect_pop.classify.session import Classifier
 from inspect_pop.errors import FileFault
 from inspect_pop.ingest import board_labels, find_exports
+from inspect_pop.joints import CLASSES
 from inspect_pop.learn.augment import augmented
 from inspect_pop.learn.build import seen_by
 from inspect_pop.learn.collect import Collected, collect
@@ -74,6 +75,12 @@ class Material:
     def calibrate(self) -> Samples:
         """The joints that are calibrated on: of boards of their own, or, with few boards, of those that teach in turn."""
         return self.all.of_boards(self.split.calibrate or self.split.train)
+
+    def logits_before(self, samples: Samples) -> NDArray[np.float32] | None:
+        """(n, 5) logits of some whole boards of `all`, in their order there, by the model to begin with; None from scratch."""
+        if self.features is None:
+            return None
+        return self.features[np.isin(self.all.serials, samples.boards), -len(CLASSES) :]
 
     def teach(self, recipe: TrainRecipe, without: Sequence[str] = ()) -> Samples:
         """What is learnt from: the boards that teach but those in `without`, changed copies of them, and other machines."""

@@ -33,24 +33,33 @@ class Fold:
 
 
 def choose_share(
-    old: JointNet, folds: Sequence[Fold], shares: Sequence[float], elsewhere: Samples, prior: Calibration
+    old: JointNet, folds: Sequence[Fold], shares: Sequence[float], prior: Calibration
 ) -> tuple[float, dict[str, float]]:
-    """How far to go from the old weights to the new ones: what best explains the joints held out.
+    """How far to go from the old weights to the new ones: the farthest that explains the joints held out as well as any.
 
-    The joints of all folds count together, after one calibration; `elsewhere` (joints of other machines, may be empty)
-    count alike beside them. Returns the share, and the mean loss of each.
+    The joints of all folds count together, after one calibration. As well as any is: worse than the best share by no more
+    than one standard error of the difference, over boards (the rule of one standard error, Breiman et al., 1984). The
+    farthest, because networks that learnt without some of the boards understate what all of them bring. Returns the share,
+    and the mean loss of each.
     """
-    losses: dict[float, float] = {}
+    label = np.concatenate([fold.held_out.label for fold in folds]).astype(np.int64)
+    boards = np.concatenate([fold.held_out.serials for fold in folds])
+    losses: dict[float, NDArray[np.float64]] = {}
     for share in shares:
         networks = [between(old, fold.network, share) for fold in folds]
         logits = [look(n, fold.held_out, prior)[0] for n, fold in zip(networks, folds, strict=True)]
-        label = np.concatenate([fold.held_out.label for fold in folds])
-        parts = [_loss(np.concatenate(logits), label, prior)]
-        if len(elsewhere):
-            parts.append(float(np.mean([_loss(look(n, elsewhere, prior)[0], elsewhere.label, prior) for n in networks])))
-        losses[share] = float(np.mean(parts))
-    best = min(losses, key=lambda share: (losses[share], share))
-    return best, {f"{share:g}": loss for share, loss in losses.items()}
+        losses[share] = _losses(np.concatenate(logits), label, prior)
+    best = min(losses, key=lambda share: (losses[share].mean(), share))
+    as_well = [share for share, loss in losses.items() if _as_well(loss - losses[best], boards)]
+    return max(as_well), {f"{share:g}": float(loss.mean()) for share, loss in losses.items()}
+
+
+def _as_well(worse: NDArray[np.float64], boards: NDArray[np.generic]) -> bool:
+    """Whether the mean of `worse` (n,) is within one standard error of nothing, boards drawn anew."""
+    _, which = np.unique(boards, return_inverse=True)
+    totals = np.bincount(which, weights=worse)
+    spread = np.sqrt(len(totals)) * totals.std(ddof=1) if len(totals) > 1 else 0.0
+    return bool(totals.sum() <= spread)
 
 
 def look(network: JointNet, samples: Samples, calibration: Calibration) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -87,8 +96,7 @@ def quick_curve(
     return measure_curve(samples.boards, errors_after)
 
 
-def _loss(logits: NDArray[np.float32], label: NDArray[np.integer], prior: Calibration) -> float:
-    """Mean negative log-likelihood after calibration."""
-    known = label.astype(np.int64)
-    p, _ = apply(calibrate(logits, known, prior=prior), logits)
-    return float(-np.log(np.maximum(p[np.arange(len(known)), known], 1e-12)).mean())
+def _losses(logits: NDArray[np.float32], label: NDArray[np.int64], prior: Calibration) -> NDArray[np.float64]:
+    """(n,) negative log-likelihood after calibration."""
+    p, _ = apply(calibrate(logits, label, prior=prior), logits)
+    return -np.log(np.maximum(p[np.arange(len(label)), label].astype(np.float64), 1e-12))

@@ -49,7 +49,7 @@ def split_boards(
     Parameters
     ----------
     golden_share, calibrate_share
-        Of all boards, about; 0 to calibrate asks for none.
+        Of all boards, about; 0 to calibrate asks for none, and for no more golden ones than that share.
     kept_golden
         Serials that were golden before: they stay.
     kept_train
@@ -70,7 +70,9 @@ def split_boards(
         )
     golden = [b for b in boards if b in kept_golden]
     free = sorted((b for b in boards if b not in kept_golden and b not in kept_train), key=lambda b: place(b, "golden"))
-    golden += [b for b in free if place(b, "golden") < golden_share]
+    # Where boards are so few that none calibrates, each more that judges is one that does not teach.
+    most = len(free) if calibrate_share else max(1, round(golden_share * len(boards)))
+    golden += [b for b in free if place(b, "golden") < golden_share][:most]
     if not golden and free:
         golden = [free[0]]
     rest = sorted((b for b in boards if b not in golden), key=lambda b: place(b, "calibrate"))

@@ -1,8 +1,9 @@
 """`inspect-pop train`: from labelled boards to a model folder, for people who are no ML engineers.
 
 The order of things: read the boards and look at their labels; keep golden boards apart; learn; calibrate on boards that
-did not teach; judge the old model and the new one on the same golden boards; ask the gates. A training that was
-interrupted goes on when it is started again with the same boards and the same recipe, and ends in the same model.
+did not teach; judge the old model and the new one on the same golden boards; ask the gates. A training that begins with a
+model leaves that model as it is for all machines but those of the boards. One that was interrupted goes on when it is
+started again with the same boards and the same recipe, and ends in the same model.
 """
 
 import hashlib
@@ -32,6 +33,7 @@ from inspect_pop.learn.gates import Gates, pass_gates
 from inspect_pop.learn.material import Asked, Material, gather
 from inspect_pop.learn.network import JointNet
 from inspect_pop.learn.outcomes import Outcomes, judge
+from inspect_pop.learn.own import add_own, own_folder
 from inspect_pop.learn.quick import Fold, choose_share, look, quick_curve
 from inspect_pop.learn.recipe import TrainRecipe
 from inspect_pop.learn.registry import promote as promote_in
@@ -103,17 +105,7 @@ def train(
     for line in material.labels.lines():
         progress(line)
     learnt = _learn(asked, material)
-    card = build_model(
-        learnt.network,
-        learnt.varieties,
-        material.teach(recipe),
-        material.calibrate,
-        out,
-        _about(asked, material, now),
-        targets=recipe.targets,
-        prior=start.card if start else None,
-        out_of_fold=learnt.out_of_fold,
-    )
+    card = _build(asked, material, learnt, _about(asked, material, now))
     report = replace(_report(asked, material, learnt, gates or Gates()), seconds=time.monotonic() - began)
     card = _finish(out, card, report)
     if models is not None and report.passed:
@@ -144,11 +136,31 @@ def _learn(asked: Asked, material: Material) -> _Learnt:
     share, losses = 1.0, dict[str, float]()
     networks = [fold.network for fold in parts]
     if old is not None:
-        share, losses = choose_share(old, parts, asked.recipe.shares, material.held_elsewhere, prior)
+        share, losses = choose_share(old, parts, asked.recipe.shares, prior)
         networks = [between(old, fold.network, share) for fold in parts]
     network = fitted.network if old is None else between(old, fitted.network, share)
     out_of_fold = None if material.split.calibrate else _out_of_fold(material.calibrate, parts, networks, prior)
     return _Learnt(network, names, fitted.history, share, losses, out_of_fold)
+
+
+def _build(asked: Asked, material: Material, learnt: _Learnt, about: About) -> Card:
+    """Write the model's folder: a network of its own for the machines of the boards where training began with a model."""
+    machines = np.unique(material.all.machine).tolist()
+    out = asked.out / own_folder(machines) if asked.start else asked.out
+    (asked.out / "card.json").unlink(missing_ok=True)
+    card = build_model(
+        learnt.network,
+        learnt.varieties,
+        material.teach(asked.recipe),
+        material.calibrate,
+        out,
+        about,
+        targets=asked.recipe.targets,
+        prior=asked.start.card if asked.start else None,
+        out_of_fold=learnt.out_of_fold,
+        before=material.logits_before(material.calibrate),
+    )
+    return add_own(asked.start, asked.out, machines, about) if asked.start else card
 
 
 def _held_out(asked: Asked, material: Material, old: JointNet | None, names: tuple[str, ...], fitted: Fitted) -> list[Fold]:

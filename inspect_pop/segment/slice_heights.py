@@ -9,10 +9,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from inspect_pop.recipe import Interface
+from inspect_pop.recipe import HEIGHT_ERROR_UM, Interface
 from inspect_pop.segment.windows import SIZE, Windows, disc
 
-__all__ = ["at_found_heights", "found_error_um"]
+__all__ = ["at_found_heights", "beyond_pads", "found_error_um"]
 
 _LEAST_SLICES = 3  # of a parabola
 # So many joints give a median diameter to a um, and so the widest place to half a one.
@@ -21,10 +21,18 @@ _ENOUGH = 64
 _LEAST_BELLY = 0.08
 # Pads of two sizes move the belly too, and nobody says so: the found height is believed for the greater part, and no
 # further than the heights can be off (10 um), and the stack with them.
-_BELIEVED, _FURTHEST_UM = 0.8, 15.0
+_BELIEVED = 0.8
+_BLIND = 0.25  # contrast of a slice, of that of the median slice: beyond a pad there is hardly any
 _MIDDLE = slice(SIZE // 8, SIZE - SIZE // 8)
 _BESIDE = disc(SIZE * 3 / 8).reshape(SIZE, SIZE)[_MIDDLE, _MIDDLE]  # up to half way to the neighbours
 _SOLDER = 0.5  # half of the typical core's grey
+
+
+def beyond_pads(windows: Windows, interface: Interface) -> list[int]:
+    """The slices, counted as in `windows`, that may lie beyond a pad and show next to nothing of the joints: they lie beyond."""
+    contrast = np.abs(windows.solder - windows.background)
+    blind = np.flatnonzero(contrast < _BLIND * np.median(contrast))
+    return [int(k) for k in blind if interface.may_miss(float(windows.z_um[k]))]
 
 
 def at_found_heights(windows: Windows, interface: Interface) -> Windows:
@@ -46,7 +54,7 @@ def found_error_um(windows: Windows, interface: Interface) -> float:
     curve, slope, _ = np.polyfit(z, diameter, 2)
     if -curve * (interface.gap_um / 2) ** 2 < _LEAST_BELLY * diameter.max() or diameter.min() <= 0:
         return 0.0
-    return float(np.clip(_BELIEVED * -slope / (2 * curve), -_FURTHEST_UM, _FURTHEST_UM))
+    return float(np.clip(_BELIEVED * -slope / (2 * curve), -HEIGHT_ERROR_UM, HEIGHT_ERROR_UM))
 
 
 def _median_diameters(windows: Windows) -> NDArray[np.float64]:

@@ -148,6 +148,13 @@ def test_refuses_a_stack_in_which_one_slice_is_noise() -> None:
         align_slices(replace(stack, values=values), PACKAGE, LIMITS)
 
 
+def test_a_last_slice_that_may_lie_beyond_the_pad_need_not_show_the_joints() -> None:
+    stack = stack_of(FULL, Placement(30.0, 20.0, 0.1, 0.0))
+    values = stack.values.copy()
+    values[-1] = np.random.default_rng(0).normal(400, 20, values[-1].shape)
+    assert_found(align_slices(replace(stack, values=values), PACKAGE, LIMITS), Placement(30.0, 20.0, 0.1, 0.0))
+
+
 def test_refuses_an_image_without_contrast() -> None:
     stack = stack_of(FULL)
     with pytest.raises(FrameFault):

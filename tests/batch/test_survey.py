@@ -15,7 +15,7 @@ from inspect_pop.batch.values import Job, Settings
 from inspect_pop.errors import StoreFault
 from inspect_pop.limits import Limits
 from tests.factories import make_inspection
-from tests.learn.models import make_model
+from tests.learn.models import give_own, make_model
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +58,11 @@ def test_what_was_found_is_kept_for_when_the_run_goes_on(small_board: Path, tmp_
     assert [machine for machine, _ in found] == ["A/AXI-2"]
     assert machine_points([], settings(tmp_path, model), in_process) == found
     assert machine_points([], settings(tmp_path, model, resume=False), in_process) == ()
+
+
+def test_a_machine_with_a_network_of_its_own_is_not_followed(small_board: Path, tmp_path: Path) -> None:
+    own = give_own(make_model(tmp_path / "m"), "A/AXI-2")
+    assert machine_points(jobs(small_board, 1), settings(tmp_path, own), in_process) == ()
 
 
 def test_a_board_that_cannot_be_used_says_nothing(small_board: Path, tmp_path: Path, model: Path) -> None:

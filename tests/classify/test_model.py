@@ -7,7 +7,7 @@ import pytest
 
 from inspect_pop.classify.model import load
 from inspect_pop.errors import ModelFault
-from tests.learn.models import make_model
+from tests.learn.models import give_own, make_model
 
 
 def test_a_whole_folder_is_taken(tmp_path: Path) -> None:
@@ -72,3 +72,28 @@ def test_a_card_survives_being_written(tmp_path: Path) -> None:
     again = load(folder).card.model_dump(mode="json", by_alias=True)
     (folder / "card.json").write_text(json.dumps(again))
     assert load(folder).card.operating_point.pass_below == -1.0
+
+
+def test_a_machine_may_have_a_network_of_its_own(tmp_path: Path) -> None:
+    model = load(give_own(make_model(tmp_path / "m"), "A/AXI-2", weight=5.0))
+    assert model.of_machine("A/AXI-3") is model
+    own = model.of_machine("A/AXI-2")
+    assert own.network != model.network
+    assert own.digest == model.digest  # a record names the whole model
+
+
+def test_a_changed_network_of_a_machine_is_refused(tmp_path: Path) -> None:
+    folder = give_own(make_model(tmp_path / "m"), "A/AXI-2")
+    card = json.loads((folder / "own-1" / "card.json").read_text())
+    (folder / "own-1" / "card.json").write_text(json.dumps(card | {"version": "2"}))
+    with pytest.raises(ModelFault, match="own-1"):
+        load(folder)
+    (folder / "own-1" / "card.json").unlink()
+    with pytest.raises(ModelFault, match="own-1"):
+        load(folder)
+
+
+def test_a_network_of_a_machine_lies_below_the_card(tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "m", machines={"A/AXI-2": {"folder": "../n", "card": "0" * 64}})
+    with pytest.raises(ModelFault, match="beside the card"):
+        load(folder)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from inspect_pop.classify.inputs import CHANNELS, SCALARS, JointInputs
-from inspect_pop.classify.model import load
+from inspect_pop.classify.model import OperatingPoint, load
 from inspect_pop.classify.session import BATCH, Classifier, log_odds, probabilities
 from inspect_pop.errors import ModelFault
 from inspect_pop.segment.windows import SIZE
-from tests.learn.models import make_model
+from tests.learn.models import give_own, make_model
 
 
 def _inputs(*means: tuple[float, ...]) -> JointInputs:
@@ -125,3 +125,25 @@ def test_a_network_that_is_none_is_refused(tmp_path: Path) -> None:
 def test_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelFault, match="device cuda"):
         Classifier(load(make_model(tmp_path / "m")), device="cuda")
+
+
+def test_a_machine_is_decided_by_its_own_network(tmp_path: Path) -> None:
+    own = {"weight": 5.0, "operating_point": {"pass_below": -2.0, "fail_above": 0.5, "source": "taught"}}
+    classifier = Classifier(load(give_own(make_model(tmp_path / "m"), "A/AXI-2", **own)))
+    there, joints = classifier.of_machine("A/AXI-2"), _inputs((1.0, 0, 0, 0, 0))
+    assert there.logits(joints)[0][0, 0] == pytest.approx(5.0, abs=1e-4)
+    assert (there.point.pass_below, there.point.source) == (-2.0, "taught")
+    assert there.of_machine("A/AXI-2") is there is classifier.of_machine("A/AXI-2")
+    assert classifier.of_machine("B/AXI-2") is classifier
+    assert classifier.logits(joints)[0][0, 0] == pytest.approx(10.0, abs=1e-4)
+
+
+def test_thresholds_that_were_asked_for_leave_a_machine_its_own_where_those_lie_further_out(tmp_path: Path) -> None:
+    own = {"operating_point": {"pass_below": -2.0, "fail_above": 0.5, "source": "taught"}}
+    asked = OperatingPoint(pass_below=-1.5, fail_above=3.0, source="a promise")
+    model = load(give_own(make_model(tmp_path / "m"), "A/AXI-2", **own))
+    for classifier in (Classifier(model, point=asked), Classifier(model).deciding_at(asked)):
+        point = classifier.of_machine("A/AXI-2").point
+        assert (point.pass_below, point.fail_above) == (-2.0, 3.0)
+        assert point.source == "the outer thresholds of two: taught; a promise"
+        assert classifier.of_machine("B/AXI-2").point == asked

@@ -83,3 +83,12 @@ def make_model(
     }
     (folder / "card.json").write_text(json.dumps(values | card))
     return folder
+
+
+def give_own(folder: Path, machine: str, **own: Any) -> Path:
+    """Give a machine a network of its own, made as `make_model` does."""
+    part = make_model(folder / "own-1", **own)
+    card = json.loads((folder / "card.json").read_text())
+    card["machines"] = {machine: {"folder": part.name, "card": file_digest((part / "card.json").read_bytes())}}
+    (folder / "card.json").write_text(json.dumps(card))
+    return folder

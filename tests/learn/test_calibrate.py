@@ -4,7 +4,7 @@ from numpy.typing import NDArray
 
 from inspect_pop.classify.model import Calibration, OperatingPoint
 from inspect_pop.joints import CLASSES
-from inspect_pop.learn.calibrate import Targets, apply, calibrate, good_quantiles, working_point
+from inspect_pop.learn.calibrate import Before, Targets, apply, calibrate, good_quantiles, working_point
 from inspect_pop.learn.statistics import calibration_error
 
 
@@ -104,24 +104,79 @@ def test_too_few_joints_give_an_estimate_that_says_so() -> None:
     assert nothing.pass_below < 0 < nothing.fail_above
 
 
-def test_few_joints_move_the_old_thresholds_outwards_only() -> None:
-    odds, label, boards = scores(88, 7)
-    lenient = Targets(review_share=0.5)
-    near = working_point(odds, label, boards, lenient, OperatingPoint(pass_below=-0.5, fail_above=0.5, source="released"))
-    assert near.pass_below == min(-0.5, max(odds[label == 1].min(), -1.5))
-    assert near.fail_above == max(0.5, min(odds[label == 0].max(), 1.5))
-    odd = np.where(np.arange(88) == np.flatnonzero(label)[0], -20.0, odds)
-    assert working_point(odd, label, boards, lenient, near).pass_below == near.pass_below - 1
-    far = working_point(odds, label, boards, lenient, OperatingPoint(pass_below=-6.0, fail_above=6.0, source="released"))
-    assert (far.pass_below, far.fail_above) == (-6.0, 6.0)
+OLD = OperatingPoint(pass_below=-1.0, fail_above=1.5, source="released")
+
+
+def errors(odds: NDArray[np.float64], label: NDArray[np.int64], point: OperatingPoint) -> tuple[int, int, int]:
+    passed, failed = odds < point.pass_below, odds >= point.fail_above
+    return int((passed & (label == 1)).sum()), int((failed & (label == 0)).sum()), int((~passed & ~failed).sum())
+
+
+def test_a_sharper_network_errs_less_for_the_same_review() -> None:
+    old, label, boards = scores(2400, 3)
+    odds = old + np.where(label, 1.0, -1.0)
+    before, after = Before(old, OLD), working_point(odds, label, boards, Targets(), Before(old, OLD))
+    escapes, calls, reviewed = errors(odds, label, after)
+    old_escapes, old_calls, old_reviewed = errors(old, label, before.point)
+    assert escapes < old_escapes
+    assert calls <= old_calls
+    assert reviewed <= old_reviewed + 1
+    assert f"{escapes} escapes ({old_escapes} before)" in after.source
+    assert "without a promise" in after.source
+
+
+def test_failing_begins_beyond_the_last_good_joint_where_many_lie_close_before_it() -> None:
+    """Another network would place some of them beyond it; one that lies alone would be one false call at the most."""
+    good, bad = np.linspace(-8, 2, 2000), np.linspace(-4, 12, 400)
+    odds, label = np.r_[good, bad], np.r_[np.zeros(2000, int), np.ones(400, int)]
+    before = Before(odds - label, OperatingPoint(pass_below=-1, fail_above=2.01, source="released"))
+    point = working_point(odds, label, np.zeros(2400, int), Targets(), before)
+    assert 2.5 < point.fail_above < 6
+    assert errors(odds, label, point)[1] == 0
+
+
+def test_scores_that_did_not_change_pass_no_more_defects() -> None:
+    """In another unit: a calibration that cools all scores to a half moves the thresholds with them."""
+    old, label, boards = scores(2400, 3)
+    for unit in (1.0, 0.5):
+        point = working_point(unit * old, label, boards, Targets(), Before(old, OLD))
+        now, then = errors(unit * old, label, point), errors(old, label, OLD)
+        assert now[0] <= then[0] + 2
+        assert now[1] <= then[1]
+        assert now[2] <= then[2] + 1
+
+
+def test_review_rises_to_its_share_where_the_old_model_missed_a_target() -> None:
+    odds, label, boards = scores(800, 3)
+    sure = OperatingPoint(pass_below=0.0, fail_above=0.0, source="nobody looks")
+    assert errors(odds, label, sure)[0] > 0.01 * label.sum()
+    point = working_point(odds, label, boards, Targets(review_share=0.04), Before(odds, sure))
+    assert errors(odds, label, point)[2] == pytest.approx(0.04 * 800, abs=1)
+    none = working_point(odds, label, boards, Targets(1.0, 1e6, review_share=0.04), Before(odds, sure))
+    assert errors(odds, label, none)[2] <= 1
+
+
+def test_few_joints_let_passing_begin_later_by_no_more_than_one() -> None:
+    """A set without a defect, of which the old model sent all to people, must not let all pass."""
+    odds = np.linspace(-9, 9, 100)
+    old = OperatingPoint(pass_below=-5.0, fail_above=5.0, source="released")
+    before = Before(np.full(100, -8.0), old)
+    assert working_point(odds, np.zeros(100, int), np.zeros(100, int), None, before).pass_below == -4.0
 
 
 def test_less_review_is_not_bought_with_escapes_that_the_old_thresholds_did_not_have() -> None:
-    odds, label, boards = scores(800, 2)
-    prior = OperatingPoint(pass_below=-3.0, fail_above=3.0, source="released")
-    point = working_point(odds, label, boards, Targets(review_share=0.01), prior)
-    assert point.pass_below == -3.0
-    assert "1.0% aimed at" in point.source
+    odds, label, boards = scores(60_000, 4)
+    known = OperatingPoint(pass_below=-2.0, fail_above=3.0, source="released")
+    free = working_point(odds, label, boards, Targets(review_share=0.03))
+    held = working_point(odds, label, boards, Targets(review_share=0.03), Before(odds, known))
+    assert held.pass_below < free.pass_below
+    assert np.mean(odds[label == 1] < held.pass_below) <= 0.01 < np.mean(odds[label == 1] < free.pass_below)
+    assert "3.0% aimed at" in held.source
+
+
+def test_without_good_joints_the_old_thresholds_stand() -> None:
+    point = working_point(np.zeros(3), np.ones(3, int), np.zeros(3, int), None, Before(np.zeros(3), OLD))
+    assert (point.pass_below, point.fail_above) == (-1.0, 1.5)
 
 
 def test_review_stays_within_its_share() -> None:

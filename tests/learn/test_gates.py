@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from inspect_pop.classify.promise import interval
 from inspect_pop.errors import LimitsFault
 from inspect_pop.learn.gates import Gates, load_gates, pass_gates
 from inspect_pop.learn.outcomes import judge
@@ -54,6 +55,19 @@ def test_a_first_model_has_only_the_limits_to_keep() -> None:
 )
 def test_what_speaks_against_a_model(new: dict, old: dict, against: list[str]) -> None:
     assert refused(evaluation(**new), evaluation(**old)) == against
+
+
+def test_more_review_than_the_limit_is_let_through_only_where_there_was_as_much_before() -> None:
+    def seen(count: int) -> dict:
+        share = count / 1600
+        low, high = interval(count, 1600)
+        return evaluation() | {"review_share": share, "review": {"rate": share, "low": low, "high": high}}
+
+    assert refused(seen(240), seen(240)) == []
+    assert refused(seen(320), seen(240)) == ["review in all"]
+    assert refused(seen(240), seen(80)) == ["review in all"]
+    assert refused(seen(165), seen(155)) == ["review in all"]  # within its interval, but the old model kept the limit
+    assert refused(seen(240)) == ["review in all"]
 
 
 def test_answers_are_in_words() -> None:

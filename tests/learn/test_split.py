@@ -63,6 +63,8 @@ def test_few_boards_need_not_spare_one_to_calibrate() -> None:
     split = split_boards(SERIALS[:4], calibrate_share=0.0)
     assert split.calibrate == ()
     assert len(split.train) + len(split.golden) == 4
+    for first in range(0, 60, 4):  # whatever their serials: of four boards one judges
+        assert len(split_boards(SERIALS[first : first + 4], golden_share=0.25, calibrate_share=0.0).golden) == 1
 
 
 def test_folds_hold_every_board_once() -> None:

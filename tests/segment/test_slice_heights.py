@@ -1,9 +1,11 @@
 """The heights at which slices cut: found from the joints' bellies, whatever the machine believes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from inspect_pop.segment.slice_heights import at_found_heights, found_error_um
+from inspect_pop.segment.slice_heights import at_found_heights, beyond_pads, found_error_um
 from inspect_pop.segment.windows import SIZE, Windows
 from tests.drawn import drawn_interface
 
@@ -48,3 +50,14 @@ def test_without_a_belly_heights_stay_as_told(belly_um: float) -> None:
 def test_two_slices_stay_where_they_are_told() -> None:
     two = _windows(CUT_AT[[0, 4]] + 8, cut_um=CUT_AT[[0, 4]])
     assert list(at_found_heights(two, INTERFACE).z_um) == [13.0, 173.0]
+
+
+@pytest.mark.parametrize(("blind", "left_out"), [((4,), [4]), ((0, 4), [0, 4]), ((2,), []), ((), [])])
+def test_a_blind_slice_at_a_pad_lies_beyond_it_and_one_between_the_pads_does_not(
+    blind: tuple[int, ...], left_out: list[int]
+) -> None:
+    windows = _windows(CUT_AT)
+    solder = np.full(5, 1500.0, np.float32)
+    background = np.full(5, 400.0, np.float32)
+    solder[list(blind)] = 430.0
+    assert beyond_pads(replace(windows, solder=solder, background=background), INTERFACE) == left_out
