@@ -25,10 +25,10 @@ __all__ = ["PreparedBoard", "PreparedInterface", "PreparedPackage", "Steps", "pr
 
 Columns = dict[str, NDArray[Any]]
 _OFF_IMAGE_BELOW, _WHOLE_FROM = 0.5, 0.98  # share of a window inside the image: less is no picture of the joint
-# What slices must be left where some are lost, measured on 34 boards with 2,126 defects: with two of three 3 to 20 % of the
-# defects pass; with four of five 0.3 to 0.6 % as with all, but 1.3 % (bridges) where the middle one is lost, which six of
-# seven and eight of nine bear. Heights are in shares of the distance between the pads.
-_LEAST_LEFT, _NEAR_MIDDLE = 4, 0.2
+# So many slices must be left where some are lost, measured on 34 boards with 2,126 defects (docs/promises.md): with two of
+# three 3 to 13 % of the defects pass; with four of five a bridge that only the lost one showed turns from a fail to a pass,
+# 1.3 % of all defects where it was the middle one; with six of seven and eight of nine no more pass than with all.
+_LEAST_LEFT = 6
 
 
 class Steps:
@@ -184,7 +184,7 @@ def _interface(
             columns["dome_um"] = _nan(len(gap_um))
         else:
             columns["dome_um"] = measure_domes(dome_windows, interface, dome[2])
-        columns["flags"] = _flags(columns, stack, windows, interface, placement, heights, limits)
+        columns["flags"] = _flags(columns, stack, windows, placement, heights, limits)
     with steps.step("inputs"):
         inputs = joint_inputs(
             windows,
@@ -209,13 +209,7 @@ def _cut(stack: SliceStack, interface: Interface, placement: Placement) -> tuple
 
 
 def _flags(
-    columns: Columns,
-    stack: SliceStack,
-    windows: Windows,
-    interface: Interface,
-    placement: Placement,
-    heights: dict[str, HeightMap],
-    limits: Limits,
+    columns: Columns, stack: SliceStack, windows: Windows, placement: Placement, heights: dict[str, HeightMap], limits: Limits
 ) -> NDArray[np.int64]:
     """All bits that follow from pictures and measurements; what the classifier adds comes later."""
     out = np.asarray(columns["flags"], dtype=np.int64) | _height_flags(heights, stack.interface)
@@ -226,18 +220,11 @@ def _flags(
     out = out | np.where(columns["void_fraction"] > limits.void_fraction, flags.bit("void_over_limit"), 0)
     everywhere = {
         "lost_slice": bool(stack.lost),
-        "lost_too_much": bool(stack.lost) and not _enough_left(stack, interface),
+        "lost_too_much": bool(stack.lost) and len(windows.z_um) < _LEAST_LEFT,
         "transmission": stack.method == "transmission",
         "unsure_alignment": not placement.confident,
     }
     return np.asarray(out | sum(flags.bit(name) for name, is_so in everywhere.items() if is_so), dtype=np.int64)
-
-
-def _enough_left(stack: SliceStack, interface: Interface) -> bool:
-    """Whether the slices that are left still show what a lost one did: four at least, one of them near the joints' middle."""
-    left = np.delete(stack.z_um, stack.lost)
-    from_middle_um = np.abs(left - np.mean(interface.pads_z_um)).min()
-    return len(left) >= _LEAST_LEFT and bool(from_middle_um <= _NEAR_MIDDLE * interface.gap_um)
 
 
 def _height_flags(heights: dict[str, HeightMap], interface: str) -> int:

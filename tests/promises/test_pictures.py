@@ -141,24 +141,28 @@ def test_slices_of_the_other_interface_are_refused(measure: ModuleType, model: P
 
 
 @pytest.mark.parametrize(
-    ("kept", "lost", "passes"),
+    ("places", "lost", "passes"),
     [
-        ((0, 1, 2, 3, 4), 2, False),  # the middle of five, where bridges are widest
-        ((0, 1, 2, 3, 4), 4, True),
-        ((0, 2, 4), 0, False),  # two are left
-        ((0, 2, 4), 2, False),
-        ((0, 1, 3, 4), 1, False),
+        ((0, 1, 2, 3, 4), 1, False),
+        ((0, 1, 2, 3, 4), 2, False),
+        ((0, 2, 4), 0, False),
+        ((0, 0.5, 1, 2, 3, 4), 4, False),
+        ((0, 0.5, 1, 1.5, 2, 3, 4), 3, True),  # six are left
     ],
 )
 def test_a_slice_without_which_a_defect_may_look_good_lets_nothing_pass(
-    measure: ModuleType, model: Path, sample: BoardExport, right: Inspection, kept: tuple[int, ...], lost: int, passes: bool
+    measure: ModuleType, model: Path, sample: BoardExport, right: Inspection, places: tuple[float, ...], lost: int, passes: bool
 ) -> None:
+    """Slices of the lower interface at these places among its five, between two of them as their mean; one holds nothing."""
+
     def spoilt(picture: Picture) -> Picture:
         if isinstance(picture, HeightMap) or picture.interface == "upper":
             return picture
-        values = picture.values[list(kept)].copy()
-        values[kept.index(lost)] = 0
-        return replace(picture, values=values, z_um=tuple(picture.z_um[k] for k in kept), lost=(kept.index(lost),))
+        low, high = np.floor(places).astype(int), np.ceil(places).astype(int)
+        values = ((picture.values[low].astype(np.float64) + picture.values[high]) / 2).astype(picture.values.dtype)
+        values[lost] = 0
+        z_um = np.asarray(picture.z_um)
+        return replace(picture, values=values, z_um=tuple((z_um[low] + z_um[high]) / 2), lost=(lost,))
 
     verdict = lower(measure.inspected(changed(sample, spoilt), model))
     assert ("pass" in verdict) == passes
@@ -194,7 +198,8 @@ def test_a_change_that_should_not_matter_turns_no_fail_into_a_pass(
     for said, change in measure.CHANGES.items():
         counts = measure.compared(right, sample, change, model)
         assert counts["fail>pass"] == 0, said
-        assert counts["changed"] <= (1 if said in measure.HARMLESS else 4), said
+        most = 1 if said in measure.HARMLESS else 4
+        assert counts["changed"] <= most or "holds nothing" in said, said
         assert counts["refused"] == 0, said
 
 
