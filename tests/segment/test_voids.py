@@ -31,6 +31,13 @@ def test_sound_balls_have_none() -> None:
     assert measured({}).max() == 0
 
 
+@pytest.mark.parametrize("noise", [0.1, 0.25])
+def test_grain_is_no_void(noise: float) -> None:
+    fraction = void_fraction(find_outlines(cut_slices(stack_of(INTERFACE, noise=noise), INTERFACE, HOME)))
+    assert np.median(fraction) == 0
+    assert fraction.max() < 0.05
+
+
 @pytest.mark.parametrize("radius", [25.0, 45.0, 70.0])
 @pytest.mark.parametrize("x", [0.0, 35.0, -60.0])
 def test_area_of_one_void(radius: float, x: float) -> None:

@@ -15,9 +15,13 @@ INTERFACE = drawn_interface(6)
 GAP_UM = 400.0 - 2 * 0.34 * 400.0
 
 
-def bridged(stack: SliceStack, first: int, second: int, width_um: float, slices: slice, grey: float = 1400) -> SliceStack:
-    """A web of solder of this width between two joints."""
+def bridged(
+    stack: SliceStack, first: int, second: int, width_um: float, slices: slice, grey: float = 1400, aside_um: float = 0.0
+) -> SliceStack:
+    """A web of solder of this width between two joints, so far to the left of the straight way."""
     ends = np.array([[INTERFACE.x_um[k], INTERFACE.y_um[k]] for k in (first, second)])
+    way = (ends[1] - ends[0]) / np.hypot(*(ends[1] - ends[0]))
+    ends += aside_um * np.array([-way[1], way[0]])
     path = ends[0] + np.linspace(0, 1, 60)[:, None] * (ends[1] - ends[0])
     cover = discs(stack.grid, path[:, 0], path[:, 1], width_um / 2, blur_um=10.0)
     values = stack.values.astype(float)
@@ -48,6 +52,16 @@ def test_a_web_in_one_slice_closes_the_space(pair: tuple[int, int], width: float
     assert webs.saddle[this, 1] > 0.6
     assert webs.free_um[this, 0] == pytest.approx(GAP_UM, abs=12)
     assert webs.free_um[~this].min() > 60
+
+
+@pytest.mark.parametrize("pair", [(14, 15), (14, 20)], ids=["along x", "along y"])
+@pytest.mark.parametrize("aside_um", [-60.0, 60.0])
+def test_a_web_to_one_side_closes_the_space(pair: tuple[int, int], aside_um: float) -> None:
+    stack = bridged(stack_of(INTERFACE), *pair, 30.0, slice(1, 2), aside_um=aside_um)
+    webs = find_webs(cut_slices(stack, INTERFACE, HOME), INTERFACE)
+    this = (np.sort(webs.pairs, axis=1) == sorted(pair)).all(axis=1)
+    assert webs.free_um[this, 1] < 15
+    assert webs.saddle[this, 1] > 0.6
 
 
 def test_a_broad_halo_is_no_web() -> None:
