@@ -20,7 +20,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from inspect_pop.joints import CLASSES
-from inspect_pop.learn.imitate import imitation
 from inspect_pop.learn.jitter import Jitter, jitter
 from inspect_pop.learn.network import REGRESSIONS, Body, JointNet, Outputs, Shape
 
@@ -100,7 +99,6 @@ def fit(
     work: Path,
     start: JointNet | None = None,
     varieties: int = 1,
-    teacher: JointNet | None = None,
     how: Jitter | None = None,
     device: str = "cpu",
     progress: Progress = lambda _: None,
@@ -113,8 +111,6 @@ def fit(
         Folder for the state after each epoch; made where it is absent.
     start
         Begin from this network's weights instead of random ones (its shape is kept).
-    teacher
-        Learn to say what this network says of each joint, instead of its label (`imitation`).
     """
     torch.manual_seed(recipe.seed)
     shape = start.shape if start is not None else Shape(recipe.widths, recipe.blocks, varieties, recipe.body)
@@ -128,7 +124,7 @@ def fit(
     history = state.resume(recipe)
     steps = math.ceil(_drawn(train, recipe) / recipe.batch)
     for epoch in range(len(history), recipe.epochs):
-        loss = _epoch(train, recipe, how or Jitter(), state, epoch, steps, device, teacher)
+        loss = _epoch(train, recipe, how or Jitter(), state, epoch, steps, device)
         history.append({"epoch": epoch, "loss": loss})
         state.keep(recipe, history)
         progress(f"epoch {epoch + 1} of {recipe.epochs}: loss {loss:.4f}")
@@ -151,16 +147,7 @@ def predict(
     return torch.cat(logits), torch.cat(embeddings)
 
 
-def _epoch(
-    train: TrainingSet,
-    recipe: FitRecipe,
-    how: Jitter,
-    state: "_State",
-    epoch: int,
-    steps: int,
-    device: str,
-    teacher: JointNet | None,
-) -> float:
+def _epoch(train: TrainingSet, recipe: FitRecipe, how: Jitter, state: "_State", epoch: int, steps: int, device: str) -> float:
     state.network.train()
     random = torch.Generator().manual_seed(recipe.seed * 100_003 + epoch)
     torch.manual_seed(recipe.seed * 100_003 + epoch)  # dropout draws from torch's own
@@ -172,9 +159,7 @@ def _epoch(
         images = images.to(device, memory_format=torch.channels_last)
         with torch.autocast(device, torch.bfloat16, enabled=recipe.mixed_precision):
             out = state.network(images, scalars.to(device))
-            with torch.no_grad():
-                taught = None if teacher is None else teacher(images, scalars.to(device))
-        loss = _loss(out, train, index, recipe, device) if taught is None else imitation(out, taught)
+        loss = _loss(out, train, index, recipe, device)
         state.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
