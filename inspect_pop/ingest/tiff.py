@@ -42,6 +42,10 @@ _DAMAGED = (
 )
 # Lossless, and bounded by the size that is asked for: pictures inside (JPEG, JPEG 2000, ...) and LZMA choose their own.
 _COMPRESSIONS = {1: "none", 5: "LZW", 8: "deflate", 32946: "deflate", 32773: "PackBits", 34926: "zstd", 50000: "zstd"}
+# Width, length, rows of a strip, sides of a tile, depth (TIFF 6.0), and the types that hold a whole number.
+_ROWS_PER_STRIP = 278
+_SIDES = {256, 257, _ROWS_PER_STRIP, 322, 323, 32997, 32998}
+_WHOLE = {1: "B", 3: "H", 4: "I", 16: "Q"}
 _MOST_TAGS = 4096  # tifffile refuses more
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 
@@ -98,17 +102,31 @@ def _directories(path: Path, data: bytes, n_pages: int, bounds: Bounds) -> Itera
             (n_tags,) = struct.unpack_from(order + n_format, data, at)
             first = at + struct.calcsize(n_format)
             for tag in range(min(n_tags, _MOST_TAGS)):
-                _, kind, count = struct.unpack_from(order + tag_format, data, first + tag * tag_bytes)
+                code, kind, count = struct.unpack_from(order + tag_format, data, first + tag * tag_bytes)
                 if count * _TYPE_BYTES.get(kind, 1) > bounds.image_tag_bytes:
                     raise FileFault(
                         str(path), expected=f"tags of at most {bounds.image_tag_bytes:,} bytes", found=f"{count:,} values in one"
                     )
+                if code in _SIDES:
+                    value = first + tag * tag_bytes + struct.calcsize(order + tag_format)
+                    _check_side(path, code, kind, count, data[value : value + 8], order, bounds)
             yield at
             (at,) = struct.unpack_from(order + next_format, data, first + n_tags * tag_bytes)
     except (struct.error, OverflowError) as error:  # a 64-bit offset may be beyond any index
         raise FileFault(
             str(path), expected="a TIFF file", found="one that is cut short", remedy="Export the board again."
         ) from error
+
+
+def _check_side(path: Path, code: int, kind: int, count: int, value: bytes, order: str, bounds: Bounds) -> None:
+    """Refuse a size that is no whole number, or beyond bounds: tifffile makes a list of as many strips as it gives."""
+    number = _WHOLE.get(kind)
+    found = struct.unpack_from(order + number, value)[0] if number and count == 1 else None
+    if found is None or (found > bounds.image_side_px and code != _ROWS_PER_STRIP):
+        expect = f"sides of at most {bounds.image_side_px:,} pixels, each a whole number"
+        raise ImageFault(
+            str(path), expected=expect, found=f"tag {code}: {count:,} of type {kind}" if found is None else f"{found:,}"
+        )
 
 
 def _checked(
