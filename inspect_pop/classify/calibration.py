@@ -44,7 +44,11 @@ def write_calibration(path: Path, text: Mapping[str, Sequence[str]], logits: NDA
     columns: dict[str, Any] = {name: pa.array(list(text[name]), pa.string()) for name in _TEXT}
     kept = np.round(logits.astype(np.float32) * _STEPS) / _STEPS
     columns |= {f"logit_{c}": pa.array(kept[:, k]) for k, c in enumerate(CLASSES)}
-    pq.write_table(pa.table(columns), path, compression="zstd", compression_level=9)
+    table = pa.table(columns)
+    numbers = [name for name in table.column_names if name not in _TEXT]
+    pq.write_table(
+        table, path, compression="zstd", compression_level=19, use_dictionary=list(_TEXT), use_byte_stream_split=numbers
+    )
 
 
 def read_calibration(model: Model) -> CalibrationJoints:

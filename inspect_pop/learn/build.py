@@ -89,7 +89,7 @@ def build_model(
     save_network(network, varieties, out / NETWORK)
     compared = held_out.take(np.arange(min(_COMPARED, len(held_out))))
     agreement = largest_difference(network, out / _ONNX, compared.images, compared.scalars)
-    quick = add_quick_network(out, learnt, held_out)
+    quick = add_quick_network(out, network, learnt, held_out)
     content = (out / _ONNX).read_bytes()
     known = _IDENTITY if prior is None else prior.calibration
     calibration, label = known, held_out.label.astype(np.int64)

@@ -17,24 +17,26 @@ from numpy.typing import NDArray
 
 from inspect_pop.classify.model import NETWORK, QUICK
 from inspect_pop.classify.session import BATCH, MOST_OFF, log_odds
+from inspect_pop.learn.export import export_network, without_pools
+from inspect_pop.learn.network import JointNet
 from inspect_pop.learn.samples import Samples
 
 __all__ = ["add_quick_network"]
 
 # Joints that set the range of each layer's numbers.
 _JOINTS = 1024
-_LAYERS = ["Conv", "Relu", "Add"]
+_LAYERS = ["Conv", "Relu", "Add", "AveragePool"]
 _NEAR_EVEN = 8.0
 
 
-def add_quick_network(folder: Path, learnt: Samples, held_out: Samples) -> str:
+def add_quick_network(folder: Path, network: JointNet, learnt: Samples, held_out: Samples) -> str:
     """Write `quick.onnx` beside `model.onnx`, unless its log-odds err by more than `MOST_OFF`; what came of it, for the card.
 
-    `learnt` sets its ranges, on `held_out` it is judged.
+    `network` is the one that `model.onnx` was exported from; `learnt` sets the ranges, on `held_out` it is judged.
     """
     quick = folder / QUICK
     quick.unlink(missing_ok=True)
-    _quantise(folder / NETWORK, quick, _some(learnt))
+    _quantise(network, quick, _some(learnt))
     judged = _some(held_out)
     off = _largest_difference(_log_odds(folder / NETWORK, judged), _log_odds(quick, judged))
     if off > MOST_OFF:
@@ -47,13 +49,14 @@ def _some(samples: Samples) -> Samples:
     return samples.take(np.arange(0, len(samples), max(1, len(samples) // _JOINTS)))
 
 
-def _quantise(network: Path, quick: Path, joints: Samples) -> None:
+def _quantise(network: JointNet, quick: Path, joints: Samples) -> None:
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     with TemporaryDirectory() as scratch:
-        named = Path(scratch) / NETWORK
-        quant_pre_process(str(network), str(named), skip_symbolic_shape=True)
+        exported, named = Path(scratch) / "exported.onnx", Path(scratch) / NETWORK
+        export_network(without_pools(network), exported)
+        quant_pre_process(str(exported), str(named), skip_symbolic_shape=True)
         quantize_static(
             str(named),
             str(quick),

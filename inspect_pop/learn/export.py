@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
@@ -17,10 +18,11 @@ from inspect_pop.learn.fit import predict
 from inspect_pop.learn.network import JointNet
 from inspect_pop.segment.windows import SIZE
 
-__all__ = ["AGREEMENT", "export_network", "largest_difference"]
+__all__ = ["AGREEMENT", "export_network", "largest_difference", "without_pools"]
 
 # Largest difference of a probability between the trained and the exported network.
 AGREEMENT = 1e-4
+_HEAVY = 10_000  # weights of a 1 x 1 convolution; a 2 x 2 one has four times as many
 
 
 class _OnLine(nn.Module):
@@ -35,8 +37,7 @@ class _OnLine(nn.Module):
 
 def export_network(network: JointNet, path: Path) -> None:
     """Write `path` as ONNX with inputs `images`, `scalars` and outputs `logits`, `embedding`; any number of joints."""
-    network = _without_pools(network.cpu().float()).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    module = _OnLine(network).eval()
+    module = _OnLine(network.cpu().float().to(memory_format=torch.contiguous_format)).eval()  # type: ignore[call-overload]
     example = (torch.zeros(2, CHANNELS, SIZE, SIZE), torch.zeros(2, len(SCALARS)))
     joints = torch.export.Dim("joints", min=1, max=1 << 20)
     with warnings.catch_warnings():
@@ -53,17 +54,27 @@ def export_network(network: JointNet, path: Path) -> None:
         )
     if program is None:
         raise ModelFault(str(path), expected="an exported network", found="none")
-    path.write_bytes(program.model_proto.SerializeToString())
+    path.write_bytes(_without_remarks(program.model_proto).SerializeToString())
 
 
-def _without_pools(network: JointNet) -> JointNet:
+def _without_remarks(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same without what the exporter notes of every step: paths of the machine that it ran on among them."""
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        del part.metadata_props[:]
+        part.ClearField("doc_string")
+    return model
+
+
+def without_pools(network: JointNet) -> JointNet:
     """The same function, a copy: a mean over 2 x 2 before a 1 x 1 convolution is one 2 x 2 convolution in steps of two.
 
-    The runtime takes a fifth of the whole 8-bit network's time for its three pools, and next to none for the convolutions.
+    In 8-bit numbers the runtime takes a fifth of the network's time for its three pools, and next to none for the
+    convolutions; with floating-point numbers it makes no difference. The last one, of few samples, stays: its weights weigh more.
     """
     network = copy.deepcopy(network)
     for skip in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
-        if isinstance(skip[0], nn.AvgPool2d) and isinstance(skip[1], nn.Conv2d):
+        if isinstance(skip[0], nn.AvgPool2d) and isinstance(skip[1], nn.Conv2d) and skip[1].weight.numel() < _HEAVY:
             small = skip[1]
             both = nn.Conv2d(small.in_channels, small.out_channels, 2, 2, bias=False)
             both.weight.data = small.weight.data.expand(-1, -1, 2, 2).contiguous() / 4

@@ -41,7 +41,7 @@ def familiarity(
     precision = np.linalg.inv(covariance)
     judged = held_out if len(held_out) else learnt
     limit = _BEYOND * float(np.quantile(distances(judged, mean, precision), _KEPT))
-    return Familiarity(mean=tuple(mean.tolist()), precision=tuple(map(tuple, precision.tolist())), limit=max(limit, 1e-6))
+    return Familiarity(mean=_written(mean), precision=tuple(_written(row) for row in precision), limit=max(limit, 1e-6))
 
 
 def distances(
@@ -50,3 +50,8 @@ def distances(
     """(n,) squared Mahalanobis distances."""
     away = np.asarray(embedding, np.float64) - mean
     return np.asarray(np.einsum("ij,jk,ik->i", away, precision, away, optimize=True), np.float64)
+
+
+def _written(values: NDArray[np.floating]) -> tuple[float, ...]:
+    """(e,) as numbers of seven digits: the line reckons in single precision."""
+    return tuple(float(f"{value:.7g}") for value in values)

@@ -17,6 +17,7 @@ from inspect_pop.learn.export import export_network
 from inspect_pop.learn.folder import seal
 from inspect_pop.learn.network import JointNet, Shape
 from inspect_pop.learn.samples import save
+from inspect_pop.learn.weights import NETWORK, load_network, save_network
 from tests.learn.models import make_model
 from tests.learn.sets import make_samples
 
@@ -28,13 +29,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder with an exported network, small and not trained."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("model")
-    export_network(JointNet(Shape(widths=(8, 16), blocks=(1, 1))).eval(), folder / "model.onnx")
+    network = JointNet(Shape(widths=(8, 16), blocks=(1, 1))).eval()
+    export_network(network, folder / "model.onnx")
+    save_network(network, (), folder / NETWORK)
     return folder
 
 
 def test_the_quick_network_says_nearly_the_same(folder: Path) -> None:
     samples = make_samples(boards=3, joints=30)
-    said = eight_bit.add_quick_network(folder, samples, samples)
+    said = eight_bit.add_quick_network(folder, load_network(folder / NETWORK)[0], samples, samples)
     assert said.startswith("log-odds off by up to 0.")
     feed = {"images": samples.images.astype(np.float32), "scalars": samples.scalars}
     exact, quick = (
@@ -48,7 +51,7 @@ def test_the_quick_network_says_nearly_the_same(folder: Path) -> None:
 def test_its_weights_keep_to_seven_bits(folder: Path) -> None:
     """Products of eight bits overflow on processors without VNNI."""
     samples = make_samples(boards=2, joints=20)
-    eight_bit.add_quick_network(folder, samples, samples)
+    eight_bit.add_quick_network(folder, load_network(folder / NETWORK)[0], samples, samples)
     graph = onnx.load(folder / "quick.onnx").graph
     weights = [
         onnx.numpy_helper.to_array(t) for t in graph.initializer if t.data_type == onnx.TensorProto.INT8 and len(t.dims) == 4
@@ -60,13 +63,14 @@ def test_its_weights_keep_to_seven_bits(folder: Path) -> None:
 def test_one_that_errs_too_much_is_not_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(eight_bit, "MOST_OFF", -1.0)
     samples = make_samples(boards=2, joints=20)
-    assert eight_bit.add_quick_network(folder, samples, samples).startswith("none:")
+    assert eight_bit.add_quick_network(folder, load_network(folder / NETWORK)[0], samples, samples).startswith("none:")
     assert not (folder / "quick.onnx").exists()
 
 
 def test_a_model_made_without_one_is_given_one(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model(tmp_path / "model")
-    shutil.copy(folder / "model.onnx", model / "model.onnx")
+    for name in ("model.onnx", NETWORK):
+        shutil.copy(folder / name, model / name)
     seal(model, Card.model_validate_json((model / "card.json").read_text()))
     save(make_samples(boards=2, joints=20), tmp_path / "samples")
     monkeypatch.setattr(sys, "argv", ["add_quick_network", str(model), str(tmp_path / "samples")])

@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 import onnx  # noqa: E402
 
-from inspect_pop.learn.export import export_network, largest_difference  # noqa: E402
+from inspect_pop.learn.export import export_network, largest_difference, without_pools  # noqa: E402
 from inspect_pop.learn.network import JointNet, Shape  # noqa: E402
 from tests.learn.sets import make_samples  # noqa: E402
 
@@ -17,8 +17,15 @@ pytestmark = pytest.mark.training
 def test_means_before_convolutions_become_part_of_them(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = JointNet(Shape(widths=(8, 16, 24), blocks=(1, 1, 1))).eval()
-    export_network(network, tmp_path / "model.onnx")
+    export_network(without_pools(network), tmp_path / "model.onnx")
     assert "AveragePool" not in {node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node}
     assert any(isinstance(module, torch.nn.AvgPool2d) for module in network.modules())  # the trained one stays as it is
     samples = make_samples(boards=2, joints=20)
     assert largest_difference(network, tmp_path / "model.onnx", samples.images, samples.scalars) < 1e-5
+
+
+def test_no_path_of_the_machine_goes_into_the_file(tmp_path: Path) -> None:
+    export_network(JointNet(Shape(widths=(8, 16), blocks=(1, 1))).eval(), tmp_path / "model.onnx")
+    written = (tmp_path / "model.onnx").read_bytes()
+    assert b".py" not in written
+    assert str(Path(torch.__file__).parent).encode() not in written
