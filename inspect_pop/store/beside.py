@@ -1,8 +1,6 @@
 """A record's file of joints, on its way to the disk while the record's rows are made and inserted."""
 
-import os
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache
 from types import TracebackType
 from typing import Self
 
@@ -27,6 +25,7 @@ class Beside:
 
     def __init__(self, files: JointFiles | None, inspection: Inspection) -> None:
         self._files, self._inspection = files, inspection
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="joints")
         self._secured: Future[Waiting] | None = None
         self._placed = False
 
@@ -35,11 +34,12 @@ class Beside:
             board = self._inspection.board
             path = file_of(rows.local_day(board.inspected_at), board.lot, board.record)
             table = to_arrow(self._inspection.joints, record=board.record)
-            self._secured = _thread(os.getpid()).submit(_secured, self._files, path, table)
+            self._secured = self._thread.submit(_secured, self._files, path, table)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._files is not None and self._secured is not None and self._secured.exception() is None and not self._placed:
+        self._thread.shutdown()
+        if self._files is not None and self._secured is not None and not self._placed and self._secured.exception() is None:
             self._files.discard(self._secured.result())
 
     def wait(self) -> None:
@@ -52,12 +52,6 @@ class Beside:
         if self._files is not None and self._secured is not None:
             self._files.place(self._secured.result())
             self._placed = True
-
-
-@lru_cache(maxsize=1)
-def _thread(process: int) -> ThreadPoolExecutor:
-    """One for all records of a process: Arrow keeps memory for each thread that there ever was."""
-    return ThreadPoolExecutor(1, thread_name_prefix=f"joints of {process}")
 
 
 def _secured(files: JointFiles, path: str, table: pa.Table) -> Waiting:
