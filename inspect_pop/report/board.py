@@ -13,7 +13,9 @@ from inspect_pop.report.heights import HeightPicture, height_picture
 from inspect_pop.report.look import MEASURES
 from inspect_pop.report.maps import BallMap, ball_map, designed_um
 from inspect_pop.report.page import render
-from inspect_pop.report.suspects import choose, drawn_strips, pictures_of, suspect_of
+from inspect_pop.report.sheet import sheet_of
+from inspect_pop.report.strips import drawn_strips
+from inspect_pop.report.suspects import choose, suspects_of
 
 __all__ = ["board_page"]
 
@@ -28,23 +30,30 @@ class PackageView:
     heights: tuple[HeightPicture, ...]
 
 
+@dataclass(frozen=True)
+class SliceFrame:
+    """What is drawn over the slices of an interface's joints: its number on the page, and the side of a slice in um."""
+
+    number: int
+    window_um: float
+
+
 def board_page(inspection: Inspection, recipe: Recipe) -> str:
     """One self-contained HTML page, under 3 MB whatever the number of failed joints."""
     joints = inspection.joints
     rows, left_out = choose(joints)
-    pictures, references = pictures_of(inspection.crops, rows)
-    place_um = designed_um(joints, recipe)
+    sheet = sheet_of(inspection.crops, rows)
     return render(
         "board.html",
         board=inspection.board,
         headline=_headline(inspection.board),
         packages=_views(inspection, recipe),
-        suspects=[suspect_of(joints, row, pictures, references, place_um) for row in rows],
+        suspects=suspects_of(joints, rows, sheet, designed_um(joints, recipe)),
         drawn_strips=drawn_strips,
         left_out=left_out,
-        without_pictures=sum(row not in pictures.addresses for row in rows),
-        pictures=pictures,
-        window_um=_window_um(recipe, pictures.size),
+        without_pictures=sum(row not in sheet.places for row in rows),
+        sheet=sheet,
+        frames=_frames(recipe, sheet.size),
         timings_ms=inspection.timings_ms,
         data=_data(joints),
     )
@@ -74,11 +83,12 @@ def _views(inspection: Inspection, recipe: Recipe) -> list[PackageView]:
     return views
 
 
-def _window_um(recipe: Recipe, size: int) -> dict[str, float]:
-    """Side of a crop's window in um, by `refdes/interface`."""
+def _frames(recipe: Recipe, size: int) -> dict[tuple[str, str], SliceFrame]:
+    """By package and interface, what is drawn over slices of `size` samples."""
     from inspect_pop.segment.windows import SAMPLES_PER_PITCH
 
-    return {f"{p.refdes}/{i.name}": size * i.pitch_um / SAMPLES_PER_PITCH for p in recipe.packages for i in p.interfaces}
+    interfaces = [(p.refdes, i) for p in recipe.packages for i in p.interfaces]
+    return {(refdes, i.name): SliceFrame(k, size * i.pitch_um / SAMPLES_PER_PITCH) for k, (refdes, i) in enumerate(interfaces)}
 
 
 def _data(joints: JointTable) -> dict[str, Any]:

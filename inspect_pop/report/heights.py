@@ -14,7 +14,7 @@ from inspect_pop.report.pictures import png_address
 __all__ = ["HeightContour", "HeightPicture", "height_picture"]
 
 # Samples across the longer side of the body: enough for a screen, small in the page.
-_SAMPLES = 180
+_SAMPLES = 120
 # The body's edge is left out: there a map mixes top and board.
 _EDGE = 0.97
 # Texture and marking are smoothed away with a Gaussian of this share of the body, dropouts are bridged by it.
