@@ -15,19 +15,30 @@ def resident_mb():
 before = resident_mb()
 large = np.ones({LARGE_MB} * 1_000_000 // 8)
 del large
+{{then}}
 print(resident_mb() - before)
 """
 
 
-def kept_mb(settle: str) -> float:
-    done = subprocess.run([sys.executable, "-c", CODE.format(settle=settle)], check=True, capture_output=True, text=True)
+SETTLE = "from inspect_pop.batch.one_core import give_back, settle_on_one_core; settle_on_one_core()"
+
+
+def kept_mb(settle: str, then: str = "") -> float:
+    done = subprocess.run(
+        [sys.executable, "-c", CODE.format(settle=settle, then=then)], check=True, capture_output=True, text=True
+    )
     return float(done.stdout)
 
 
 @pytest.mark.skipif("CS_GNU_LIBC_VERSION" not in os.confstr_names, reason="needs glibc")
 def test_memory_stays_with_the_process() -> None:
     assert kept_mb("") < 0.5 * LARGE_MB
-    assert kept_mb("from inspect_pop.batch.one_core import settle_on_one_core; settle_on_one_core()") > 0.9 * LARGE_MB
+    assert kept_mb(SETTLE) > 0.9 * LARGE_MB
+
+
+@pytest.mark.skipif("CS_GNU_LIBC_VERSION" not in os.confstr_names, reason="needs glibc")
+def test_memory_goes_back_when_it_is_given() -> None:
+    assert kept_mb(SETTLE, "give_back()") < 0.2 * LARGE_MB
 
 
 def test_nothing_happens_with_another_c_library(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,3 +47,4 @@ def test_nothing_happens_with_another_c_library(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(os, "confstr_names", {})
     monkeypatch.setattr(one_core.ctypes, "CDLL", lambda _: pytest.fail("asked the C library"))
     one_core.settle_on_one_core()
+    one_core.give_back()

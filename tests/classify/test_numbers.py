@@ -36,6 +36,25 @@ def test_a_board_with_little_paste_says_so_beside_each_joint() -> None:
     assert told[:, WHERE["volume_deviation"]] == pytest.approx(0, abs=1e-5)
 
 
+def test_paste_that_changes_slowly_over_the_board_is_no_deviation() -> None:
+    interface = drawn_interface(side=8)
+    found = columns(64)
+    found["volume_ratio"] += (1e-4 * (interface.x_um - interface.x_um.mean())).astype(np.float32)
+    told = measured_numbers(found, interface)
+    inner = np.flatnonzero(np.abs(interface.x_um - interface.x_um.mean()) < 1.6 * interface.pitch_um)
+    assert np.abs(told[inner, WHERE["volume_deviation"]]).max() < 0.1
+    assert np.ptp(told[inner, WHERE["volume"]]) > 0.4
+
+
+def test_nothing_is_told_beyond_what_a_network_has_seen() -> None:
+    found = columns(36)
+    found["volume_ratio"][2] = 40
+    found["z_mid"][3] = -1000
+    told = measured_numbers(found, drawn_interface())
+    assert told[2, WHERE["volume"]] == 2.5
+    assert told[3, WHERE["z_mid"]] == -2.5
+
+
 def test_little_room_to_a_neighbour_shows() -> None:
     interface = drawn_interface()
     found = columns(36)

@@ -7,7 +7,8 @@ import pytest
 torch = pytest.importorskip("torch")
 import onnx  # noqa: E402
 
-from inspect_pop.learn.export import export_network, largest_difference, without_pools  # noqa: E402
+from inspect_pop.errors import ModelFault  # noqa: E402
+from inspect_pop.learn.export import _without_remarks, export_network, largest_difference, without_pools  # noqa: E402
 from inspect_pop.learn.network import JointNet, Shape  # noqa: E402
 from tests.learn.sets import make_samples  # noqa: E402
 
@@ -29,3 +30,18 @@ def test_no_path_of_the_machine_goes_into_the_file(tmp_path: Path) -> None:
     written = (tmp_path / "model.onnx").read_bytes()
     assert b".py" not in written
     assert str(Path(torch.__file__).parent).encode() not in written
+
+
+def test_no_remark_is_left_anywhere() -> None:
+    node = onnx.helper.make_node("Relu", ["a"], ["b"], doc_string="/home/somebody/step.py")
+    graph = onnx.helper.make_graph([node], "g", [], [], doc_string="here")
+    assert b"somebody" not in _without_remarks(onnx.helper.make_model(graph, doc_string="there")).SerializeToString()
+
+
+def test_a_file_that_answers_otherwise_than_the_network_is_refused(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    one, other = (JointNet(Shape(widths=(8, 16), blocks=(1, 1))).eval() for _ in range(2))
+    export_network(one, tmp_path / "model.onnx")
+    samples = make_samples(boards=1, joints=20)
+    with pytest.raises(ModelFault, match="of the trained network"):
+        largest_difference(other, tmp_path / "model.onnx", samples.images, samples.scalars)

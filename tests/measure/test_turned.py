@@ -40,6 +40,12 @@ def test_a_few_defects_do_not_turn_a_package() -> None:
     assert not is_turned(columns, INTERFACE)
 
 
+def test_a_package_that_looks_alike_both_ways_round_is_not_turned() -> None:
+    columns = {name: (values + values[::-1]) / 2 for name, values in measured(0.3).items()}
+    assert not is_turned(columns, INTERFACE)
+    assert not is_turned(turned(columns), INTERFACE)
+
+
 @pytest.mark.parametrize("lost", ["dome_um", "volume_ratio"])
 def test_nothing_known_is_not_turned(lost: str) -> None:
     columns = turned(measured(0.3))
