@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from inspect_pop.inspection import Crops
 from inspect_pop.report.pictures import jpeg_address
 
-__all__ = ["Sheet", "no_sheet", "sheet_of"]
+__all__ = ["Sheet", "sheet_of"]
 
 # A page stays under 3 MB: the sheet takes at most this, the maps and their figures need the rest.
 _BYTES = 1_700_000
@@ -47,15 +47,11 @@ class Sheet:
         return across * self.channels * self.size, down * self.size
 
 
-def no_sheet() -> Sheet:
-    """That of a page without pictures."""
-    return Sheet("", {}, {}, 0, 0)
-
-
 def sheet_of(crops: Crops | None, rows: Sequence[int], budget: int = _BYTES) -> Sheet:
     """The slices of these rows of the joint table and of their references: of the first ones, where not all fit the budget."""
+    nothing = Sheet("", {}, {}, 0, 0)
     if crops is None:
-        return no_sheet()
+        return nothing
     crop = {int(row): k for k, row in enumerate(crops.row)}
     shown = [row for row in rows if row in crop]
     while shown:
@@ -66,7 +62,7 @@ def sheet_of(crops: Crops | None, rows: Sequence[int], budget: int = _BYTES) -> 
             places = {row: k for k, row in enumerate(on_it)}
             return Sheet(address, places, references, crops.pixels.shape[1], crops.pixels.shape[2])
         shown = shown[: min(len(shown) - 1, int(len(shown) * budget / len(address)))]
-    return no_sheet()
+    return nothing
 
 
 def _drawn(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
