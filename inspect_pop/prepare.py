@@ -16,7 +16,7 @@ from inspect_pop.errors import ImageFault
 from inspect_pop.geometry import HeightMap, Placement, SliceStack
 from inspect_pop.ingest.contract import BoardExport, ImageSource
 from inspect_pop.limits import Limits
-from inspect_pop.measure import Top, is_turned, measure_domes, measure_joints, measure_top, standoff_um
+from inspect_pop.measure import Top, is_turned, measure_domes, measure_joints, measure_top, standoff_um, upright
 from inspect_pop.recipe import Interface, Package
 from inspect_pop.segment.slice_heights import at_found_heights, beyond_pads
 from inspect_pop.segment.windows import Windows, cut_height, cut_slices
@@ -176,14 +176,12 @@ def _interface(
 ) -> PreparedInterface:
     with steps.step("cut"):
         stack, windows = _cut(stack, interface, placement)
-        dome_windows = cut_height(dome[0], interface, dome[1]) if dome else None
+        domes = cut_height(dome[0], interface, dome[1]) if dome else None
+    before = dome[2] if dome else None
     with steps.step("measure"):
         columns = measure_joints(windows, interface, method=stack.method, standoff_um=gap_um)
         columns["standoff_um"] = gap_um
-        if dome is None or dome_windows is None:
-            columns["dome_um"] = _nan(len(gap_um))
-        else:
-            columns["dome_um"] = measure_domes(dome_windows, interface, dome[2])
+        columns["dome_um"] = _nan(len(gap_um)) if domes is None else measure_domes(domes, interface, before)
         columns["flags"] = _flags(columns, stack, windows, placement, heights, limits)
     with steps.step("inputs"):
         inputs = joint_inputs(
@@ -192,7 +190,7 @@ def _interface(
             pixel_um=stack.grid.pixel_um,
             method=stack.method,
             standoff_um=gap_um,
-            dome_windows_um=dome_windows,
+            dome_windows_um=None if domes is None else upright(domes, interface, before),
             measured=columns,
         )
     return PreparedInterface(interface, columns, inputs, windows)

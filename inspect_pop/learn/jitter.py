@@ -68,15 +68,21 @@ def _turn(images: Tensor, random: torch.Generator) -> Tensor:
 
 
 def _shift(images: Tensor, most: int, random: torch.Generator) -> Tensor:
-    """Whole-sample shifts, a quarter of the batch each way drawn anew; edges repeat."""
+    """Shifts by parts of a sample, a quarter of the batch each way drawn anew; edges repeat.
+
+    Between samples lies a mean of two: as much blur as a picture gets that is resampled once more.
+    """
     if most == 0:
         return images
     order = torch.randperm(len(images), generator=random)
     size = images.shape[-1]
     for part in torch.tensor_split(order, 4):
-        dy, dx = (int(v) for v in torch.randint(-most, most + 1, (2,), generator=random))
-        padded = torch.nn.functional.pad(images[part], (most,) * 4, mode="replicate")
-        images[part] = padded[:, :, most + dy : most + dy + size, most + dx : most + dx + size]
+        moved = torch.nn.functional.pad(images[part], (most,) * 4, mode="replicate")
+        for axis, by in zip((2, 3), (2 * most * torch.rand(2, generator=random)).tolist(), strict=True):
+            whole = min(int(by), 2 * most - 1)
+            share = by - whole
+            moved = (1 - share) * moved.narrow(axis, whole, size) + share * moved.narrow(axis, whole + 1, size)
+        images[part] = moved
     return images
 
 

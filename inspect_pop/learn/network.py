@@ -19,6 +19,9 @@ __all__ = ["EMBEDDING", "REGRESSIONS", "Body", "JointNet", "Outputs", "Shape"]
 Body = Literal["residual", "mobilenet_v3_small"]
 EMBEDDING = 32
 REGRESSIONS = ("volume_ratio", "web_um", "gap_um")
+# Told the size of the pixels, a network answers otherwise to the same picture on other pixels (docs/exports.md); untold, it
+# errs no more.
+_NOT_TOLD = SCALARS.index("pixel_per_sample")
 
 
 @dataclass(frozen=True)
@@ -71,11 +74,15 @@ class JointNet(nn.Module):
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
+        self.told: Tensor
         self.shape = shape
         features, inside = _mobilenet() if shape.body == "mobilenet_v3_small" else _residual(shape)
         self.features: nn.Module = features
         # Mean says how much, maximum says whether anywhere: a thin web is a few samples of the window.
         self.join = nn.Sequential(nn.Linear(2 * inside + len(SCALARS), 96), nn.ReLU(), nn.Dropout(0.1), nn.Linear(96, EMBEDDING))
+        told = torch.ones(len(SCALARS))
+        told[_NOT_TOLD] = 0
+        self.register_buffer("told", told, persistent=False)
         self.classes = nn.Linear(EMBEDDING, len(CLASSES))
         self.varieties = nn.Linear(EMBEDDING, shape.varieties)
         self.regressions = nn.Linear(EMBEDDING, len(REGRESSIONS))
@@ -83,7 +90,7 @@ class JointNet(nn.Module):
     def embed(self, images: Tensor, scalars: Tensor) -> Tensor:
         """(n, EMBEDDING): what the classes are told apart by."""
         seen = self.features(images)
-        pooled = torch.cat([seen.mean((2, 3)), seen.amax((2, 3)), scalars], dim=1)
+        pooled = torch.cat([seen.mean((2, 3)), seen.amax((2, 3)), scalars * self.told], dim=1)
         out: Tensor = torch.relu(self.join(pooled))
         return out
 

@@ -1,7 +1,7 @@
 """Every joint measured from slices and height maps, and against its neighbours; the package's own shape."""
 
-from inspect_pop.measure.height import Top, measure_domes, measure_top, standoff_um
+from inspect_pop.measure.height import Top, measure_domes, measure_top, standoff_um, upright
 from inspect_pop.measure.joints import MEASURED, measure_joints
 from inspect_pop.measure.turned import is_turned
 
-__all__ = ["MEASURED", "Top", "is_turned", "measure_domes", "measure_joints", "measure_top", "standoff_um"]
+__all__ = ["MEASURED", "Top", "is_turned", "measure_domes", "measure_joints", "measure_top", "standoff_um", "upright"]

@@ -10,7 +10,7 @@ from inspect_pop.measure.neighbours import against_neighbours
 from inspect_pop.recipe import Interface, Package
 from inspect_pop.segment.surfaces import Surface, board_points, dome_heights, fit_surface, smooth_surface, top_points
 
-__all__ = ["Top", "deviation_um", "measure_domes", "measure_top", "standoff_um"]
+__all__ = ["Top", "deviation_um", "measure_domes", "measure_top", "standoff_um", "upright"]
 
 LEAST_POINTS = 400
 BOTTOM_BEND = 0.6  # bend of the bottom package over the memory's; 0.4 to 0.7 on the sample boards, whose memories bend more
@@ -121,6 +121,18 @@ def measure_domes(windows_um: NDArray[np.float32], interface: Interface, before:
         height = height - before.surface.height_um(interface.x_um, interface.y_um).astype(np.float32)
     deviation: NDArray[np.float32] = against_neighbours(height, interface)[0].astype(np.float32)
     return deviation
+
+
+def upright(windows_um: NDArray[np.float32], interface: Interface, before: Top | None) -> NDArray[np.float32]:
+    """The same windows (n, SIZE, SIZE), lowered by what the bottom package's top rises from the middle to each joint.
+
+    How the map leans, and the package in it, says nothing of a dome. Unchanged where the top was not seen.
+    """
+    if before is None:
+        return windows_um
+    _, slope_x, slope_y = before.plane
+    rise = slope_x * interface.x_um + slope_y * interface.y_um
+    return windows_um - rise.astype(np.float32)[:, None, None]
 
 
 def _grid(package: Package) -> tuple[FloatArray, FloatArray]:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inspect_pop.geometry import Placement
-from inspect_pop.measure import Top, measure_domes, measure_top, standoff_um
+from inspect_pop.measure import Top, measure_domes, measure_top, standoff_um, upright
 from inspect_pop.segment.windows import cut_height
 from tests.scenes import TOP_UM, make_package, map_of
 
@@ -105,3 +105,18 @@ def test_domes_against_their_neighbours() -> None:
 def test_domes_that_are_not_seen_are_unknown() -> None:
     heights = map_of(PACKAGE, PLACED, stage="pre_stack", dropouts=0.95)
     assert np.isnan(measure_domes(cut_height(heights, UPPER, PLACED), UPPER, None)).all()
+
+
+def test_how_a_map_leans_does_not_show_in_upright_windows() -> None:
+    def windows(tilt: tuple[float, float]) -> np.ndarray:
+        heights = map_of(PACKAGE, PLACED, stage="pre_stack", tilt=tilt)
+        return upright(cut_height(heights, UPPER, PLACED), UPPER, measure_top(heights, PLACED, PACKAGE))
+
+    straight, leaning = (np.nanmedian(windows(tilt), axis=(1, 2)) for tilt in ((0.0, 0.0), (0.004, -0.003)))
+    assert np.ptp(leaning - straight) < 2  # of 20 um and more over the package
+    assert abs(np.median(leaning) - np.median(straight)) < 8  # what a median over all joints takes off
+
+
+def test_windows_of_a_map_without_a_top_stay_as_they_are() -> None:
+    windows = np.ones((len(UPPER.ball), 4, 4), np.float32)
+    assert upright(windows, UPPER, None) is windows
