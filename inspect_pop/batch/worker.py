@@ -6,11 +6,10 @@ board whose record is written is never inspected a second time.
 
 from datetime import UTC, datetime
 from functools import lru_cache
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from inspect_pop.batch.one_core import give_back, settle_on_one_core
+from inspect_pop.batch.one_core import between_boards, settle_on_one_core
 from inspect_pop.batch.values import Job, Outcome, Settings
 from inspect_pop.classify.model import OperatingPoint, load
 from inspect_pop.classify.session import Classifier
@@ -27,9 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["inspect_job", "inspect_path", "look"]
 
-_GIVE_BACK_EVERY = 32  # boards: asking for the memory anew costs one board 20 ms
-_boards = count(1)
-
 
 def inspect_path(path: Path, root: Path, classifier: Classifier, limits: Limits) -> Inspection:
     """Inspect the board in one folder, now. Raises `InputFault` for what is wrong with it."""
@@ -44,8 +40,7 @@ def inspect_job(settings: Settings, job: Job) -> Outcome:
     known = _finished(settings, record)
     inspection = known or _inspect(export, classifier, settings.limits)
     fragment = _keep(settings, inspection, export.recipe, new=known is None)
-    if next(_boards) % _GIVE_BACK_EVERY == 0:
-        give_back()
+    between_boards()
     board = inspection.board
     return Outcome(job.order, job.path, board.serial, board.verdict, fragment, board.n_joints, resumed=known is not None)
 

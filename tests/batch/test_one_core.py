@@ -8,6 +8,7 @@ import pytest
 
 LARGE_MB = 200
 CODE = f"""
+import gc
 import numpy as np
 def resident_mb():
     return int(open("/proc/self/statm").read().split()[1]) * 4096 / 1e6
@@ -48,3 +49,18 @@ def test_nothing_happens_with_another_c_library(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(one_core.ctypes, "CDLL", lambda _: pytest.fail("asked the C library"))
     one_core.settle_on_one_core()
     one_core.give_back()
+
+
+@pytest.mark.skipif("CS_GNU_LIBC_VERSION" not in os.confstr_names, reason="needs glibc")
+def test_what_boards_leave_in_circles_is_found_between_them() -> None:
+    """Far fewer objects than Python would look for by itself, each with a lot of memory."""
+    leave = f"""
+from inspect_pop.batch.one_core import between_boards
+gc.disable()
+for board in range(32):
+    circle = [np.ones({LARGE_MB} * 1_000_000 // 32 // 8)]
+    circle.append(circle)
+    del circle
+    between_boards()
+"""
+    assert kept_mb(SETTLE, leave) < 0.2 * LARGE_MB
