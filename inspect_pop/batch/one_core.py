@@ -33,10 +33,10 @@ def settle_on_one_core() -> None:
 def between_boards() -> None:
     """After each board: now and then, memory is given back."""
     board = next(_boards)
+    if board == 1 or board % _GIVE_BACK_EVERY == 0:
+        give_back()
     if board == 1:
         gc.freeze()  # libraries and model are here to stay: to look through them takes 60 ms each time
-    if board % _GIVE_BACK_EVERY == 0:
-        give_back()
 
 
 def give_back() -> None:

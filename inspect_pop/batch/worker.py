@@ -74,7 +74,9 @@ def look(settings: Settings, job: Job) -> tuple[BoardExport, JointTable]:
     """Inspect a board and keep nothing: for a survey of its machine."""
     export = open_export(job.path, job.root)
     classifier = _classifier(settings.model_dir, settings.device, settings.point)
-    return export, _inspect(export, classifier, settings.limits).joints
+    joints = _inspect(export, classifier, settings.limits).joints
+    between_boards()
+    return export, joints
 
 
 def _classifier_of(settings: Settings, export: BoardExport) -> Classifier:

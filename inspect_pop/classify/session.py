@@ -28,9 +28,9 @@ BATCH = 64
 # Joints whose log-odds lie nearer to even than this, or nearer than `_BESIDE` to a threshold beyond, are looked at again,
 # turned: a joint knows no preferred direction, and the mean over its views errs less than one of them (0.75 either way).
 # Surer ones would not change their verdict: of 38,065 joints of seven kinds of machine one did that was surer than 5.5 (good,
-# from review to pass; thresholds of -3.0 and 2.7). More views than four (mirrored, and moved by a sample) steady a
-# verdict next to nothing: what a change of the picture does to its noise, all views see alike (docs/exports.md).
-_DOUBTFUL, _BESIDE = 5.0, 2.5
+# from review to pass; thresholds of -3.0 and 2.7), none that was surer than 6. More views than four (mirrored, and moved by a
+# sample) steady a verdict next to nothing: what a change of the picture does to its noise, all views see alike (docs/exports.md).
+_DOUBTFUL, _BESIDE = 6.0, 2.5
 # What the quick network places nearer to even than this may be doubtful, and what it places nearer to a threshold than it can
 # be off may lie beyond it: its log-odds are off by 1.2 to 2.8 at most (1 where the exact network's lie within 3 of even). Its
 # distances from what is known are off by up to 0.13 of the limit.
