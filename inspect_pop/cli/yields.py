@@ -57,17 +57,24 @@ def yield_(
 def compact(
     store: KeptStore,
     before: Annotated[str | None, typer.Option("--before", metavar="DAY", help="Only days before this one.")] = None,
+    forget: Annotated[
+        str | None,
+        typer.Option("--forget-delivered", metavar="DAY", help="Also delete messages that were delivered before this day."),
+    ] = None,
 ) -> None:
     """Merge the store's many small joint files of each day and lot into few, and remove what a crash left over.
 
-    Whoever reads or writes meanwhile is not disturbed.
+    Messages that were delivered stay in the store until they are told to go. Whoever reads or writes meanwhile is not disturbed.
     """
     from inspect_pop.store import open_store
 
     with open_store(store, must_exist=True) as opened:
         done = opened.compact(before=before)
         removed = opened.repair()
+        forgotten = None if forget is None else opened.forget_delivered(forget)
     typer.echo(f"{done.merged} files merged into {done.into}; {len(removed)} left over by a crash removed")
+    if forgotten is not None:
+        typer.echo(f"{forgotten} messages delivered before {forget} deleted")
 
 
 def _write_page(page: Path, where: str, since: str | None, until: str | None, lot: str | None, runs: list[Path]) -> None:

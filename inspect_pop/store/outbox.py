@@ -7,14 +7,14 @@ least once, and its id lets the receiver drop a second copy.
 
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, RowMapping, func, or_, select, update
+from sqlalchemy import Connection, RowMapping, delete, func, or_, select, update
 
 from inspect_pop.store.rows import message_row
 from inspect_pop.store.schema import messages
 from inspect_pop.store.shared import insert_new
 from inspect_pop.store.values import Message
 
-__all__ = ["claim", "delivered", "failed", "queue", "waiting"]
+__all__ = ["claim", "delivered", "failed", "forget", "queue", "waiting"]
 
 
 def queue(connection: Connection, sent: Iterable[Message]) -> int:
@@ -42,6 +42,11 @@ def failed(connection: Connection, ids: Iterable[str], error: str, retry_us: int
     """These did not arrive; nobody claims them before `retry_us` (microseconds since 1970)."""
     which = messages.c.id.in_(list(ids)) & messages.c.delivered_at.is_(None)
     connection.execute(update(messages).where(which).values(claimed_by=None, claimed_until_us=retry_us, last_error=error))
+
+
+def forget(connection: Connection, before: str) -> int:
+    """Delete what was delivered before this day (YYYY-MM-DD); how many. What waits stays, however old."""
+    return connection.execute(delete(messages).where(messages.c.delivered_at < before)).rowcount
 
 
 def waiting(connection: Connection, n: int | None) -> tuple[int, list[Message]]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import date
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -10,7 +11,7 @@ from typing import Self, TypeVar
 import pyarrow as pa
 from sqlalchemy import Connection, Engine, select, update
 
-from inspect_pop.errors import StoreFault
+from inspect_pop.errors import StoreFault, UsageFault
 from inspect_pop.inspection import Inspection
 from inspect_pop.store import outbox, read
 from inspect_pop.store.decide import insert_decision
@@ -220,6 +221,18 @@ class Store:
         """How many messages are undelivered, and the first `n` of them."""
         with self.reading() as connection:
             return outbox.waiting(connection, n)
+
+    def forget_delivered(self, before: str) -> int:
+        """Delete the messages that arrived before this day (YYYY-MM-DD); how many. None that waits is touched.
+
+        Raises `UsageFault` for anything but a day.
+        """
+        try:
+            day = date.fromisoformat(before).isoformat()
+        except ValueError as error:
+            raise UsageFault(f"messages before {before!r}", expected="a day such as 2026-03-01", found=str(error)) from error
+        with writing(self._engine) as connection:
+            return outbox.forget(connection, day)
 
     # Maintenance
 

@@ -9,7 +9,7 @@ import pytest
 
 from inspect_pop import cli
 from inspect_pop.report.write import board_file_name
-from inspect_pop.store import open_store
+from inspect_pop.store import Message, open_store
 from tests.factories import make_inspection
 
 Captured = pytest.CaptureFixture[str]
@@ -58,6 +58,17 @@ def test_compact_changes_no_figure(records: str, capsys: Captured) -> None:
     capsys.readouterr()
     cli.main(["yield", "--store", records, "--json"])
     assert capsys.readouterr().out == before
+
+
+def test_compact_forgets_messages_only_when_told(records: str, capsys: Captured) -> None:
+    with open_store(records) as store:
+        store.queue([Message("m", "Heartbeat", "{}", "2026-03-01T08:00:00+00:00")])
+        store.delivered(["m"], at="2026-03-01T08:00:00+00:00")
+    assert cli.main(["compact", "--store", records]) == 0
+    assert "messages" not in capsys.readouterr().out
+    assert cli.main(["compact", "--store", records, "--forget-delivered", "2026-03-02"]) == 0
+    assert "1 messages delivered before 2026-03-02 deleted" in capsys.readouterr().out
+    assert cli.main(["compact", "--store", records, "--forget-delivered", "yesterday"]) == 2
 
 
 def test_pages_of_a_time_and_of_a_lot(records: str, tmp_path: Path, capsys: Captured) -> None:

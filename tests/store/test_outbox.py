@@ -3,6 +3,9 @@
 import json
 from collections.abc import Callable
 
+import pytest
+
+from inspect_pop.errors import UsageFault
 from inspect_pop.store import Message, Store
 from tests.factories import make_inspection
 
@@ -63,3 +66,21 @@ def test_what_failed_waits_until_it_is_time(store: Store) -> None:
     store.failed(["a"], error="broker away", retry_us=5 * SECOND)
     assert store.claim(1, owner="one", now_us=4 * SECOND) == []
     assert ids(store.claim(1, owner="one", now_us=5 * SECOND)) == ["a"]
+
+
+def test_what_was_delivered_long_ago_can_be_forgotten_and_what_waits_cannot(store: Store) -> None:
+    store.queue(messages("early", "late", "waits"))
+    store.delivered(["early"], at="2026-02-28T23:59:59+00:00")
+    store.delivered(["late"], at="2026-03-01T00:00:00+00:00")
+    assert store.forget_delivered("2026-03-01") == 1
+    assert ids(store.waiting()[1]) == ["waits"]
+    assert store.queue(messages("late", "waits")) == 0
+    assert store.forget_delivered("20270101") == 1
+
+
+def test_messages_before_what_is_no_day_stay(store: Store) -> None:
+    store.queue(messages("a"))
+    store.delivered(["a"], at=AT)
+    with pytest.raises(UsageFault, match="a day such as"):
+        store.forget_delivered("zebra")
+    assert store.queue(messages("a")) == 0
