@@ -22,7 +22,6 @@ __all__ = ["AGREEMENT", "export_network", "largest_difference", "without_pools"]
 
 # Largest difference of a probability between the trained and the exported network.
 AGREEMENT = 1e-4
-_HEAVY = 10_000  # weights of a 1 x 1 convolution; a 2 x 2 one has four times as many
 
 
 class _OnLine(nn.Module):
@@ -70,11 +69,11 @@ def without_pools(network: JointNet) -> JointNet:
     """The same function, a copy: a mean over 2 x 2 before a 1 x 1 convolution is one 2 x 2 convolution in steps of two.
 
     In 8-bit numbers the runtime takes a fifth of the network's time for its three pools, and next to none for the
-    convolutions; with floating-point numbers it makes no difference. The last one, of few samples, stays: its weights weigh more.
+    convolutions; with floating-point numbers it makes no difference.
     """
     network = copy.deepcopy(network)
     for skip in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
-        if isinstance(skip[0], nn.AvgPool2d) and isinstance(skip[1], nn.Conv2d) and skip[1].weight.numel() < _HEAVY:
+        if isinstance(skip[0], nn.AvgPool2d) and isinstance(skip[1], nn.Conv2d):
             small = skip[1]
             both = nn.Conv2d(small.in_channels, small.out_channels, 2, 2, bias=False)
             both.weight.data = small.weight.data.expand(-1, -1, 2, 2).contiguous() / 4

@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 import torch
 
+from inspect_pop.classify.inputs import CHANNELS
 from inspect_pop.classify.model import Card, load
 from inspect_pop.learn import eight_bit
 from inspect_pop.learn.export import export_network
@@ -58,6 +59,27 @@ def test_its_weights_keep_to_seven_bits(folder: Path) -> None:
     ]
     assert weights
     assert max(np.abs(w).max() for w in weights) <= 64
+
+
+def test_pictures_come_in_fours_and_none_is_heard_twice(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runtime multiplies four channels in one step; those that fill up must not change an answer."""
+    samples, network = make_samples(boards=2, joints=20), load_network(folder / NETWORK)[0]
+    eight_bit.add_quick_network(folder, network, samples, samples)
+    filled = folder.joinpath("quick.onnx").read_bytes()
+    monkeypatch.setattr(eight_bit, "_in_fours", lambda model: model)
+    eight_bit.add_quick_network(folder, network, samples, samples)
+    plain = folder.joinpath("quick.onnx").read_bytes()
+    assert (first_channels(filled), first_channels(plain)) == (12, CHANNELS)
+    feed = {"images": samples.images.astype(np.float32), "scalars": samples.scalars}
+    answers = [onnxruntime.InferenceSession(net, providers=["CPUExecutionProvider"]).run(None, feed) for net in (filled, plain)]
+    for ours, theirs in zip(*answers, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def first_channels(network: bytes) -> int:
+    """Of the first convolution's weights."""
+    graph = onnx.load_from_string(network).graph
+    return next(t.dims[1] for t in graph.initializer if t.data_type == onnx.TensorProto.INT8 and len(t.dims) == 4)
 
 
 def test_one_that_errs_too_much_is_not_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
