@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -69,6 +69,7 @@ class FitRecipe(BaseModel):
     body: Body = Field("residual", description="of the network: our own, or torchvision's mobilenet_v3_small")
     widths: tuple[int, ...] = (24, 48, 96, 128)
     blocks: tuple[int, ...] = (1, 1, 1, 1)
+    first: Literal[3, 5] = Field(5, description="side of the first layer's kernel")
     epochs: int = Field(30, ge=1)
     samples_an_epoch: int = Field(100_000, ge=1, description="drawn without replacement; fewer where there are fewer")
     batch: int = Field(128, ge=2)
@@ -113,7 +114,7 @@ def fit(
         Begin from this network's weights instead of random ones (its shape is kept).
     """
     torch.manual_seed(recipe.seed)
-    shape = start.shape if start is not None else Shape(recipe.widths, recipe.blocks, varieties, recipe.body)
+    shape = start.shape if start is not None else Shape(recipe.widths, recipe.blocks, varieties, recipe.body, recipe.first)
     network, average = JointNet(shape).to(device), JointNet(shape).to(device)
     if start is not None:
         network.load_state_dict(start.state_dict())

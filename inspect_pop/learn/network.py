@@ -29,14 +29,15 @@ class Shape:
     """What the network is built like.
 
     `body` "residual" is ours: channels of each stage (the first at half the window's resolution, each next one at half
-    again) and blocks in each. "mobilenet_v3_small" is torchvision's (Howard et al., 2019), without its classifier and with
-    our channels; `widths` and `blocks` do not count then.
+    again) and blocks in each; `first` is the side of the first layer's kernel, odd. "mobilenet_v3_small" is torchvision's
+    (Howard et al., 2019), without its classifier and with our channels; `widths`, `blocks` and `first` do not count then.
     """
 
     widths: tuple[int, ...] = (24, 48, 96, 128)
     blocks: tuple[int, ...] = (1, 1, 1, 1)
     varieties: int = 1
     body: Body = "residual"
+    first: int = 5
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,11 @@ class JointNet(nn.Module):
 def _residual(shape: Shape) -> tuple[nn.Module, int]:
     """(layers, channels that come out) of our own body."""
     inside = shape.widths[0]
-    layers: list[nn.Module] = [nn.Conv2d(CHANNELS, inside, 5, 2, 2, bias=False), nn.BatchNorm2d(inside), nn.ReLU()]
+    layers: list[nn.Module] = [
+        nn.Conv2d(CHANNELS, inside, shape.first, 2, shape.first // 2, bias=False),
+        nn.BatchNorm2d(inside),
+        nn.ReLU(),
+    ]
     for stage, (width, blocks) in enumerate(zip(shape.widths, shape.blocks, strict=True)):
         for block in range(blocks):
             layers.append(_Block(inside, width, 2 if block == 0 and stage > 0 else 1))

@@ -21,6 +21,7 @@ from inspect_pop.learn.collect import collect
 from inspect_pop.learn.fit import FitRecipe, fit
 from inspect_pop.learn.jitter import Jitter
 from inspect_pop.learn.mixture import mixture
+from inspect_pop.learn.narrow import narrowed
 from inspect_pop.learn.samples import Samples, concat, load
 from inspect_pop.learn.simulated import SetRecipe, load_set_recipe, make_set
 from inspect_pop.learn.weights import load_network
@@ -44,7 +45,9 @@ class ReleaseRecipe(BaseModel):
     )
     held: tuple[str, ...] = Field(min_length=1, description="recipes of the simulated sets to calibrate on")
     start: str | None = Field(
-        None, description="weights to begin with (network.safetensors), from the repository's top; none: random"
+        None,
+        description="weights to begin with (network.safetensors), from the repository's top; none: random. A network that is"
+        " wider in its first stage than `fit` asks for is narrowed",
     )
     repeats: int = Field(4, ge=1, description="how often each labelled joint counts in the second fit")
     fit: FitRecipe
@@ -114,9 +117,12 @@ def release(
 ) -> Card:
     """Fit, fit again with the labelled joints where there are any, calibrate, export; the model folder `out`, not judged yet.
 
-    `start` holds the weights to begin with (`network.safetensors`); None: random ones.
+    `start` holds the weights to begin with (`network.safetensors`); None: random ones. Raises `ValueError` where they are of a
+    network that cannot be made what `recipe` asks for.
     """
     old, varieties = (None, sets.varieties) if start is None else load_network(start)
+    if old is not None and (old.shape.widths[0], old.shape.first) != (recipe.fit.widths[0], recipe.fit.first):
+        old = narrowed(old, recipe.fit.widths[0], recipe.fit.first)
     fitted = fit(
         mixture(sets.teach, varieties),
         recipe.fit,

@@ -38,8 +38,9 @@ def load_network(path: Path) -> tuple[JointNet, tuple[str, ...]]:
         with safe_open(path, "pt") as file:
             about = json.loads((file.metadata() or {})["about"])
         shape = about["shape"]
-        widths, blocks, body = tuple(shape["widths"]), tuple(shape["blocks"]), shape.get("body", "residual")
-        network = JointNet(Shape(widths, blocks, int(shape["varieties"]), body))
+        widths, blocks = tuple(shape["widths"]), tuple(shape["blocks"])
+        body, first = shape.get("body", "residual"), int(shape.get("first", 5))
+        network = JointNet(Shape(widths, blocks, int(shape["varieties"]), body, first))
         network.load_state_dict(_grown(load_file(path), network))
         return network.eval(), tuple(about["varieties"])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:  # torch names misfits RuntimeError

@@ -8,8 +8,10 @@ pytest.importorskip("torch")
 from inspect_pop.classify.model import load
 from inspect_pop.errors import LimitsFault
 from inspect_pop.learn.fit import FitRecipe
+from inspect_pop.learn.network import JointNet, Shape
 from inspect_pop.learn.release import ReleaseRecipe, Sets, gather_sets, load_release_recipe, release
 from inspect_pop.learn.simulated import load_set_recipe
+from inspect_pop.learn.weights import NETWORK, load_network, save_network
 from tests.learn.sets import make_samples
 
 pytestmark = [pytest.mark.training, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -25,6 +27,18 @@ def test_a_release_is_a_model(tmp_path: Path) -> None:
     assert load(tmp_path / "out").card == card
     assert card.data["labelled boards learnt from"] == list(sets.labelled.boards)  # type: ignore[union-attr]
     assert set(card.data["calibration boards"]) == set(sets.held.boards)
+
+
+def test_a_release_that_begins_with_a_wider_network_narrows_it(tmp_path: Path) -> None:
+    wide = JointNet(Shape((12, 8), (1, 1), 5))
+    save_network(wide, make_samples(boards=1).varieties, tmp_path / "wide.safetensors")
+    fitting = TINY.model_copy(update={"first": 3})
+    recipe = ReleaseRecipe(name="tiny", teach=("a",), held=("b",), fit=fitting, second=fitting)
+    sets = Sets((make_samples(boards=3),), make_samples(boards=2, seed=1), None)
+    out = tmp_path / "out"
+    release(sets, recipe, out, tmp_path / "work", now="2026-11-22T08:00:00+00:00", start=tmp_path / "wide.safetensors")
+    shape = load_network(out / NETWORK)[0].shape
+    assert (shape.widths, shape.first) == ((8, 8), 3)
 
 
 def test_the_committed_recipe_can_be_read() -> None:

@@ -18,7 +18,10 @@ def net(seed: int, shape: Shape = SHAPE) -> JointNet:
     return JointNet(shape).eval()
 
 
-@pytest.mark.parametrize("shape", [SHAPE, Shape(varieties=3, body="mobilenet_v3_small")], ids=lambda shape: shape.body)
+OTHERS = Shape(varieties=3, body="mobilenet_v3_small"), Shape((4, 6), (1, 1), 3, "residual", 3)
+
+
+@pytest.mark.parametrize("shape", [SHAPE, *OTHERS], ids=["ours", "torchvision", "small first layer"])
 def test_a_network_comes_back_from_its_file(tmp_path: Path, shape: Shape) -> None:
     first = net(1, shape)
     save_network(first, ("plain", "web", "missing"), tmp_path / "n.safetensors")
