@@ -43,6 +43,7 @@ from inspect_pop.limits import Limits
 from inspect_pop.segment.windows import SIZE
 
 ROOT = Path(__file__).resolve().parents[2]
+RUNS = 3  # of each size; what a run takes differs by a tenth from one to the next
 Boards = Sequence[tuple[Path, Path]]
 
 
@@ -190,18 +191,27 @@ def _uncompressed(board: Path, root: Path, copy: Path) -> Path:
 
 
 def measure_run(figures: Figures, boards: Boards, options: argparse.Namespace) -> None:
-    """`run` over copies of the boards, start-up left out: three times as many boards less as many boards."""
+    """`run` over copies of the boards."""
     walls = {}
     with tempfile.TemporaryDirectory() as scratch:
         for processes in options.processes:
-            few, many = (_run(boards, options, processes, n, Path(scratch)) for n in (options.copies, 3 * options.copies))
-            spent, walls[processes] = (1e3 * (b - a) / (2 * options.copies) for a, b in zip(few, many, strict=True))
+            spent, walls[processes] = _run_ms(boards, options, processes, Path(scratch))
             if processes == 1:  # of several processes, what they spent cannot be told from outside
                 figures.run_ms["1 process"] = spent
             figures.wall_ms[f"run, {processes} process{'es' if processes > 1 else ''}"] = walls[processes]
     if {1, 2} <= walls.keys():
         figures.ratios["work of 2 processes over 1, wall time"] = walls[1] / walls[2]
     figures.peak_memory_mib["a worker of run"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+
+
+def _run_ms(boards: Boards, options: argparse.Namespace, processes: int, scratch: Path) -> tuple[float, float]:
+    """Processor and wall time a board, start-up left out: three times as many boards less as many boards. Medians."""
+    rounds = []
+    for _ in range(RUNS):
+        few, many = (_run(boards, options, processes, n, scratch) for n in (options.copies, 3 * options.copies))
+        rounds.append([1e3 * (b - a) / (2 * options.copies) for a, b in zip(few, many, strict=True)])
+    spent, wall = (statistics.median(column) for column in zip(*rounds, strict=True))
+    return spent, wall
 
 
 def _run(boards: Boards, options: argparse.Namespace, processes: int, copies: int, scratch: Path) -> tuple[float, float]:
