@@ -26,9 +26,9 @@ class Jitter:
     """How much, as standard deviations or probabilities.
 
     `gain` and `offset` of each slice's grey, `noise` in units of the ball's contrast, `shift` in samples (largest),
-    `blur` chance of a 3 x 3 mean, `lose_slice` chance that one slice is replaced by its neighbour, `lose_height` chance
-    that no height map was there, `lose_numbers` chance that nothing was measured; `volume` of the bias that all volumes of a
-    machine have, in the network's unit (five times the ratio).
+    `blur` chance of a blur, up to a 3 x 3 mean, `lose_slice` chance that one slice is replaced by its neighbour,
+    `lose_height` chance that no height map was there, `lose_numbers` chance that nothing was measured; `volume` of the bias
+    that all volumes of a machine have, in the network's unit (five times the ratio).
     """
 
     gain: float = 0.05
@@ -92,9 +92,10 @@ def _grey(images: Tensor, how: Jitter, random: torch.Generator) -> None:
     gain = 1 + how.gain * (torch.randn(n, 1, generator=random) + torch.randn(n, _SLICES, generator=random)) / 2**0.5
     xray *= torch.cat([gain, gain], dim=1)[:, :, None, None]
     xray[:, :_SLICES] += how.offset * torch.randn(n, _SLICES, generator=random)[:, :, None, None]
-    blurred = _uniform(n, random) < how.blur
-    if blurred.any():
-        xray[blurred] = torch.nn.functional.avg_pool2d(xray[blurred], 3, 1, 1, count_include_pad=False)
+    blurred = torch.nonzero(_uniform(n, random) < how.blur).flatten()
+    if len(blurred):
+        mean = torch.nn.functional.avg_pool2d(xray[blurred], 3, 1, 1, count_include_pad=False)
+        xray[blurred] = torch.lerp(xray[blurred], mean, _uniform(len(blurred), random)[:, None, None, None])
     strength = how.noise * _uniform(n, random)[:, None, None, None]
     grain = strength * torch.randn((n, _SLICES, *images.shape[2:]), generator=random)
     xray[:, :_SLICES] += grain

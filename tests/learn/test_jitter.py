@@ -46,3 +46,14 @@ def test_the_batch_that_was_handed_in_stays_as_it_was() -> None:
     jitter(images, scalars, Jitter(), torch.Generator().manual_seed(2))
     torch.testing.assert_close(images, blobs())
     torch.testing.assert_close(scalars, torch.ones(64, len(SCALARS)))
+
+
+def test_blurs_differ_from_joint_to_joint_and_none_goes_beyond_a_mean_of_three() -> None:
+    how = Jitter(**{**vars(STILL), "blur": 1.0})
+    changed, _ = jitter(blobs(), torch.zeros(64, len(SCALARS)), how, torch.Generator().manual_seed(3))
+    tops = changed[:, 0].amax((1, 2))
+    sharp = blobs(1)
+    mean = torch.nn.functional.avg_pool2d(sharp, 3, 1, 1, count_include_pad=False)[0, 0].max()
+    assert mean - 1e-6 <= tops.min() < tops.max() <= sharp.max() + 1e-6
+    assert tops.std() > 0.2 * (sharp.max() - mean)
+    torch.testing.assert_close(changed[:, -1], blobs()[:, -1])  # a height map has a blur of its own
