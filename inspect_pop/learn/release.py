@@ -47,7 +47,7 @@ class ReleaseRecipe(BaseModel):
     start: str | None = Field(
         None,
         description="weights to begin with (network.safetensors), from the repository's top; none: random. A network that is"
-        " wider in its first stage than `fit` asks for is narrowed",
+        " wider than `fit` asks for is narrowed",
     )
     repeats: int = Field(4, ge=1, description="how often each labelled joint counts in the second fit")
     fit: FitRecipe
@@ -121,8 +121,8 @@ def release(
     network that cannot be made what `recipe` asks for.
     """
     old, varieties = (None, sets.varieties) if start is None else load_network(start)
-    if old is not None and (old.shape.widths[0], old.shape.first) != (recipe.fit.widths[0], recipe.fit.first):
-        old = narrowed(old, recipe.fit.widths[0], recipe.fit.first)
+    if old is not None and (old.shape.widths, old.shape.first) != (recipe.fit.widths, recipe.fit.first):
+        old = narrowed(old, recipe.fit.widths, recipe.fit.first)
     fitted = fit(
         mixture(sets.teach, varieties),
         recipe.fit,

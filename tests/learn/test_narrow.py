@@ -9,7 +9,7 @@ from inspect_pop.learn.network import JointNet, Shape  # noqa: E402
 from inspect_pop.segment.windows import SIZE  # noqa: E402
 
 pytestmark = pytest.mark.training
-KEPT = [0, 2, 3, 5, 6]  # of eight channels
+WIDE = Shape((8, 10, 12), (1, 2, 1), 2)
 
 
 def network(shape: Shape) -> JointNet:
@@ -29,35 +29,38 @@ def answers(net: JointNet) -> "torch.Tensor":
 
 
 def test_channels_that_nothing_listens_to_are_left_out_and_the_answers_stay() -> None:
-    wide = network(Shape((8, 12), (1, 1), 2))
-    idle = [c for c in range(8) if c not in KEPT]
-    block, after = wide.features[3], wide.features[4]
+    wide = network(WIDE)
     with torch.no_grad():
         wide.features[0].weight[:, :, [0, 4]] = 0  # only the middle 3 x 3 of the first layer counts
         wide.features[0].weight[:, :, :, [0, 4]] = 0
-        for weights in (block.path[0].weight, block.path[3].weight, after.path[0].weight, after.skip[1].weight):
-            weights[:, idle] = 0
-    small = narrowed(wide, len(KEPT), 3)
-    assert small.shape == Shape((5, 12), (1, 1), 2, "residual", 3)
+        first, second, third, last = (wide.features[number] for number in (3, 4, 5, 6))
+        for weights in (first.path[0].weight, first.path[3].weight, second.path[0].weight, second.skip[1].weight):
+            weights[:, [1, 4, 7]] = 0
+        for weights in (second.path[3].weight, third.path[0].weight, third.path[3].weight, last.path[0].weight):
+            weights[:, [0, 5, 6, 9]] = 0
+        last.skip[1].weight[:, [0, 5, 6, 9]] = 0
+    small = narrowed(wide, (5, 6, 12), 3)
+    assert small.shape == Shape((5, 6, 12), (1, 2, 1), 2, "residual", 3)
     torch.testing.assert_close(answers(small), answers(wide))
 
 
 def test_nothing_left_out_is_the_same_network() -> None:
-    wide = network(Shape((8, 12), (1, 1), 2))
-    torch.testing.assert_close(answers(narrowed(wide, 8, 5)), answers(wide))
+    wide = network(WIDE)
+    torch.testing.assert_close(answers(narrowed(wide, WIDE.widths, 5)), answers(wide))
 
 
 @pytest.mark.parametrize(
-    ("shape", "width", "first"),
+    ("shape", "widths", "first"),
     [
-        (Shape((8, 12), (1, 1)), 9, 3),
-        (Shape((8, 12), (1, 1)), 0, 3),
-        (Shape((8, 12), (1, 1)), 4, 7),
-        (Shape((8, 12), (1, 1)), 4, 4),
-        (Shape((8, 12), (2, 1)), 4, 3),
-        (Shape(body="mobilenet_v3_small"), 4, 3),
+        (WIDE, (9, 10, 12), 3),
+        (WIDE, (0, 10, 12), 3),
+        (WIDE, (8, 10, 11), 3),
+        (WIDE, (8, 12), 3),
+        (WIDE, (4, 10, 12), 7),
+        (WIDE, (4, 10, 12), 4),
+        (Shape(body="mobilenet_v3_small"), (24, 48, 96, 128), 3),
     ],
 )
-def test_what_cannot_be_narrowed_is_refused(shape: Shape, width: int, first: int) -> None:
+def test_what_cannot_be_narrowed_is_refused(shape: Shape, widths: tuple[int, ...], first: int) -> None:
     with pytest.raises(ValueError, match="expected"):
-        narrowed(JointNet(shape), width, first)
+        narrowed(JointNet(shape), widths, first)
