@@ -67,9 +67,9 @@ class FitRecipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     body: Body = Field("residual", description="of the network: our own, or torchvision's mobilenet_v3_small")
-    widths: tuple[int, ...] = (24, 48, 96, 128)
+    widths: tuple[int, ...] = (16, 32, 96, 128)
     blocks: tuple[int, ...] = (1, 1, 1, 1)
-    first: Literal[3, 5] = Field(5, description="side of the first layer's kernel")
+    first: Literal[3, 5] = Field(3, description="side of the first layer's kernel")
     epochs: int = Field(30, ge=1)
     samples_an_epoch: int = Field(100_000, ge=1, description="drawn without replacement; fewer where there are fewer")
     batch: int = Field(128, ge=2)

@@ -33,11 +33,11 @@ class Shape:
     (Howard et al., 2019), without its classifier and with our channels; `widths`, `blocks` and `first` do not count then.
     """
 
-    widths: tuple[int, ...] = (24, 48, 96, 128)
+    widths: tuple[int, ...] = (16, 32, 96, 128)
     blocks: tuple[int, ...] = (1, 1, 1, 1)
     varieties: int = 1
     body: Body = "residual"
-    first: int = 5
+    first: int = 3
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from inspect_pop.learn.network import JointNet, Shape  # noqa: E402
 from inspect_pop.segment.windows import SIZE  # noqa: E402
 
 pytestmark = pytest.mark.training
-WIDE = Shape((8, 10, 12), (1, 2, 1), 2)
+WIDE = Shape((8, 10, 12), (1, 2, 1), 2, first=5)
 
 
 def network(shape: Shape) -> JointNet:

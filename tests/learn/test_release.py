@@ -30,10 +30,9 @@ def test_a_release_is_a_model(tmp_path: Path) -> None:
 
 
 def test_a_release_that_begins_with_a_wider_network_narrows_it(tmp_path: Path) -> None:
-    wide = JointNet(Shape((12, 8), (1, 1), 5))
+    wide = JointNet(Shape((12, 8), (1, 1), 5, first=5))
     save_network(wide, make_samples(boards=1).varieties, tmp_path / "wide.safetensors")
-    fitting = TINY.model_copy(update={"first": 3})
-    recipe = ReleaseRecipe(name="tiny", teach=("a",), held=("b",), fit=fitting, second=fitting)
+    recipe = ReleaseRecipe(name="tiny", teach=("a",), held=("b",), fit=TINY, second=TINY)
     sets = Sets((make_samples(boards=3),), make_samples(boards=2, seed=1), None)
     out = tmp_path / "out"
     release(sets, recipe, out, tmp_path / "work", now="2026-11-22T08:00:00+00:00", start=tmp_path / "wide.safetensors")

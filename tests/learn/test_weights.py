@@ -1,8 +1,12 @@
+import json
 from pathlib import Path
 
 import pytest
 
 torch = pytest.importorskip("torch")
+from safetensors import safe_open  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
+
 from inspect_pop.classify.inputs import CHANNELS, SCALARS  # noqa: E402
 from inspect_pop.errors import ModelFault  # noqa: E402
 from inspect_pop.learn.network import JointNet, Shape  # noqa: E402
@@ -18,10 +22,10 @@ def net(seed: int, shape: Shape = SHAPE) -> JointNet:
     return JointNet(shape).eval()
 
 
-OTHERS = Shape(varieties=3, body="mobilenet_v3_small"), Shape((4, 6), (1, 1), 3, "residual", 3)
+OTHERS = Shape(varieties=3, body="mobilenet_v3_small"), Shape((4, 6), (1, 1), 3, first=5)
 
 
-@pytest.mark.parametrize("shape", [SHAPE, *OTHERS], ids=["ours", "torchvision", "small first layer"])
+@pytest.mark.parametrize("shape", [SHAPE, *OTHERS], ids=["ours", "torchvision", "large first layer"])
 def test_a_network_comes_back_from_its_file(tmp_path: Path, shape: Shape) -> None:
     first = net(1, shape)
     save_network(first, ("plain", "web", "missing"), tmp_path / "n.safetensors")
@@ -30,6 +34,16 @@ def test_a_network_comes_back_from_its_file(tmp_path: Path, shape: Shape) -> Non
     assert back.shape == shape
     x, s = torch.randn(2, CHANNELS, SIZE, SIZE), torch.randn(2, len(SCALARS))
     torch.testing.assert_close(back(x, s).logits, first(x, s).logits)
+
+
+def test_a_file_that_does_not_say_how_large_its_first_layer_is_has_five(tmp_path: Path) -> None:
+    path = tmp_path / "n.safetensors"
+    save_network(net(1, Shape((4, 6), (1, 1), 3, first=5)), ("a", "b", "c"), path)
+    with safe_open(path, "pt") as file:
+        about = json.loads(file.metadata()["about"])
+    del about["shape"]["first"]  # as files were before pop-joints-5
+    save_file(load_file(path), path, {"about": json.dumps(about)})
+    assert load_network(path)[0].shape.first == 5
 
 
 def test_a_network_that_was_told_fewer_numbers_takes_no_notice_of_new_ones(tmp_path: Path) -> None:
@@ -53,8 +67,6 @@ def test_a_file_that_is_no_network_is_refused(tmp_path: Path, damage: str) -> No
     elif damage == "absent":
         path.unlink()
     else:
-        from safetensors.torch import save_file
-
         about = '{"shape": {"widths": [4], "blocks": [1], "varieties": 1}, "varieties": []}'
         save_file({"a": torch.zeros(1)}, path, {"about": about})
     with pytest.raises(ModelFault, match="train from scratch"):
