@@ -2,8 +2,8 @@
 
 ONNX Runtime's static quantisation: uint8 activations between the extremes that real joints reach (the mean over batches, which
 one odd joint does not stretch: log-odds near even are off by a third less), int8 weights for each channel.
-Weights keep to seven bits: processors without VNNI add products of eight in sixteen bits, which can overflow unseen. The last
-layers, a thousandth of the work, stay exact.
+Their range cuts pictures at the network's limit. Weights keep to seven bits: processors without VNNI add products of eight in
+sixteen bits, which can overflow unseen. The last layers, a thousandth of the work, stay exact.
 """
 
 from collections.abc import Iterator
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from inspect_pop.classify.model import NETWORK, QUICK
 from inspect_pop.classify.session import BATCH, MOST_OFF, log_odds
-from inspect_pop.learn.export import export_network, without_pools
-from inspect_pop.learn.network import JointNet
+from inspect_pop.learn.export import export_network, for_eight_bits
+from inspect_pop.learn.network import LIMIT, JointNet
 from inspect_pop.learn.samples import Samples
 
 __all__ = ["add_quick_network"]
@@ -57,7 +57,7 @@ def _quantise(network: JointNet, quick: Path, joints: Samples) -> None:
 
     with TemporaryDirectory() as scratch:
         exported, named = Path(scratch) / "exported.onnx", Path(scratch) / NETWORK
-        export_network(without_pools(network), exported)
+        export_network(for_eight_bits(network), exported)
         quant_pre_process(str(exported), str(named), skip_symbolic_shape=True)
         quantize_static(
             str(named),
@@ -113,7 +113,8 @@ class _Joints:
         self._feeds = _feeds(joints)
 
     def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        return next(self._feeds, None)
+        feed = next(self._feeds, None)
+        return feed and {**feed, "images": feed["images"].clip(-LIMIT, LIMIT)}
 
 
 def _feeds(joints: Samples) -> Iterator[dict[str, NDArray[np.float32]]]:

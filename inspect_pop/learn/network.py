@@ -14,11 +14,14 @@ from inspect_pop.classify.inputs import CHANNELS, SCALARS
 from inspect_pop.joints import CLASSES
 from inspect_pop.learn.vision_import import import_torchvision
 
-__all__ = ["EMBEDDING", "REGRESSIONS", "Body", "JointNet", "Outputs", "Shape"]
+__all__ = ["EMBEDDING", "LIMIT", "REGRESSIONS", "Body", "JointNet", "Outputs", "Shape"]
 
 Body = Literal["residual", "mobilenet_v3_small"]
 EMBEDDING = 32
 REGRESSIONS = ("volume_ratio", "web_um", "gap_um")
+# What lies beyond, in units of a ball's contrast or in tenths of a millimetre, is a dead pixel or the rim of the package. One
+# dead pixel of -30 moved log-odds by up to 9; cut, it moves them by as much as 8-bit numbers would.
+LIMIT = 2.0
 # Told the size of the pixels, a network answers otherwise to the same picture on other pixels (docs/exports.md); untold, it
 # errs no more.
 _NOT_TOLD = SCALARS.index("pixel_per_sample")
@@ -79,6 +82,7 @@ class JointNet(nn.Module):
         self.shape = shape
         features, inside = _mobilenet() if shape.body == "mobilenet_v3_small" else _residual(shape)
         self.features: nn.Module = features
+        self.limit: nn.Module = nn.Hardtanh(-LIMIT, LIMIT)
         # Mean says how much, maximum says whether anywhere: a thin web is a few samples of the window.
         self.join = nn.Sequential(nn.Linear(2 * inside + len(SCALARS), 96), nn.ReLU(), nn.Dropout(0.1), nn.Linear(96, EMBEDDING))
         told = torch.ones(len(SCALARS))
@@ -90,7 +94,7 @@ class JointNet(nn.Module):
 
     def embed(self, images: Tensor, scalars: Tensor) -> Tensor:
         """(n, EMBEDDING): what the classes are told apart by."""
-        seen = self.features(images)
+        seen = self.features(self.limit(images))
         pooled = torch.cat([seen.mean((2, 3)), seen.amax((2, 3)), scalars * self.told], dim=1)
         out: Tensor = torch.relu(self.join(pooled))
         return out

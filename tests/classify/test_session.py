@@ -103,6 +103,18 @@ def test_what_is_no_number_is_never_answered_quickly(tmp_path: Path, where: str)
     assert asked == [1]
 
 
+@pytest.mark.parametrize("quick", [None, 9.0])
+@pytest.mark.parametrize("where", ["images", "scalars"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_no_answer_is_given_to_what_is_no_number(tmp_path: Path, where: str, value: float, quick: float | None) -> None:
+    """A network that cuts its inputs off would give one."""
+    inputs = _inputs((1.0, 0, 0, 0, 0), (1.0, 0, 0, 0, 0))
+    getattr(inputs, where)[1].flat[-1] = value
+    scores = Classifier(load(make_model(tmp_path / "m", quick=quick))).classify(inputs)
+    assert np.isnan(scores.log_odds).tolist() == [False, True]
+    assert np.isnan(scores.probabilities).all(axis=1).tolist() == [False, True]
+
+
 def test_strangers_are_told(tmp_path: Path) -> None:
     known = {"mean": [0.0] * 5, "precision": np.eye(5).tolist(), "limit": 4.0}
     classifier = Classifier(load(make_model(tmp_path / "m", familiarity=known)))

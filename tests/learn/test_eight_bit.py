@@ -16,7 +16,7 @@ from inspect_pop.classify.model import Card, load
 from inspect_pop.learn import eight_bit
 from inspect_pop.learn.export import export_network
 from inspect_pop.learn.folder import seal
-from inspect_pop.learn.network import JointNet, Shape
+from inspect_pop.learn.network import LIMIT, JointNet, Shape
 from inspect_pop.learn.samples import save
 from inspect_pop.learn.weights import NETWORK, load_network, save_network
 from tests.learn.models import make_model
@@ -74,6 +74,21 @@ def test_pictures_come_in_fours_and_none_is_heard_twice(folder: Path, monkeypatc
     answers = [onnxruntime.InferenceSession(net, providers=["CPUExecutionProvider"]).run(None, feed) for net in (filled, plain)]
     for ours, theirs in zip(*answers, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_dead_pixel_does_not_stretch_the_range_of_the_pictures(folder: Path) -> None:
+    samples = make_samples(boards=2, joints=20)
+    samples.images[3, 1, 5, 5] = -30
+    eight_bit.add_quick_network(folder, load_network(folder / NETWORK)[0], samples, samples)
+    graph = onnx.load(folder / "quick.onnx").graph
+    values = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
+    scale, zero = next(
+        (float(values[n.input[1]]), int(values[n.input[2]]))
+        for n in graph.node
+        if n.op_type == "QuantizeLinear" and n.input[0] == "images"
+    )
+    assert scale * (255 - zero) <= LIMIT + scale
+    assert scale * zero <= LIMIT + scale
 
 
 def first_channels(network: bytes) -> int:

@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 import onnx  # noqa: E402
 
 from inspect_pop.errors import ModelFault  # noqa: E402
-from inspect_pop.learn.export import _without_remarks, export_network, largest_difference, without_pools  # noqa: E402
+from inspect_pop.learn.export import _without_remarks, export_network, for_eight_bits, largest_difference  # noqa: E402
 from inspect_pop.learn.network import JointNet, Shape  # noqa: E402
 from tests.learn.sets import make_samples  # noqa: E402
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.training
 def test_means_before_convolutions_become_part_of_them(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = JointNet(Shape(widths=(8, 16, 24), blocks=(1, 1, 1))).eval()
-    export_network(without_pools(network), tmp_path / "model.onnx")
+    export_network(for_eight_bits(network), tmp_path / "model.onnx")
     assert "AveragePool" not in {node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node}
     assert any(isinstance(module, torch.nn.AvgPool2d) for module in network.modules())  # the trained one stays as it is
     samples = make_samples(boards=2, joints=20)
