@@ -1,9 +1,8 @@
 """The network a second time, in 8-bit numbers, for a first look at all joints (`classify.session`).
 
-ONNX Runtime's static quantisation: uint8 activations between the extremes that real joints reach (the mean over batches, which
-one odd joint does not stretch: log-odds near even are off by a third less), int8 weights for each channel.
-Their range cuts pictures at the network's limit. Weights keep to seven bits: processors without VNNI add products of eight in
-sixteen bits, which can overflow unseen. The last layers, a thousandth of the work, stay exact.
+ONNX Runtime's static quantisation: uint8 activations between the extremes that real joints reach, int8 weights for each channel.
+The pictures' own range cuts them at the network's limit. Weights keep to seven bits: processors without VNNI add products of
+eight in sixteen bits, which can overflow unseen. The last layers, a thousandth of the work, stay exact.
 """
 
 from collections.abc import Iterator
@@ -70,7 +69,6 @@ def _quantise(network: JointNet, quick: Path, joints: Samples) -> None:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
-            extra_options={"CalibMovingAverage": True},
         )
     onnx.save(_in_fours(onnx.load(quick)), quick)
 
