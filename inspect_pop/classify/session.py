@@ -32,9 +32,13 @@ BATCH = 64
 # from review to pass; thresholds of -3.0 and 2.7), none that was surer than 6. More views than four (mirrored, and moved by a
 # sample) steady a verdict next to nothing: what a change of the picture does to its noise, all views see alike (docs/exports.md).
 _DOUBTFUL, _BESIDE = 6.0, 2.5
+# By how many samples each further view is moved, down and right: half-way between samples noise weighs less, and each view sees
+# another phase of the network's steps. On pictures moved by half a pixel that takes a fifth off what log-odds move by (1,219
+# doubtful joints: 0.107 for 0.131 on average); it costs nothing, and as many joints must go to review as before.
+_MOVES = (0.5, 0.5), (-0.5, -0.5), (0.5, -0.5)
 # What the quick network places nearer to even than this may be doubtful, and what it places nearer to a threshold than it can
-# be off may lie beyond it: its log-odds are off by 1.2 to 2.8 at most (1 where the exact network's lie within 3 of even). Its
-# distances from what is known are off by up to 0.13 of the limit.
+# be off may lie beyond it: of 42,975 joints of boards held out, of which 7,845 lie within 8 of even, its log-odds are off by more
+# than 2 on two, at most by 2.2. Its distances from what is known are off by up to 0.03 of the limit.
 _UNSURE, MOST_OFF, _STRANGE = 6.0, 3.0, 0.5
 
 Raw = Callable[[JointInputs], tuple[NDArray[np.float32], NDArray[np.float32]]]
@@ -173,7 +177,7 @@ def four_sided(
     first: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
     point: OperatingPoint | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(n, 5) logits and (n, e) embeddings; logits of doubtful joints are the mean over the joint and its three turns.
+    """(n, 5) logits and (n, e) embeddings; logits of doubtful joints are the mean over the joint and three turns of it, moved.
 
     `raw` answers as `Classifier.raw` does; the same way of looking serves the line and, before there is a model, training.
     `first` is the answer to the joints unturned, where it is known already; it is written to. `point` is where it is
@@ -185,11 +189,22 @@ def four_sided(
     doubtful = np.flatnonzero((odds > min(-_DOUBTFUL, low - _BESIDE)) & (odds < max(_DOUBTFUL, high + _BESIDE)))
     if len(doubtful):
         seen = inputs.take(doubtful)
-        for quarter in (1, 2, 3):
-            turned = np.ascontiguousarray(np.rot90(seen.images, quarter, axes=(2, 3)))
+        for quarter, moves in enumerate(_MOVES, 1):
+            turned = np.ascontiguousarray(np.rot90(_moved(seen.images, moves), quarter, axes=(2, 3)))
             logits[doubtful] += raw(JointInputs(turned, seen.scalars))[0]
-        logits[doubtful] /= 4
+        logits[doubtful] /= 1 + len(_MOVES)
     return logits, embedding
+
+
+def _moved(images: NDArray[np.float32], by: tuple[float, float]) -> NDArray[np.float32]:
+    """(n, c, s, s): pictures seen so many samples further down and right; between samples lies a mean of two, edges repeat."""
+    size, reach = images.shape[-1], math.ceil(max(map(abs, by)))
+    out = np.pad(images, ((0, 0), (0, 0), (reach, reach), (reach, reach)), mode="edge")
+    for axis, move in zip((2, 3), by, strict=True):
+        whole = math.floor(move)
+        near, far = (np.take(out, np.arange(size) + reach + whole + k, axis=axis, mode="clip") for k in (0, 1))
+        out = near + np.float32(move - whole) * (far - near)
+    return out
 
 
 def calibrated(logits: NDArray[np.float32], calibration: Calibration) -> NDArray[np.float32]:

@@ -162,7 +162,7 @@ def service(manifest: str, recipe: str, table: str) -> None:
     bodies = {
         "POST /v1/inspections": {"path": "boards/PB2411-010204"},
         "POST /v1/boards/PB-1/decisions": decision,
-        "POST /v1/model": {"path": "models/pop-joints-4"},
+        "POST /v1/model": {"path": "models/pop-joints-5"},
     }
     for number, (line, body) in enumerate(bodies.items()):
         put(f"service/request_{number}", f"{line}\ncontent-type: application/json\n\n{json.dumps(body)}")

@@ -53,6 +53,24 @@ def test_a_doubtful_joint_is_seen_from_four_sides(tmp_path: Path) -> None:
     assert scores.log_odds == pytest.approx(log_odds(plain), abs=1e-4)
 
 
+def test_each_further_view_is_turned_and_moved_by_half_a_sample(tmp_path: Path) -> None:
+    classifier, seen = Classifier(load(make_model(tmp_path / "m"))), []
+    once = classifier.raw
+    classifier.raw = lambda part: seen.append(part.images[0, 9].copy()) or once(part)  # type: ignore[method-assign]
+    inputs = _inputs((0.5, 0.4, 0, 0, 0))
+    inputs.images[0, 9, 20, 30] = 1  # the tiny network does not hear this channel
+    inputs.images[0, 9, :, 0] = 3  # an edge, to be repeated
+    classifier.classify(inputs)
+    places = []
+    for quarter, view in enumerate(seen):
+        back = np.rot90(view, -quarter)
+        assert back[:, 0].min() == 3 or back[:, 0] == pytest.approx(1.5)
+        spot = np.where(back > 1.01, 0, back)[:, 10:]
+        assert spot.sum() == pytest.approx(1)
+        places.append(tuple(float((np.arange(n) * spot.sum(axis=1 - axis)).sum()) for axis, n in enumerate(spot.shape)))
+    assert places == [(20.0, 20.0), (19.5, 19.5), (20.5, 20.5), (19.5, 20.5)]
+
+
 @pytest.mark.parametrize(
     ("mean", "views"),
     [(1.0, 1), (0.4, 4), (1.4, 4), (1.7, 1)],  # log-odds -8.6, -2.6, -12.6 and -15.6
