@@ -144,10 +144,10 @@ def _labels(interface: Interface, at_um: NDArray[np.float64], *, group: int, sig
     if not all(found):
         return ()
     places: dict[str, list[float]] = {}
-    for match, um in zip(found, at_um, strict=True):
+    for match, um in zip(found, at_um.tolist(), strict=True):
         if match is not None:
-            places.setdefault(match.group(group), []).append(float(um))
+            places.setdefault(match.group(group), []).append(um)
     if any(max(v) - min(v) > interface.pitch_um / 2 for v in places.values()):
         return ()
-    labels = [AxisLabel(text, sign * _unit(float(np.mean(v)))) for text, v in places.items()]
+    labels = [AxisLabel(text, sign * _unit(sum(v) / len(v))) for text, v in places.items()]
     return tuple(sorted(labels, key=lambda label: label.at))
