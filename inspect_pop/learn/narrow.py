@@ -1,7 +1,7 @@
 """A network with fewer channels, begun with the weights that matter most of a wider one.
 
-The runtime's time follows the first layers, where pictures are large. What is left behind is learnt again in a few epochs; a
-network begun with random weights takes ten times as many.
+The runtime's time follows the first layers, where pictures are large. What is left behind has to be learnt again; for the
+released network ten epochs were enough (docs/benchmarks.md).
 """
 
 from collections.abc import Iterable
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from inspect_pop.errors import ModelFault
 from inspect_pop.learn.network import JointNet
 
 __all__ = ["narrowed"]
@@ -27,14 +28,19 @@ def narrowed(network: JointNet, widths: tuple[int, ...], first: int) -> JointNet
 
     Raises
     ------
-    ValueError
+    ModelFault
         `widths` or `first` exceed those of `network`, or it is of another kind.
     """
     shape = network.shape
     fits = len(widths) == len(shape.widths) and widths[-1] == shape.widths[-1]
     fits = fits and all(0 < width <= of for width, of in zip(widths, shape.widths, strict=True))
     if shape.body != "residual" or not fits or not (0 < first <= shape.first and first % 2 == shape.first % 2):
-        raise ValueError(f"channels and an odd kernel within those of a residual network expected, {shape}: {widths}, {first}")
+        raise ModelFault(
+            "network to begin with",
+            expected=f"a residual one with at least {widths} channels and a first layer of at least {first} x {first}",
+            found=str(shape),
+            remedy="Ask for no more than it has, leave the last stage as it is, or begin without it.",
+        )
     small = JointNet(replace(shape, widths=widths, first=first))
     small.load_state_dict(_kept(network, widths, first))
     return small.eval()

@@ -117,11 +117,11 @@ def release(
 ) -> Card:
     """Fit, fit again with the labelled joints where there are any, calibrate, export; the model folder `out`, not judged yet.
 
-    `start` holds the weights to begin with (`network.safetensors`); None: random ones. Raises `ValueError` where they are of a
+    `start` holds the weights to begin with (`network.safetensors`); None: random ones. Raises `ModelFault` where they are of a
     network that cannot be made what `recipe` asks for.
     """
     old, varieties = (None, sets.varieties) if start is None else load_network(start)
-    if old is not None and (old.shape.widths, old.shape.first) != (recipe.fit.widths, recipe.fit.first):
+    if old is not None and old.shape.body == "residual":
         old = narrowed(old, recipe.fit.widths, recipe.fit.first)
     fitted = fit(
         mixture(sets.teach, varieties),

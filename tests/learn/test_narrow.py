@@ -4,6 +4,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 from inspect_pop.classify.inputs import CHANNELS, SCALARS  # noqa: E402
+from inspect_pop.errors import ModelFault  # noqa: E402
 from inspect_pop.learn.narrow import narrowed  # noqa: E402
 from inspect_pop.learn.network import JointNet, Shape  # noqa: E402
 from inspect_pop.segment.windows import SIZE  # noqa: E402
@@ -62,5 +63,5 @@ def test_nothing_left_out_is_the_same_network() -> None:
     ],
 )
 def test_what_cannot_be_narrowed_is_refused(shape: Shape, widths: tuple[int, ...], first: int) -> None:
-    with pytest.raises(ValueError, match="expected"):
+    with pytest.raises(ModelFault, match="begin without it"):
         narrowed(JointNet(shape), widths, first)
