@@ -199,11 +199,18 @@ def four_sided(
 def _moved(images: NDArray[np.float32], by: tuple[float, float]) -> NDArray[np.float32]:
     """(n, c, s, s): pictures seen so many samples further down and right; between samples lies a mean of two, edges repeat."""
     size, reach = images.shape[-1], math.ceil(max(map(abs, by)))
+    down, right = (reach + math.floor(move) for move in by)
+    part = np.float32(by[0] - math.floor(by[0])), np.float32(by[1] - math.floor(by[1]))
     out = np.pad(images, ((0, 0), (0, 0), (reach, reach), (reach, reach)), mode="edge")
-    for axis, move in zip((2, 3), by, strict=True):
-        whole = math.floor(move)
-        near, far = (np.take(out, np.arange(size) + reach + whole + k, axis=axis, mode="clip") for k in (0, 1))
-        out = near + np.float32(move - whole) * (far - near)
+    out = _between(out[:, :, down : down + size], out[:, :, down + 1 : down + 1 + size], part[0])
+    return _between(out[..., right : right + size], out[..., right + 1 : right + 1 + size], part[1])
+
+
+def _between(near: NDArray[np.float32], far: NDArray[np.float32], part: np.float32) -> NDArray[np.float32]:
+    """`part` of the way from `near` to `far`, without copies in between."""
+    out: NDArray[np.float32] = far - near
+    out *= part
+    out += near
     return out
 
 

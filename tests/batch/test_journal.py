@@ -28,34 +28,36 @@ def test_what_is_left_is_found_again(tmp_path: Path) -> None:
 def test_values_that_could_not_be_measured_stay_so(tmp_path: Path) -> None:
     left = make_inspection()
     left = replace(left, packages=(replace(left.packages[0], warpage_um=math.nan, cause=None),))
-    write_fragment(tmp_path / "f.parquet", left)
-    found = read_fragment(tmp_path / "f.parquet")
+    write_fragment(tmp_path / "f.arrow", left)
+    found = read_fragment(tmp_path / "f.arrow")
     assert found is not None
     assert math.isnan(found.packages[0].warpage_um)
     assert found.packages[0].cause is None
 
 
 def test_nothing_there_is_none(tmp_path: Path) -> None:
-    assert read_fragment(tmp_path / "absent.parquet") is None
+    assert read_fragment(tmp_path / "absent.arrow") is None
 
 
 @pytest.mark.parametrize("keep", [0, 10, 1000, -8])
 def test_a_cut_fragment_is_none(tmp_path: Path, keep: int) -> None:
-    path = tmp_path / "f.parquet"
+    path = tmp_path / "f.arrow"
     write_fragment(path, make_inspection())
     path.write_bytes(path.read_bytes()[:keep])
     assert read_fragment(path) is None
 
 
-def test_a_parquet_file_of_another_kind_is_none(tmp_path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    pq.write_table(pa.table({"a": [1]}), tmp_path / "f.parquet")
-    assert read_fragment(tmp_path / "f.parquet") is None
+@pytest.mark.parametrize("place", [9, 2000, -40, -1])
+def test_a_fragment_with_another_byte_is_none(tmp_path: Path, place: int) -> None:
+    path = tmp_path / "f.arrow"
+    write_fragment(path, make_inspection())
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+    assert read_fragment(path) is None
 
 
 def test_a_place_that_cannot_be_written_is_a_fault(tmp_path: Path) -> None:
     (tmp_path / "work").write_text("a file where the folder should be")
     with pytest.raises(StoreFault, match=r"folder to write to.*the same command then goes on"):
-        write_fragment(tmp_path / "work" / "f.parquet", make_inspection())
+        write_fragment(tmp_path / "work" / "f.arrow", make_inspection())
