@@ -2,8 +2,9 @@
 
 A fragment is an Arrow file of the board's joints (a fifth of the time that Parquet takes to write and read, half as large
 again) with the board and package records as JSON in its metadata, and a digest of all that at its end. It is written beside
-its place and moved there, so a fragment is whole or absent; one that a crash of the machine left damaged counts as absent. It is named for its record, whose identity holds
-all that the result depends on: a fragment of another model, recipe, limit or software is never taken for this one.
+its place and moved there, so a fragment is whole or absent; one that a crash of the machine left damaged counts as absent.
+It is named for its record, whose identity holds all that the result depends on: a fragment of another model, recipe, limit
+or software is never taken for this one.
 """
 
 import hashlib

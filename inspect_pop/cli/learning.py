@@ -9,6 +9,7 @@ import typer
 from inspect_pop.cli.options import (
     AsJson,
     Confidence,
+    Device,
     JobsOption,
     LabelledPaths,
     LimitsFile,
@@ -66,33 +67,43 @@ def train(
     jobs: JobsOption = 0,
     limits: LimitsFile = None,
     profile: Profile = None,
+    device: Annotated[
+        Device | None, typer.Option("--device", help="Where it learns; default the GPU, where there is one.", show_default=False)
+    ] = None,
 ) -> None:
     """Train a model from labelled boards and judge it beside the old one on boards kept apart.
 
     Looks at the labels first: counts by class and board, duplicates, joints that do not exist, labels that are probably
     wrong. A training that was interrupted goes on when the same command is given again. Needs the extra `training`.
+    Several processes, GPUs or hosts train together when `torchrun -m inspect_pop train …` starts them.
     """
     try:
         from inspect_pop.learn.gates import Gates, load_gates
+        from inspect_pop.learn.ranks import device_for, joined
         from inspect_pop.learn.recipe import load_recipe
         from inspect_pop.learn.train import train as trained
     except ImportError as error:
         remedy = "pip install 'inspect_pop[training]'"
         raise UsageFault("train", expected="the extra `training`", found=str(error), remedy=remedy) from error
 
-    report = trained(
-        labelled,
-        out,
-        recipe=load_recipe(recipe or _that_came_with_the_program(_RETRAIN)),
-        start_from=start_from,
-        replay=replay or (),
-        gates=load_gates(gates) if gates else Gates(),
-        models=promote,
-        limits=limits_of(limits, profile),
-        processes=jobs,
-        progress=say,
-    )
-    typer.echo("\n".join(report.lines()))
+    where = device_for(device)
+    with joined(where) as ranks:
+        report = trained(
+            labelled,
+            out,
+            recipe=load_recipe(recipe or _that_came_with_the_program(_RETRAIN)),
+            start_from=start_from,
+            replay=replay or (),
+            gates=load_gates(gates) if gates else Gates(),
+            models=promote,
+            limits=limits_of(limits, profile),
+            processes=jobs,
+            device=where,
+            ranks=ranks,
+            progress=say,
+        )
+    if report is not None:
+        typer.echo("\n".join(report.lines()))
 
 
 def _that_came_with_the_program(name: Path) -> Path:

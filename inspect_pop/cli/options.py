@@ -1,5 +1,6 @@
 """Arguments and options that several commands share: one name, one meaning, one help text."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ __all__ = [
     "AsJson",
     "BatchPaths",
     "Confidence",
+    "Device",
     "JobsOption",
     "KeptStore",
     "LabelledPaths",
@@ -26,6 +28,14 @@ __all__ = [
     "StoreUrl",
     "limits_of",
 ]
+
+
+class Device(StrEnum):
+    """Where the network runs."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
 
 BatchPaths = Annotated[
     list[Path], typer.Argument(metavar="BATCH", help="Folders of inspection exports, or single boards.", show_default=False)

@@ -10,6 +10,7 @@ from inspect_pop.cli.options import (
     AsJson,
     BatchPaths,
     Confidence,
+    Device,
     JobsOption,
     LimitsFile,
     MaxEscapeRate,
@@ -29,13 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 _INTERRUPTED = 130  # what a shell says of a program that an interrupt ended
-
-
-class Device(StrEnum):
-    """Where the network runs."""
-
-    cpu = "cpu"
-    cuda = "cuda"
 
 
 class Pages(StrEnum):

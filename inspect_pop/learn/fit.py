@@ -1,10 +1,9 @@
 """The training loop, to be read top to bottom: what it is given, one epoch, what it keeps so that it can go on.
 
 Everything random follows from the recipe's seed and the epoch's number, and all state is kept after each epoch: a run
-that was interrupted ends where an uninterrupted one ends.
+that was interrupted ends where an uninterrupted one ends. Several processes share each batch (`ranks`).
 """
 
-import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,13 +14,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from inspect_pop.joints import CLASSES
+from inspect_pop.learn.fit_state import FitState
 from inspect_pop.learn.jitter import Jitter, jitter
 from inspect_pop.learn.network import REGRESSIONS, Body, JointNet, Outputs, Shape
+from inspect_pop.learn.ranks import ALONE, Ranks
 
 __all__ = ["FitRecipe", "Fitted", "Pictures", "TrainingSet", "fit", "predict"]
 
@@ -87,7 +87,7 @@ class FitRecipe(BaseModel):
 
 @dataclass
 class Fitted:
-    """A trained network (the running average, in evaluation mode) and what training said of each epoch."""
+    """A trained network (the running average, in evaluation mode, on the CPU) and what training said of each epoch."""
 
     network: JointNet
     history: list[dict[str, float]]
@@ -102,6 +102,7 @@ def fit(
     varieties: int = 1,
     how: Jitter | None = None,
     device: str = "cpu",
+    ranks: Ranks = ALONE,
     progress: Progress = lambda _: None,
 ) -> Fitted:
     """Train, going on from what `work` holds of an interrupted run of the same recipe.
@@ -112,7 +113,15 @@ def fit(
         Folder for the state after each epoch; made where it is absent.
     start
         Begin from this network's weights instead of random ones (its shape is kept).
+    ranks
+        The processes that train together; each must be given the same joints, and is given the same network back.
+
+    Raises
+    ------
+    UsageFault
+        More processes than a batch has joints for.
     """
+    ranks.check(recipe.batch)
     torch.manual_seed(recipe.seed)
     shape = start.shape if start is not None else Shape(recipe.widths, recipe.blocks, varieties, recipe.body, recipe.first)
     network, average = JointNet(shape).to(device), JointNet(shape).to(device)
@@ -121,15 +130,17 @@ def fit(
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average.load_state_dict(network.state_dict())
     optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    state = _State(network, average, optimiser, work)
-    history = state.resume(recipe)
-    steps = math.ceil(_drawn(train, recipe) / recipe.batch)
+    state = FitState(network, average, optimiser, work)
+    history = state.resume(recipe, ranks)
+    loop = _Loop(train, recipe, how or Jitter(), state, ranks, device)
     for epoch in range(len(history), recipe.epochs):
-        loss = _epoch(train, recipe, how or Jitter(), state, epoch, steps, device)
+        loss = loop.epoch(epoch)
         history.append({"epoch": epoch, "loss": loss})
-        state.keep(recipe, history)
-        progress(f"epoch {epoch + 1} of {recipe.epochs}: loss {loss:.4f}")
-    return Fitted(average.eval(), history)
+        if ranks.leads:
+            state.keep(recipe, history)
+            progress(f"epoch {epoch + 1} of {recipe.epochs}: loss {loss:.4f}")
+    ranks.agree(average)
+    return Fitted(average.cpu().eval(), history)
 
 
 @torch.no_grad()
@@ -148,26 +159,50 @@ def predict(
     return torch.cat(logits), torch.cat(embeddings)
 
 
-def _epoch(train: TrainingSet, recipe: FitRecipe, how: Jitter, state: "_State", epoch: int, steps: int, device: str) -> float:
-    state.network.train()
-    random = torch.Generator().manual_seed(recipe.seed * 100_003 + epoch)
-    torch.manual_seed(recipe.seed * 100_003 + epoch)  # dropout draws from torch's own
-    total, count = torch.zeros(()), 0
-    for step, index in enumerate(_draw(train, recipe, epoch)):
-        _set_rate(state.optimiser, recipe, (epoch * steps + step) / (recipe.epochs * steps))
-        images = torch.from_numpy(train.images[index].astype(np.float32))
-        images, scalars = jitter(images, torch.from_numpy(train.scalars[index]), how, random)
-        images = images.to(device, memory_format=torch.channels_last)
-        with torch.autocast(device, torch.bfloat16, enabled=recipe.mixed_precision):
-            out = state.network(images, scalars.to(device))
-        loss = _loss(out, train, index, recipe, device)
-        state.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
-        state.optimiser.step()
-        state.follow(recipe.average_decay)
-        total, count = total + loss.detach().cpu(), count + 1
-    return float(total) / max(count, 1)
+class _Taught(nn.Module):
+    """The network and the loss of its answers as one module: whose gradients several processes can agree on."""
+
+    def __init__(self, network: JointNet, train: TrainingSet, recipe: FitRecipe, device: str) -> None:
+        super().__init__()
+        self.network, self.train_set, self.recipe, self.device = network, train, recipe, device
+
+    def forward(self, images: Tensor, scalars: Tensor, index: NDArray[np.int64]) -> Tensor:
+        """The loss of the joints `index`."""
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.recipe.mixed_precision):
+            out = self.network(images, scalars)
+        return _loss(out, self.train_set, index, self.recipe, self.device)
+
+
+class _Loop:
+    """One epoch after the other."""
+
+    def __init__(self, train: TrainingSet, recipe: FitRecipe, how: Jitter, state: FitState, ranks: Ranks, device: str) -> None:
+        self.train, self.recipe, self.how, self.state, self.ranks, self.device = train, recipe, how, state, ranks, device
+        self.steps = math.ceil(_drawn(train, recipe) / recipe.batch)
+        self.taught = ranks.together(_Taught(state.network, train, recipe, device))
+
+    def epoch(self, epoch: int) -> float:
+        """Mean loss, over all processes."""
+        recipe, state = self.recipe, self.state
+        state.network.train()
+        seed = recipe.seed * 100_003 + epoch + self.ranks.rank * 1_000_000_007  # each process sees other changes
+        random = torch.Generator().manual_seed(seed)
+        torch.manual_seed(seed)  # dropout draws from torch's own
+        total, count = torch.zeros(()), 0
+        for step, batch in enumerate(_draw(self.train, recipe, epoch, self.ranks.world)):
+            _set_rate(state.optimiser, recipe, (epoch * self.steps + step) / (recipe.epochs * self.steps))
+            index = self.ranks.share(batch)
+            images = torch.from_numpy(self.train.images[index].astype(np.float32))
+            images, scalars = jitter(images, torch.from_numpy(self.train.scalars[index]), self.how, random)
+            images = images.to(self.device, memory_format=torch.channels_last)
+            loss = self.taught(images, scalars.to(self.device), index)
+            state.optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
+            state.optimiser.step()
+            state.follow(recipe.average_decay)
+            total, count = total + loss.detach().cpu(), count + 1
+        return float(self.ranks.mean(total)) / max(count, 1)
 
 
 def _loss(out: Outputs, train: TrainingSet, index: NDArray[np.int64], recipe: FitRecipe, device: str) -> Tensor:
@@ -195,8 +230,8 @@ def _drawn(train: TrainingSet, recipe: FitRecipe) -> int:
     return min(recipe.samples_an_epoch, good + bad)
 
 
-def _draw(train: TrainingSet, recipe: FitRecipe, epoch: int) -> Iterator[NDArray[np.int64]]:
-    """Batches of one epoch. Defects are rare and are drawn more often than they occur, good joints less often."""
+def _draw(train: TrainingSet, recipe: FitRecipe, epoch: int, processes: int) -> Iterator[NDArray[np.int64]]:
+    """Batches of one epoch, the same in all processes. Defects are rare and are drawn more often than they occur."""
     random = np.random.default_rng([recipe.seed, epoch])
     n = _drawn(train, recipe)
     good = np.flatnonzero(train.label == CLASSES.index("good"))
@@ -206,7 +241,7 @@ def _draw(train: TrainingSet, recipe: FitRecipe, epoch: int) -> Iterator[NDArray
     random.shuffle(index)
     for start in range(0, len(index), recipe.batch):
         part = np.sort(index[start : start + recipe.batch])  # memory-mapped arrays like it in order
-        if len(part) > 1:  # a batch of one has no variance to normalise by
+        if len(part) > 2 * processes - 1:  # a share of one joint has no variance to normalise by
             yield part
 
 
@@ -224,60 +259,3 @@ def _set_rate(optimiser: torch.optim.Optimizer, recipe: FitRecipe, done: float) 
     fall = 0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * done))
     for group in optimiser.param_groups:
         group["lr"] = recipe.learning_rate * rise * fall
-
-
-class _State:
-    """Network, running average and optimiser, and how they are kept in a folder between epochs."""
-
-    def __init__(self, network: JointNet, average: JointNet, optimiser: torch.optim.Optimizer, work: Path) -> None:
-        self.network, self.average, self.optimiser, self.work = network, average, optimiser, work
-        self.steps = 0
-
-    @torch.no_grad()
-    def follow(self, decay: float) -> None:
-        """Move the running average towards the network; quickly in the beginning."""
-        self.steps += 1
-        decay = min(decay, (1 + self.steps) / (10 + self.steps))
-        for mine, its in zip(self.average.state_dict().values(), self.network.state_dict().values(), strict=True):
-            if mine.dtype.is_floating_point:
-                mine.lerp_(its, 1 - decay)
-            else:
-                mine.copy_(its)
-
-    def keep(self, recipe: FitRecipe, history: list[dict[str, float]]) -> None:
-        """Write all state; the text that names it comes last and in one move."""
-        self.work.mkdir(parents=True, exist_ok=True)
-        tensors = {f"network.{k}": v.contiguous() for k, v in self.network.state_dict().items()}
-        tensors |= {f"average.{k}": v.contiguous().clone() for k, v in self.average.state_dict().items()}
-        for k, moments in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{k}.{name}": torch.as_tensor(value).contiguous() for name, value in moments.items()}
-        name = f"epoch-{len(history):04d}.safetensors"
-        save_file({k: v.cpu() for k, v in tensors.items()}, self.work / name)
-        text = {"recipe": recipe.model_dump(mode="json"), "history": history, "steps": self.steps, "tensors": name}
-        part = self.work / "state.json.part"
-        part.write_text(json.dumps(text), encoding="utf-8")
-        part.replace(self.work / "state.json")
-        for old in self.work.glob("epoch-*.safetensors"):
-            if old.name != name:
-                old.unlink()
-
-    def resume(self, recipe: FitRecipe) -> list[dict[str, float]]:
-        """Take up what the folder holds of this very recipe; otherwise begin anew."""
-        try:
-            text = json.loads((self.work / "state.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return []
-        if text["recipe"] != recipe.model_dump(mode="json"):
-            return []
-        tensors = load_file(self.work / text["tensors"])
-        self.network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
-        self.average.load_state_dict({k.removeprefix("average."): v for k, v in tensors.items() if k.startswith("average.")})
-        groups = self.optimiser.state_dict()
-        moments: dict[int, dict[str, Tensor]] = {}
-        for k, v in tensors.items():
-            if k.startswith("optimiser."):
-                _, number, name = k.split(".")
-                moments.setdefault(int(number), {})[name] = v
-        self.optimiser.load_state_dict({**groups, "state": moments})
-        self.steps = int(text["steps"])
-        return list(text["history"])

@@ -19,6 +19,7 @@ from inspect_pop.learn.augment import augmented
 from inspect_pop.learn.build import seen_by
 from inspect_pop.learn.collect import Collected, collect
 from inspect_pop.learn.labels import LabelReport
+from inspect_pop.learn.ranks import ALONE, Ranks
 from inspect_pop.learn.recipe import TrainRecipe
 from inspect_pop.learn.samples import Samples, concat, empty, load
 from inspect_pop.learn.simulated import make_set
@@ -45,6 +46,8 @@ class Asked:
     limits: Limits
     processes: int
     progress: Callable[[str], None]
+    device: str = "cpu"
+    ranks: Ranks = ALONE
 
     @property
     def work(self) -> Path:

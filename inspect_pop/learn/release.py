@@ -22,6 +22,7 @@ from inspect_pop.learn.fit import FitRecipe, fit
 from inspect_pop.learn.jitter import Jitter
 from inspect_pop.learn.mixture import mixture
 from inspect_pop.learn.narrow import narrowed
+from inspect_pop.learn.ranks import ALONE, Ranks
 from inspect_pop.learn.samples import Samples, concat, load
 from inspect_pop.learn.simulated import SetRecipe, load_set_recipe, make_set
 from inspect_pop.learn.weights import load_network
@@ -90,17 +91,23 @@ def gather_sets(
     work: Path,
     *,
     processes: int = 1,
+    ranks: Ranks = ALONE,
     progress: Progress = lambda _: None,
 ) -> Sets:
     """Make the simulated sets and read the labelled boards; what an earlier start has finished is taken from `work`.
 
-    The recipes of sets lie below `top`. Raises `LimitsFault` for one that cannot be read.
+    Of several processes (`ranks`) the leading one makes them, and the others read what it made. The recipes of sets lie below
+    `top`. Raises `LimitsFault` for one that cannot be read.
     """
-    teach, held = (
-        tuple(_made(load_set_recipe(top / name), work, processes, progress) for name in names)
-        for names in (recipe.teach, recipe.held)
-    )
-    known = collect(labelled, work / "labelled", processes=processes, progress=progress).samples if labelled else None
+    known = None
+    with ranks.leader_first():
+        teach, held = (
+            tuple(_made(load_set_recipe(top / name), work, processes, progress) for name in names)
+            for names in (recipe.teach, recipe.held)
+        )
+        if labelled:
+            folder = work / "labelled"
+            known = collect(labelled, folder, processes=processes, progress=progress).samples if ranks.leads else load(folder)
     return Sets(teach, concat(held), known)
 
 
@@ -113,9 +120,12 @@ def release(
     now: str,
     start: Path | None = None,
     device: str = "cpu",
+    ranks: Ranks = ALONE,
     progress: Progress = lambda _: None,
-) -> Card:
+) -> Card | None:
     """Fit, fit again with the labelled joints where there are any, calibrate, export; the model folder `out`, not judged yet.
+
+    None in a process that only helped to fit (`ranks`); all of them must be given the same sets.
 
     `start` holds the weights to begin with (`network.safetensors`); None: random ones. Raises `ModelFault` where they are of a
     network that cannot be made what `recipe` asks for.
@@ -131,6 +141,7 @@ def release(
         varieties=len(varieties),
         how=recipe.jitter,
         device=device,
+        ranks=ranks,
         progress=progress,
     )
     if sets.labelled is not None:
@@ -142,8 +153,11 @@ def release(
             start=fitted.network,
             how=recipe.jitter,
             device=device,
+            ranks=ranks,
             progress=progress,
         )
+    if not ranks.leads:
+        return None
     about = About(out.name, _version(now), now, _data(sets), recipe.model_dump(mode="json") | {"digest": recipe.digest})
     held = sets.held.with_varieties(varieties)
     return build_model(fitted.network, varieties, _some(sets.teach), held, out, about, targets=recipe.targets)

@@ -35,6 +35,7 @@ from inspect_pop.learn.network import JointNet
 from inspect_pop.learn.outcomes import Outcomes, judge
 from inspect_pop.learn.own import add_own, own_folder
 from inspect_pop.learn.quick import Fold, choose_share, look, quick_curve
+from inspect_pop.learn.ranks import ALONE, Ranks
 from inspect_pop.learn.recipe import TrainRecipe
 from inspect_pop.learn.registry import promote as promote_in
 from inspect_pop.learn.samples import Samples
@@ -72,10 +73,12 @@ def train(
     models: Path | None = None,
     limits: Limits | None = None,
     processes: int = 1,
+    device: str = "cpu",
+    ranks: Ranks = ALONE,
     now: str | None = None,
     progress: Progress = lambda _: None,
-) -> TrainReport:
-    """Train a model from labelled boards and write its folder `out`.
+) -> TrainReport | None:
+    """Train a model from labelled boards and write its folder `out`; None in a process that only helped (`ranks`).
 
     Parameters
     ----------
@@ -85,6 +88,8 @@ def train(
         Labelled (simulated) batches of other machines: they are mixed in, and show whether harm was done elsewhere.
     models
         A folder of models: where the gates let it pass, the new model is copied there and taken into use. None: never.
+    ranks
+        The processes that train together: all call this with the same arguments, and see the same `paths` and `out`.
     now
         ISO 8601, for the record; None reads the clock.
 
@@ -100,17 +105,27 @@ def train(
     start = old if recipe.from_released else None
     if out.is_file():
         raise UsageFault(str(out), expected="a folder for the new model", found="a file")
-    asked = Asked(tuple(paths), out, recipe, start, old, tuple(replay), limits or Limits(), processes, progress)
-    material = gather(asked)
+    ranks.check(recipe.fit.batch)
+    if not ranks.leads:
+        progress = _silent
+    asked = Asked(tuple(paths), out, recipe, start, old, tuple(replay), limits or Limits(), processes, progress, device, ranks)
+    with ranks.leader_first():
+        material = gather(asked)
     for line in material.labels.lines():
         progress(line)
     learnt = _learn(asked, material)
+    if not ranks.leads:
+        return None
     card = _build(asked, material, learnt, _about(asked, material, now))
     report = replace(_report(asked, material, learnt, gates or Gates()), seconds=time.monotonic() - began)
     card = _finish(out, card, report)
     if models is not None and report.passed:
         report = replace(report, promoted_as=_promote(out, models, card, now))
     return report
+
+
+def _silent(_: str) -> None:
+    """The leading process speaks for all."""
 
 
 def _old_model(path: Path | None, *, needed: bool) -> Model | None:
@@ -187,6 +202,8 @@ def _fit(asked: Asked, teach: Samples, old: JointNet | None, names: tuple[str, .
         start=old,
         varieties=max(1, len(names)),
         how=recipe.jitter,
+        device=asked.device,
+        ranks=asked.ranks,
         progress=asked.progress,
     )
 
