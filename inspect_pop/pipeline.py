@@ -32,13 +32,19 @@ def utc_now() -> str:
 
 
 def inspect_board(
-    export: BoardExport, classifier: Classifier, limits: Limits, *, started_at: str, now: Callable[[], str] = utc_now
+    export: BoardExport,
+    classifier: Classifier,
+    limits: Limits,
+    *,
+    started_at: str,
+    ahead: bool = False,
+    now: Callable[[], str] = utc_now,
 ) -> Inspection:
     """Inspect one board: every joint that its recipe expects gets a row, a verdict and a reason.
 
-    Raises `InputFault` where the export cannot be used: the board goes to quarantine and is no pass.
+    `ahead` as in `prepare_board`. Raises `InputFault` where the export cannot be used: the board goes to quarantine, no pass.
     """
-    return inspect_prepared(prepare_board(export, limits), classifier, limits, started_at=started_at, now=now)
+    return inspect_prepared(prepare_board(export, limits, ahead=ahead), classifier, limits, started_at=started_at, now=now)
 
 
 def inspect_prepared(

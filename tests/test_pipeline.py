@@ -29,8 +29,8 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
     return Classifier(load(make_model(tmp_path_factory.mktemp("model") / "m")))
 
 
-def _inspect(board: Path, classifier: Classifier) -> Inspection:
-    return inspect_board(open_export(board), classifier, Limits(), started_at=START, now=lambda: START)
+def _inspect(board: Path, classifier: Classifier, *, ahead: bool = False) -> Inspection:
+    return inspect_board(open_export(board), classifier, Limits(), started_at=START, ahead=ahead, now=lambda: START)
 
 
 def _without(board: Path, *names: str) -> None:
@@ -53,6 +53,14 @@ def test_every_expected_joint_has_its_row(small_board: Path, classifier: Classif
     assert set(found.placements) == {"U1/lower", "U1/upper", "U1/pre_stack", "U1/post_reflow"}
     assert abs(found.packages[0].warpage_um) < 150
     assert found.packages[0].stack_height_um == pytest.approx(1350, abs=40)
+
+
+def test_pictures_read_ahead_are_the_same_pictures(small_board: Path, classifier: Classifier) -> None:
+    one, other = (_inspect(small_board, classifier, ahead=ahead) for ahead in (False, True))
+    assert one.board == other.board
+    assert one.packages == other.packages
+    for name in one.joints.names:
+        np.testing.assert_array_equal(one.joints[name], other.joints[name])
 
 
 def test_a_machine_that_the_model_was_taught_on_has_its_own_network(small_board: Path, tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from inspect_pop.batch.one_core import settle_on_one_core
+from inspect_pop.batch.run import cores
 from inspect_pop.classify.model import load
 from inspect_pop.classify.session import Classifier
 from inspect_pop.ingest import open_export
@@ -150,7 +151,7 @@ def inspect_here(path: Path, classifier: Classifier, limits: Limits) -> tuple[fl
     started = perf_counter()
     export = open_export(path)
     opened = perf_counter()
-    inspect_board(export, classifier, limits, started_at=datetime.now(UTC).isoformat())
+    inspect_board(export, classifier, limits, started_at=datetime.now(UTC).isoformat(), ahead=cores() > 1)
     done = perf_counter()
     return 1e3 * (done - opened), 1e3 * (done - started)
 

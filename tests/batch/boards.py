@@ -47,7 +47,7 @@ def tables(out: Path) -> dict[str, list[dict[str, object]]]:
 
 def fragments(out: Path) -> dict[str, int]:
     """Finished boards, with the time at which each was finished."""
-    return {p.name: p.stat().st_mtime_ns for p in out.glob(".work/*/*.parquet")}
+    return {p.name: p.stat().st_mtime_ns for p in out.glob(".work/*/*.arrow")}
 
 
 def wait_for_another(out: Path, before: int, run: "subprocess.Popen[bytes]", after_s: float) -> None:

@@ -105,7 +105,9 @@ def test_a_killed_run_goes_on_to_the_same_result(batch: Path, tmp_path: Path, mo
     cli.main(command(batch, tmp_path / "clean", model, "--jobs", "1"))
     out, rng = tmp_path / "out", random.Random(seed)
     finished: dict[str, int] = {}
+    kills = 0
     while len(finished) < BOARDS - 1:
+        assert (kills := kills + 1) < 100, "no start of the run gets any further"
         run = start(command(batch, out, model, "--jobs", "2"))
         wait_for_another(out, len(finished), run, rng.uniform(0, 0.3))
         os.killpg(run.pid, signal.SIGKILL) if rng.random() < 0.5 else run.kill()

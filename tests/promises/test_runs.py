@@ -26,7 +26,7 @@ def run(batch: Path, out: Path, model: Path, *more: str) -> int:
 
 
 def fragments(out: Path) -> dict[str, int]:
-    return {p.name: p.stat().st_mtime_ns for p in out.glob(".work/*/*.parquet")}
+    return {p.name: p.stat().st_mtime_ns for p in out.glob(".work/*/*.arrow")}
 
 
 @pytest.mark.parametrize(("size", "pages"), [("2500k", "all"), ("360k", "none")])
@@ -110,10 +110,10 @@ def test_memory_that_runs_short_costs_one_board(
 ) -> None:
     inspect = pipeline.prepare_board
 
-    def short(export, limits):
+    def short(export, limits, **how):
         if export.serial == "B-1":
             raise MemoryError
-        return inspect(export, limits)
+        return inspect(export, limits, **how)
 
     monkeypatch.setattr(pipeline, "prepare_board", short)
     assert run(batch, tmp_path / "out", model, "--json") == 1
@@ -127,9 +127,8 @@ def test_a_clock_that_was_set_back_changes_nothing_but_times(
     run(batch, tmp_path / "right", model)
     ticks = iter(range(1_000_000))
     back = datetime(2001, 1, 1, tzinfo=UTC)
-    monkeypatch.setattr(
-        pipeline.inspect_board, "__kwdefaults__", {"now": lambda: (back - timedelta(days=next(ticks))).isoformat()}
-    )
+    clock = {"now": lambda: (back - timedelta(days=next(ticks))).isoformat()}
+    monkeypatch.setattr(pipeline.inspect_board, "__kwdefaults__", pipeline.inspect_board.__kwdefaults__ | clock)
     assert run(batch, tmp_path / "wrong", model) == 0
     right, wrong = (
         pq.read_table(tmp_path / o / "boards.parquet").drop(["started_at", "finished_at"]) for o in ("right", "wrong")
