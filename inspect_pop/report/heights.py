@@ -22,10 +22,22 @@ _SMOOTH = 0.02
 # Blue below the plane, white on it, orange above: two hues that readers of every colour vision tell apart.
 _BELOW, _LEVEL, _ABOVE = (26, 95, 160), (250, 250, 250), (201, 92, 0)
 _NO_DATA = 215
+_SHADES = 48  # a side
 # A flat top must look flat: texture and lettering are some um.
 _LEAST_REACH_UM, _LEAST_CONTOUR_UM = 20.0, 5.0
 # Further from the middle of the top than this share of the stack height lies the board, or a part beside the package.
 _NOT_THE_TOP = 0.25
+
+
+def _colours() -> NDArray[np.uint8]:
+    """(2 _SHADES + 2, 3) RGB: from the lowest to the highest, and where there is no data."""
+    share = np.arange(-_SHADES, _SHADES + 1)[:, None] / _SHADES
+    level = np.array(_LEVEL, float)
+    rgb = level + np.clip(-share, 0, 1) * (np.array(_BELOW) - level) + np.clip(share, 0, 1) * (np.array(_ABOVE) - level)
+    return np.concatenate([rgb, np.full((1, 3), _NO_DATA)]).astype(np.uint8)
+
+
+_COLOURS = _colours()
 
 
 @dataclass(frozen=True)
@@ -113,10 +125,10 @@ def _openings(package: Package, x_um: FloatArray, y_um: FloatArray) -> NDArray[n
     """Samples (rows, cols) within the openings for the memory's joints: no top there, but solder lower down."""
     inside = np.zeros((len(y_um), len(x_um)), bool)
     for upper in (i for i in package.interfaces if i.name == "upper"):
-        reach = 0.5 * upper.pitch_um
-        for x, y in zip(upper.x_um, upper.y_um, strict=True):
-            column, row = (np.searchsorted(axis, (v - reach, v + reach)) for axis, v in ((x_um, x), (-y_um, -y)))
-            inside[row[0] : row[1], column[0] : column[1]] = True
+        reach = np.array([-0.5, 0.5]) * upper.pitch_um
+        columns, rows = (np.searchsorted(a, at[:, None] + reach).tolist() for a, at in ((x_um, upper.x_um), (-y_um, -upper.y_um)))
+        for (left, right), (top, bottom) in zip(columns, rows, strict=True):
+            inside[top:bottom, left:right] = True
     return inside
 
 
@@ -151,17 +163,18 @@ def _sampled(values: NDArray[np.float32], row: NDArray[np.floating], col: NDArra
 
 def _without_plane(surface: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Least-squares plane taken off; refitted once without what lies far off it (marks, particles)."""
-    row, col = np.mgrid[0 : surface.shape[0], 0 : surface.shape[1]]
-    design = np.stack([row.ravel(), col.ravel(), np.ones(row.size)], axis=1)
-    used, values = known.ravel(), surface.ravel()
-    filled, rest = np.where(used, values, 0.0), values
+    row, col = np.nonzero(known)
+    design: NDArray[np.float64] = np.stack([row, col, np.ones(row.size)])
+    values: NDArray[np.float64] = surface[known]
+    used, fitted, rest = design, values, values
     for _ in range(2):
-        weighted = design * used[:, None]
-        plane = design @ np.linalg.solve(weighted.T @ design, weighted.T @ filled)
-        rest = values - plane
-        away = np.abs(rest - np.nanmedian(rest))
-        used = known.ravel() & (away <= max(6 * 1.4826 * float(np.nanmedian(away)), 1.0))
-    return rest.reshape(surface.shape)
+        rest = values - np.linalg.solve(used @ used.T, used @ fitted) @ design
+        away = np.abs(rest - np.median(rest))
+        near = away <= max(6 * 1.4826 * float(np.median(away)), 1.0)
+        used, fitted = design[:, near], values[near]
+    flat = np.full(surface.shape, np.nan)
+    flat[known] = rest
+    return flat
 
 
 def _round_step(raw_um: float) -> float:
@@ -174,13 +187,9 @@ def _round_step(raw_um: float) -> float:
 
 
 def _coloured(flat: NDArray[np.float64], reach_um: float) -> NDArray[np.uint8]:
-    """(rows, cols, 3) RGB; quantised to 64 shades a side, which compresses well and the eye does not see."""
-    share = np.round(np.clip(np.nan_to_num(flat) / reach_um, -1, 1) * 48) / 48
-    below, above = np.clip(-share, 0, 1)[..., None], np.clip(share, 0, 1)[..., None]
-    level = np.array(_LEVEL, float)
-    rgb = level + below * (np.array(_BELOW) - level) + above * (np.array(_ABOVE) - level)
-    rgb[~np.isfinite(flat)] = _NO_DATA
-    pixels: NDArray[np.uint8] = rgb.astype(np.uint8)
+    """(rows, cols, 3) RGB; in some shades a side, which compresses well and the eye does not see."""
+    shade = np.rint(np.clip(flat * (_SHADES / reach_um), -_SHADES, _SHADES)) + _SHADES
+    pixels: NDArray[np.uint8] = _COLOURS[np.where(np.isfinite(flat), shade, len(_COLOURS) - 1).astype(np.int64)]
     return pixels
 
 

@@ -1,8 +1,10 @@
 """Ball maps: every expected joint of an interface at its designed place, seen from the top."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from markupsafe import Markup, escape
@@ -20,8 +22,7 @@ _RADIUS_OF_PITCH = 0.34
 _BALL_NAME = re.compile(r"^([A-Za-z]+)(\d+)$")
 
 
-@dataclass(frozen=True)
-class Marker:
+class Marker(NamedTuple):
     """One joint on a map: its row in the joint table, its place in map units, its look and its verdict."""
 
     row: int
@@ -72,8 +73,8 @@ def kind_of(label: str | None, verdict: str) -> str:
 def ball_map(joints: JointTable, package: Package, interface: Interface) -> BallMap:
     """The map of one interface; a ball that the table does not hold (never, by contract) would be left out."""
     rows = np.flatnonzero((joints["refdes"] == package.refdes) & (joints["interface"] == interface.name))
-    markers = tuple(_markers(joints.take(rows), rows, interface))
-    kinds = [m.kind for m in markers]
+    markers = tuple(_markers(joints, rows, interface))
+    kinds = Counter(m.kind for m in markers)
     width, height = package.body_um
     reach_x = max(width / 2, float(np.abs(interface.x_um).max(initial=0)) + interface.pitch_um / 2)
     reach_y = max(height / 2, float(np.abs(interface.y_um).max(initial=0)) + interface.pitch_um / 2)
@@ -91,7 +92,7 @@ def ball_map(joints: JointTable, package: Package, interface: Interface) -> Ball
         markers=markers,
         rows=_labels(interface, interface.y_um, group=1, sign=-1),
         columns=_labels(interface, interface.x_um, group=2, sign=1),
-        counts={kind: kinds.count(kind) for kind in dict.fromkeys(kinds)},
+        counts=dict(kinds),
     )
 
 
@@ -123,11 +124,12 @@ def _unit(um: float) -> int:
     return round(um / _UM_PER_UNIT)
 
 
-def _markers(own: JointTable, rows: NDArray[np.int64], interface: Interface) -> Iterator[Marker]:
+def _markers(joints: JointTable, rows: NDArray[np.int64], interface: Interface) -> Iterator[Marker]:
     x = np.rint(interface.x_um / _UM_PER_UNIT).astype(int).tolist()
     y = np.rint(-interface.y_um / _UM_PER_UNIT).astype(int).tolist()
     place = {ball: k for k, ball in enumerate(interface.ball)}
-    for row, ball, label, verdict in zip(rows.tolist(), own["ball"], own["label"], own["verdict"], strict=True):
+    told = (joints[name][rows].tolist() for name in ("ball", "label", "verdict"))
+    for row, ball, label, verdict in zip(rows.tolist(), *told, strict=True):
         k = place.get(ball)
         if k is not None:
             yield Marker(row, ball, x[k], y[k], kind_of(label, verdict), verdict)

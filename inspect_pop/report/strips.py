@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from markupsafe import Markup, escape
@@ -30,8 +30,7 @@ STRIP_WIDTH = 120
 _BETWEEN = "\x1f"  # a unit separator: no figure holds it
 
 
-@dataclass(frozen=True)
-class Strip:
+class Strip(NamedTuple):
     """One figure of a joint among its nearest passing neighbours, on a line `STRIP_WIDTH` long.
 
     `ticks` is an SVG path with a tick a neighbour, `at` the joint's own place on the line (None where it was not
