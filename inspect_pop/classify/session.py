@@ -102,9 +102,7 @@ class Classifier:
 
     def raw(self, inputs: JointInputs) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(n, 5) logits and (n, e) embeddings, before calibration; NaN where an input is no number."""
-        logits, embedding = self._answers(self._exact, inputs)
-        logits[~_finite(inputs)] = np.nan  # a network that cuts its inputs off may make a number of it
-        return logits, embedding
+        return self._answers(self._exact, inputs)
 
     def logits(self, inputs: JointInputs) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(n, 5) logits and (n, e) embeddings as `classify` uses them: doubtful joints seen from four sides, not calibrated."""
@@ -123,9 +121,8 @@ class Classifier:
         logits, embedding = self._answers(self._quick, inputs)
         odds = log_odds(calibrated(logits, self.model.card.calibration))
         low, high = min(-_UNSURE, self.point.pass_below - MOST_OFF), max(_UNSURE, self.point.fail_above + MOST_OFF)
-        sure = (odds <= low) | (odds >= high)
+        sure = (odds <= low) | (odds >= high)  # not where there is no answer
         sure &= self._strangeness(embedding) < _STRANGE
-        sure &= _finite(inputs)  # 8-bit numbers hide what is no number
         again = np.flatnonzero(~sure)
         logits[again], embedding[again] = self.raw(inputs.take(again))
         return logits, embedding
@@ -133,11 +130,16 @@ class Classifier:
     def _answers(
         self, session: onnxruntime.InferenceSession, inputs: JointInputs
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What one network says; NaN where an input is no number."""
         if len(inputs.images) == 0:
             return np.zeros((0, len(CLASSES)), np.float32), np.zeros((0, len(self._mean)), np.float32)
-        parts = [slice(start, start + BATCH) for start in range(0, len(inputs.images), BATCH)]
-        feeds = ({"images": inputs.images[part], "scalars": inputs.scalars[part]} for part in parts)
-        answers = [session.run(("logits", "embedding"), feed) for feed in feeds]
+        answers = []
+        for start in range(0, len(inputs.images), BATCH):
+            images, scalars = inputs.images[start : start + BATCH], inputs.scalars[start : start + BATCH]
+            known = _finite(images, scalars)  # here, so that the network finds the pictures in the processor's cache
+            logits, embedding = session.run(("logits", "embedding"), {"images": images, "scalars": scalars})
+            logits[~known] = np.nan  # networks that cut their inputs off, or round them, may make a number of it
+            answers.append((logits, embedding))
         return np.concatenate([a[0] for a in answers]), np.concatenate([a[1] for a in answers])
 
     def _strangeness(self, embedding: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -147,10 +149,10 @@ class Classifier:
         return np.asarray(distance / np.float32(self.model.card.familiarity.limit), dtype=np.float32)
 
 
-def _finite(inputs: JointInputs) -> NDArray[np.bool_]:
+def _finite(images: NDArray[np.float32], scalars: NDArray[np.float32]) -> NDArray[np.bool_]:
     """(n,): whether all that is known of a joint is a number. (A sum is twice as fast as a look at each.)"""
-    whole = np.einsum("ij->i", inputs.images.reshape(len(inputs.images), math.prod(inputs.images.shape[1:])))
-    return np.asarray(np.isfinite(whole) & np.isfinite(inputs.scalars).all(axis=1))
+    whole = np.einsum("ij->i", images.reshape(len(images), math.prod(images.shape[1:])))
+    return np.asarray(np.isfinite(whole) & np.isfinite(scalars).all(axis=1))
 
 
 def _outer(own: OperatingPoint, asked: OperatingPoint) -> OperatingPoint:
