@@ -93,6 +93,9 @@ def test_repair_leaves_what_was_uploaded_again_meanwhile(there: Store, monkeypat
 
 def test_a_record_that_is_there_is_not_uploaded_again(there: Store, object_store_gate: Gate) -> None:
     assert there.write(ONE).new
+    asked = object_store_gate.served
+    assert not there.write(ONE).new
+    assert object_store_gate.served == asked
     object_store_gate.shut()
     assert not there.write(ONE).new
 
