@@ -47,7 +47,7 @@ install_test() {
     install_line || return
     pip install --quiet -c "$root/constraints.txt" "torch==2.13.0" || return
     pip install --quiet -c "$root/constraints.txt" --no-deps "torchvision==0.28.0" || return
-    pip install --quiet -c "$root/constraints.txt" --no-build-isolation -e "$root[training,station,postgresql,cluster,dev]" || return
+    pip install --quiet -c "$root/constraints.txt" --no-build-isolation -e "$root[training,station,postgresql,object-store,cluster,dev]" || return
     if command -v gcc >/dev/null; then
         pip install --quiet -c "$root/constraints.txt" -e "$root[cfx]" ||
             say "the CFX client could not be built; its tests will be skipped"

@@ -159,5 +159,6 @@ _REMEDIES = (
     ("unable to open", "See that the folder exists and can be written."),
     ("not a database", "Name another file: this one is no store."),
     ("malformed", "The file is damaged: restore it from a copy; joints' files can be read without it."),
+    ("[errno 2]", "Restore the joints' files from a copy, or correct files=; the database's counts and defects are whole."),
     ("connection", "See that the database server runs and can be reached."),
 )

@@ -86,6 +86,10 @@ class JointFiles(Protocol):
         """Every file below the base with the time (seconds since 1970) of its last change."""
         ...
 
+    def changed(self, path: str) -> float | None:
+        """When the file was changed last, asked now; None where it is gone."""
+        ...
+
     def address(self, path: str) -> str:
         """The file's address for other tools."""
         ...
@@ -150,6 +154,13 @@ class LocalFiles:
             except FileNotFoundError:
                 continue
             yield path.relative_to(self.base).as_posix(), changed
+
+    def changed(self, path: str) -> float | None:
+        """See `JointFiles`."""
+        try:
+            return (self.base / path).stat().st_mtime
+        except FileNotFoundError:
+            return None
 
     def address(self, path: str) -> str:
         """See `JointFiles`."""

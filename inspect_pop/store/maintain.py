@@ -54,8 +54,10 @@ def repair_files(engine: Engine, held: JointFiles, older_than_s: float) -> list[
     for day, paths in sorted(by_day.items()):
         with writing(engine, alone=True) as connection:  # nobody is between placing a file and its commit
             for path in sorted(set(paths) - _trusted(connection, day)):
-                held.remove(path)
-                removed.append(path)
+                now = held.changed(path)  # an upload comes before its transaction: it may have replaced what was listed
+                if now is not None and now <= latest:
+                    held.remove(path)
+                    removed.append(path)
     return removed
 
 

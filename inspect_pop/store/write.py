@@ -39,16 +39,22 @@ _NOTHING_DECIDED = {"n_confirmed": 0, "n_false_calls": 0, "n_cleared": 0, "n_esc
 def write_inspection(
     engine: Engine, files: JointFiles | None, inspection: Inspection, sent: Iterable[Message] = (), run: str | None = None
 ) -> Written:
-    """See `Store.write`. A record that is there already needs no room: it is known though the disk is full."""
+    """See `Store.write`. A record that is there already needs no room, nor a second upload."""
+    if files is not None and not files.is_near and (known := _known(engine, inspection.board.record)):
+        return known
     try:
         return _write(engine, files, inspection, sent, run)
     except StoreFault:
-        known: dict[str, Standing] = {}
-        with suppress(StoreFault), reading(engine) as connection:
-            known = standing_of(connection, [inspection.board.record])
-        if not known:
-            raise
-        return Written(inspection.board.record, False, known[inspection.board.record])
+        with suppress(StoreFault):
+            if known := _known(engine, inspection.board.record):
+                return known
+        raise
+
+
+def _known(engine: Engine, record: str) -> Written | None:
+    with reading(engine) as connection:
+        found = standing_of(connection, [record])
+    return Written(record, False, found[record]) if found else None
 
 
 def _write(engine: Engine, files: JointFiles | None, inspection: Inspection, sent: Iterable[Message], run: str | None) -> Written:
