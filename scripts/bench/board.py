@@ -61,6 +61,7 @@ class Figures:
     run_ms: dict[str, float] = field(default_factory=dict)
     wall_ms: dict[str, float] = field(default_factory=dict)
     peer_ms: dict[str, float] = field(default_factory=dict)
+    peer_steps_ms: dict[str, float] = field(default_factory=dict)
     ratios: dict[str, float] = field(default_factory=dict)
     joints_a_second: dict[str, float] = field(default_factory=dict)
     peak_memory_mib: dict[str, float] = field(default_factory=dict)
@@ -246,15 +247,21 @@ def _copy(board: Path, root: Path, batch: Path, n: int) -> None:
 
 
 def measure_peer(figures: Figures, boards: Boards) -> None:
-    """The plain peer, crop by crop and in batches, once over the boards."""
+    """Both peers, crop by crop and in batches, once over the boards after a first one that does not count."""
     import peer
+    import peer_job
     import torch
 
     torch.set_num_threads(1)
-    net = peer.network()
+    lean, net = peer.network(), peer.network().to(memory_format=torch.channels_last)
+    peer.inspect(boards[0][0], lean, True)
+    peer_job.inspect(boards[0][0], net, True)
     for name, batched in (("crop by crop", False), ("batched", True)):
-        done = [peer.inspect(board, net, batched)[1] for board, _ in boards]
-        figures.peer_ms[name] = 1e3 * statistics.median(sum(seconds.values()) for seconds in done)
+        done = [peer.inspect(board, lean, batched)[1] for board, _ in boards]
+        figures.peer_ms[f"lean, {name}"] = 1e3 * statistics.median(sum(seconds.values()) for seconds in done)
+        steps = [peer_job.inspect(board, net, batched).seconds for board, _ in boards]
+        figures.peer_ms[f"same job, {name}"] = 1e3 * statistics.median(sum(seconds.values()) for seconds in steps)
+        figures.peer_steps_ms = {step: 1e3 * statistics.median(s[step] for s in steps) for step in steps[0]}
 
 
 def compare(figures: Figures) -> None:
@@ -289,6 +296,7 @@ def show(figures: Figures) -> None:
         ("uncompressed", figures.uncompressed_ms, "10.1f"),
         ("wall time", figures.wall_ms, "10.1f"),
         ("plain peer", figures.peer_ms, "10.1f"),
+        ("steps of the peer of the same job, batched", figures.peer_steps_ms, "10.1f"),
         ("ratios", figures.ratios, "10.2f"),
         ("joints a second", figures.joints_a_second, "10.0f"),
         ("peak memory, MiB", figures.peak_memory_mib, "10.0f"),

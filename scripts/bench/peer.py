@@ -1,8 +1,9 @@
-"""The plain peer: the same job as a notebook would do it, to have something to be faster than.
+"""The lean plain peer: the first half of the job as a notebook would do it, to have something to be faster than.
 
 scikit-image `label` and `regionprops` on every slice, `HoughCircles` on every slice, one crop a joint at its designed
 place, and an eager torch ResNet18 on the crops, one by one or in batches. It aligns nothing, measures no heights and
-decides nothing, so it does less than `inspect_board`; its network has random weights, since only its time matters.
+decides nothing, so it does less than `inspect_board`; peer_job.py does the whole job. Its network has random weights, since
+only its time matters here; scripts/measure_peer.py teaches it.
 """
 
 import csv
