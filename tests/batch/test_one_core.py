@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 LARGE_MB = 200
@@ -64,3 +66,22 @@ for board in range(32):
     between_boards()
 """
     assert kept_mb(SETTLE, leave) < 0.2 * LARGE_MB
+
+
+def test_memory_that_leaps_is_given_back_once() -> None:
+    from inspect_pop.batch.one_core import _Most
+
+    most, mb = _Most(), 1 << 20
+    leaps = [most.has_grown(held * mb) for held in (400, 430, 420, 480, 480, 430, 500, 545)]
+    assert leaps == [False, False, False, True, False, False, False, True]
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads memory from /proc")
+def test_what_is_held_is_counted_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    from inspect_pop.batch import one_core
+
+    before = one_core._resident()
+    kept = np.ones(50 << 17)
+    assert one_core._resident() - before == pytest.approx(kept.nbytes, rel=0.1)
+    monkeypatch.setattr(one_core, "_STATM", Path("/not/there"))
+    assert one_core._resident() == 0
