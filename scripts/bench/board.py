@@ -44,6 +44,7 @@ from inspect_pop.segment.windows import SIZE
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNS = 3  # of each size; what a run takes differs by a tenth from one to the next
+BESIDE = 5  # rounds of `inspect_board` before and after each
 Boards = Sequence[tuple[Path, Path]]
 
 
@@ -79,7 +80,7 @@ def main() -> int:
     measure_steps(figures, boards, classifier, options.repeat)
     measure_uncompressed(figures, boards, classifier, options.repeat)
     if options.processes:
-        measure_run(figures, boards, options)
+        measure_run(figures, boards, classifier, options)
     if options.peer:
         measure_peer(figures, boards)
     compare(figures)
@@ -191,28 +192,40 @@ def _uncompressed(board: Path, root: Path, copy: Path) -> Path:
     return target
 
 
-def measure_run(figures: Figures, boards: Boards, options: argparse.Namespace) -> None:
-    """`run` over copies of the boards."""
+def measure_run(figures: Figures, boards: Boards, classifier: Classifier, options: argparse.Namespace) -> None:
+    """`run` over copies of the boards, and `inspect_board` right before and after each: a machine's speed drifts."""
     walls = {}
     with tempfile.TemporaryDirectory() as scratch:
         for processes in options.processes:
-            spent, walls[processes] = _run_ms(boards, options, processes, Path(scratch))
+            spent, walls[processes], ratio = _run_ms(boards, classifier, options, processes, Path(scratch))
             if processes == 1:  # of several processes, what they spent cannot be told from outside
                 figures.run_ms["1 process"] = spent
+                figures.ratios["run over inspect_board, a board, 1 process"] = ratio
             figures.wall_ms[f"run, {processes} process{'es' if processes > 1 else ''}"] = walls[processes]
     if {1, 2} <= walls.keys():
         figures.ratios["work of 2 processes over 1, wall time"] = walls[1] / walls[2]
     figures.peak_memory_mib["a worker of run"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
 
 
-def _run_ms(boards: Boards, options: argparse.Namespace, processes: int, scratch: Path) -> tuple[float, float]:
-    """Processor and wall time a board, start-up left out: three times as many boards less as many boards. Medians."""
+def _run_ms(
+    boards: Boards, classifier: Classifier, options: argparse.Namespace, processes: int, scratch: Path
+) -> tuple[float, float, float]:
+    """Processor and wall time a board, start-up left out (three times as many boards less as many), and over `inspect_board`.
+
+    Medians of some rounds.
+    """
+
+    def alone() -> float:
+        return median_ms(lambda: [inspect_path(*board, classifier, Limits()) for board in boards], BESIDE, len(boards))
+
     rounds = []
     for _ in range(RUNS):
+        before = alone()
         few, many = (_run(boards, options, processes, n, scratch) for n in (options.copies, 3 * options.copies))
-        rounds.append([1e3 * (b - a) / (2 * options.copies) for a, b in zip(few, many, strict=True)])
-    spent, wall = (statistics.median(column) for column in zip(*rounds, strict=True))
-    return spent, wall
+        spent, wall = (1e3 * (b - a) / (2 * options.copies) for a, b in zip(few, many, strict=True))
+        rounds.append((spent, wall, 2 * spent / (before + alone())))
+    spent, wall, ratio = (statistics.median(column) for column in zip(*rounds, strict=True))
+    return spent, wall, ratio
 
 
 def _run(boards: Boards, options: argparse.Namespace, processes: int, copies: int, scratch: Path) -> tuple[float, float]:
@@ -278,7 +291,6 @@ def compare(figures: Figures) -> None:
     figures.joints_a_second["floor, uncompressed"] = 1e3 * joints / (plain["decode"] + figures.floor_ms["network"])
     for name, ms in figures.run_ms.items():
         figures.joints_a_second[f"run, {name}, a core"] = 1e3 * joints / ms
-        figures.ratios[f"run over inspect_board, a board, {name}"] = ms / board
     for name, ms in figures.peer_ms.items():
         figures.joints_a_second[f"peer, {name}"] = 1e3 * joints / ms
         figures.ratios[f"faster than the peer, {name}"] = ms / board
