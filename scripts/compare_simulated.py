@@ -20,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from inspect_pop.errors import InputFault
+from inspect_pop.core.errors import InputFault
+from inspect_pop.core.joint_table import CLASSES
+from inspect_pop.core.limits import Limits
 from inspect_pop.ingest import board_labels, find_exports, open_export
 from inspect_pop.ingest.labels import read_labels
-from inspect_pop.joints import CLASSES
-from inspect_pop.limits import Limits
-from inspect_pop.prepare import prepare_board
+from inspect_pop.pipeline.board import prepare_board
 from inspect_pop.segment.windows import SAMPLES_PER_PITCH, SIZE
 
 LEAST = 4  # joints of a kind below which no spread is told

@@ -17,7 +17,8 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
-from inspect_pop import errors, flags, joints, limits
+from inspect_pop.core import errors, flags, limits
+from inspect_pop.core import joint_table as joints
 from inspect_pop.station import hook
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -26,22 +26,21 @@ import numpy as np
 import tifffile
 from scipy import ndimage
 
-from inspect_pop.classify.model import load
-from inspect_pop.classify.promise import interval
-from inspect_pop.classify.released import resolve
+from inspect_pop.classify.model import load, resolve
 from inspect_pop.classify.session import Classifier
-from inspect_pop.errors import InputFault
-from inspect_pop.geometry import Grid, HeightMap, Placement, SliceStack
+from inspect_pop.core.errors import InputFault
+from inspect_pop.core.geometry import Grid, HeightMap, Placement, SliceStack
+from inspect_pop.core.inspection import Inspection
+from inspect_pop.core.limits import Limits
+from inspect_pop.core.statistics import clopper_pearson
+from inspect_pop.evaluate.collect import simulated_export
 from inspect_pop.ingest import find_exports, open_export
 from inspect_pop.ingest.contract import BoardExport
 from inspect_pop.ingest.tiff import read_pages
-from inspect_pop.inspection import Inspection
-from inspect_pop.learn.simulated import simulated_export
-from inspect_pop.limits import Limits
-from inspect_pop.pipeline import inspect_board
+from inspect_pop.pipeline.board import inspect_board
 from inspect_pop.simulate.board import simulate_board
 from inspect_pop.simulate.machines import named_machine, random_machine
-from inspect_pop.simulate.packages import named_recipe
+from inspect_pop.simulate.products import named_recipe
 
 SEED = 971
 MACHINES = ("line_a", "line_b", "worn_tube", "ct9")
@@ -366,7 +365,7 @@ def table(total: dict[str, Counter[str]]) -> str:
 
 def row(said: str, counts: Counter[str], moves: Sequence[str]) -> str:
     n = counts["joints"]
-    low, high = interval(counts["changed"], n)
+    low, high = clopper_pearson(counts["changed"], n)
     share = f"{counts['changed']} = {counts['changed'] / max(n, 1):.3%} ({low:.3%} to {high:.3%})"
     return f"| {said} | {n} | {share} | {' | '.join(str(counts[m]) for m in moves)} | {counts['refused']} |"
 

@@ -31,18 +31,16 @@ import peer_slices
 import torch
 from numpy.typing import NDArray
 
-from inspect_pop.classify.model import Model, load
-from inspect_pop.classify.released import resolve
+from inspect_pop.classify.model import Model, load, resolve
+from inspect_pop.core.joint_table import CLASSES, KEY
+from inspect_pop.core.statistics import estimate_rate
+from inspect_pop.evaluate.evaluation import outcomes_of
+from inspect_pop.evaluate.outcomes import HEAD, Outcomes, judge, row
 from inspect_pop.ingest import find_exports
-from inspect_pop.joints import CLASSES, KEY
-from inspect_pop.learn.evaluate import outcomes_of
-from inspect_pop.learn.outcomes import Outcomes, judge
-from inspect_pop.learn.statistics import rate_of
-from inspect_pop.learn.tables import HEAD, row
 from inspect_pop.simulate.board import SimulatedBoard, simulate_board
-from inspect_pop.simulate.export import simulate_batch
 from inspect_pop.simulate.machines import named_machine
-from inspect_pop.simulate.packages import named_recipe
+from inspect_pop.simulate.products import named_recipe
+from inspect_pop.simulate.write_batch import simulate_batch
 
 ROOT = Path(__file__).resolve().parents[1]
 # (machine, product, boards, seed); no other script and no recipe under datasets/ uses these seeds.
@@ -280,9 +278,9 @@ def by_board(o: Outcomes) -> str:
     """Shares of defects and of head-in-pillow that pass, and of good joints that are called."""
     pillow = o.truth == CLASSES.index("head_in_pillow")
     shares = {
-        "defects passed": rate_of(o.escaped, o.truth != 0, o.board),
-        "head-in-pillow passed": rate_of(o.escaped, pillow, o.board),
-        "good joints called": rate_of(np.asarray(o.verdict != "pass"), o.truth == 0, o.board),
+        "defects passed": estimate_rate(o.escaped, o.truth != 0, o.board),
+        "head-in-pillow passed": estimate_rate(o.escaped, pillow, o.board),
+        "good joints called": estimate_rate(np.asarray(o.verdict != "pass"), o.truth == 0, o.board),
     }
     return "; ".join(f"{name} {rate}" for name, rate in shares.items())
 

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from inspect_pop.geometry import Grid, SliceStack
-from inspect_pop.recipe import Interface
+from inspect_pop.core.geometry import Grid, SliceStack
+from inspect_pop.core.recipe import Interface
 
 
 def drawn_interface(side: int = 6, pitch_um: float = 400.0, name: str = "lower") -> Interface:

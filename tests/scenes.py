@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from inspect_pop.geometry import Grid, HeightMap, Placement, SliceStack
-from inspect_pop.recipe import Interface, Package
+from inspect_pop.core.geometry import Grid, HeightMap, Placement, SliceStack
+from inspect_pop.core.recipe import Interface, Package
 from tests.drawn import drawn_interface
 
 HOME = Placement(0.0, 0.0, 0.0, 0.0)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inspect_pop.geometry import Grid, SliceStack
+from inspect_pop.core.geometry import Grid, SliceStack
 
 __all__ = ["SolderMap", "inverted", "solder_map"]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from inspect_pop import __version__
 from inspect_pop.batch.executors import Work, no_longer_than
+from inspect_pop.batch.jobs import Job, Outcome, RunSummary, Settings
 from inspect_pop.batch.run import Executor, Progress, local_executor, run_jobs
-from inspect_pop.batch.values import Job, Outcome, RunSummary, Settings
-from inspect_pop.errors import StoreFault
+from inspect_pop.core.errors import StoreFault
 
 __all__ = ["Job", "Outcome", "RunSummary", "Settings", "cluster_executor", "local_executor", "run_batch"]
 
@@ -50,7 +50,7 @@ def run_batch(
         The model cannot be used, or the output or the store cannot be written: the run ends, and can go on later.
     """
     executor = executor or local_executor()
-    from inspect_pop.batch.assemble import assemble  # while the workers load what they need: this takes as long
+    from inspect_pop.batch.run import assemble  # while the workers load what they need: this takes as long
     from inspect_pop.ingest import find_exports
     from inspect_pop.store import Run, open_store
 
@@ -61,7 +61,7 @@ def run_batch(
     with open_store(settings.store_url) as store:
         store.begin_run(Run(settings.run_id, "run", __version__, _now(), _arguments(settings, exports)))
         if settings.follow_machines:
-            from inspect_pop.batch.survey import machine_points
+            from inspect_pop.batch.machine_thresholds import machine_points
 
             settings = replace(settings, points=machine_points(jobs, settings, executor))
         summary, outcomes = run_jobs(jobs, settings, executor, work or _inspection(settings), progress)
@@ -72,7 +72,7 @@ def run_batch(
 
 def cluster_executor(address: str) -> Executor:
     """A Dask cluster, by the address of its scheduler."""
-    from inspect_pop.batch.cluster import on_cluster
+    from inspect_pop.batch.executors import on_cluster
 
     return partial(on_cluster, address=address)
 

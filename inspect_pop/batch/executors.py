@@ -2,6 +2,11 @@
 
 Each executor takes jobs and one function and yields `(job, future)` as they end, in whatever order; it holds only a
 bounded number of them at a time. An exception that the function raised stands in the future and is the caller's to judge.
+
+The same work on a Dask cluster: workers that die, leave or join are the scheduler's business, not this program's.
+
+All workers see the batch, the model and the output folder under the same paths, and have this version installed.
+Needs the extra `cluster`.
 """
 
 import faulthandler
@@ -10,19 +15,21 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import forkserver
 from multiprocessing.connection import wait as wait_for_connection
 from multiprocessing.context import BaseContext
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from inspect_pop.batch.values import Job
+from inspect_pop.batch.jobs import Job
+from inspect_pop.core.errors import UsageFault
 
-__all__ = ["Ended", "Result", "Work", "in_process", "in_processes", "load_ahead", "no_longer_than"]
+__all__ = ["Ended", "Result", "Work", "in_process", "in_processes", "load_ahead", "no_longer_than", "on_cluster"]
 
+# ---- batch/executors
 Result = TypeVar("Result")
 Work = Callable[[Job], Result]
 Ended = tuple[Job, Future[Result]]
@@ -124,3 +131,55 @@ def _start_worker() -> None:
 def _end_with(sentinel: int) -> None:
     wait_for_connection([sentinel])
     os._exit(1)
+
+
+# ---- batch/cluster
+CONNECT_S = 10
+AHEAD = 3  # boards that wait at each thread, so that none runs dry while a result travels
+
+
+def on_cluster(work: Work[Result], jobs: Sequence[Job], address: str) -> Iterator[Ended[Result]]:
+    """Work on the cluster whose scheduler listens at `address`, such as `tcp://10.0.0.5:8786`.
+
+    A board whose worker dies again and again (Dask's `allowed-failures`) ends with `KilledWorker` in its future. Raises
+    `UsageFault` where nobody answers or the extra is not installed.
+    """
+    try:
+        from distributed import Client, as_completed
+    except ImportError as error:
+        raise UsageFault(
+            "--cluster", expected="the extra `cluster`", found=str(error), remedy="pip install 'inspect_pop[cluster]'"
+        ) from error
+    try:
+        client = Client(address, timeout=CONNECT_S, set_as_default=False)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise UsageFault(f"--cluster {address}", expected="a Dask scheduler", found=str(error) or "no answer") from error
+    with client:
+        waiting, running = deque(jobs), as_completed(loop=client.loop)
+        held: dict[Any, Job] = {}
+        _fill(client, work, waiting, running, held)
+        for future in running:
+            yield held.pop(future.key), _taken_home(future)
+            future.release()
+            _fill(client, work, waiting, running, held)
+
+
+def _taken_home(future: Any) -> "Future[Any]":
+    """The same result or error, independent of the cluster."""
+    home = Future[Any]()
+    error = future.exception()
+    if error is None:
+        home.set_result(future.result())
+    else:
+        home.set_exception(error)
+    return home
+
+
+def _fill(client: Any, work: Work[Any], waiting: "deque[Job]", running: Any, held: dict[Any, Job]) -> None:
+    """Keep as many boards on their way as the cluster has room for now; it may have grown or shrunk since."""
+    threads = sum(client.nthreads().values()) or 1
+    while waiting and len(held) < AHEAD * threads:
+        job = waiting.popleft()
+        future = client.submit(work, job, pure=False)
+        held[future.key] = job
+        running.add(future)

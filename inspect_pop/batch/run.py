@@ -1,4 +1,7 @@
-"""A whole batch: find the boards, work on all of them wherever there is room, put the result together in order."""
+"""A whole batch: find the boards, work on all of them wherever there is room, put the result together in order.
+
+Put a run together from its fragments: the tables in the order of the batch, the page, and what the store keeps of it.
+"""
 
 import os
 import time
@@ -6,16 +9,23 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from inspect_pop.batch.checkpoint import read_fragment
 from inspect_pop.batch.executors import Ended, Result, Work, in_process, in_processes, load_ahead
-from inspect_pop.batch.values import Job, Outcome, RunSummary, Settings, summarise
-from inspect_pop.errors import InputFault, PopError
+from inspect_pop.batch.jobs import Job, Outcome, RunSummary, Settings, summarise
+from inspect_pop.core.errors import InputFault, PopError, StoreFault
+from inspect_pop.core.inspection import BoardRecord, Inspection
+from inspect_pop.report.write import write_run_report
+from inspect_pop.store import Quarantined, Store
+from inspect_pop.store.run_files import RunFiles
 
-__all__ = ["Executor", "Progress", "cores", "local_executor", "run_jobs"]
+__all__ = ["Executor", "Progress", "assemble", "cores", "local_executor", "run_jobs"]
 
+# ---- batch/run
 _DIED = (
     "its process ended twice, the second time alone: expected an inspection that comes to its end, found a process that was "
     "killed or took too long. Look whether memory runs short (a worker takes up to 600 MB), and report the board if not."
@@ -76,3 +86,34 @@ def _quarantine(job: Job, error: BaseException, out: Path) -> Outcome:
 def cores() -> int:
     """Cores that this process may use: fewer than the machine has, in a container or under taskset."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# ---- batch/assemble
+def assemble(outcomes: Sequence[Outcome], settings: Settings, store: Store) -> None:
+    """Write the run's tables, quarantine list and page from outcomes in the order of the batch. Raises `StoreFault`.
+
+    Two folders that hold the same export are one record, and appear once.
+    """
+    boards: list[BoardRecord] = []
+    quarantined = [(str(o.path), o.reason) for o in outcomes if o.quarantined]
+    with RunFiles(settings.out, store.standing) as files:
+        for inspection in _inspections(outcomes):
+            files.add(inspection)
+            boards.append(inspection.board)
+        for path, reason in quarantined:
+            files.add_quarantine(path, reason)
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    for path, reason in quarantined:
+        store.quarantine(Quarantined(path, reason, now, settings.run_id))
+    write_run_report(settings.out / "report", boards, quarantined)
+
+
+def _inspections(outcomes: Sequence[Outcome]) -> Iterator[Inspection]:
+    for fragment in dict.fromkeys(o.fragment for o in outcomes if o.fragment is not None):
+        inspection = read_fragment(fragment)
+        if inspection is None:
+            remedy = "Give the same command again: this board is then inspected again."
+            raise StoreFault(
+                str(fragment), expected="the board that was left there", found="none that can be read", remedy=remedy
+            )
+        yield inspection

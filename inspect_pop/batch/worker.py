@@ -9,17 +9,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from inspect_pop.batch.one_core import between_boards, settle_on_one_core
-from inspect_pop.batch.values import Job, Outcome, Settings
+from inspect_pop.batch.jobs import Job, Outcome, Settings
+from inspect_pop.batch.process_tuning import between_boards, settle_on_one_core
 from inspect_pop.classify.model import OperatingPoint, load
 from inspect_pop.classify.session import Classifier
+from inspect_pop.core.inspection import Inspection
+from inspect_pop.core.joint_table import JointTable
+from inspect_pop.core.limits import Limits
+from inspect_pop.core.recipe import Recipe
 from inspect_pop.ingest import BoardExport, open_export
-from inspect_pop.inspection import Inspection
-from inspect_pop.joints import JointTable
-from inspect_pop.limits import Limits
-from inspect_pop.pipeline import inspect_board
-from inspect_pop.recipe import Recipe
-from inspect_pop.yield_record import record_id
+from inspect_pop.pipeline.board import inspect_board
+from inspect_pop.pipeline.record import record_id
 
 if TYPE_CHECKING:
     from inspect_pop.store import Store
@@ -51,14 +51,14 @@ def inspect_job(settings: Settings, job: Job) -> Outcome:
 def _finished(settings: Settings, record: str) -> Inspection | None:
     if not settings.resume or not settings.work_dir.exists():
         return None
-    from inspect_pop.batch.journal import fragment_path, read_fragment
+    from inspect_pop.batch.checkpoint import fragment_path, read_fragment
 
     return read_fragment(fragment_path(settings.work_dir, record))
 
 
 def _keep(settings: Settings, inspection: Inspection, recipe: Recipe, *, new: bool) -> Path:
     """Page, fragment, record: in this order. Returns where the fragment lies."""
-    from inspect_pop.batch.journal import fragment_path, write_fragment
+    from inspect_pop.batch.checkpoint import fragment_path, write_fragment
     from inspect_pop.report.write import write_board_report
 
     fragment = fragment_path(settings.work_dir, inspection.board.record)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from inspect_pop.classify.inputs import JointInputs
 from inspect_pop.classify.model import Calibration, Model, OperatingPoint
-from inspect_pop.errors import ModelFault
-from inspect_pop.joints import CLASSES
+from inspect_pop.core.errors import ModelFault
+from inspect_pop.core.joint_table import CLASSES
 
 _errors = onnxruntime.capi.onnxruntime_pybind11_state
 # onnxruntime's errors share no base of their own.

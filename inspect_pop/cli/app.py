@@ -1,7 +1,16 @@
-"""All commands in one application, and what becomes of an error that reaches it."""
+"""All commands in one application, and what becomes of an error that reaches it.
 
+What becomes of an error that nobody foresaw: one line for the person, the traceback for whoever repairs it.
+"""
+
+import os
 import sys
+import traceback
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
 
 import typer
 
@@ -12,12 +21,12 @@ from inspect_pop.cli.models import models
 from inspect_pop.cli.run import run
 from inspect_pop.cli.serve import hook, serve, watch
 from inspect_pop.cli.simulate import simulate
-from inspect_pop.cli.unexpected import UNEXPECTED, LogUnexpected
 from inspect_pop.cli.yields import compact, yield_
-from inspect_pop.errors import PopError
+from inspect_pop.core.errors import PopError
 
-__all__ = ["UNUSABLE", "app", "execute"]
+__all__ = ["UNEXPECTED", "UNUSABLE", "LogUnexpected", "app", "execute", "log_path"]
 
+# ---- cli/app
 UNUSABLE = 2  # unusable arguments, nothing to work on, or no place to leave the result
 
 app = typer.Typer(
@@ -69,3 +78,39 @@ def execute(arguments: Sequence[str]) -> int:
             print(f"inspect-pop: {error}", file=sys.stderr)
             return UNUSABLE
     return UNEXPECTED if log.happened else 0
+
+
+# ---- cli/unexpected
+UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h: no status that a command uses for a result
+
+
+class LogUnexpected(AbstractContextManager["LogUnexpected"]):
+    """Within it, an unexpected error is logged and ends the block; `happened` says so. Interrupts go through."""
+
+    happened = False
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /) -> bool:
+        if error is None or not isinstance(error, Exception):
+            return False
+        self.happened = True
+        text = "".join(traceback.format_exception(kind, error, trace))
+        where = _append(log_path(), text)
+        print(f"inspect-pop: an unexpected error, {type(error).__name__}: {error}\n{where}", file=sys.stderr)
+        return True
+
+
+def log_path() -> Path:
+    """`inspect-pop/errors.log` in the user's state folder (XDG base directories)."""
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "inspect-pop" / "errors.log"
+
+
+def _append(path: Path, text: str) -> str:
+    """Say where the traceback went: the log, or with this line where the log cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as log:
+            log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')}\n{text}\n")
+    except OSError as error:
+        return f"(not logged: {error})\n{text}"
+    return f"The traceback is in {path}; please report it with what you did."

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import typer
 
 from inspect_pop.cli.options import AsJson, BatchPaths, RootDir
-from inspect_pop.errors import InputFault
+from inspect_pop.core.errors import InputFault
 
 if TYPE_CHECKING:
-    from inspect_pop.recipe import Recipe
+    from inspect_pop.core.recipe import Recipe
 
 __all__ = ["check"]
 

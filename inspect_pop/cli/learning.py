@@ -19,8 +19,8 @@ from inspect_pop.cli.options import (
     Profile,
     limits_of,
 )
-from inspect_pop.cli.progress import say
-from inspect_pop.errors import UsageFault
+from inspect_pop.cli.run import say
+from inspect_pop.core.errors import UsageFault
 
 __all__ = ["decide", "evaluate", "gage", "study", "train"]
 
@@ -78,9 +78,9 @@ def train(
     Several processes, GPUs or hosts train together when `torchrun -m inspect_pop train …` starts them.
     """
     try:
-        from inspect_pop.learn.gates import Gates, load_gates
-        from inspect_pop.learn.ranks import device_for, joined
-        from inspect_pop.learn.recipe import load_recipe
+        from inspect_pop.evaluate.promotion import Gates, load_gates
+        from inspect_pop.learn.dataset import load_recipe
+        from inspect_pop.learn.distributed import device_for, joined
         from inspect_pop.learn.train import train as trained
     except ImportError as error:
         remedy = "pip install 'inspect_pop[training]'"
@@ -121,8 +121,8 @@ def evaluate(
     profile: Profile = None,
 ) -> None:
     """Inspect labelled boards and judge the outcome: escapes, false calls, confusion, recall by class, each with intervals."""
-    from inspect_pop.learn.evaluate import evaluate as evaluated
-    from inspect_pop.learn.evaluate import summary
+    from inspect_pop.evaluate.evaluation import evaluate as evaluated
+    from inspect_pop.evaluate.evaluation import summary
 
     report = evaluated(labelled, model, limits=limits_of(limits, profile), processes=jobs, progress=say, json_file=json_file)
     typer.echo("\n".join(summary(report)))
@@ -138,8 +138,8 @@ def study(
     profile: Profile = None,
 ) -> None:
     """Show every joint on which labels and verdicts disagree, beside a good neighbour, grouped by what they share."""
-    from inspect_pop.learn.study import groups_of
-    from inspect_pop.learn.study import study as studied
+    from inspect_pop.evaluate.error_study import groups_of
+    from inspect_pop.evaluate.error_study import study as studied
 
     cases = studied(labelled, model, page=page, limits=limits_of(limits, profile), processes=jobs, reviews=reviews, progress=say)
     for name, groups in groups_of(cases).items():
@@ -162,7 +162,7 @@ def gage(
     """
     import json
 
-    from inspect_pop.learn.measured import gage_boards
+    from inspect_pop.evaluate.gage import gage_boards
 
     wanted = [name.strip() for name in columns.split(",") if name.strip()] or None
     report = gage_boards(batches, limits=limits_of(limits, profile), columns=wanted, processes=jobs, progress=say)
@@ -183,8 +183,8 @@ def decide(
     """
     import json
 
-    from inspect_pop.classify.calibration import promise_of
     from inspect_pop.classify.model import load
+    from inspect_pop.classify.operating_points import promise_of
 
     promise = promise_of(
         load(model), max_escape_rate=max_escape_rate, max_false_call_ppm=max_false_call_ppm, confidence=confidence

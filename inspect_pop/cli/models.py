@@ -23,7 +23,7 @@ def list_(folder: ModelsDir = Path("models"), as_json: AsJson = False) -> None:
     """All models with their version, and which is in use; one that is damaged says so."""
     import json
 
-    from inspect_pop.learn.registry import entries
+    from inspect_pop.evaluate.promotion import entries
 
     found = entries(folder)
     if as_json:
@@ -39,7 +39,7 @@ def compare(first: Name, second: Name, folder: ModelsDir = Path("models"), as_js
     """The figures of two models side by side, and which is better at each."""
     import json
 
-    from inspect_pop.learn.registry import compare as compared
+    from inspect_pop.evaluate.promotion import compare as compared
 
     rows = compared(folder, first, second)
     if as_json:
@@ -53,7 +53,7 @@ def compare(first: Name, second: Name, folder: ModelsDir = Path("models"), as_js
 @models.command()
 def promote(name: Name, reason: Reason, folder: ModelsDir = Path("models")) -> None:
     """Take a model into use; it is loaded first, and refused where it cannot be."""
-    from inspect_pop.learn.registry import promote as promoted
+    from inspect_pop.evaluate.promotion import promote as promoted
 
     typer.echo(f"in use: {promoted(folder, name, at=_now(), reason=reason).current}")
 
@@ -61,7 +61,7 @@ def promote(name: Name, reason: Reason, folder: ModelsDir = Path("models")) -> N
 @models.command()
 def rollback(reason: Reason, folder: ModelsDir = Path("models")) -> None:
     """Go back to the model that was in use before."""
-    from inspect_pop.learn.registry import rollback as rolled_back
+    from inspect_pop.evaluate.promotion import rollback as rolled_back
 
     typer.echo(f"in use: {rolled_back(folder, at=_now(), reason=reason).current}")
 

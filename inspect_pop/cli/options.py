@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from inspect_pop.limits import Limits
+    from inspect_pop.core.limits import Limits
 
 __all__ = [
     "AsJson",
@@ -77,8 +77,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standar
 
 def limits_of(file: Path | None, profile: str | None) -> "Limits":
     """The limits that `--limits` and `--profile` name, or the defaults. Raises `LimitsFault`, `UsageFault`."""
-    from inspect_pop.errors import UsageFault
-    from inspect_pop.limits import Limits, load
+    from inspect_pop.core.errors import UsageFault
+    from inspect_pop.core.limits import Limits, load
 
     if file is not None:
         return load(file, profile)

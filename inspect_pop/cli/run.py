@@ -1,5 +1,11 @@
-"""`inspect-pop run`: inspect boards and leave tables, page and records."""
+"""How far a run is, for a person at a terminal: boards, rate, time left, on standard error and nowhere else.
 
+`inspect-pop run`: inspect boards and leave tables, page and records.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,11 +29,55 @@ from inspect_pop.cli.options import (
     limits_of,
 )
 
+__all__ = ["boards_progress", "run", "say"]
+
+# ---- cli/progress
+if TYPE_CHECKING:
+    from inspect_pop.batch.jobs import Outcome
+
+
+@contextmanager
+def boards_progress() -> Iterator[Callable[["Outcome", int], None] | None]:
+    """A function to tell of each board that ended and of how many there are; None where nobody looks."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("boards"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}  {task.fields[quarantined]} in quarantine"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(elapsed_when_finished=False),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as display:
+        task = display.add_task("boards", total=None, rate="", quarantined=0)
+        quarantined = 0
+
+        def tell(outcome: "Outcome", total: int) -> None:
+            nonlocal quarantined
+            quarantined += outcome.quarantined
+            speed = display.tasks[task].speed
+            rate = f"{speed:.1f} a second" if speed else ""
+            display.update(task, total=total, advance=1, rate=rate, quarantined=quarantined)
+
+        yield tell
+
+
+def say(line: str) -> None:
+    """One line of progress, beside the result on standard output."""
+    print(line, file=sys.stderr, flush=True)
+
+
+# ---- cli/run
 if TYPE_CHECKING:
     from inspect_pop.batch import RunSummary
     from inspect_pop.classify.model import OperatingPoint
 
-__all__ = ["run"]
 
 _INTERRUPTED = 130  # what a shell says of a program that an interrupt ended
 
@@ -74,7 +124,6 @@ def run(
     Exit status 0 when all boards were decided, 1 when some lie in quarantine, 2 when nothing could be done.
     """
     from inspect_pop.batch import Settings, cluster_executor, local_executor, run_batch
-    from inspect_pop.cli.progress import boards_progress
 
     point = _promised(model, max_escape_rate, max_false_call_ppm, confidence)
     where = store or str(out / "records.db")
@@ -104,8 +153,8 @@ def _promised(model: Path | None, rate: float | None, ppm: float | None, confide
     """The thresholds that keep what was promised; None, the model's own, where nothing was."""
     if rate is None and ppm is None:
         return None
-    from inspect_pop.classify.calibration import promise_of
     from inspect_pop.classify.model import load
+    from inspect_pop.classify.operating_points import promise_of
 
     return promise_of(load(model), max_escape_rate=rate, max_false_call_ppm=ppm, confidence=confidence).point
 

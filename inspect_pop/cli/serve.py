@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from inspect_pop.cli.options import LimitsFile, ModelDir
-from inspect_pop.errors import UsageFault
+from inspect_pop.core.errors import UsageFault
 
 __all__ = ["hook", "serve", "watch"]
 

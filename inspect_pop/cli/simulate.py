@@ -34,7 +34,7 @@ def simulate(
     refused with those that are.
     """
     from inspect_pop.batch.run import cores
-    from inspect_pop.simulate.export import simulate_batch
+    from inspect_pop.simulate.write_batch import simulate_batch
 
     with _progress() as progress:
         simulate_batch(out, boards, seed, machine=machine, product=product, cause=cause, jobs=jobs or cores(), progress=progress)

@@ -78,7 +78,7 @@ def compact(
 
 
 def _write_page(page: Path, where: str, since: str | None, until: str | None, lot: str | None, runs: list[Path]) -> None:
-    from inspect_pop.report.write_yields import write_lot_report, write_yield_report
+    from inspect_pop.report.write import write_lot_report, write_yield_report
     from inspect_pop.store import open_store
 
     with open_store(where, must_exist=True) as store:
@@ -103,7 +103,7 @@ def _print_table(keys: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from inspect_pop.joints import CLASSES
+    from inspect_pop.core.joint_table import CLASSES
 
     table = Table(caption="fpy and dpmo with 95 % intervals in --json and --csv")
     columns = (*keys, *_SHOWN, *(f"n_{c}" for c in CLASSES[1:]))

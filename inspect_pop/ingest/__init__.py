@@ -6,10 +6,9 @@ everything that is wrong with one; `board_labels` and `read_labels` what people 
 
 from pathlib import Path
 
-from inspect_pop.errors import InputFault
-from inspect_pop.ingest.contract import BoardExport, ImageSource, Reader
-from inspect_pop.ingest.find import board_labels, find_exports
-from inspect_pop.ingest.readers import default_root, reader_for
+from inspect_pop.core.errors import InputFault
+from inspect_pop.ingest.contract import BoardExport, ImageSource, Reader, default_root, reader_for
+from inspect_pop.ingest.discovery import board_labels, find_exports
 
 __all__ = [
     "BoardExport",

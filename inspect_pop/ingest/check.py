@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from inspect_pop.errors import InputFault
-from inspect_pop.ingest.contract import Reader
-from inspect_pop.ingest.readers import reader_for
+from inspect_pop.core.errors import InputFault
+from inspect_pop.ingest.contract import Reader, reader_for
 
 __all__ = ["ThoroughReader", "faults_of"]
 

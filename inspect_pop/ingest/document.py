@@ -12,7 +12,7 @@ from typing import Any, Never, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import PydanticCustomError
 
-from inspect_pop.errors import InputFault
+from inspect_pop.core.errors import InputFault
 from inspect_pop.ingest.files import text_of
 
 __all__ = ["Problem", "Strict", "as_faults", "as_one", "expected", "parse_json", "show", "validated"]

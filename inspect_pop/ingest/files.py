@@ -1,4 +1,9 @@
-"""Files at arm's length: bounded, regular, inside the folder that they must stay in, read once.
+"""How much of a file is read before it is refused: nothing that arrives decides by itself how much memory it gets.
+
+A board at full size (nine slices of 3,000 x 3,000 pixels, float32) needs 324 MB decoded; these bounds let it pass. File
+and decoded pixels together stay under the 1 GB that a worker may ever need for one image.
+
+Files at arm's length: bounded, regular, inside the folder that they must stay in, read once.
 
 Bytes are read into memory and never mapped: a file that is cut short while it is mapped kills the process, one that is
 cut short while it is read is an error that can be told.
@@ -7,12 +12,39 @@ cut short while it is read is an error that can be told.
 import hashlib
 import os
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 
-from inspect_pop.errors import FileFault, InputFault, PathFault
+from inspect_pop.core.errors import FileFault, InputFault, PathFault
 
-__all__ = ["hash_file", "inside", "read_bytes", "regular_size", "text_of", "why"]
+__all__ = ["BOUNDS", "Bounds", "hash_file", "inside", "read_bytes", "regular_size", "text_of", "why"]
 
+# ---- ingest/bounds
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Sizes in bytes, pixels and counts above which an input is refused, before it is parsed or decoded."""
+
+    manifest_bytes: int = 4 * _MIB  # 64 images need 30 KB
+    recipe_bytes: int = 4 * _MIB
+    table_bytes: int = 16 * _MIB  # 20 bytes a joint
+    table_joints: int = 50_000  # the largest arrays in use have 1,200
+    labels_bytes: int = 256 * _MIB  # 80 bytes a joint: 4,000 boards of 820
+    image_bytes: int = 384 * _MIB
+    image_pixels: int = 200_000_000  # all pages together
+    decoded_bytes: int = 512 * _MIB  # all pages together
+    image_side_px: int = 65_535  # also the limit of OpenCV's remap
+    image_least_px: int = 8  # a side: less cannot show one ball
+    image_tag_bytes: int = 4 * _MIB  # one TIFF tag: the offsets of 500,000 strips
+    export_images: int = 256
+
+
+BOUNDS = Bounds()
+
+
+# ---- ingest/files
 _REMEDY = "Check that it is there, and may be read."
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 

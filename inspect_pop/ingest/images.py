@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inspect_pop.errors import ImageFault
-from inspect_pop.geometry import Grid, HeightMap, SliceStack
-from inspect_pop.ingest.bounds import BOUNDS, Bounds
+from inspect_pop.core.errors import ImageFault
+from inspect_pop.core.geometry import Grid, HeightMap, SliceStack
+from inspect_pop.ingest.files import BOUNDS, Bounds
 from inspect_pop.ingest.manifest import HeightEntry, SliceEntry
 from inspect_pop.ingest.tiff import read_pages
 

@@ -4,13 +4,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from inspect_pop.errors import LabelsFault
-from inspect_pop.ingest.bounds import BOUNDS
+from inspect_pop.core.errors import LabelsFault
+from inspect_pop.core.joint_table import CLASSES, KEY
+from inspect_pop.core.recipe import Recipe
 from inspect_pop.ingest.document import show
-from inspect_pop.ingest.files import read_bytes, text_of
+from inspect_pop.ingest.files import BOUNDS, read_bytes, text_of
 from inspect_pop.ingest.table import rows
-from inspect_pop.joints import CLASSES, KEY
-from inspect_pop.recipe import Recipe
 
 __all__ = ["JointKey", "LabelledJoint", "Labels", "check_against", "read_labels"]
 

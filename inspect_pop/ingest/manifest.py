@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from inspect_pop.ingest.bounds import BOUNDS
 from inspect_pop.ingest.document import Problem, Strict, expected, show, validated
+from inspect_pop.ingest.files import BOUNDS
 
 __all__ = ["HeightEntry", "ImageEntry", "Manifest", "ParsedManifest", "SliceEntry", "Text", "parse_manifest"]
 

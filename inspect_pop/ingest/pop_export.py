@@ -8,15 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from inspect_pop.errors import InputFault, ManifestFault, PathFault, RecipeFault
-from inspect_pop.ingest.bounds import BOUNDS
+from inspect_pop.core.errors import InputFault, ManifestFault, PathFault, RecipeFault
+from inspect_pop.core.recipe import Interface, Recipe
 from inspect_pop.ingest.contract import BoardExport, ImageSource
 from inspect_pop.ingest.document import Problem, as_faults, as_one, parse_json, show
-from inspect_pop.ingest.files import hash_file, inside, read_bytes, regular_size
+from inspect_pop.ingest.files import BOUNDS, hash_file, inside, read_bytes, regular_size
 from inspect_pop.ingest.images import read_heights, read_slices
 from inspect_pop.ingest.manifest import ImageEntry, Manifest, ParsedManifest, SliceEntry, parse_manifest
 from inspect_pop.ingest.recipe_file import read_recipe, recipe_faults
-from inspect_pop.recipe import Interface, Recipe
 
 __all__ = ["MANIFEST", "READER", "PopExportReader"]
 

@@ -13,13 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationInfo, field_validator
 
-from inspect_pop.errors import InputFault, RecipeFault
-from inspect_pop.ingest.bounds import BOUNDS
+from inspect_pop.core.errors import InputFault, RecipeFault
+from inspect_pop.core.recipe import Interface, Package, Recipe
 from inspect_pop.ingest.document import Problem, Strict, as_faults, as_one, expected, parse_json, validated
-from inspect_pop.ingest.files import inside, read_bytes, text_of
+from inspect_pop.ingest.files import BOUNDS, inside, read_bytes, text_of
 from inspect_pop.ingest.manifest import PathText, Text
 from inspect_pop.ingest.table import number, rows
-from inspect_pop.recipe import Interface, Package, Recipe
 
 __all__ = ["read_recipe", "recipe_faults"]
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from inspect_pop.errors import InputFault
+from inspect_pop.core.errors import InputFault
 from inspect_pop.ingest.document import show
 
 __all__ = ["number", "rows"]

@@ -18,9 +18,8 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from inspect_pop.errors import FileFault, ImageFault
-from inspect_pop.ingest.bounds import BOUNDS, Bounds
-from inspect_pop.ingest.files import read_bytes
+from inspect_pop.core.errors import FileFault, ImageFault
+from inspect_pop.ingest.files import BOUNDS, Bounds, read_bytes
 
 __all__ = ["read_pages"]
 

@@ -1,30 +1,98 @@
-"""The training loop, to be read top to bottom: what it is given, one epoch, what it keeps so that it can go on.
+"""What a training goes on from when it was interrupted: network, running average and optimiser after the last whole epoch.
+
+The training loop, to be read top to bottom: what it is given, one epoch, what it keeps so that it can go on.
 
 Everything random follows from the recipe's seed and the epoch's number, and all state is kept after each epoch: a run
 that was interrupted ends where an uninterrupted one ends. Several processes share each batch (`ranks`).
 """
 
+import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from inspect_pop.joints import CLASSES
-from inspect_pop.learn.fit_state import FitState
-from inspect_pop.learn.jitter import Jitter, jitter
+from inspect_pop.core.joint_table import CLASSES
+from inspect_pop.learn.augment import Jitter, jitter
+from inspect_pop.learn.distributed import ALONE, Ranks
 from inspect_pop.learn.network import REGRESSIONS, Body, JointNet, Outputs, Shape
-from inspect_pop.learn.ranks import ALONE, Ranks
 
-__all__ = ["FitRecipe", "Fitted", "Pictures", "TrainingSet", "fit", "predict"]
+__all__ = ["FitRecipe", "FitState", "Fitted", "Pictures", "TrainingSet", "fit", "predict"]
 
+
+# ---- learn/fit_state
+class FitState:
+    """Network, running average and optimiser, and how they are kept in a folder between epochs."""
+
+    def __init__(self, network: JointNet, average: JointNet, optimiser: torch.optim.Optimizer, work: Path) -> None:
+        self.network, self.average, self.optimiser, self.work = network, average, optimiser, work
+        self.steps = 0
+
+    @torch.no_grad()
+    def follow(self, decay: float) -> None:
+        """Move the running average towards the network; quickly in the beginning."""
+        self.steps += 1
+        decay = min(decay, (1 + self.steps) / (10 + self.steps))
+        for mine, its in zip(self.average.state_dict().values(), self.network.state_dict().values(), strict=True):
+            if mine.dtype.is_floating_point:
+                mine.lerp_(its, 1 - decay)
+            else:
+                mine.copy_(its)
+
+    def keep(self, recipe: BaseModel, history: list[dict[str, float]]) -> None:
+        """Write all state; the text that names it comes last and in one move."""
+        self.work.mkdir(parents=True, exist_ok=True)
+        tensors = {f"network.{k}": v.contiguous() for k, v in self.network.state_dict().items()}
+        tensors |= {f"average.{k}": v.contiguous().clone() for k, v in self.average.state_dict().items()}
+        for k, moments in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{k}.{name}": torch.as_tensor(value).contiguous() for name, value in moments.items()}
+        name = f"epoch-{len(history):04d}.safetensors"
+        save_file({k: v.cpu() for k, v in tensors.items()}, self.work / name)
+        text = {"recipe": recipe.model_dump(mode="json"), "history": history, "steps": self.steps, "tensors": name}
+        part = self.work / "state.json.part"
+        part.write_text(json.dumps(text), encoding="utf-8")
+        part.replace(self.work / "state.json")
+        for old in self.work.glob("epoch-*.safetensors"):
+            if old.name != name:
+                old.unlink()
+
+    def resume(self, recipe: BaseModel, ranks: Ranks) -> list[dict[str, float]]:
+        """Take up what the leading process's folder holds of this very recipe; otherwise begin anew."""
+        text, tensors = ranks.told(lambda: self._kept(recipe))
+        if not text:
+            return []
+        self.network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
+        self.average.load_state_dict({k.removeprefix("average."): v for k, v in tensors.items() if k.startswith("average.")})
+        groups = self.optimiser.state_dict()
+        moments: dict[int, dict[str, Tensor]] = {}
+        for k, v in tensors.items():
+            if k.startswith("optimiser."):
+                _, number, name = k.split(".")
+                moments.setdefault(int(number), {})[name] = v
+        self.optimiser.load_state_dict({**groups, "state": moments})
+        self.steps = int(text["steps"])
+        return list(text["history"])
+
+    def _kept(self, recipe: BaseModel) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        try:
+            text = json.loads((self.work / "state.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}, {}
+        if text["recipe"] != recipe.model_dump(mode="json"):
+            return {}, {}
+        return text, load_file(self.work / text["tensors"])
+
+
+# ---- learn/fit
 Progress = Callable[[str], None]
 # Regressions in units in which one is much: a volume ratio of 1, a web or a gap of 100 um.
 _REGRESSION_SCALE = (1.0, 100.0, 100.0)

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from inspect_pop.geometry import FloatArray
-from inspect_pop.recipe import Interface
+from inspect_pop.core.geometry import FloatArray
+from inspect_pop.core.recipe import Interface
 
 __all__ = ["NEIGHBOURS", "against_neighbours", "robust_z"]
 

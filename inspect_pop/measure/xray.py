@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from inspect_pop.align.rigid import robust_rigid
-from inspect_pop.geometry import Placement
-from inspect_pop.recipe import Interface
+from inspect_pop.align.slices import robust_rigid
+from inspect_pop.core.geometry import Placement
+from inspect_pop.core.recipe import Interface
 from inspect_pop.segment.outlines import ANGLES, Outlines, find_outlines
 from inspect_pop.segment.voids import void_fraction
 from inspect_pop.segment.webs import find_webs

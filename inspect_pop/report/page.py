@@ -2,6 +2,8 @@
 
 The pages' policy allows only the script that is written here, by its digest, and pictures that the page carries itself:
 text from an export cannot run, were it ever to slip through the escaping.
+
+Pictures as bytes that a page can carry.
 """
 
 import base64
@@ -11,15 +13,19 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
+import cv2
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from numpy.typing import NDArray
 
-from inspect_pop.report.look import CLASS_LOOKS, DISPOSITIONS, VERDICT_LOOKS
-from inspect_pop.report.maps import drawn
+from inspect_pop.report.ball_map import drawn
+from inspect_pop.report.style import CLASS_LOOKS, DISPOSITIONS, VERDICT_LOOKS
 
-__all__ = ["number", "render", "when"]
+__all__ = ["jpeg_address", "number", "png_address", "render", "when"]
 
 
+# ---- report/page
 def render(template: str, **values: Any) -> str:
     """The page as text. Every value is escaped but for `Markup` made in this package."""
     return _environment().get_template(template).render(**values)
@@ -72,3 +78,30 @@ def _words(name: str | None) -> str:
 def _sentence(text: str) -> str:
     """Evidence as it stands in a record, as a sentence on a page."""
     return (text[:1].upper() + text[1:]).replace(" um", "\N{NO-BREAK SPACE}µm")
+
+
+# ---- report/pictures
+# X-ray crops are grain, in which nothing repeats but runs; maps have a hundred colours, whose differences are more than they
+# are themselves. Told so, the coder takes a third of the time and leaves a twentieth and a fifth less.
+_GRAIN = (cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_PAETH, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
+_SHADES = (cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE)
+
+
+def png_address(pixels: NDArray[np.uint8]) -> str:
+    """A `data:` address of a lossless PNG: (rows, cols) grey or (rows, cols, 3) RGB, uint8."""
+    picture, how = (pixels, _GRAIN) if pixels.ndim == 2 else (pixels[:, :, ::-1], _SHADES)
+    done, coded = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 6, *how])
+    if not done:
+        raise ValueError(f"a picture of shape {pixels.shape} and type {pixels.dtype} cannot be written as PNG")
+    return "data:image/png;base64," + base64.b64encode(coded.tobytes()).decode("ascii")
+
+
+def jpeg_address(pixels: NDArray[np.uint8]) -> str:
+    """A `data:` address of a JPEG: (rows, cols) grey, uint8. For grain, which PNG cannot make smaller, in a sixth of its time.
+
+    At this quality greys are off by less than three of 256 steps on average: less than the grain itself.
+    """
+    done, coded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])
+    if not done:
+        raise ValueError(f"a picture of shape {pixels.shape} and type {pixels.dtype} cannot be written as JPEG")
+    return "data:image/jpeg;base64," + base64.b64encode(coded.tobytes()).decode("ascii")

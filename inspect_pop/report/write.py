@@ -1,21 +1,37 @@
-"""Pages as files: named safely, written whole or not at all."""
+"""Pages as files: named safely, written whole or not at all.
+
+Yield pages as files. Apart from `write`, because charts need matplotlib, which a run does not wait for.
+"""
 
 import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from inspect_pop.errors import StoreFault
-from inspect_pop.inspection import BoardRecord, Inspection
-from inspect_pop.recipe import Recipe
-from inspect_pop.report.board import board_page
-from inspect_pop.report.run import run_page
+from inspect_pop.core.errors import StoreFault
+from inspect_pop.core.inspection import BoardRecord, Inspection
+from inspect_pop.core.recipe import Recipe
+from inspect_pop.report.board_page import board_page
+from inspect_pop.report.run_page import run_page
+from inspect_pop.report.yield_data import yield_view
+from inspect_pop.report.yield_page import yields_page
+from inspect_pop.store import Store
+from inspect_pop.yields.selection import Key
 
-__all__ = ["board_file_name", "linked_pages", "write_board_report", "write_page", "write_run_report"]
+__all__ = [
+    "board_file_name",
+    "linked_pages",
+    "write_board_report",
+    "write_lot_report",
+    "write_page",
+    "write_run_report",
+    "write_yield_report",
+]
 
+# ---- report/write
 _BOARDS = "boards"
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 
@@ -68,3 +84,33 @@ def write_page(path: Path, text: str) -> None:
         raise StoreFault(
             str(path), expected="a page written there", found=str(error), remedy="Free or unlock the folder."
         ) from error
+
+
+# ---- report/write_yields
+def write_yield_report(
+    path: Path,
+    store: Store,
+    *,
+    title: str = "Yield",
+    since: str | None = None,
+    until: str | None = None,
+    only: Mapping[str, Key] | None = None,
+    runs: Sequence[Path] = (),
+) -> Path:
+    """Write the yield page of a selection to `path`; its serials link to the boards' pages in the folders of `runs`.
+
+    Raises `UsageFault` for a bound that is no time, `StoreFault`.
+    """
+    view = yield_view(store, title, since=since, until=until, only=only)
+    boards = [(b.serial, b.record) for b in view.failed]
+    pages = {record: page for run in runs for record, page in linked_pages(boards, run, path.parent).items()}
+    write_page(path, yields_page(view, pages))
+    return path
+
+
+def write_lot_report(
+    path: Path, store: Store, lot: str | None, *, since: str | None = None, until: str | None = None, runs: Sequence[Path] = ()
+) -> Path:
+    """Write one lot's page to `path`, as `write_yield_report` does; None is the boards without a lot."""
+    title = "Boards without a lot" if lot is None else f"Lot {lot}"
+    return write_yield_report(path, store, title=title, since=since, until=until, only={"lot": lot}, runs=runs)

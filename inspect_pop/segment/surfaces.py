@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from inspect_pop.geometry import FloatArray, HeightMap, Placement
-from inspect_pop.recipe import Package
+from inspect_pop.core.geometry import FloatArray, HeightMap, Placement
+from inspect_pop.core.recipe import Package
 from inspect_pop.segment.windows import SAMPLES_PER_PITCH, SIZE
 
 __all__ = ["Points", "Surface", "board_points", "dome_heights", "fit_surface", "smooth_surface", "top_points"]

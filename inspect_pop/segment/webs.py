@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from inspect_pop.recipe import Interface
+from inspect_pop.core.recipe import Interface
 from inspect_pop.segment.windows import SIZE, Windows, sample_windows
 
 __all__ = ["Webs", "find_webs", "pairs_of"]

@@ -7,19 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inspect_pop.geometry import Grid, HeightMap, Placement, SliceStack
-from inspect_pop.recipe import Interface, Package, Recipe
+from inspect_pop.core.geometry import Grid, HeightMap, Placement, SliceStack
+from inspect_pop.core.recipe import Interface, Package, Recipe
+from inspect_pop.simulate.bodies import cap_volume
 from inspect_pop.simulate.causes import Plan, draw_varieties, make_plan
+from inspect_pop.simulate.height_map import Domes, View, height_map
 from inspect_pop.simulate.machines import Machine, of_the_day
 from inspect_pop.simulate.population import Population, populate
-from inspect_pop.simulate.record import recorded
-from inspect_pop.simulate.scene import Scene
-from inspect_pop.simulate.shapes import cap_volume
-from inspect_pop.simulate.solids import solder_of
-from inspect_pop.simulate.surface import Domes, View, height_map
-from inspect_pop.simulate.surroundings import place_passives, sheets_around
+from inspect_pop.simulate.scene import Scene, place_passives, sheets_around, solder_of
 from inspect_pop.simulate.warpage import Stack, make_stack, warpage_um
-from inspect_pop.simulate.xray import reconstruct
+from inspect_pop.simulate.xray import reconstruct, recorded
 
 __all__ = ["SimulatedBoard", "simulate_board"]
 

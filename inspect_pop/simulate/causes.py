@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from inspect_pop.errors import UsageFault
-from inspect_pop.recipe import Interface, Package
+from inspect_pop.core.errors import UsageFault
+from inspect_pop.core.recipe import Interface, Package
 from inspect_pop.simulate.warpage import Surface
 
 __all__ = ["CAUSES", "Pattern", "Plan", "draw_varieties", "make_plan"]

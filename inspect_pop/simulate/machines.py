@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from inspect_pop.errors import UsageFault
+from inspect_pop.core.errors import UsageFault
 
 __all__ = ["MACHINES", "Machine", "named_machine", "of_the_day", "random_machine"]
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from inspect_pop.recipe import Interface
-from inspect_pop.simulate.shapes import Bodies
+from inspect_pop.core.recipe import Interface
+from inspect_pop.simulate.bodies import CLASS_OF, STARVED_BELOW, Bodies, build_bodies
 from inspect_pop.simulate.spurs import Spurs, bridge, join, spurs_of
-from inspect_pop.simulate.varieties import CLASS_OF, STARVED_BELOW, build_bodies
 
 __all__ = ["Population", "Voids", "populate"]
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from inspect_pop.recipe import Interface
-from inspect_pop.simulate.shapes import Bodies
+from inspect_pop.core.recipe import Interface
+from inspect_pop.simulate.bodies import Bodies
 
 __all__ = ["Spurs", "bridge", "join", "spurs_of"]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from inspect_pop.recipe import Package
+from inspect_pop.core.recipe import Package
 
 __all__ = ["Stack", "Surface", "make_stack", "warpage_um"]
 

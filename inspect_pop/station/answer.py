@@ -7,10 +7,10 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from inspect_pop.errors import PopError
+from inspect_pop.core.errors import PopError
 
 if TYPE_CHECKING:
-    from inspect_pop.inspection import Inspection
+    from inspect_pop.core.inspection import Inspection
 
 __all__ = ["EXIT_STATUS", "Answer", "checked", "could_not", "exit_status", "from_inspection", "to_json"]
 

@@ -1,22 +1,38 @@
 """Ask a running service: where it is, and one question over HTTP.
 
 Only the standard library: the hook process imports this.
+
+How an inspecting process is started, by the hook and by the service alike. Only the standard library.
 """
 
 import hashlib
 import http.client
 import json
 import os
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path  # the interpreter has it already
 from urllib.parse import urlsplit
 
-from inspect_pop.errors import PopError
+from inspect_pop.core.errors import PopError
 from inspect_pop.station.answer import Answer, checked, could_not
 
-__all__ = ["DEFAULT_STORE", "DEFAULT_URL", "Asked", "NoService", "address_file", "ask", "pages_folder", "store_identity", "urls"]
+__all__ = [
+    "COMMAND",
+    "DEFAULT_STORE",
+    "DEFAULT_URL",
+    "Asked",
+    "NoService",
+    "address_file",
+    "ask",
+    "environment",
+    "pages_folder",
+    "store_identity",
+    "urls",
+]
 
+# ---- station/client
 DEFAULT_URL = "http://127.0.0.1:8737"
 DEFAULT_STORE = "records.db"  # in the folder where the command is called
 CONNECT_S = 0.25  # a service on this machine or its switch answers in far less; a line must not wait for one that is off
@@ -131,3 +147,13 @@ def _left_address(store: str | None) -> list[str]:
         return [] if file is None else [str(json.loads(file.read_text(encoding="utf-8"))["url"])]
     except (OSError, ValueError, KeyError, TypeError):
         return []  # no service, or one that was killed while it wrote: the usual port is asked next
+
+
+# ---- station/child
+COMMAND = (sys.executable, "-m", "inspect_pop.station.worker")
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def environment() -> dict[str, str]:
+    """This process's own, with one thread for the numerical libraries where nothing else is said: processes are many enough."""
+    return dict.fromkeys(_THREADS, "1") | dict(os.environ)

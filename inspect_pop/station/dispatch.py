@@ -5,12 +5,12 @@ import logging
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from inspect_pop.errors import BusyFault, DeadlinePassed, PopError, StoreFault
+from inspect_pop.core.errors import BusyFault, DeadlinePassed, PopError, StoreFault
+from inspect_pop.messages import from_fault
+from inspect_pop.station.access import Station
 from inspect_pop.station.answer import Answer, could_not
-from inspect_pop.station.bench import UNAVAILABLE, UNUSABLE
-from inspect_pop.station.cfx import from_fault
-from inspect_pop.station.process import Died, Job
-from inspect_pop.station.station import Station
+from inspect_pop.station.handler import UNAVAILABLE, UNUSABLE
+from inspect_pop.station.pool import Died, Job
 from inspect_pop.store import Quarantined
 
 __all__ = ["TOO_LATE", "Said", "refused", "work"]

@@ -18,10 +18,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from inspect_pop.errors import DeadlinePassed, PopError, UsageFault
+from inspect_pop.core.errors import DeadlinePassed, PopError, UsageFault
 from inspect_pop.station.answer import Answer, checked, could_not, exit_status, to_json
-from inspect_pop.station.child import COMMAND, environment
-from inspect_pop.station.client import DEFAULT_STORE, NoService, ask, pages_folder, urls
+from inspect_pop.station.client import COMMAND, DEFAULT_STORE, NoService, ask, environment, pages_folder, urls
 
 __all__ = ["Alone", "hook", "main"]
 

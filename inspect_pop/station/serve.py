@@ -11,13 +11,13 @@ from pathlib import Path
 
 import uvicorn
 
-from inspect_pop.errors import PopError, UsageFault
-from inspect_pop.station import logs
+from inspect_pop.core.errors import PopError, UsageFault
+from inspect_pop.station import telemetry as logs
+from inspect_pop.station.access import Station
+from inspect_pop.station.app import create_app
 from inspect_pop.station.client import address_file, store_identity
-from inspect_pop.station.protocol import timed_protocol
-from inspect_pop.station.service import create_app
+from inspect_pop.station.middleware import timed_protocol
 from inspect_pop.station.settings import Settings
-from inspect_pop.station.station import Station
 
 __all__ = ["Server", "listening", "serve"]
 

@@ -5,9 +5,9 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from inspect_pop.errors import UsageFault
-from inspect_pop.station.archive import ArchiveLimits
+from inspect_pop.core.errors import UsageFault
 from inspect_pop.station.client import pages_folder
+from inspect_pop.station.uploads import ArchiveLimits
 
 __all__ = ["Settings", "is_loopback"]
 

@@ -1,4 +1,6 @@
-"""The inspecting process: warm, one board at a time, spoken to by lines of JSON; it may be killed at any moment.
+"""The product's own inspector, warm: model loaded, libraries imported, one thread a process.
+
+The inspecting process: warm, one board at a time, spoken to by lines of JSON; it may be killed at any moment.
 
 The first line that it reads says how it is set up (`store`, `model`, `limits`, `maker`, `limit_s`), each further line is one
 job. The first line that it writes says that it is ready; a job is answered by two more, the reply and, when it can take the
@@ -15,20 +17,50 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import IO, Any
 
-from inspect_pop.errors import PopError, UsageFault
+from inspect_pop.batch.process_tuning import settle_on_one_core
+from inspect_pop.batch.run import cores
+from inspect_pop.classify.model import load
+from inspect_pop.classify.session import Classifier
+from inspect_pop.core import limits as limit_files
+from inspect_pop.core.errors import PopError, UsageFault
+from inspect_pop.core.inspection import Inspection
+from inspect_pop.core.recipe import Recipe
+from inspect_pop.ingest import open_export
+from inspect_pop.pipeline.board import inspect_board
 from inspect_pop.station.answer import could_not
-from inspect_pop.station.bench import Bench, Inspector, Maker
-from inspect_pop.station.ledger import Books, Ledger, Scribe
-from inspect_pop.station.pages import Apart, Here, Pages
+from inspect_pop.station.handler import Bench, Books, Inspector, Ledger, Maker, Scribe
+from inspect_pop.station.page_drawer import Apart, Here, Pages
 
-__all__ = ["main", "released"]
+__all__ = ["main", "released", "warm"]
 
+
+# ---- station/inspector
+def warm(model: Path | None, limits_file: Path | None) -> tuple[Inspector, str]:
+    """An inspector by the model at `model` (None: the released one) and the limits of a file; and the model's digest.
+
+    Raises `ModelFault`, `LimitsFault`.
+    """
+    settle_on_one_core()
+    classifier = Classifier(load(model))
+    ahead = cores() > 1  # the line waits for one board, not for the next ones
+    limits = limit_files.load(limits_file) if limits_file else limit_files.Limits()
+
+    def inspect(path: Path, root: Path) -> tuple[Inspection, Recipe]:
+        export = open_export(path, root)
+        started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        return inspect_board(export, classifier, limits, started_at=started_at, ahead=ahead), export.recipe
+
+    return inspect, classifier.digest
+
+
+# ---- station/worker
 GIVE_WAY_S = 0.01  # on a busy machine whoever asked needs this core to pass the answer on; all else can wait
 GRACE_S = 5.0  # after the asker's own limit, the process ends itself: its asker may be gone
 
@@ -93,7 +125,7 @@ class _Empty(Loader):
 
 def released(model: Path | None, limits: Path | None) -> tuple[Inspector, str]:
     """The product's own inspector with the model at `model` (None: the released one), and the model's digest."""
-    from inspect_pop.station.inspector import warm  # heavy, and not needed by a process that is given another maker
+    # heavy, and not needed by a process that is given another maker
 
     return warm(model, limits)
 

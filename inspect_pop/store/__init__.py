@@ -6,7 +6,7 @@ SQLite or PostgreSQL holds what is asked for often; Parquet files beside it hold
 from inspect_pop.store.maintain import Compacted
 from inspect_pop.store.rows import defects_in
 from inspect_pop.store.store import Store, open_store
-from inspect_pop.store.values import STATES, Decision, Defect, Message, Quarantined, Run, Standing, StoredBoard, Written
+from inspect_pop.store.types import STATES, Decision, Defect, Message, Quarantined, Run, Standing, StoredBoard, Written
 
 __all__ = [
     "STATES",

@@ -3,21 +3,38 @@
 SQLite runs with `synchronous=FULL`: a record that was acknowledged outlives a power cut (NORMAL may lose the last ones,
 https://www.sqlite.org/pragma.html#pragma_synchronous). Each write takes its lock at once (`BEGIN IMMEDIATE`), since a
 transaction that reads first and writes later fails where another wrote in between.
+
+Statements that every record runs, compiled once a dialect: SQLAlchemy takes longer to build one than a database to run it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, TableClause, create_engine, event, insert, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from inspect_pop.errors import StoreFault
+from inspect_pop.core.errors import StoreFault
 
-__all__ = ["checkpoint", "database_url", "faults", "open_engine", "reading", "shown", "writing"]
+__all__ = [
+    "Run",
+    "adding",
+    "checkpoint",
+    "database_url",
+    "faults",
+    "insert_or_skip",
+    "open_engine",
+    "prepared",
+    "reading",
+    "shown",
+    "writing",
+]
 
+# ---- store/engine
 BUSY_S = 60
 CONNECT_S = 10
 WRITERS_LOCK = 0x706F70  # the advisory lock that every PostgreSQL writer shares and that maintenance takes alone
@@ -162,3 +179,44 @@ _REMEDIES = (
     ("[errno 2]", "Restore the joints' files from a copy, or correct files=; the database's counts and defects are whole."),
     ("connection", "See that the database server runs and can be reached."),
 )
+
+
+# ---- store/prepared
+Row = Mapping[str, Any]
+Run = Callable[[Connection, Row | Sequence[Row]], Any]
+
+
+def prepared(statement: Any, dialect: Any, names: Sequence[str] | None = None) -> Run:
+    """What runs `statement` with one row, or with many, of the parameters `names` (those of the statement itself: None).
+
+    No parameter has a type of its own here (`schema.py` names columns alone), so that the driver may take them as they are.
+    """
+    compiled = statement.compile(dialect=dialect, column_keys=None if names is None else list(names))
+    text, order, fixed = str(compiled), compiled.positiontup, dict(compiled.params)
+
+    def values(row: Row) -> Any:
+        own = {**fixed, **row}
+        return own if order is None else tuple(own[name] for name in order)
+
+    def run(connection: Connection, row: Row | Sequence[Row]) -> Any:
+        told = values(row) if isinstance(row, Mapping) else [values(one) for one in row]
+        return connection.exec_driver_sql(text, told)
+
+    return run
+
+
+def adding(connection: Connection, table: TableClause, rows: Sequence[Row]) -> None:
+    """Insert rows that have the same columns; none are none."""
+    if rows:
+        _adding(table, tuple(rows[0]), connection.dialect)(connection, rows)
+
+
+def insert_or_skip(table: TableClause, dialect: str) -> Any:
+    """An insert to which `on_conflict_…` can be told, in the words of SQLite or PostgreSQL."""
+    module: Any = postgresql if dialect == "postgresql" else sqlite
+    return module.insert(table)
+
+
+@cache
+def _adding(table: TableClause, names: tuple[str, ...], dialect: Any) -> Run:
+    return prepared(insert(table), dialect, names)

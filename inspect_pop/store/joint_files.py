@@ -1,28 +1,111 @@
-"""All joints' measurements, as Parquet files beside the database: `joints/day=2026-03-02/lot=L-2411/<record>.parquet`.
+"""Joint tables as Arrow and Parquet, from the declared columns. NaN is null in a file, and NaN again when read.
+
+All joints' measurements, as Parquet files beside the database: `joints/day=2026-03-02/lot=L-2411/<record>.parquet`.
 
 A file counts only once its record is in the database. It is written under another name, put in place by one rename just
 before the database commits, and left out of every answer where that commit never came. So a crash leaves at most an
 orphan, which `repair` removes.
+
+A record's file of joints, on its way to the disk while the record's rows are made and inserted.
 """
 
 import hashlib
 import os
 import uuid
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from types import TracebackType
+from typing import Any, Protocol, Self
 from urllib.parse import quote
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from inspect_pop.errors import StoreFault
-from inspect_pop.store.arrow import RECORD_SCHEMA, write_tables
-from inspect_pop.store.values import Waiting
+from inspect_pop.core.errors import StoreFault
+from inspect_pop.core.inspection import Inspection
+from inspect_pop.core.joint_table import COLUMNS, JointTable
+from inspect_pop.store import rows
+from inspect_pop.store.types import Waiting
 
-__all__ = ["JointFiles", "Waiting", "file_of", "open_files", "partition_of"]
+__all__ = [
+    "JOINT_SCHEMA",
+    "RECORD_SCHEMA",
+    "Beside",
+    "JointFiles",
+    "Waiting",
+    "file_of",
+    "from_arrow",
+    "open_files",
+    "parquet_options",
+    "partition_of",
+    "to_arrow",
+]
 
+# ---- store/arrow
+_TYPES = {"text": pa.string(), "float32": pa.float32(), "int64": pa.int64()}
+JOINT_SCHEMA = pa.schema([pa.field(c.name, _TYPES[c.kind]) for c in COLUMNS])
+RECORD_SCHEMA = pa.schema([pa.field("record", pa.string()), *JOINT_SCHEMA])
+
+
+def to_arrow(joints: JointTable, *, record: str | None = None) -> pa.Table:
+    """All declared columns, in declared order; a column that the table lacks is null. `record` is put in front."""
+    n = len(joints)
+    arrays = [_array(joints, c.name, c.kind, n) for c in COLUMNS]
+    if record is None:
+        return pa.Table.from_arrays(arrays, schema=JOINT_SCHEMA)
+    return pa.Table.from_arrays([pa.array([record] * n, pa.string()), *arrays], schema=RECORD_SCHEMA)
+
+
+def from_arrow(table: pa.Table) -> JointTable:
+    """The joint table again, without what is not declared (the record) and without text that an older file did not have."""
+    there = [c for c in COLUMNS if c.name in table.column_names]
+    there = [c for c in there if c.kind != "text" or c.nullable or not table[c.name].null_count]
+    return JointTable({c.name: _values(table[c.name], c.kind) for c in there})
+
+
+def parquet_options(schema: pa.Schema, compression: str = "zstd") -> dict[str, Any]:
+    """How every file is written: compressed, dictionaries for text, split bytes for floats, statistics where one looks up."""
+    texts = [f.name for f in schema if pa.types.is_string(f.type)]
+    floats = [f.name for f in schema if pa.types.is_floating(f.type)]
+    looked_up = [n for n in ("record", "serial", "refdes", "interface", "label", "verdict") if n in schema.names]
+    return {
+        "compression": compression,
+        "use_dictionary": texts,
+        "use_byte_stream_split": floats,
+        "write_statistics": looked_up,
+        "store_schema": False,
+    }
+
+
+def write_tables(sink: Any, tables: Iterable[pa.Table], schema: pa.Schema, compression: str) -> int:
+    """Write tables one after the other into an open file; number of rows."""
+    n = 0
+    with pq.ParquetWriter(sink, schema, **parquet_options(schema, compression)) as writer:
+        for table in tables:
+            writer.write_table(table)
+            n += table.num_rows
+    return n
+
+
+def _array(joints: JointTable, name: str, kind: str, n: int) -> pa.Array:
+    if name not in joints:
+        return pa.nulls(n, _TYPES[kind])
+    values = joints[name]
+    return pa.array(values, _TYPES[kind], mask=np.isnan(values) if kind == "float32" else None)
+
+
+def _values(column: pa.ChunkedArray, kind: str) -> Any:
+    if kind == "text":
+        return np.array(column.to_pylist(), dtype=object)
+    if kind == "float32":
+        return column.to_numpy().astype(np.float32)
+    return column.to_numpy()
+
+
+# ---- store/joint_files
 TEMPORARY = ".writing-"
 _LONGEST_NAME = 120  # file systems allow 255 bytes; the rest is for what is put around a name
 _NO_LOT = "__HIVE_DEFAULT_PARTITION__"
@@ -204,3 +287,55 @@ def _sync(path: Path, how: int = os.O_RDWR) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+# ---- store/beside
+_COMPRESSION = "lz4"  # in two thirds of zstd's time, for a tenth more bytes, until files are merged
+
+
+class Beside:
+    """`wait` until the file is on the disk, then `place` it; one that was not placed is removed at the end.
+
+    Encoding and the disk are left to a thread: Arrow encodes without Python's lock. With `files` None there is no file, and
+    all of this does nothing. Whatever the disk says is raised as it is.
+    """
+
+    def __init__(self, files: JointFiles | None, inspection: Inspection) -> None:
+        self._files, self._inspection = files, inspection
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="joints")
+        self._secured: Future[Waiting] | None = None
+        self._placed = False
+
+    def __enter__(self) -> Self:
+        if self._files is not None:
+            board = self._inspection.board
+            path = file_of(rows.local_day(board.inspected_at), board.lot, board.record)
+            table = to_arrow(self._inspection.joints, record=board.record)
+            self._secured = self._thread.submit(_secured, self._files, path, table)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._thread.shutdown()
+        if self._files is not None and self._secured is not None and not self._placed and self._secured.exception() is None:
+            self._files.discard(self._secured.result())
+
+    def wait(self) -> None:
+        """Until the file is on the disk for good."""
+        if self._secured is not None:
+            self._secured.result()
+
+    def place(self) -> None:
+        """Wait, and give the file its name."""
+        if self._files is not None and self._secured is not None:
+            self._files.place(self._secured.result())
+            self._placed = True
+
+
+def _secured(files: JointFiles, path: str, table: pa.Table) -> Waiting:
+    waiting = files.write(path, [table], _COMPRESSION)
+    try:
+        files.secure(waiting)
+    except OSError:
+        files.discard(waiting)
+        raise
+    return waiting

@@ -11,8 +11,8 @@ from sqlalchemy import Connection, RowMapping, delete, func, or_, select, update
 
 from inspect_pop.store.rows import message_row
 from inspect_pop.store.schema import messages
-from inspect_pop.store.shared import insert_new
-from inspect_pop.store.values import Message
+from inspect_pop.store.types import Message
+from inspect_pop.store.write import insert_new
 
 __all__ = ["claim", "delivered", "failed", "forget", "queue", "waiting"]
 

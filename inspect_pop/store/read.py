@@ -9,13 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import Connection, Select, select
 
-from inspect_pop.errors import StoreFault
-from inspect_pop.inspection import Inspection
-from inspect_pop.store.arrow import RECORD_SCHEMA, from_arrow
-from inspect_pop.store.joint_files import JointFiles, file_of
+from inspect_pop.core.errors import StoreFault
+from inspect_pop.core.inspection import Inspection
+from inspect_pop.store.joint_files import RECORD_SCHEMA, JointFiles, file_of, from_arrow
 from inspect_pop.store.rows import decision_of, defect_of, from_rows
 from inspect_pop.store.schema import boards, contexts, decisions, defects, digests, files, interfaces, packages, recipes, sites
-from inspect_pop.store.values import Standing, StoredBoard
+from inspect_pop.store.types import Standing, StoredBoard
 
 __all__ = ["inspection_of", "joint_paths", "read_joints", "stored_boards"]
 

@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from inspect_pop.errors import StoreFault
-from inspect_pop.store.arrow import RECORD_SCHEMA, write_tables
-from inspect_pop.store.values import Waiting
+from inspect_pop.core.errors import StoreFault
+from inspect_pop.store.joint_files import RECORD_SCHEMA, write_tables
+from inspect_pop.store.types import Waiting
 
 __all__ = ["RemoteFiles", "open_remote"]
 

@@ -26,7 +26,7 @@ from sqlalchemy import (
     union_all,
 )
 
-from inspect_pop.store.prepared import Run, insert_or_skip, prepared
+from inspect_pop.store.engine import Run, insert_or_skip, prepared
 from inspect_pop.store.schema import COUNTS, SETTLED, SUMS, boards, interfaces, rollups, sites
 
 __all__ = ["LEVELS", "contribute", "rebuild", "summed"]

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inspect_pop.inspection import BoardRecord, Inspection, PackageRecord
-from inspect_pop.joints import JointTable
+from inspect_pop.core.inspection import BoardRecord, Inspection, PackageRecord
+from inspect_pop.core.joint_table import JointTable
 from inspect_pop.store.schema import COUNTS, MEASURED
-from inspect_pop.store.values import Decision, Defect, Message, instant, instant_us
+from inspect_pop.store.types import Decision, Defect, Message, instant, instant_us
 
 __all__ = [
     "RecordRows",

@@ -11,19 +11,17 @@ from typing import Self, TypeVar
 import pyarrow as pa
 from sqlalchemy import Connection, Engine, select, update
 
-from inspect_pop.errors import StoreFault, UsageFault
-from inspect_pop.inspection import Inspection
+from inspect_pop.core.errors import StoreFault, UsageFault
+from inspect_pop.core.inspection import Inspection
 from inspect_pop.store import outbox, read
-from inspect_pop.store.decide import insert_decision
+from inspect_pop.store.decisions import insert_decision
 from inspect_pop.store.engine import checkpoint, database_url, faults, open_engine, reading, shown, writing
 from inspect_pop.store.joint_files import JointFiles, open_files
 from inspect_pop.store.maintain import Compacted, compact_files, repair_files
-from inspect_pop.store.migrate import migrate
 from inspect_pop.store.rows import key_of
-from inspect_pop.store.schema import quarantine, runs
-from inspect_pop.store.shared import insert_new
-from inspect_pop.store.values import Decision, Message, Quarantined, Run, Standing, StoredBoard, Written, printable
-from inspect_pop.store.write import add_messages, standing_of, write_inspection
+from inspect_pop.store.schema import migrate, quarantine, runs
+from inspect_pop.store.types import Decision, Message, Quarantined, Run, Standing, StoredBoard, Written, printable
+from inspect_pop.store.write import add_messages, insert_new, standing_of, write_inspection
 
 __all__ = ["Store", "open_store"]
 

@@ -1,4 +1,7 @@
-"""Write one inspection: its file and its rows, or neither; once, however often and by however many it is asked."""
+"""Rows that many boards share, kept once: what a board needs of them is looked up together, and made where it is missing.
+
+Write one inspection: its file and its rows, or neither; once, however often and by however many it is asked.
+"""
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -6,32 +9,128 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from sqlalchemy import BindParameter, Connection, Engine, bindparam, func, insert, select, text, update
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    Engine,
+    Select,
+    TableClause,
+    bindparam,
+    false,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    text,
+    union_all,
+    update,
+)
 
-from inspect_pop.errors import StoreFault
-from inspect_pop.inspection import Inspection
+from inspect_pop.core.errors import StoreFault
+from inspect_pop.core.inspection import Inspection
 from inspect_pop.store import rows
-from inspect_pop.store.beside import Beside
-from inspect_pop.store.engine import faults, reading, shown, writing
-from inspect_pop.store.joint_files import JointFiles
-from inspect_pop.store.prepared import Run, adding, insert_or_skip, prepared
+from inspect_pop.store.engine import Run, adding, faults, insert_or_skip, prepared, reading, shown, writing
+from inspect_pop.store.joint_files import Beside, JointFiles
+from inspect_pop.store.outcome import Looked, settle
 from inspect_pop.store.rollup import contribute
 from inspect_pop.store.schema import (
     boards,
+    contexts,
     decisions,
     defects,
+    digests,
     interfaces,
     messages,
     packages,
     positions,
+    recipes,
     sites,
 )
-from inspect_pop.store.settle import Looked, settle
-from inspect_pop.store.shared import Shared
-from inspect_pop.store.values import Message, Standing, Written
+from inspect_pop.store.types import Message, Standing, Written
 
-__all__ = ["add_messages", "first_of", "lock_serial", "resettle", "standing_of", "write_inspection"]
+__all__ = ["Shared", "add_messages", "first_of", "insert_new", "lock_serial", "resettle", "standing_of", "write_inspection"]
 
+
+# ---- store/shared
+def insert_new(connection: Connection, table: TableClause, row: rows.Row, key: str) -> bool:
+    """Insert a row unless one with the same `key`, a unique column, is there; whether it was inserted."""
+    statement = insert_or_skip(table, connection.dialect.name).on_conflict_do_nothing(index_elements=[key])
+    return connection.execute(statement.returning(literal(1)), row).first() is not None
+
+
+class Shared:
+    """What the database knows already of one record, its serial and the rows that it shares, by one query."""
+
+    def __init__(self, connection: Connection, record: rows.RecordRows) -> None:
+        self._connection, self._record = connection, record
+        board = record.record
+        wanted = {"record": board.record, "serial": board.serial, "recipe": board.recipe_digest, "context": record.context["key"]}
+        places = {f"site{i}": site["key"] for i, site in enumerate(record.sites)}
+        found = _lookup(connection.dialect, len(places))(connection, wanted | places)
+        self._ids = {(what, key): int(number) for what, key, number in found}
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the record is there."""
+        return ("record", self._record.record.record) in self._ids
+
+    @property
+    def first(self) -> int | None:
+        """The id of the serial's first inspection."""
+        return self._ids.get(("serial", self._record.record.serial))
+
+    @property
+    def recipe(self) -> int:
+        """The recipe's id."""
+        return self._id("recipe", recipes, {"digest": self._record.record.recipe_digest}, "digest")
+
+    @property
+    def context(self) -> int:
+        """The id of day, lot and line."""
+        return self._id("context", contexts, self._record.context)
+
+    @property
+    def digests(self) -> int:
+        """The id of what made the record."""
+        return self._id("digests", digests, rows.digests_row(self._record.record, self.recipe))
+
+    def site(self, row: rows.Row) -> int:
+        """The id of a package's place."""
+        return self._id("site", sites, row)
+
+    def _id(self, what: str, table: TableClause, row: rows.Row, key: str = "key") -> int:
+        """The id of a shared row, which is made where it is missing; another writer may make it at the same time."""
+        named = (what, row[key])
+        if named not in self._ids:
+            query = select(table.c.id).where(table.c[key] == row[key])
+            found = self._connection.scalar(query)
+            if found is None:
+                insert_new(self._connection, table, row, key)
+                found = self._connection.execute(query).scalar_one()
+            self._ids[named] = int(found)
+        return self._ids[named]
+
+
+@cache
+def _lookup(dialect: Any, n_sites: int) -> Run:
+    """(what, key, id) of all that is there."""
+    places: list[BindParameter[str]] = [bindparam(f"site{i}") for i in range(n_sites)]
+    statement = union_all(
+        _known("record", boards, "record"),
+        _known("serial", boards, "serial").where(boards.c.inspection_no == 1),
+        _known("recipe", recipes, "digest"),
+        _known("context", contexts, "key"),
+        select(literal("site"), sites.c.key, sites.c.id).where(or_(false(), *(sites.c.key == place for place in places))),
+    )
+    return prepared(statement, dialect)
+
+
+def _known(what: str, table: TableClause, key: str) -> Select[Any]:
+    return select(literal(what), table.c[key], table.c.id).where(table.c[key] == bindparam(what))
+
+
+# ---- store/write
 _RECORDS_AT_ONCE = 1000  # a statement takes a limited number of values
 _NOTHING_DECIDED = {"n_confirmed": 0, "n_false_calls": 0, "n_cleared": 0, "n_escapes": 0}
 
@@ -40,18 +139,18 @@ def write_inspection(
     engine: Engine, files: JointFiles | None, inspection: Inspection, sent: Iterable[Message] = (), run: str | None = None
 ) -> Written:
     """See `Store.write`. A record that is there already needs no room, nor a second upload."""
-    if files is not None and not files.is_near and (known := _known(engine, inspection.board.record)):
+    if files is not None and not files.is_near and (known := _known_write(engine, inspection.board.record)):
         return known
     try:
         return _write(engine, files, inspection, sent, run)
     except StoreFault:
         with suppress(StoreFault):
-            if known := _known(engine, inspection.board.record):
+            if known := _known_write(engine, inspection.board.record):
                 return known
         raise
 
 
-def _known(engine: Engine, record: str) -> Written | None:
+def _known_write(engine: Engine, record: str) -> Written | None:
     with reading(engine) as connection:
         found = standing_of(connection, [record])
     return Written(record, False, found[record]) if found else None

@@ -1,22 +1,23 @@
 """Yield figures, charts and maps from the store. What each figure means, and its source: docs/yield.md."""
 
-from inspect_pop.yields.charts import (
+from inspect_pop.yields.control_charts import (
+    RULES,
     Capability,
     Chart,
     ControlChart,
+    Signal,
     capability,
     control_chart,
     individuals,
     p_chart,
+    run_rules,
     u_chart,
     xbar_r,
 )
-from inspect_pop.yields.groups import YieldGroup, fill_days, groups, yield_report
+from inspect_pop.yields.groups import YieldGroup, as_csv, as_json, as_table, fill_days, groups, yield_report
 from inspect_pop.yields.pareto import Bar, PositionMap, causes, pareto, position_map
-from inspect_pop.yields.query import KEYS
-from inspect_pop.yields.rules import RULES, Signal, run_rules
+from inspect_pop.yields.selection import KEYS
 from inspect_pop.yields.series import MEASURES, Measure, Series, series
-from inspect_pop.yields.show import as_csv, as_json, as_table
 
 __all__ = [
     "KEYS",

@@ -2,23 +2,30 @@
 
 Every figure is about boards at their first inspection (a later one never changes it), but for final yield, which is about
 the same boards at their last. Formulas and sources: docs/yield.md.
+
+Yield groups as JSON, CSV, or a table on the terminal.
 """
 
+import csv
+import io
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
-from inspect_pop.joints import CLASSES
+from rich.table import Table
+
+from inspect_pop.core.joint_table import CLASSES
+from inspect_pop.core.statistics import Interval, clopper_pearson, poisson_interval, product_interval
 from inspect_pop.store import Store, open_store
 from inspect_pop.store.schema import COUNTS
-from inspect_pop.yields.intervals import Interval, product, rate, share
-from inspect_pop.yields.query import check_keys, sums
-from inspect_pop.yields.selection import Key, selection
+from inspect_pop.yields.selection import Key, check_keys, selection, sums
 
-__all__ = ["YieldGroup", "fill_days", "groups", "yield_report"]
+__all__ = ["YieldGroup", "as_csv", "as_json", "as_table", "fill_days", "groups", "yield_report"]
 
 
+# ---- yields/groups
 @dataclass(frozen=True)
 class YieldGroup:
     """Counts of one group; every figure follows from them. A share without a base is None, its interval (0, 1).
@@ -51,7 +58,7 @@ class YieldGroup:
     @property
     def fpy_interval(self) -> Interval:
         """Clopper-Pearson, 95 %."""
-        return share(self.passed, self.boards)
+        return clopper_pearson(self.passed, self.boards)
 
     @property
     def final(self) -> float | None:
@@ -61,7 +68,7 @@ class YieldGroup:
     @property
     def final_interval(self) -> Interval:
         """Clopper-Pearson, 95 %."""
-        return share(self.final_passed, self.boards)
+        return clopper_pearson(self.final_passed, self.boards)
 
     @property
     def defects(self) -> int:
@@ -77,7 +84,7 @@ class YieldGroup:
     @property
     def dpmo_interval(self) -> Interval:
         """Clopper-Pearson, 95 %, as if joints failed one by one: it is too narrow where defects come in clusters."""
-        low, high = share(self.defects, self.opportunities)
+        low, high = clopper_pearson(self.defects, self.opportunities)
         return 1e6 * low, 1e6 * high
 
     @property
@@ -88,7 +95,7 @@ class YieldGroup:
     @property
     def dpu_interval(self) -> Interval | None:
         """Garwood, 95 %, with the same reservation."""
-        return rate(self.defects, self.boards)
+        return poisson_interval(self.defects, self.boards)
 
     @property
     def rolled(self) -> float | None:
@@ -106,7 +113,7 @@ class YieldGroup:
     def rolled_interval(self) -> Interval | None:
         """Product of Clopper-Pearson intervals at 97.5 % each (Bonferroni)."""
         parts = [(k, n) for _, k, n in self.interface_passed if n]
-        return product(parts) if parts else None
+        return product_interval(parts) if parts else None
 
     @property
     def false_call_ppm(self) -> float | None:
@@ -122,7 +129,7 @@ class YieldGroup:
     @property
     def escape_interval(self) -> Interval:
         """Clopper-Pearson, 95 %."""
-        return share(self.escapes, self.escapes + self.confirmed)
+        return clopper_pearson(self.escapes, self.escapes + self.confirmed)
 
     def to_dict(self) -> dict[str, Any]:
         """Flat and plain, as RECORDS has it and more: keys, counts, figures with `_low` and `_high`."""
@@ -217,3 +224,52 @@ def _over(k: int, n: int) -> float | None:
 def _with(name: str, value: float | None, interval: Interval | None) -> dict[str, float | None]:
     low, high = interval if interval is not None else (None, None)
     return {name: value, f"{name}_low": low, f"{name}_high": high}
+
+
+# ---- yields/show
+def as_json(groups: Sequence[YieldGroup]) -> str:
+    """A list of flat objects; a figure without a base is null."""
+    return json.dumps([g.to_dict() for g in groups], ensure_ascii=False, indent=2, allow_nan=False)
+
+
+def as_csv(groups: Sequence[YieldGroup]) -> str:
+    """A header and one line a group, the same fields as the JSON; null is empty. Empty text for no groups."""
+    rows = [g.to_dict() for g in groups]
+    if not rows:
+        return ""
+    sink = io.StringIO()
+    writer = csv.DictWriter(sink, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return sink.getvalue()
+
+
+def as_table(groups: Sequence[YieldGroup]) -> Table:
+    """For people: first-pass yield with its interval, final yield, DPMO, defects by label."""
+    keys = list(groups[0].keys) if groups else []
+    table = Table(title="Yield", caption="Intervals: 95 %, Clopper-Pearson. FPY and DPMO at the first inspection.")
+    for key in keys:
+        table.add_column(key, no_wrap=True)
+    for name in ("boards", "FPY %", "95 %", "rolled %", "final %", "DPMO", "bridged", "open", "starved", "HiP", "review"):
+        table.add_column(name, justify="right")
+    for group in groups:
+        table.add_row(*("-" if v is None else str(v) for v in group.keys.values()), *_cells(group))
+    return table
+
+
+def _cells(group: YieldGroup) -> list[str]:
+    low, high = group.fpy_interval
+    labels = ("n_bridged", "n_open", "n_starved", "n_head_in_pillow", "n_review")
+    return [
+        f"{group.boards:,}",
+        _percent(group.fpy),
+        f"{100 * low:.2f}–{100 * high:.2f}",
+        _percent(group.rolled),
+        _percent(group.final),
+        "-" if group.dpmo is None else f"{group.dpmo:,.0f}",
+        *(f"{group.counts[n]:,}" for n in labels),
+    ]
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f}"

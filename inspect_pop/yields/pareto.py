@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, Select, func, select
 
-from inspect_pop.errors import UsageFault
-from inspect_pop.joints import CLASSES
+from inspect_pop.core.errors import UsageFault
+from inspect_pop.core.joint_table import CLASSES
 from inspect_pop.store import Store
 from inspect_pop.store.schema import boards, contexts, defects, digests, interfaces, positions, sites
 from inspect_pop.yields.selection import CONTEXT_KEYS, Key, Selection, selection

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import select
 
-from inspect_pop.errors import UsageFault
-from inspect_pop.limits import Limits
+from inspect_pop.core.errors import UsageFault
+from inspect_pop.core.limits import Limits
 from inspect_pop.store import Store
 from inspect_pop.store.schema import boards, interfaces, packages, sites
 from inspect_pop.yields.selection import Key, selection

@@ -33,13 +33,13 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from inspect_pop.batch.one_core import settle_on_one_core
+from inspect_pop.batch.process_tuning import settle_on_one_core
 from inspect_pop.batch.worker import inspect_path
 from inspect_pop.classify.inputs import CHANNELS, SCALARS, JointInputs
 from inspect_pop.classify.model import load
 from inspect_pop.classify.session import BATCH, Classifier
+from inspect_pop.core.limits import Limits
 from inspect_pop.ingest import find_exports, open_export
-from inspect_pop.limits import Limits
 from inspect_pop.segment.windows import SIZE
 
 ROOT = Path(__file__).resolve().parents[2]

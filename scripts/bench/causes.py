@@ -14,17 +14,17 @@ from pathlib import Path
 
 import numpy as np
 
-from inspect_pop.causes import Cause, PackageState, find_bulge, suspect
-from inspect_pop.errors import InputFault
-from inspect_pop.geometry import HeightMap, SliceStack
+from inspect_pop.core.errors import InputFault
+from inspect_pop.core.geometry import HeightMap, SliceStack
+from inspect_pop.core.joint_table import JointTable, concat
+from inspect_pop.core.limits import Limits
+from inspect_pop.diagnose import Cause, PackageState, find_bulge, suspect
 from inspect_pop.ingest.contract import BoardExport, ImageSource
-from inspect_pop.joints import JointTable, concat
-from inspect_pop.limits import Limits
-from inspect_pop.prepare import PreparedBoard, prepare_board
+from inspect_pop.pipeline.board import PreparedBoard, prepare_board
 from inspect_pop.simulate.board import SimulatedBoard, simulate_board
 from inspect_pop.simulate.causes import CAUSES
 from inspect_pop.simulate.machines import MACHINES
-from inspect_pop.simulate.packages import PRODUCTS
+from inspect_pop.simulate.products import PRODUCTS
 
 
 def main() -> None:

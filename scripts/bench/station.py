@@ -41,13 +41,13 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
-from inspect_pop.batch.one_core import settle_on_one_core
+from inspect_pop.batch.process_tuning import settle_on_one_core
 from inspect_pop.batch.run import cores
 from inspect_pop.classify.model import load
 from inspect_pop.classify.session import Classifier
+from inspect_pop.core.limits import Limits
 from inspect_pop.ingest import open_export
-from inspect_pop.limits import Limits
-from inspect_pop.pipeline import inspect_board
+from inspect_pop.pipeline.board import inspect_board
 
 ROOT = Path(__file__).resolve().parents[2]
 MAIN = "import sys; from inspect_pop.cli import main; sys.exit(main())"

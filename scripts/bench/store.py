@@ -26,8 +26,8 @@ import numpy as np
 import sqlalchemy
 from sqlalchemy import Connection, insert, text
 
-from inspect_pop.inspection import Inspection
-from inspect_pop.joints import CLASSES, COLUMNS, JointTable
+from inspect_pop.core.inspection import Inspection
+from inspect_pop.core.joint_table import CLASSES, COLUMNS, JointTable
 from inspect_pop.store import Store, open_store
 from inspect_pop.store.engine import writing
 from inspect_pop.store.rollup import rebuild

@@ -4,7 +4,7 @@
 from common import instrumented, place, run
 
 with instrumented(__name__):
-    from inspect_pop.errors import InputFault
+    from inspect_pop.core.errors import InputFault
     from inspect_pop.ingest.labels import check_against, read_labels
     from inspect_pop.ingest.recipe_file import read_recipe
 

@@ -4,7 +4,7 @@
 from common import instrumented, place, run
 
 with instrumented(__name__):
-    from inspect_pop.errors import InputFault
+    from inspect_pop.core.errors import InputFault
     from inspect_pop.ingest.pop_export import READER
 
 NAME = "manifest"

@@ -17,12 +17,12 @@ from urllib.parse import unquote
 from common import instrumented, place, run
 
 with instrumented(__name__, "starlette", "python_multipart"):
-    from inspect_pop.errors import FileFault, InputFault, ModelFault
+    from inspect_pop.core.errors import FileFault, InputFault, ModelFault
     from inspect_pop.ingest import open_export
-    from inspect_pop.station.archive import ArchiveLimits, unpack
-    from inspect_pop.station.bench import Bench
-    from inspect_pop.station.service import create_app
+    from inspect_pop.station.app import create_app
+    from inspect_pop.station.handler import Bench
     from inspect_pop.station.settings import Settings
+    from inspect_pop.station.uploads import ArchiveLimits, unpack
     from inspect_pop.store import open_store
 from tests.factories import make_inspection
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 from common import instrumented, place, run
 
 with instrumented(__name__, "tifffile"):
-    from inspect_pop.errors import InputFault
-    from inspect_pop.ingest.bounds import BOUNDS
+    from inspect_pop.core.errors import InputFault
+    from inspect_pop.ingest.files import BOUNDS
     from inspect_pop.ingest.images import read_heights, read_slices
     from inspect_pop.ingest.manifest import HeightEntry, SliceEntry
 

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inspect_pop.align import align_slices
-from inspect_pop.errors import FrameFault
-from inspect_pop.geometry import Placement, SliceStack
-from inspect_pop.limits import Limits
+from inspect_pop.core.errors import FrameFault
+from inspect_pop.core.geometry import Placement, SliceStack
+from inspect_pop.core.limits import Limits
 from tests.drawn import drawn_interface
 from tests.scenes import make_package, ring, stack_of, without
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from inspect_pop.align.rigid import centroids
+from inspect_pop.align.slices import centroids
 from inspect_pop.align.solder_map import inverted, solder_map
 from tests.drawn import drawn_interface
 from tests.scenes import stack_of

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from inspect_pop.batch import RunSummary, Settings, local_executor, run_batch
-from inspect_pop.errors import StoreFault, UsageFault
-from inspect_pop.limits import Limits
+from inspect_pop.core.errors import StoreFault, UsageFault
+from inspect_pop.core.limits import Limits
 from inspect_pop.store import open_store
 from tests.batch.work import made_by_hand
 

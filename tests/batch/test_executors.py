@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from inspect_pop.batch.executors import Ended, in_process, in_processes
-from inspect_pop.batch.values import Job
+from inspect_pop.batch.jobs import Job
 from tests.batch.work import by_name, good
 
 
@@ -57,7 +57,7 @@ PARENT = """
 import sys, time
 from pathlib import Path
 from inspect_pop.batch.executors import in_processes
-from inspect_pop.batch.values import Job
+from inspect_pop.batch.jobs import Job
 from tests.batch.test_executors import say_and_wait
 if __name__ == "__main__":
     list(in_processes(say_and_wait, [Job(0, Path(sys.argv[1]), Path(sys.argv[1]))], 1))

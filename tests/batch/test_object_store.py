@@ -11,8 +11,8 @@ import pytest
 from inspect_pop import cli
 from inspect_pop.batch import Settings, local_executor, run_batch
 from inspect_pop.batch.run import Progress
-from inspect_pop.errors import StoreFault
-from inspect_pop.limits import Limits
+from inspect_pop.core.errors import StoreFault
+from inspect_pop.core.limits import Limits
 from inspect_pop.store import open_store
 from tests.batch.work import made_by_hand
 from tests.store.object_store import Gate

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from inspect_pop.batch.executors import in_process
+from inspect_pop.batch.jobs import Job, Settings
 from inspect_pop.batch.run import run_jobs
-from inspect_pop.batch.values import Job, Settings
-from inspect_pop.errors import StoreFault
-from inspect_pop.limits import Limits
+from inspect_pop.core.errors import StoreFault
+from inspect_pop.core.limits import Limits
 from tests.batch.work import by_name
 
 

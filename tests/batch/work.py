@@ -5,10 +5,10 @@ import signal
 import time
 from pathlib import Path
 
+from inspect_pop.batch.checkpoint import fragment_path, write_fragment
 from inspect_pop.batch.executors import no_longer_than
-from inspect_pop.batch.journal import fragment_path, write_fragment
-from inspect_pop.batch.values import Job, Outcome, Settings
-from inspect_pop.errors import ManifestFault, StoreFault
+from inspect_pop.batch.jobs import Job, Outcome, Settings
+from inspect_pop.core.errors import ManifestFault, StoreFault
 from inspect_pop.store import open_store
 from tests.factories import make_inspection
 

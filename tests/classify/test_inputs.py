@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from inspect_pop.classify.inputs import CHANNELS, HEIGHTS, SCALARS, joint_inputs, virtual_slices
-from inspect_pop.geometry import Placement
+from inspect_pop.core.geometry import Placement
 from inspect_pop.segment.windows import SIZE, cut_slices
 from tests.drawn import drawn_interface, drawn_stack
 

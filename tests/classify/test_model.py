@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from inspect_pop.classify.model import load
-from inspect_pop.errors import ModelFault
+from inspect_pop.core.errors import ModelFault
 from tests.learn.models import give_own, make_model
 
 

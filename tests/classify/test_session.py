@@ -10,7 +10,7 @@ import pytest
 from inspect_pop.classify.inputs import CHANNELS, SCALARS, JointInputs
 from inspect_pop.classify.model import OperatingPoint, load
 from inspect_pop.classify.session import BATCH, Classifier, log_odds, probabilities
-from inspect_pop.errors import ModelFault
+from inspect_pop.core.errors import ModelFault
 from inspect_pop.segment.windows import SIZE
 from tests.learn.models import give_own, make_model
 

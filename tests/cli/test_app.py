@@ -6,9 +6,8 @@ import pytest
 
 from inspect_pop import __version__, cli
 from inspect_pop.cli import app as application
-from inspect_pop.cli.app import UNUSABLE, execute
-from inspect_pop.cli.unexpected import UNEXPECTED
-from inspect_pop.errors import StoreFault
+from inspect_pop.cli.app import UNEXPECTED, UNUSABLE, execute
+from inspect_pop.core.errors import StoreFault
 
 Captured = pytest.CaptureFixture[str]
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from inspect_pop.errors import FileFault, ImageFault, InputFault, ManifestFault, PathFault, RecipeFault
+from inspect_pop.core.errors import FileFault, ImageFault, InputFault, ManifestFault, PathFault, RecipeFault
 from tests.ingest.boards import edit, heights, joints, recipe, seal, slices, table, write_json
 
 DECIDE = "decide"

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from inspect_pop import errors
-from inspect_pop.errors import InputFault
-from inspect_pop.geometry import SliceStack
+from inspect_pop.core import errors
+from inspect_pop.core.errors import InputFault
+from inspect_pop.core.geometry import SliceStack
 from inspect_pop.ingest import check_export, find_exports, open_export
 from inspect_pop.ingest.labels import read_labels
 from tests.ingest.bounded import within_bounds

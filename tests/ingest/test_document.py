@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
-from inspect_pop.errors import ManifestFault
+from inspect_pop.core.errors import ManifestFault
 from inspect_pop.ingest.document import Problem, Strict, as_faults, as_one, parse_json, show, validated
 
 PATH = Path("export.json")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from inspect_pop.errors import FileFault, LabelsFault, PathFault
+from inspect_pop.core.errors import FileFault, LabelsFault, PathFault
 from inspect_pop.ingest import files
 from inspect_pop.ingest.files import hash_file, inside, read_bytes, regular_size, text_of
 from tests.ingest.bounded import within_bounds

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from inspect_pop.errors import ImageFault
+from inspect_pop.core.errors import ImageFault
 from inspect_pop.ingest.images import read_heights, read_slices
 from inspect_pop.ingest.manifest import HeightEntry, SliceEntry
 from tests.ingest.boards import manifest, slices

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from inspect_pop.errors import FileFault, LabelsFault
+from inspect_pop.core.errors import FileFault, LabelsFault
+from inspect_pop.core.joint_table import CLASSES
+from inspect_pop.core.recipe import Recipe
 from inspect_pop.ingest.labels import check_against, read_labels
 from inspect_pop.ingest.recipe_file import read_recipe
-from inspect_pop.joints import CLASSES
-from inspect_pop.recipe import Recipe
 
 HEAD = "serial,refdes,interface,ball,label\n"
 FULL = "serial,refdes,interface,ball,label,source,labelled_by,labelled_at,note\n"

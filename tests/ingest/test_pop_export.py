@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from inspect_pop.errors import FileFault, ManifestFault, PathFault, RecipeFault
-from inspect_pop.geometry import HeightMap, SliceStack
+from inspect_pop.core.errors import FileFault, ManifestFault, PathFault, RecipeFault
+from inspect_pop.core.geometry import HeightMap, SliceStack
 from inspect_pop.ingest import check_export, export_digest, open_export
 from tests.ingest.boards import SERIAL, edit, heights, seal, slices, write_board
 

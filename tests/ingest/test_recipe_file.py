@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from inspect_pop.errors import PathFault, RecipeFault
+from inspect_pop.core.errors import PathFault, RecipeFault
 from inspect_pop.ingest.recipe_file import read_recipe, recipe_faults
 from tests.ingest.boards import edit, joints, recipe, table
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inspect_pop.errors import RecipeFault
+from inspect_pop.core.errors import RecipeFault
 from inspect_pop.ingest.table import number, rows
 
 PATH = Path("U1_lower.csv")

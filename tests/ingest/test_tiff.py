@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from inspect_pop.errors import FileFault, ImageFault
-from inspect_pop.ingest.bounds import BOUNDS
+from inspect_pop.core.errors import FileFault, ImageFault
+from inspect_pop.ingest.files import BOUNDS
 from inspect_pop.ingest.tiff import read_pages
 from tests.ingest.broken import tags_of
 

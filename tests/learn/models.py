@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from inspect_pop.classify.calibration import write_calibration
 from inspect_pop.classify.inputs import CHANNELS, CONTRACT, SCALARS
 from inspect_pop.classify.model import CARD_SCHEMA, file_digest
-from inspect_pop.joints import CLASSES
+from inspect_pop.classify.operating_points import write_calibration
+from inspect_pop.core.joint_table import CLASSES
 from inspect_pop.segment.windows import SIZE
 
 EMBEDDING = 5

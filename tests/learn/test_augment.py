@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from inspect_pop.classify.inputs import CHANNELS
+from inspect_pop.evaluate.samples import Samples
 from inspect_pop.learn.augment import augmented
-from inspect_pop.learn.samples import Samples
 from inspect_pop.segment.windows import SIZE
 from tests.learn.sets import make_samples
 

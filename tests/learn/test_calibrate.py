@@ -3,9 +3,9 @@ import pytest
 from numpy.typing import NDArray
 
 from inspect_pop.classify.model import Calibration, OperatingPoint
-from inspect_pop.joints import CLASSES
+from inspect_pop.core.joint_table import CLASSES
+from inspect_pop.core.statistics import calibration_error
 from inspect_pop.learn.calibrate import Before, Targets, apply, calibrate, good_quantiles, working_point
-from inspect_pop.learn.statistics import calibration_error
 
 
 def honest(n: int, seed: int = 0, sharpness: float = 3.0) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -6,12 +6,11 @@ import pytest
 
 pytest.importorskip("torch")
 from inspect_pop.classify.model import load
-from inspect_pop.errors import LimitsFault
+from inspect_pop.core.errors import LimitsFault
+from inspect_pop.evaluate.collect import load_set_recipe
 from inspect_pop.learn.fit import FitRecipe
-from inspect_pop.learn.network import JointNet, Shape
+from inspect_pop.learn.network import NETWORK, JointNet, Shape, load_network, save_network
 from inspect_pop.learn.release import ReleaseRecipe, Sets, gather_sets, load_release_recipe, release
-from inspect_pop.learn.simulated import load_set_recipe
-from inspect_pop.learn.weights import NETWORK, load_network, save_network
 from tests.learn.sets import make_samples
 
 pytestmark = [pytest.mark.training, pytest.mark.filterwarnings("ignore::DeprecationWarning")]

@@ -8,23 +8,20 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("albumentations")
-from inspect_pop.classify.calibration import read_calibration  # noqa: E402
 from inspect_pop.classify.inputs import JointInputs  # noqa: E402
-from inspect_pop.classify.model import load  # noqa: E402
-from inspect_pop.classify.released import resolve  # noqa: E402
+from inspect_pop.classify.model import load, resolve  # noqa: E402
+from inspect_pop.classify.operating_points import read_calibration  # noqa: E402
 from inspect_pop.classify.session import Classifier  # noqa: E402
-from inspect_pop.errors import LabelsFault, ModelFault, UsageFault  # noqa: E402
-from inspect_pop.learn.build import About, build_model, seen_by  # noqa: E402
-from inspect_pop.learn.collect import collect  # noqa: E402
+from inspect_pop.core.errors import LabelsFault, ModelFault, UsageFault  # noqa: E402
+from inspect_pop.evaluate.collect import SetRecipe, collect  # noqa: E402
+from inspect_pop.evaluate.promotion import Gates  # noqa: E402
+from inspect_pop.evaluate.samples import Samples, save  # noqa: E402
+from inspect_pop.evaluate.samples import load as load_samples  # noqa: E402
+from inspect_pop.learn.dataset import TrainRecipe  # noqa: E402
 from inspect_pop.learn.fit import FitRecipe, predict  # noqa: E402
-from inspect_pop.learn.gates import Gates  # noqa: E402
-from inspect_pop.learn.network import JointNet, Shape  # noqa: E402
-from inspect_pop.learn.recipe import TrainRecipe  # noqa: E402
-from inspect_pop.learn.samples import Samples, save  # noqa: E402
-from inspect_pop.learn.samples import load as load_samples  # noqa: E402
-from inspect_pop.learn.simulated import SetRecipe  # noqa: E402
+from inspect_pop.learn.network import JointNet, Shape, load_network  # noqa: E402
+from inspect_pop.learn.package_model import About, build_model, seen_by  # noqa: E402
 from inspect_pop.learn.train import train  # noqa: E402
-from inspect_pop.learn.weights import load_network  # noqa: E402
 from tests.learn.conftest import make_batch  # noqa: E402
 from tests.learn.sets import make_samples  # noqa: E402
 
@@ -201,7 +198,7 @@ def test_simulated_boards_of_other_machines_are_rehearsed(
         save(make_samples(30, 5, machine="random", prefix="SIM-"), into)
         return load_samples(into)
 
-    monkeypatch.setattr("inspect_pop.learn.material.make_set", make)
+    monkeypatch.setattr("inspect_pop.learn.dataset.make_set", make)
     group = {"machine": "random", "product": "tst4", "boards": 30, "defect_rate": 0.1, "seed": 1}
     rehearsal = SetRecipe.model_validate({"name": "others", "groups": [group]})
     recipe = AGAIN.model_copy(update={"rehearsal": rehearsal, "replay_joints": 60, "copies": 0, "shares": (0.5,)})

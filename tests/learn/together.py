@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from inspect_pop.learn.distributed import Ranks, joined
 from inspect_pop.learn.fit import FitRecipe, fit
-from inspect_pop.learn.ranks import Ranks, joined
 from tests.learn.sets import make_samples
 
 # A loss of zero leaves a head without a gradient, which the processes must not wait for.

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from inspect_pop.flags import bit
-from inspect_pop.geometry import SliceStack
-from inspect_pop.joints import JointTable
+from inspect_pop.core.flags import bit
+from inspect_pop.core.geometry import SliceStack
+from inspect_pop.core.joint_table import JointTable
 from inspect_pop.measure import MEASURED, measure_joints
 from inspect_pop.segment.windows import cut_slices
 from tests.drawn import drawn_interface

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from inspect_pop.geometry import Placement, SliceStack
+from inspect_pop.core.geometry import Placement, SliceStack
+from inspect_pop.core.recipe import Interface
 from inspect_pop.measure.xray import AXIAL_VARIANCE_UM2, SCALE, XrayMeasures, measure_slices, volume_ratio
-from inspect_pop.recipe import Interface
 from inspect_pop.segment.windows import cut_slices
 from tests.drawn import drawn_interface
 from tests.scenes import HOME, discs, stack_of

@@ -13,11 +13,11 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from inspect_pop.errors import InputFault
-from inspect_pop.geometry import HeightMap, SliceStack
+from inspect_pop.core.errors import InputFault
+from inspect_pop.core.geometry import HeightMap, SliceStack
+from inspect_pop.core.inspection import Inspection
 from inspect_pop.ingest import open_export
 from inspect_pop.ingest.contract import BoardExport, ImageSource
-from inspect_pop.inspection import Inspection
 from tests.ingest.bounded import within_bounds
 
 ROOT = Path(__file__).resolve().parents[2]

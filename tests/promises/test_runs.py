@@ -11,10 +11,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from inspect_pop import cli, pipeline
+from inspect_pop import cli
 from inspect_pop.batch import executors
-from inspect_pop.batch.values import Job
+from inspect_pop.batch.jobs import Job
 from inspect_pop.batch.worker import inspect_job
+from inspect_pop.pipeline import board as pipeline
 from inspect_pop.store import engine, open_store
 
 Captured = pytest.CaptureFixture[str]

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from inspect_pop.inspection import Inspection
-from inspect_pop.recipe import Interface, Package, Recipe
+from inspect_pop.core.inspection import Inspection
+from inspect_pop.core.recipe import Interface, Package, Recipe
 
 PITCH_UM = {"lower": 400.0, "upper": 500.0}
 PADS_UM = {"lower": (0.0, 170.0), "upper": (520.0, 740.0)}

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from inspect_pop.inspection import Inspection
-from inspect_pop.report.write import write_board_report, write_run_report
-from inspect_pop.report.write_yields import write_yield_report
+from inspect_pop.core.inspection import Inspection
+from inspect_pop.report.write import write_board_report, write_run_report, write_yield_report
 from inspect_pop.store import open_store
 from tests.factories import ROWS, make_inspection
 from tests.report.recipes import recipe_of

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from inspect_pop.report.page import number, when
-from inspect_pop.report.run import run_page
+from inspect_pop.report.run_page import run_page
 from tests.factories import make_inspection
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inspect_pop.errors import StoreFault
+from inspect_pop.core.errors import StoreFault
 from inspect_pop.report.write import board_file_name, write_board_report, write_page, write_run_report
 from tests.factories import make_inspection
 from tests.report.recipes import recipe_of

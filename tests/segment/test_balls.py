@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from inspect_pop.geometry import Grid
+from inspect_pop.core.geometry import Grid
 from inspect_pop.segment.balls import find_balls
 from tests.scenes import discs
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from inspect_pop.geometry import SliceStack
+from inspect_pop.core.geometry import SliceStack
 from inspect_pop.segment.outlines import ANGLES, Outlines, find_outlines
 from inspect_pop.segment.windows import Windows, cut_slices
 from tests.drawn import drawn_interface

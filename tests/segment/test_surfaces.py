@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from inspect_pop.geometry import Placement
+from inspect_pop.core.geometry import Placement
 from inspect_pop.segment.surfaces import Points, board_points, dome_heights, fit_surface, smooth_surface, top_points
 from inspect_pop.segment.windows import cut_height
 from tests.scenes import TOP_UM, make_package, map_of

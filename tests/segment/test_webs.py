@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from inspect_pop.geometry import SliceStack
+from inspect_pop.core.geometry import SliceStack
 from inspect_pop.segment.webs import find_webs, pairs_of
 from inspect_pop.segment.windows import cut_slices
 from tests.drawn import drawn_interface

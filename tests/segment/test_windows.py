@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from inspect_pop.geometry import Grid, HeightMap, Placement
+from inspect_pop.core.geometry import Grid, HeightMap, Placement
 from inspect_pop.segment.windows import SAMPLES_PER_PITCH, SIZE, cut_height, cut_slices
 from tests.drawn import drawn_interface, drawn_stack
 

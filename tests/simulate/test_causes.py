@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from inspect_pop.errors import UsageFault
+from inspect_pop.core.errors import UsageFault
+from inspect_pop.simulate.bodies import CLASS_OF
 from inspect_pop.simulate.causes import CAUSES, draw_varieties, make_plan
-from inspect_pop.simulate.packages import PRODUCTS
-from inspect_pop.simulate.varieties import CLASS_OF
+from inspect_pop.simulate.products import PRODUCTS
 
 PACKAGE = PRODUCTS["apx17"].packages[0]
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from inspect_pop.errors import UsageFault
+from inspect_pop.core.errors import UsageFault
 from inspect_pop.simulate.machines import MACHINES, named_machine, random_machine
 
 

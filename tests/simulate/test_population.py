@@ -1,7 +1,7 @@
 import numpy as np
 
-from inspect_pop.simulate.packages import PRODUCTS
 from inspect_pop.simulate.population import populate
+from inspect_pop.simulate.products import PRODUCTS
 
 LOWER = PRODUCTS["tst4"].packages[0].interface("lower")
 N = len(LOWER.ball)

@@ -1,8 +1,8 @@
 import numpy as np
 
-from inspect_pop.simulate.packages import PRODUCTS
+from inspect_pop.simulate.bodies import build_bodies
+from inspect_pop.simulate.products import PRODUCTS
 from inspect_pop.simulate.spurs import bridge, spurs_of
-from inspect_pop.simulate.varieties import build_bodies
 
 LOWER = PRODUCTS["tst4"].packages[0].interface("lower")
 N = len(LOWER.ball)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from inspect_pop.simulate.packages import PRODUCTS
+from inspect_pop.simulate.products import PRODUCTS
 from inspect_pop.simulate.warpage import Surface, make_stack, warpage_um
 
 PACKAGE = PRODUCTS["tst4"].packages[0]

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from inspect_pop.geometry import Grid, Placement
+from inspect_pop.core.geometry import Grid, Placement
 from inspect_pop.simulate.machines import MACHINES
 from inspect_pop.simulate.scene import Capsules, Discs, Scene, Solids
 from inspect_pop.simulate.xray import reconstruct

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from inspect_pop.errors import FileFault, ManifestFault, ModelFault
-from inspect_pop.inspection import Inspection
+from inspect_pop.core.errors import FileFault, ManifestFault, ModelFault
+from inspect_pop.core.inspection import Inspection
 from tests.factories import make_inspection
 
 

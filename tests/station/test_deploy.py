@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from inspect_pop.station import tokens
+from inspect_pop.station import access as tokens
 from tests.station.conftest import REPO
 
 DEPLOY = REPO / "deploy"

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from inspect_pop.errors import BusyFault, DeadlinePassed, ModelFault
-from inspect_pop.station.pool import Pool
-from inspect_pop.station.process import Died
+from inspect_pop.core.errors import BusyFault, DeadlinePassed, ModelFault
+from inspect_pop.station.pool import Died, Pool
 from tests.station.conftest import MAKER
 from tests.station.fakes import write_board
 

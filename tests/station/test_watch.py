@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 
-from inspect_pop.errors import UsageFault
-from inspect_pop.station.arrivals import Arrivals
+from inspect_pop.core.errors import UsageFault
 from inspect_pop.station.settings import Settings
-from inspect_pop.station.watch import watch
+from inspect_pop.station.watch import Arrivals, watch
 from inspect_pop.store import Store, open_store
 from tests.station.conftest import MAKER
 from tests.station.fakes import write_board

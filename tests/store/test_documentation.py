@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from inspect_pop.store import STATES, Decision, Store, open_store
-from inspect_pop.store.files import RunFiles
+from inspect_pop.store.run_files import RunFiles
 from inspect_pop.store.schema import COUNTS, TABLES
 from inspect_pop.yields import KEYS, RULES, YieldGroup
 from tests.factories import make_inspection

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from inspect_pop.errors import StoreFault
+from inspect_pop.core.errors import StoreFault
 from inspect_pop.store import Store, open_store
 from inspect_pop.store.joint_files import LocalFiles, file_of, partition_of
 from tests.factories import make_inspection

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from inspect_pop.errors import UsageFault
+from inspect_pop.core.errors import UsageFault
 from inspect_pop.store import Message, Store
 from tests.factories import make_inspection
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from inspect_pop.errors import StoreFault
+from inspect_pop.core.errors import StoreFault
 from inspect_pop.store import Store, open_store
 from inspect_pop.store.joint_files import file_of
 from inspect_pop.store.remote_files import RemoteFiles, open_remote

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from inspect_pop.errors import StoreFault
+from inspect_pop.core.errors import StoreFault
 from inspect_pop.store import Quarantined, Run, Store, open_store
 from inspect_pop.store.engine import database_url, shown
 from tests.factories import make_inspection

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sqlalchemy import func, select
 
-from inspect_pop.errors import StoreFault
+from inspect_pop.core.errors import StoreFault
 from inspect_pop.store import Message, Store
 from inspect_pop.store.joint_files import LocalFiles
 from inspect_pop.store.schema import TABLES, boards

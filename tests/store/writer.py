@@ -4,10 +4,10 @@ import os
 import signal
 from multiprocessing.connection import Connection
 
-from inspect_pop.inspection import Inspection
+from inspect_pop.core.inspection import Inspection
 from inspect_pop.store import Message, open_store
 from inspect_pop.store.joint_files import LocalFiles
-from inspect_pop.store.values import Waiting
+from inspect_pop.store.types import Waiting
 from tests.factories import again, make_inspection
 
 SMALL = {"lower": 2, "upper": 2}

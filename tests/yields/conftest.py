@@ -15,7 +15,7 @@ Each has two interfaces of four joints: 8 joints, 12 opportunities.
 
 import pytest
 
-from inspect_pop.inspection import Inspection
+from inspect_pop.core.inspection import Inspection
 from inspect_pop.store import Decision, Store, open_store
 from tests.factories import again, make_inspection
 from tests.store.conftest import KINDS, empty_database, new_url, postgresql_server

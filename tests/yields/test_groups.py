@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from inspect_pop.errors import StoreFault, UsageFault
+from inspect_pop.core.errors import StoreFault, UsageFault
 from inspect_pop.store import Decision, Store, open_store
 from inspect_pop.store.engine import writing
 from inspect_pop.store.rollup import LEVELS, rebuild

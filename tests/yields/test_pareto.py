@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inspect_pop.errors import UsageFault
+from inspect_pop.core.errors import UsageFault
 from inspect_pop.store import Store, open_store
 from inspect_pop.yields import causes, pareto, position_map
 

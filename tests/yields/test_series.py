@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inspect_pop.errors import UsageFault
-from inspect_pop.limits import Limits
+from inspect_pop.core.errors import UsageFault
+from inspect_pop.core.limits import Limits
 from inspect_pop.store import Store, open_store
 from inspect_pop.yields import MEASURES, series
 from tests.factories import again, make_inspection

@@ -1,0 +1,122 @@
+"""Every threshold with unit, range, default and source; read from TOML, where an unknown key is an error.
+
+A named profile (`[profile.NAME]`) overrides single values: limits differ by product and by contract.
+"""
+
+import hashlib
+import json
+import tomllib
+from dataclasses import Field, asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from inspect_pop.core.errors import LimitsFault
+
+__all__ = ["Limits", "describe", "load"]
+
+
+def _limit(default: float, unit: str, low: float, high: float, meaning: str, source: str) -> Any:
+    return field(default=default, metadata={"unit": unit, "low": low, "high": high, "meaning": meaning, "source": source})
+
+
+@dataclass(frozen=True)
+class Limits:
+    """All thresholds of an inspection."""
+
+    void_fraction: float = _limit(
+        0.25, "1", 0.0, 1.0, "projected void area of a joint above which it is flagged", "IPC-A-610, 25 or 30 % by revision"
+    )
+    excess_volume: float = _limit(
+        4 / 3, "1", 1.0, 5.0, "volume over nominal above which a good joint is flagged", "export format, version 1"
+    )
+    alignment_residual_um: float = _limit(
+        40.0,
+        "um",
+        1.0,
+        500.0,
+        "rms residual of the placement above which the image is refused",
+        "a tenth of the finest pitch in use",
+    )
+    search_um: float = _limit(
+        600.0,
+        "um",
+        0.0,
+        5000.0,
+        "how far the package is looked for from where the image says",
+        "four times the 150 um of the export format",
+    )
+    cause_strength: float = _limit(
+        3.5,
+        "1",
+        0.0,
+        100.0,
+        "log-likelihood ratio against chance from which a cause is named",
+        "odds of 33 to 1 for it; docs/causes.md has what it does to boards of known cause",
+    )
+    cause_warpage_spread: float = _limit(
+        0.6,
+        "1",
+        0.01,
+        10.0,
+        "board-to-board spread of the warpage over its limit",
+        "0.6 on the sample lines' boards within their limit",
+    )
+    cause_volume_spread: float = _limit(
+        0.07, "1", 0.001, 1.0, "board-to-board spread of an interface's median volume ratio", "docs/causes.md"
+    )
+    cause_stack_spread_um: float = _limit(
+        8.0, "um", 0.1, 500.0, "board-to-board spread of the stack height", "8 um on the fourteen boards of the sample lines"
+    )
+    cause_shear_spread_um: float = _limit(
+        5.0,
+        "um",
+        0.1,
+        500.0,
+        "board-to-board spread of an interface's mean shear",
+        "4 um on the fourteen boards of the sample lines",
+    )
+    cause_bulge_um: float = _limit(
+        10.0, "um", 1.0, 500.0, "mean rise of the mold over a disc that counts as a bulge", "1.6 to 4.4 um on flat sample boards"
+    )
+
+    @property
+    def digest(self) -> str:
+        """sha256 over all values: part of a record's identity."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+def load(path: Path, profile: str | None = None) -> Limits:
+    """Limits from a TOML file: keys at the top, then those of `[profile.NAME]` over them. Raises `LimitsFault`."""
+    try:
+        text = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise LimitsFault(str(path), expected="a TOML file of limits", found=str(error)) from error
+    profiles = text.pop("profile", {})
+    values = dict(text)
+    if profile is not None:
+        if profile not in profiles:
+            raise LimitsFault(
+                f"{path}: profile {profile}", expected=f"one of {sorted(profiles)}", remedy="Name one of these, or none."
+            )
+        values |= profiles[profile]
+    return _checked(Limits(), values, str(path))
+
+
+def describe() -> list[tuple[str, float, dict[str, Any]]]:
+    """(name, default, metadata) of every limit, for documentation and help."""
+    return [(f.name, float(f.default), dict(f.metadata)) for f in fields(Limits)]  # type: ignore[arg-type]
+
+
+def _checked(base: Limits, values: dict[str, Any], where: str) -> Limits:
+    known: dict[str, Field[Any]] = {f.name: f for f in fields(Limits)}
+    for key, value in values.items():
+        if key not in known:
+            raise LimitsFault(
+                f"{where}: {key}", expected=f"one of {sorted(known)}", found="an unknown key", remedy="Correct or remove it."
+            )
+        meta = known[key].metadata
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not meta["low"] <= value <= meta["high"]:
+            expected = f"a number from {meta['low']} to {meta['high']} {meta['unit']}"
+            raise LimitsFault(f"{where}: {key}", expected=expected, found=repr(value))
+    return replace(base, **{k: float(v) for k, v in values.items()})

@@ -1,0 +1,151 @@
+"""How sure a figure is: exact intervals for counts, intervals over boards, and how well probabilities are calibrated.
+
+Intervals for shares and rates, exact rather than approximate: they are wide where little was seen.
+
+All are two-sided at 95 %.
+"""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import betaincinv, gammaincinv
+
+__all__ = [
+    "CONFIDENCE",
+    "Interval",
+    "Rate",
+    "bootstrap_boards",
+    "calibration_error",
+    "clopper_pearson",
+    "clopper_pearson_upper",
+    "estimate_rate",
+    "percent",
+    "poisson_interval",
+    "product_interval",
+]
+
+CONFIDENCE = 0.95
+Interval = tuple[float, float]
+_DRAWS = 2000
+_BINS = 15
+
+
+@dataclass(frozen=True)
+class Rate:
+    """`count` of `of`, and how sure the rate is.
+
+    `low` and `high` are the exact (Clopper-Pearson) 95 % interval that takes joints as independent, `upper95` the
+    one-sided bound. `board_low` and `board_high` come from drawing boards anew (percentile bootstrap): the wider of both
+    is the honest one; None with fewer than two boards. `poisson_interval` is None without joints.
+    """
+
+    count: int
+    of: int
+    rate: float | None
+    low: float
+    high: float
+    upper95: float
+    board_low: float | None
+    board_high: float | None
+
+    def to_dict(self) -> dict[str, float | int | None]:
+        """For JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        if self.rate is None:
+            return "none to count"
+        low, high = min(self.low, self.board_low or 1), max(self.high, self.board_high or 0)
+        return f"{percent(self.rate)} ({self.count} of {self.of}; {percent(low)} to {percent(high)})"
+
+
+def percent(rate: float) -> str:
+    """`0.57 %`, with as many digits as the rate needs."""
+    return f"{100 * rate:.{1 if rate >= 0.1 else 2 if rate >= 0.001 else 4}f} %"
+
+
+def estimate_rate(hit: NDArray[np.bool_], among: NDArray[np.bool_], board: NDArray[np.integer], *, seed: int = 0) -> Rate:
+    """How many of the joints in `among` are in `hit`; both (n,) bool, `board` (n,) a board's number."""
+    count, of = int(np.sum(hit & among)), int(np.sum(among))
+    low, high = clopper_pearson(count, of)
+    spread = bootstrap_boards(hit & among, among, board, seed=seed)
+    return Rate(
+        count=count,
+        of=of,
+        rate=count / of if of else None,
+        low=low,
+        high=high,
+        upper95=clopper_pearson_upper(count, of),
+        board_low=spread[0] if spread else None,
+        board_high=spread[1] if spread else None,
+    )
+
+
+def bootstrap_boards(
+    hit: NDArray[np.bool_], among: NDArray[np.bool_], board: NDArray[np.integer], *, seed: int = 0
+) -> tuple[float, float] | None:
+    """95 % percentile interval of the rate when boards are drawn anew with replacement; None with fewer than two boards.
+
+    Where no joint is hit, the bootstrap can only say zero; the exact interval is the one to read then.
+    """
+    _, which = np.unique(board[among], return_inverse=True)
+    m = int(which.max()) + 1 if len(which) else 0
+    if m < 2:
+        return None
+    hits, all_ = np.bincount(which, weights=hit[among], minlength=m), np.bincount(which, minlength=m)
+    drawn = np.random.default_rng(seed).multinomial(m, np.full(m, 1 / m), size=_DRAWS)
+    low, high = np.quantile(drawn @ hits / (drawn @ all_), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def calibration_error(probabilities: NDArray[np.floating], label: NDArray[np.integer]) -> float:
+    """Expected calibration error: mean distance of confidence and accuracy over 15 equal bins of the largest probability.
+
+    `probabilities` (n, 5), `label` (n,) index in `CLASSES` (Guo et al., 2017). NaN without joints.
+    """
+    if len(label) == 0:
+        return float("nan")
+    confidence, right = probabilities.max(axis=1).astype(np.float64), probabilities.argmax(axis=1) == label
+    which = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
+    gap = np.bincount(which, weights=confidence - right, minlength=_BINS)
+    return float(np.abs(gap).sum() / len(label))
+
+
+def clopper_pearson(k: int, n: int, confidence: float = CONFIDENCE) -> Interval:
+    """Return the exact two-sided interval of a share, k of n (Biometrika 26, 1934, 404-413); (0, 1) where n is 0.
+
+    It holds its confidence for every true share and number, which Wilson's does only on average.
+    """
+    tail = (1 - confidence) / 2
+    low = float(betaincinv(k, n - k + 1, tail)) if k > 0 else 0.0
+    high = float(betaincinv(k + 1, n - k, 1 - tail)) if k < n else 1.0
+    return low, high
+
+
+def clopper_pearson_upper(k: int, n: int, confidence: float = CONFIDENCE, effect: float = 1.0) -> float:
+    """Return the exact one-sided upper bound of a share, k of n; 1 where nothing else was seen.
+
+    `effect` is the design effect: both counts are divided by it.
+    """
+    if k >= n:
+        return 1.0
+    return float(betaincinv(k / effect + 1, (n - k) / effect, confidence))
+
+
+def poisson_interval(k: int, exposure: float, confidence: float = CONFIDENCE) -> Interval | None:
+    """Garwood's interval of a Poisson rate, k events over an exposure (Biometrika 28, 1936, 437-442); None without one."""
+    if exposure <= 0:
+        return None
+    tail = (1 - confidence) / 2
+    low = float(gammaincinv(k, tail)) if k > 0 else 0.0
+    return low / exposure, float(gammaincinv(k + 1, 1 - tail)) / exposure
+
+
+def product_interval(parts: list[tuple[int, int]], confidence: float = CONFIDENCE) -> Interval:
+    """Interval of a product of shares, each k of n: every part at 1 - (1 - confidence) / parts (Bonferroni), then multiplied."""
+    low = high = 1.0
+    for k, n in parts:
+        own = clopper_pearson(k, n, 1 - (1 - confidence) / len(parts))
+        low, high = low * own[0], high * own[1]
+    return low, high

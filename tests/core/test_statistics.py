@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+
+from inspect_pop.core.statistics import bootstrap_boards, calibration_error, estimate_rate, percent
+
+
+def test_a_rate_with_its_intervals() -> None:
+    board = np.repeat(np.arange(10), 30)
+    hit = np.arange(300) % 100 == 0
+    rate = estimate_rate(hit, np.ones(300, bool), board)
+    assert (rate.count, rate.of, rate.rate) == (3, 300, 0.01)
+    assert (rate.low, rate.high) == pytest.approx((0.002067, 0.028943), abs=1e-5)  # tables of exact binomial limits
+    assert rate.upper95 == pytest.approx(0.02564, abs=1e-4)
+    assert rate.board_low is not None and rate.board_high is not None
+    assert rate.board_low <= 0.01 <= rate.board_high
+    assert "3 of 300" in str(rate)
+
+
+def test_hits_outside_the_group_do_not_count() -> None:
+    rate = estimate_rate(np.ones(4, bool), np.array([True, False, False, False]), np.arange(4))
+    assert (rate.count, rate.of) == (1, 1)
+
+
+def test_no_joints_have_no_rate() -> None:
+    rate = estimate_rate(np.zeros(3, bool), np.zeros(3, bool), np.arange(3))
+    assert rate.rate is None
+    assert rate.board_low is None
+    assert str(rate) == "none to count"
+
+
+def test_misses_heaped_on_one_board_widen_the_interval() -> None:
+    board = np.repeat(np.arange(20), 50)
+    spread, heaped = np.arange(1000) % 50 == 0, board == 3
+    heaped &= np.arange(1000) % 50 < 20
+    everything = np.ones(1000, bool)
+    even, uneven = bootstrap_boards(spread, everything, board), bootstrap_boards(heaped, everything, board)
+    assert even is not None and uneven is not None
+    assert even == pytest.approx((0.02, 0.02))
+    assert uneven[0] == 0
+    assert uneven[1] >= 0.05
+
+
+def test_one_board_says_nothing_about_boards() -> None:
+    assert bootstrap_boards(np.ones(5, bool), np.ones(5, bool), np.zeros(5, int)) is None
+
+
+def test_calibration_error_of_hand_made_bins() -> None:
+    sure, unsure = [0.9, 0.1, 0, 0, 0], [0.6, 0.4, 0, 0, 0]
+    probabilities = np.array([sure] * 10 + [unsure] * 10)
+    label = np.array([0] * 8 + [1] * 2 + [0] * 6 + [1] * 4)  # right in 8 of 10 at 0.9, in 6 of 10 at 0.6
+    assert calibration_error(probabilities, label) == pytest.approx(0.05)
+    assert np.isnan(calibration_error(np.zeros((0, 5)), np.zeros(0, int)))
+
+
+@pytest.mark.parametrize(("rate", "text"), [(0.5, "50.0 %"), (0.0057, "0.57 %"), (0.000105, "0.0105 %"), (0.0, "0.0000 %")])
+def test_percent(rate: float, text: str) -> None:
+    assert percent(rate) == text

@@ -1,0 +1,129 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inspect_pop.core.errors import UsageFault
+from inspect_pop.evaluate.gage import Reading, balanced, gage, gage_of
+
+# The worked example of the manual: ten parts, three appraisers, three trials each (a trial a line).
+MANUAL = np.array(
+    [
+        [
+            [0.29, -0.56, 1.34, 0.47, -0.80, 0.02, 0.59, -0.31, 2.26, -1.36],
+            [0.41, -0.68, 1.17, 0.50, -0.92, -0.11, 0.75, -0.20, 1.99, -1.25],
+            [0.64, -0.58, 1.27, 0.64, -0.84, -0.21, 0.66, -0.17, 2.01, -1.31],
+        ],
+        [
+            [0.08, -0.47, 1.19, 0.01, -0.56, -0.20, 0.47, -0.63, 1.80, -1.68],
+            [0.25, -1.22, 0.94, 1.03, -1.20, 0.22, 0.55, 0.08, 2.12, -1.62],
+            [0.07, -0.68, 1.34, 0.20, -1.28, 0.06, 0.83, -0.34, 2.19, -1.50],
+        ],
+        [
+            [0.04, -1.38, 0.88, 0.14, -1.46, -0.29, 0.02, -0.46, 1.77, -1.49],
+            [-0.11, -1.13, 1.09, 0.20, -1.07, -0.67, 0.01, -0.56, 1.45, -1.77],
+            [-0.15, -0.96, 0.67, 0.11, -1.45, -0.49, 0.21, -0.49, 1.87, -2.16],
+        ],
+    ]
+).transpose(2, 0, 1)
+
+
+def test_the_manual_s_example() -> None:
+    found = gage(MANUAL)
+    assert (found.parts, found.machines, found.repeats, found.pooled) == (10, 3, 3, True)
+    assert found.repeatability == pytest.approx(0.199933, abs=1e-5)
+    assert found.reproducibility == pytest.approx(0.226838, abs=1e-5)
+    assert found.interaction == 0
+    assert found.grr == pytest.approx(0.302373, abs=1e-5)
+    assert found.part == pytest.approx(1.042327, abs=1e-5)
+    assert found.total == pytest.approx(1.085, abs=1e-3)
+    assert found.percent_grr == pytest.approx(27.9, abs=0.05)
+    assert found.ndc == 4
+    assert found.judgement == "usable where the application allows it"
+
+
+def test_two_parts_two_machines_two_readings_by_hand() -> None:
+    """Part means 1 and 5, machines 0.5 apart everywhere, readings 0.2 apart.
+
+    SS error 4 * 2 * 0.1^2 = 0.08 over 4; interaction 0, pooled: 0.08 / 5 = 0.016. SS machines 8 * 0.25^2 = 0.5,
+    less 0.016 over 4: 0.121. SS parts 8 * 2^2 = 32, less 0.016 over 4: 7.996.
+    """
+    values = np.array([[[0.65, 0.85], [1.15, 1.35]], [[4.65, 4.85], [5.15, 5.35]]])
+    found = gage(values)
+    assert found.repeatability**2 == pytest.approx(0.016)
+    assert found.reproducibility**2 == pytest.approx(0.121)
+    assert found.part**2 == pytest.approx(7.996)
+    assert found.percent_grr == pytest.approx(100 * np.sqrt(0.137 / 8.133))
+    assert found.ndc == 10
+
+
+def test_machines_that_disagree_about_parts_show_an_interaction() -> None:
+    rng = np.random.default_rng(0)
+    cross = rng.normal(0, 1.0, (60, 3, 1))
+    values = rng.normal(0, 5, (60, 1, 1)) + cross + rng.normal(0, 0.3, (60, 3, 4))
+    found = gage(values)
+    assert not found.pooled
+    assert found.interaction == pytest.approx(1.0, rel=0.15)
+    assert found.repeatability == pytest.approx(0.3, rel=0.1)
+    assert found.part == pytest.approx(5, rel=0.3)
+    assert found.reproducibility >= found.interaction
+
+
+def test_one_machine_has_no_reproducibility() -> None:
+    rng = np.random.default_rng(0)
+    found = gage(rng.normal(0, 3, (200, 1, 1)) + rng.normal(0, 0.5, (200, 1, 5)))
+    assert np.isnan(found.reproducibility)
+    assert found.repeatability == pytest.approx(0.5, rel=0.1)
+    assert found.part == pytest.approx(3, rel=0.15)
+    assert found.to_dict()["reproducibility"] is None
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_one_reading_a_machine_leaves_their_difference() -> None:
+    rng = np.random.default_rng(0)
+    found = gage(rng.normal(0, 3, (200, 1, 1)) + np.array([0, 1.0])[None, :, None] + rng.normal(0, 0.5, (200, 2, 1)))
+    assert found.pooled
+    assert found.repeatability == pytest.approx(0.5, rel=0.15)
+    assert found.reproducibility == pytest.approx(np.sqrt(0.5), rel=0.15)
+
+
+def test_a_measurement_that_never_moves_cannot_be_judged() -> None:
+    found = gage(np.full((5, 2, 2), 7.0))
+    assert np.isnan(found.percent_grr)
+    assert found.judgement == "cannot be told"
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 3), (10, 1, 1), (0, 2, 0)])
+def test_nothing_that_repeats_is_refused(shape: tuple[int, int, int]) -> None:
+    with pytest.raises(UsageFault, match="Inspect the same boards again"):
+        gage(np.zeros(shape))
+
+
+@given(shift=st.floats(-1e3, 1e3), scale=st.floats(1e-2, 1e2))
+def test_another_unit_changes_no_share(shift: float, scale: float) -> None:
+    found = gage(MANUAL * scale + shift)
+    assert found.percent_grr == pytest.approx(gage(MANUAL).percent_grr, rel=1e-4)
+    assert found.grr == pytest.approx(scale * gage(MANUAL).grr, rel=1e-4)
+
+
+def test_readings_that_do_not_fit_together_are_left_out() -> None:
+    readings = [Reading(p, m, v) for p in "abc" for m in "XY" for v in (1.0, 2.0)]
+    readings += [Reading("a", "X", 9.0), Reading("d", "X", 1.0), Reading("e", "X", float("nan"))]
+    values, left_out = balanced(readings)
+    assert values.shape == (3, 2, 2)
+    assert left_out == 2
+    assert values.max() == 2.0
+
+
+def test_many_parts_read_once_count_more_than_few_read_twice() -> None:
+    once = [Reading(f"p{k}", m, k) for k in range(10) for m in "XY"]
+    values, left_out = balanced([*once, Reading("p0", "X", 0.5), Reading("p0", "Y", 0.5)])
+    assert (values.shape, left_out) == ((10, 2, 1), 0)
+
+
+def test_columns_without_values_are_left_out() -> None:
+    good = [Reading(p, m, float(v)) for p in "abc" for m in "XY" for v in (1, 2)]
+    found = gage_of({"diameter_um": good, "standoff_um": [Reading("a", "X", float("nan"))]})
+    assert list(found) == ["diameter_um"]

@@ -1,0 +1,74 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from inspect_pop.core.errors import LabelsFault
+from inspect_pop.evaluate.label_book import read_book, report_on
+
+HEAD = "serial,refdes,interface,ball,label,labelled_at\n"
+
+
+def book_of(tmp_path: Path, *files: str):
+    for k, text in enumerate(files):
+        (tmp_path / f"batch{k}").mkdir()
+        (tmp_path / f"batch{k}" / "labels.csv").write_text(HEAD + text)
+    return read_book([tmp_path], {})
+
+
+def test_counts_by_class_and_board(tmp_path: Path) -> None:
+    book = book_of(tmp_path, "B1,U1,lower,A1,good,\nB1,U1,lower,A2,open,\nB2,U1,upper,A1,good,\nB9,U1,upper,A1,good,\n")
+    report = report_on(book, ["B1", "B2", "B3"], put_aside=[("boards/B4", "cut short")], not_seen=1)
+    assert (report.boards, report.joints) == (2, 3)
+    assert report.by_class == {"good": 2, "bridged": 0, "open": 1, "starved": 0, "head_in_pillow": 0}
+    assert report.by_board["B1"]["open"] == 1
+    assert report.boards_without_labels == ("B3",)
+    assert report.labels_without_board == ("B9",)
+    text = "\n".join(report.lines())
+    assert "few bridged joints (0)" in text and "excess paste" in text
+    assert "B4: cut short" in text
+    assert "1 labelled joints have no slices" in text
+    json.dumps(report.to_dict())
+
+
+def test_the_last_word_counts_and_is_told(tmp_path: Path) -> None:
+    book = book_of(tmp_path, "B1,U1,lower,A1,good,\nB1,U1,lower,A1,open,\nB1,U1,lower,A2,good,\nB1,U1,lower,A2,good,\n")
+    assert book.of_board("B1") == {("U1", "lower", "A1"): "open", ("U1", "lower", "A2"): "good"}
+    assert book.repeated == 2
+    assert len(book.changed) == 1
+    assert "good in line 2, open in line 3" in book.changed[0]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "wins"),
+    [
+        ("2026-11-21T10:00:00+01:00", "2026-11-22T10:00:00+01:00", "open"),
+        ("2026-11-22T10:00:00+01:00", "2026-11-21T10:00:00+01:00", "good"),
+        ("2026-11-22T10:00:00+01:00", "2026-11-22T09:30:00+00:00", "open"),
+    ],
+)
+def test_between_files_the_later_decision_counts(tmp_path: Path, first: str, second: str, wins: str) -> None:
+    book = book_of(tmp_path, f"B1,U1,lower,A1,good,{first}\n", f"B1,U1,lower,A1,open,{second}\n")
+    assert book.of_board("B1")["U1", "lower", "A1"] == wins
+    assert "good in" in book.changed[0] and "open in" in book.changed[0]
+
+
+@pytest.mark.parametrize(("first", "second"), [("", ""), ("2026-11-21T10:00:00", "2026-11-21T10:00:00Z"), ("yesterday", "today")])
+def test_files_that_contradict_without_saying_when_are_refused(tmp_path: Path, first: str, second: str) -> None:
+    with pytest.raises(LabelsFault, match=r"line 2: B1 U1 lower A1.*say when each was decided"):
+        book_of(tmp_path, f"B1,U1,lower,A1,good,{first}\n", f"B1,U1,lower,A1,open,{second}\n")
+
+
+def test_files_that_agree_need_no_times(tmp_path: Path) -> None:
+    book = book_of(tmp_path, "B1,U1,lower,A1,good,\n", "B1,U1,lower,A1,good,\n")
+    assert (book.repeated, book.changed) == (1, ())
+
+
+def test_no_labels_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(LabelsFault, match="Label boards first"):
+        read_book([tmp_path], {})
+
+
+def test_many_names_are_cut_short(tmp_path: Path) -> None:
+    report = report_on(book_of(tmp_path, "".join(f"B{k},U1,lower,A1,good,\n" for k in range(30))), ["B1"])
+    assert any("and 21 more" in line for line in report.lines())

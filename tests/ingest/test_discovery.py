@@ -1,0 +1,105 @@
+"""Boards and labels in folders."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from inspect_pop.core.errors import FileFault, UsageFault
+from inspect_pop.ingest import board_labels, find_exports, open_export
+from inspect_pop.ingest import discovery as find
+from tests.ingest.boards import write_board
+
+
+@pytest.fixture
+def batch(tmp_path: Path) -> Path:
+    """Three boards at different depths."""
+    for name in ("B2", "B10", "deep/er/B1"):
+        write_board(tmp_path / "batch", name)
+    return tmp_path / "batch"
+
+
+def test_all_boards_sorted_with_the_batch_as_their_root(batch: Path) -> None:
+    boards = batch / "boards"
+    assert find_exports([batch]) == [(boards / "B10", batch), (boards / "B2", batch), (boards / "deep/er/B1", batch)]
+    assert all(open_export(board, root).path == board for board, root in find_exports([str(batch)]))
+
+
+def test_a_board_itself_has_the_folder_two_levels_above_it_as_its_root(batch: Path) -> None:
+    board = batch / "boards/B2"
+    assert find_exports([board]) == [(board, batch)]
+    assert find_exports([board / "export.json"]) == [(board, batch)]
+
+
+def test_a_board_is_found_once(batch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(batch)
+    (batch / "again").symlink_to(batch / "boards/B2")
+    found = find_exports([batch, "boards", batch / "boards/../boards/B2", batch / "again", "."])
+    assert [board.name for board, _ in found] == ["B10", "B2", "B1"]
+
+
+def test_links_to_folders_are_not_followed(batch: Path, tmp_path: Path) -> None:
+    write_board(tmp_path / "other", "B9")
+    (batch / "linked").symlink_to(tmp_path / "other")
+    (batch / "circle").symlink_to(batch)
+    assert len(find_exports([batch])) == 3
+
+
+def test_nothing_below_a_board_is_a_board(batch: Path) -> None:
+    (batch / "boards/B2/xray/export.json").write_text("{}")
+    assert len(find_exports([batch])) == 3
+
+
+@pytest.mark.parametrize("name", [".hidden", "条码 7", "recipes", "labels.csv"])
+def test_names_of_folders_do_not_matter(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "export.json").write_text("{}")
+    assert [board for board, _ in find_exports([tmp_path])] == [tmp_path / name]
+
+
+def test_paths_without_boards_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageFault, match="found none"):
+        find_exports([tmp_path])
+    with pytest.raises(UsageFault, match="no path given"):
+        find_exports([])
+
+
+@pytest.mark.parametrize("name", ["nowhere", "a\0b", "x" * 400])
+def test_paths_that_are_not_there_are_refused(batch: Path, name: str) -> None:
+    with pytest.raises(UsageFault, match="nothing there"):
+        find_exports([batch, batch / name])
+
+
+def test_a_folder_that_cannot_be_listed_is_not_passed_over(batch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    locked = batch / "boards/deep"
+    walk = os.walk
+
+    def with_locked(top, onerror=None, followlinks=False):  # type: ignore[no-untyped-def]
+        for folder, folders, files in walk(top, followlinks=followlinks):
+            if "deep" in folders:
+                folders.remove("deep")
+                onerror(PermissionError(13, "Permission denied", str(locked)))
+            yield folder, folders, files
+
+    monkeypatch.setattr(find.os, "walk", with_locked)
+    assert [board.name for board, _ in find_exports([batch])] == ["B10", "B2", "deep"]
+    with pytest.raises(FileFault, match="deep"):
+        open_export(locked, batch)
+
+
+def test_labels_anywhere_in_a_batch(batch: Path) -> None:
+    assert board_labels([batch]) == []
+    for folder in (batch, batch / "boards/deep"):
+        (folder / "labels.csv").write_text("serial\n")
+    assert board_labels([batch, batch]) == [batch / "boards/deep/labels.csv", batch / "labels.csv"]
+
+
+def test_labels_given_themselves_or_by_a_board(batch: Path) -> None:
+    (batch / "labels.csv").write_text("serial\n")
+    (batch / "monday.csv").write_text("serial\n")
+    assert board_labels([batch / "monday.csv"]) == [batch / "monday.csv"]
+    assert board_labels([batch / "boards/B2"]) == [batch / "labels.csv"]
+    assert board_labels([batch / "boards/B2/export.json"]) == [batch / "labels.csv"]
+    with pytest.raises(UsageFault):
+        board_labels([batch / "nowhere"])

@@ -1,0 +1,132 @@
+"""Processes that train together, started by torch's own launcher: they agree, go on where they were, and one of them writes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+from inspect_pop.classify.model import load  # noqa: E402
+from inspect_pop.core.errors import UsageFault  # noqa: E402
+from inspect_pop.learn.distributed import ALONE, Ranks, device_for, joined  # noqa: E402
+
+pytestmark = [pytest.mark.training]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def launch(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Two processes by `torchrun`, on a free port; looked after slowly: what is left has time to say why it ends."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--monitor-interval=2"]
+    command = [*launcher, "-m", *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False)
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("together")
+    done = launch("tests.learn.together", str(out))
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def _left(out: Path, rank: int) -> dict[str, np.ndarray]:
+    with np.load(out / f"{rank}.npz") as kept:
+        return dict(kept)
+
+
+def test_all_end_with_one_network(together: Path) -> None:
+    leading, other = _left(together, 0), _left(together, 1)
+    assert leading.keys() == other.keys()
+    learnt = [name for name in leading if name.startswith(("own ", "given "))]
+    assert any(name.startswith("own ") for name in learnt)
+    for name in learnt:  # without the mean gradient each had gone its own way
+        np.testing.assert_array_equal(leading[name], other[name], err_msg=name)
+    np.testing.assert_array_equal(leading["losses"], other["losses"])
+    assert leading["taught"] == other["taught"] == 5 * 64 / 2
+    assert leading["losses"][-1] < leading["losses"][0]
+
+
+def test_the_leading_one_speaks_and_writes(together: Path) -> None:
+    leading, other = _left(together, 0), _left(together, 1)
+    assert (leading["said"], other["said"]) == (5, 0)
+    assert str(leading["told"]) == str(other["told"]) == "process 0 of 2"
+    assert leading["mean"] == other["mean"] == 0.5
+    assert sorted(p.name for p in (together / "work").iterdir()) == ["epoch-0005.safetensors", "state.json"]
+
+
+def test_an_interrupted_run_ends_where_a_whole_one_ends(together: Path, tmp_path: Path) -> None:
+    stopped = launch("tests.learn.together", str(tmp_path), "--stop-after", "2")
+    assert stopped.returncode != 0
+    assert "found one that ended. It says why itself" in stopped.stderr
+    assert not list(tmp_path.glob("*.npz"))
+    again = launch("tests.learn.together", str(tmp_path))
+    assert again.returncode == 0, again.stderr
+    whole, cut = _left(together, 0), _left(tmp_path, 0)
+    assert cut["said"] == 3
+    for name in whole.keys() - {"said", "taught"}:
+        np.testing.assert_array_equal(whole[name], cut[name], err_msg=name)
+
+
+def test_alone_there_is_nobody_to_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with joined() as ranks:
+        assert ranks is ALONE
+        assert ranks.leads
+        with ranks.leader_first():
+            assert ranks.told(lambda: 7) == 7
+        module = torch.nn.Linear(1, 1)
+        assert ranks.together(module) is module
+        ranks.agree(module)
+        assert ranks.mean(torch.tensor(2.0)) == 2
+        np.testing.assert_array_equal(ranks.share(np.arange(5)), np.arange(5))
+
+
+def test_shares_are_the_whole_batch() -> None:
+    shares = [Ranks(rank, 3).share(np.arange(17)) for rank in range(3)]
+    assert sorted(np.concatenate(shares)) == list(range(17))
+    assert {len(share) for share in shares} == {5, 6}
+
+
+def test_more_processes_than_a_batch_has_joints_for_are_refused() -> None:
+    Ranks(0, 4).check(32)
+    ALONE.check(2)
+    with pytest.raises(UsageFault, match=r"at most 3 processes for batches of 31.*found 4.*larger fit\.batch"):
+        Ranks(0, 4).check(31)
+
+
+def test_the_gpu_is_taken_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert (device_for(None), device_for("cpu"), device_for("cuda")) == ("cuda", "cpu", "cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert (device_for(None), device_for("cpu")) == ("cpu", "cpu")
+    with pytest.raises(UsageFault, match="Leave out --device"):
+        device_for("cuda")
+
+
+TINY = """
+name = "tiny"
+from_released = false
+[fit]
+widths = [8, 8]
+blocks = [1, 1]
+epochs = 2
+samples_an_epoch = 100
+batch = 32
+mixed_precision = false
+average_decay = 0.5
+"""
+
+
+def test_the_command_trains_together(batch: Path, tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(TINY)
+    recipe = ["--recipe", str(tmp_path / "tiny.toml"), "--jobs", "1", "--device", "cpu"]
+    done = launch("inspect_pop", "train", str(batch), "--out", str(tmp_path / "out"), *recipe)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("epoch 2 of 2") == 4  # once for the network and each of three folds: one process speaks
+    assert done.stdout.count("Labels\n") == 1
+    assert load(tmp_path / "out").card.name == "out"
+    assert not (tmp_path / "out" / ".work").exists()

@@ -1,0 +1,169 @@
+"""A whole board through all steps: a row for every expected joint, whatever the export lacks."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from inspect_pop.classify.model import load
+from inspect_pop.classify.session import Classifier
+from inspect_pop.core.errors import FrameFault
+from inspect_pop.core.flags import bit
+from inspect_pop.core.geometry import SliceStack
+from inspect_pop.core.inspection import Inspection
+from inspect_pop.core.joint_table import CLASSES, COLUMNS
+from inspect_pop.core.limits import Limits
+from inspect_pop.ingest import open_export
+from inspect_pop.ingest.contract import ImageSource
+from inspect_pop.pipeline.board import inspect_board
+from tests.learn.models import give_own, make_model
+
+START = "2026-11-22T08:00:00+00:00"
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
+    """Answers by the grey of the slices: good enough to walk the way, not to judge joints."""
+    return Classifier(load(make_model(tmp_path_factory.mktemp("model") / "m")))
+
+
+def _inspect(board: Path, classifier: Classifier, *, ahead: bool = False) -> Inspection:
+    return inspect_board(open_export(board), classifier, Limits(), started_at=START, ahead=ahead, now=lambda: START)
+
+
+def _without(board: Path, *names: str) -> None:
+    """Take images out of the manifest: not named is merely not there."""
+    manifest = json.loads((board / "export.json").read_text())
+    manifest["images"] = [i for i in manifest["images"] if i.get("interface", i.get("stage")) not in names]
+    (board / "export.json").write_text(json.dumps(manifest))
+
+
+def test_every_expected_joint_has_its_row(small_board: Path, classifier: Classifier) -> None:
+    export = open_export(small_board)
+    found = _inspect(small_board, classifier)
+    expected = [(p.refdes, i.name, b) for p in export.recipe.packages for i in p.interfaces for b in i.ball]
+    assert list(zip(found.joints["refdes"], found.joints["interface"], found.joints["ball"], strict=True)) == expected
+    assert found.joints.names == tuple(c.name for c in COLUMNS)
+    assert found.joints.probabilities().sum(axis=1) == pytest.approx(1.0, abs=1e-5)
+    assert found.board.n_joints == len(expected)
+    assert sum(getattr(found.board, f"n_{c}") for c in CLASSES) + found.board.n_undecided == len(expected)
+    assert found.board.missing == ()
+    assert set(found.placements) == {"U1/lower", "U1/upper", "U1/pre_stack", "U1/post_reflow"}
+    assert abs(found.packages[0].warpage_um) < 150
+    assert found.packages[0].stack_height_um == pytest.approx(1350, abs=40)
+
+
+def test_pictures_read_ahead_are_the_same_pictures(small_board: Path, classifier: Classifier) -> None:
+    one, other = (_inspect(small_board, classifier, ahead=ahead) for ahead in (False, True))
+    assert one.board == other.board
+    assert one.packages == other.packages
+    for name in one.joints.names:
+        np.testing.assert_array_equal(one.joints[name], other.joints[name])
+
+
+def test_a_machine_that_the_model_was_taught_on_has_its_own_network(small_board: Path, tmp_path: Path) -> None:
+    """And the record says by which thresholds it was decided, and by which model."""
+    own = {"weight": 5.0, "operating_point": {"pass_below": -9.0, "fail_above": 9.0, "source": "taught here"}}
+    plain = make_model(tmp_path / "m")
+    before = _inspect(small_board, Classifier(load(plain)))
+    model = load(give_own(plain, open_export(small_board).machine, **own))
+    found = _inspect(small_board, Classifier(model))
+    assert "taught here" in found.board.operating_point
+    assert set(found.joints["model"]) == {model.digest}
+    assert np.abs(found.joints["p_good"] - before.joints["p_good"]).max() > 0.01
+    manifest = json.loads((small_board / "export.json").read_text())
+    (small_board / "export.json").write_text(json.dumps(manifest | {"station": "ANOTHER"}))
+    elsewhere = _inspect(small_board, Classifier(model))
+    np.testing.assert_array_equal(elsewhere.joints["p_good"], before.joints["p_good"])
+    assert elsewhere.board.operating_point == before.board.operating_point != found.board.operating_point
+
+
+def test_the_same_export_is_the_same_record(small_board: Path, classifier: Classifier) -> None:
+    first, second = _inspect(small_board, classifier), _inspect(small_board, classifier)
+    assert first.board == second.board
+    for name in first.joints.names:
+        np.testing.assert_array_equal(first.joints[name], second.joints[name])
+
+
+def test_by_xray_pictures_turned_against_the_height_maps_nothing_passes(small_board: Path, classifier: Classifier) -> None:
+    """The array is symmetric and finds its place either way; which way round it lies, the domes tell."""
+
+    def turned(source: ImageSource) -> ImageSource:
+        stack = source.read()
+        if not isinstance(stack, SliceStack):
+            return source
+        other = dataclasses.replace(stack, values=np.ascontiguousarray(stack.values[:, ::-1, ::-1]))
+        return dataclasses.replace(source, read=lambda: other)
+
+    export = open_export(small_board)
+    wrong = dataclasses.replace(export, images=tuple(turned(i) for i in export.images))
+    for told, expected in ((export, False), (wrong, True)):
+        joints = inspect_board(told, classifier, Limits(), started_at=START, now=lambda: START).joints
+        assert ((joints["flags"] & bit("wrong_crop")) != 0).all() == expected
+        assert ((joints["flags"] & bit("wrong_crop")) != 0).any() == expected
+        if expected:
+            assert "pass" not in joints["verdict"]
+
+
+def test_an_interface_without_slices_is_undecided(small_board: Path, classifier: Classifier) -> None:
+    _without(small_board, "upper")
+    found = _inspect(small_board, classifier)
+    upper = found.joints.take(found.joints["interface"] == "upper")
+    assert len(upper) == 28
+    assert all(label is None for label in upper["label"])
+    assert set(upper["verdict"]) == {"review"}
+    assert (upper["flags"] & bit("no_slices")).all()
+    assert np.isfinite(upper["standoff_um"]).all()  # the height map still tells the gap
+    assert found.board.missing == ("U1/upper slices",)
+    assert found.board.verdict != "pass"
+    assert found.board.n_undecided == 28
+
+
+def test_without_height_maps_the_slices_decide(small_board: Path, classifier: Classifier) -> None:
+    _without(small_board, "pre_stack", "post_reflow")
+    found = _inspect(small_board, classifier)
+    assert all(label in CLASSES for label in found.joints["label"])
+    assert np.isnan(found.joints["standoff_um"]).all()
+    assert (found.joints["flags"] & bit("no_height")).all()
+    assert np.isnan(found.packages[0].warpage_um)
+    assert found.board.missing == ("U1/pre_stack height map", "U1/post_reflow height map")
+
+
+def test_without_any_picture_nothing_passes(small_board: Path, classifier: Classifier) -> None:
+    _without(small_board, "lower", "upper", "pre_stack", "post_reflow")
+    found = _inspect(small_board, classifier)
+    assert found.board.verdict == "review"
+    assert set(found.joints["verdict"]) == {"review"}
+    assert found.crops is None
+
+
+def test_a_package_that_is_not_there_is_refused(small_board: Path, classifier: Classifier) -> None:
+    manifest = json.loads((small_board / "export.json").read_text())
+    for image in manifest["images"]:
+        image["origin_um"] = [40_000.0, 40_000.0]
+    (small_board / "export.json").write_text(json.dumps(manifest))
+    with pytest.raises(FrameFault):
+        _inspect(small_board, classifier)
+
+
+def test_suspects_come_with_pictures_and_a_neighbour(small_board: Path, classifier: Classifier) -> None:
+    sharp = dataclasses.replace(classifier.model, card=classifier.model.card)
+    found = _inspect(small_board, Classifier(sharp))
+    crops = found.crops
+    suspects = int((found.joints["verdict"] != "pass").sum())
+    assert crops is not None
+    assert crops.pixels.dtype == np.uint8
+    assert len(crops.row) == len(crops.pixels) == len(crops.reference)
+    assert (crops.reference >= 0).sum() <= suspects
+    for row, reference in zip(crops.row, crops.reference, strict=True):
+        if reference >= 0:
+            assert found.joints["verdict"][reference] == "pass"
+            assert found.joints["interface"][reference] == found.joints["interface"][row]
+            assert reference in crops.row
+
+
+def test_all_steps_are_timed(small_board: Path, classifier: Classifier) -> None:
+    times = _inspect(small_board, classifier).timings_ms
+    assert {"read", "align", "cut", "measure", "inputs", "classify", "decide", "causes", "pictures"} <= set(times)

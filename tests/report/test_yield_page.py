@@ -1,0 +1,101 @@
+"""Yield pages and lot pages from a store."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from inspect_pop.report.write import write_lot_report
+from inspect_pop.report.yield_data import yield_view
+from inspect_pop.report.yield_page import chart_picture, heat_maps, yields_page
+from inspect_pop.store import Store, open_store
+from inspect_pop.yields import PositionMap
+from tests.factories import make_inspection
+
+EVIL = "$x_{<script>alert(1)</script>板"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """Twelve boards of two lots and lines over four days, the second day empty; C4 fails on every third."""
+    with open_store(tmp_path_factory.mktemp("store") / "records.db") as opened:
+        for k in range(12):
+            opened.write(
+                make_inspection(
+                    f"{EVIL}{k}" if k == 5 else f"PB-{k}",
+                    defects={"U1.lower.C4": "starved"} if k % 3 == 0 else {"U1.upper.A1": "open"} if k == 4 else {},
+                    lot=EVIL if k % 2 else "L-1",
+                    line=f"SMT-{k % 2}",
+                    inspected_at=f"2026-03-{(2, 4, 5)[k % 3]:02d}T08:{k:02d}:00+01:00",
+                    record=f"r{k}",
+                    warpage_um=20.0 + k,
+                    cause="insufficient_paste" if k % 3 == 0 else "none",
+                    seed=k,
+                )
+            )
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def page(store: Store) -> str:
+    return yields_page(yield_view(store, EVIL), {"r9": "boards/PB-9.html"})
+
+
+def test_the_view_gathers_what_the_store_says(store: Store) -> None:
+    view = yield_view(store, "Yield")
+    assert (view.total.boards, view.total.passed, view.total.defects) == (12, 7, 5)
+    assert [(g.keys["day"], g.boards) for g in view.days] == [
+        ("2026-03-02", 4),
+        ("2026-03-03", 0),
+        ("2026-03-04", 4),
+        ("2026-03-05", 4),
+    ]
+    assert {"line", "lot", "interface"} <= set(view.breakdowns)
+    assert "product" not in view.breakdowns  # one product alone tells nothing apart
+    assert [b.serial for b in view.failed] == ["PB-4", "PB-9", "PB-6", "PB-3", "PB-0"]  # newest first
+    assert (view.failed[0].defects, view.failed[0].verdict, view.failed[0].cause) == (1, "fail", "none")
+    assert view.causes["U1"].name == "insufficient_paste"
+    assert "lower C4" in view.causes["U1"].evidence
+
+
+def test_a_lot_s_page_is_about_that_lot(store: Store, tmp_path: Path) -> None:
+    page = write_lot_report(tmp_path / "lot.html", store, "L-1").read_text(encoding="utf-8")
+    assert "<h1>Lot L-1</h1>" in page and "6 boards at their first inspection" in page
+    assert "By lot" not in page
+    none = write_lot_report(tmp_path / "none.html", store, None).read_text(encoding="utf-8")
+    assert "No board was inspected in this selection." in none
+
+
+def test_names_from_outside_cannot_break_page_or_chart(page: str) -> None:
+    assert "<script>alert" not in page
+    assert page.count("&lt;script&gt;alert") >= 2
+
+
+def test_the_page_stays_under_three_megabytes_and_asks_for_nothing(page: str) -> None:
+    assert len(page.encode()) < 3_000_000
+    assert set(re.findall(r'src="(data:image/[a-z+]+)', page)) == {"data:image/svg+xml"}
+    assert '<a href="boards/PB-9.html">PB-9</a>' in page
+
+
+def test_a_chart_is_the_same_each_time(store: Store) -> None:
+    days = yield_view(store, "Yield").failing
+    assert chart_picture(days, "share") == chart_picture(days, "share")
+
+
+def test_heat_maps_share_one_scale_and_shade_by_count() -> None:
+    positions = PositionMap(
+        np.array(["U1"] * 5, object),
+        np.array(["lower"] * 4 + ["upper"], object),
+        np.array(["A1", "A2", "B1", "B2", "A1"], object),
+        np.array([-200.0, 200.0, -200.0, np.nan, 0.0]),
+        np.array([200.0, 200.0, -200.0, np.nan, 0.0]),
+        np.full(5, 40, np.int64),
+        np.array([[0, 0, 8, 0], [0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1]], np.int64),
+    )
+    lower, upper = heat_maps(positions)
+    assert (lower.most, upper.most, lower.half) == (8, 8, upper.half)
+    assert re.findall(r'class="heat (h\d)"', lower.marks) == ["h8", "h1", "h0"]  # B2's place is not known
+    assert lower.worst == ("A1: 8", "A2: 1")
+    assert "A1: 8 starved of 40 boards" in lower.marks
