@@ -1,11 +1,11 @@
-# Read by scripts/run and scripts/test: one virtual environment in the repository, installed once for each state of the pins.
+# Sourced by scripts/run and scripts/test: one virtual environment in the checkout, installed once per state of the pins.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=$root/.venv
 
 say() { printf '%s\n' "$*" >&2; }
 
-# The first Python on the path that the package supports.
+# Print the first Python on the path that the package supports.
 find_python() {
     local name
     for name in python3 python3.14 python3.13 python3.12 python3.11; do
@@ -31,18 +31,18 @@ make_venv() {
 
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check --no-input "$@" </dev/null >&2; }
 
-# What decides what is installed: when it changes, the next call installs again.
+# Print a digest of everything that decides what is installed. When it changes, the next call installs again.
 pins_digest() {
     cat "$root/pyproject.toml" "$root/constraints.txt" "$root/requirements-line.txt" "$root/scripts/environment.sh" | sha256sum | cut -d' ' -f1
 }
 
-# What the line needs, each file checked against its hash; then the package itself.
+# Install what the line needs, each file checked against its hash, then the package itself.
 install_line() {
     pip install --quiet --require-hashes -r "$root/requirements-line.txt" || return
     pip install --quiet --no-deps --no-build-isolation -e "$root"
 }
 
-# Torch by itself first: its CPU build, where the machine offers one, must be there before anything asks for torch.
+# Install torch first: its CPU build, where the machine offers one, must be there before anything requires torch.
 install_test() {
     install_line || return
     pip install --quiet -c "$root/constraints.txt" "torch==2.13.0" || return
@@ -54,16 +54,23 @@ install_test() {
     fi
 }
 
-# prepare line|test: the environment holds at least that much afterwards; quick when nothing changed.
-prepare() {
-    local kind=$1 digest stamp
+# is_installed line|test: whether the environment holds at least that much. What the tests need includes what the line needs.
+is_installed() {
+    local kind digest
+    [ -x "$venv/bin/inspect-pop" ] || return
     digest=$(pins_digest)
-    stamp=$venv/.installed-$kind
-    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$digest" ] && [ -x "$venv/bin/inspect-pop" ]; then
-        return
-    fi
+    for kind in "$1" test; do
+        [ -f "$venv/.installed-$kind" ] && [ "$(cat "$venv/.installed-$kind")" = "$digest" ] && return
+    done
+    return 1
+}
+
+# prepare line|test: install what is missing. Quick when nothing changed.
+prepare() {
+    local kind=$1
+    is_installed "$kind" && return
     make_venv || return
     say "installing what the $kind needs (once; minutes)"
     "install_$kind" || return
-    printf '%s\n' "$digest" >"$stamp"
+    pins_digest >"$venv/.installed-$kind"
 }

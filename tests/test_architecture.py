@@ -88,7 +88,7 @@ def test_modules_and_functions_stay_readable(path: Path) -> None:
 
 
 def test_few_private_functions_are_called_once() -> None:
-    counted = [structure.called_once(path) for path in MODULES]
+    counted = [structure.find_called_once(path) for path in MODULES]
     assert sum(len(once) for _, once in counted) <= CALLED_ONCE * sum(n for n, _ in counted)
 
 

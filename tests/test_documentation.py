@@ -1,6 +1,8 @@
-"""The documentation is true: what it names exists, and what exists is in it."""
+"""The documentation is true: what it names exists, what exists is in it, and its examples run."""
 
+import ast
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -16,34 +18,93 @@ from inspect_pop import cli
 from inspect_pop.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("*/README.md")])
-CALL = re.compile(r"^\s*(?:\$ )?(?:\./scripts/run|inspect-pop) (?P<rest>[a-z].*)$", re.MULTILINE)
-LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)#\s]+)(?:#[^)]*)?\)")
+DOCS = ROOT / "docs"
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("**/*.md"), *ROOT.glob("[a-z]*/README.md")])
+CALL = re.compile(r"^\s*(?:\$ )?(?:\./scripts/run|(?:\.venv/bin/)?inspect-pop) (?P<rest>[a-z].*)$", re.MULTILINE)
+LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)#\s]*)(?:#(?P<anchor>[^)]*))?\)")
+# A block of code; the comment before it says why it cannot run, or cannot run as it stands.
+BLOCK = re.compile(r"(?P<mark><!-- (?:not run|fragment): [^>]*-->\n\s*)?```(?P<language>\w+)\n(?P<code>.*?)```", re.DOTALL)
+EXIT_STATUS = re.compile(r"# exit status (?P<status>\d)")
+# Tested with the data that their examples need: tests/store/test_documentation.py and tests/test_api.py.
+TESTED_ELSEWHERE = {"docs/store.md", "docs/python-api.md"}
 
 
 def test_generated_pages_are_what_the_code_says() -> None:
-    done = subprocess.run([sys.executable, ROOT / "scripts" / "make_reference.py", "--check"], capture_output=True, text=True)
+    script = ROOT / "scripts" / "release" / "make_reference.py"
+    done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_somewhere(page: Path) -> None:
-    targets = [m["target"] for m in LINK.finditer(page.read_text(encoding="utf-8"))]
-    assert [t for t in targets if "://" not in t and not (page.parent / t).exists()] == []
+    broken = []
+    for link in LINK.finditer(page.read_text(encoding="utf-8")):
+        target, anchor = link["target"], link["anchor"]
+        path = page.parent / target if target else page
+        if "://" in target:
+            continue
+        if not path.exists() or (anchor and path.suffix == ".md" and anchor not in anchors(path)):
+            broken.append(link[0])
+    assert broken == []
 
 
-def test_every_page_of_docs_is_in_its_index() -> None:
-    docs = ROOT / "docs"
-    index = (docs / "README.md").read_text(encoding="utf-8")
-    pages = {p.relative_to(docs).as_posix() for p in docs.rglob("*.md")} - {"README.md"}
-    assert sorted(p for p in pages if f"]({p})" not in index) == []
+def test_every_page_is_reached_from_the_readme() -> None:
+    reached, waiting = set(), [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop().resolve()
+        if page.is_dir():
+            page = page / "README.md"
+        if page in reached or page.suffix != ".md" or not page.is_file():
+            continue
+        reached.add(page)
+        links = LINK.finditer(page.read_text(encoding="utf-8"))
+        waiting += [page.parent / m["target"] for m in links if m["target"] and "://" not in m["target"]]
+    assert [name_of(p) for p in PAGES if p not in reached] == []
+
+
+@pytest.mark.parametrize("folder", [DOCS, DOCS / "lab"], ids=name_of)
+def test_every_page_of_a_folder_is_in_its_index(folder: Path) -> None:
+    index = (folder / "README.md").read_text(encoding="utf-8")
+    assert sorted(p.name for p in folder.glob("*.md") if p.name != "README.md" and f"]({p.name})" not in index) == []
+
+
+def test_every_module_has_its_line_in_the_architecture() -> None:
+    package = ROOT / "inspect_pop"
+    modules = {p.relative_to(package).as_posix() for p in package.glob("*/**/*.py")}
+    named = set(re.findall(r"^\| `([\w/]+\.py)` \|", (DOCS / "architecture.md").read_text(encoding="utf-8"), re.MULTILINE))
+    assert {m for m in modules if not m.endswith("__init__.py")} - named == set(), "modules without a line"
+    assert named - modules == set(), "lines without a module"
+
+
+def test_modules_and_scripts_that_pages_name_exist() -> None:
+    packages = "|".join(p.name for p in (ROOT / "inspect_pop").iterdir() if (p / "__init__.py").is_file())
+    missing = []
+    for page in PAGES:
+        if page.name == "CHANGELOG.md":  # tells of names that are gone
+            continue
+        text = page.read_text(encoding="utf-8")
+        modules = {f"inspect_pop/{m}" for m in re.findall(rf"`((?:{packages})/\w+\.py)`", text)}
+        scripts = set(re.findall(r"\bscripts/[\w/]+(?:\.py|\.sh)", text)) | set(re.findall(r"`(tests/[\w/]+\.py)`", text))
+        missing += [f"{name_of(page)}: {name}" for name in sorted(modules | scripts) if not (ROOT / name).exists()]
+    assert missing == []
 
 
 def calls() -> Iterator[tuple[str, list[str]]]:
     """Every call of the program that a page shows, with the page's name."""
     for page in PAGES:
         for match in CALL.finditer(page.read_text(encoding="utf-8")):
-            yield page.relative_to(ROOT).as_posix(), shlex.split(match["rest"], comments=True)
+            if not (ROOT / match["rest"].split()[0]).exists():  # ./scripts/run BATCH
+                yield name_of(page), shlex.split(match["rest"], comments=True)
 
 
 @pytest.mark.parametrize(("page", "call"), [pytest.param(p, c, id=f"{p}: {' '.join(c)[:60]}") for p, c in calls()])
@@ -58,6 +119,101 @@ def test_calls_shown_are_calls_that_exist(page: str, call: list[str], capsys: py
         known = set(re.findall(r"--[a-z-]+", capsys.readouterr().err))
     used = {word.partition("=")[0] for word in names if word.startswith("--")}
     assert used <= known, f"{page}: no such option"
+
+
+def blocks(page: Path, language: str, *, marked: bool) -> list[str]:
+    """The code of a page in one language: what is marked as not to be run, or what is not."""
+    found = BLOCK.finditer(page.read_text(encoding="utf-8"))
+    return [m["code"] for m in found if m["language"] == language and bool(m["mark"]) == marked]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_code_is_valid(page: Path) -> None:
+    for code in [c for marked in (True, False) for c in blocks(page, "python", marked=marked)]:
+        ast.parse(code)
+    for code in [c for marked in (True, False) for c in blocks(page, "sh", marked=marked)]:
+        done = subprocess.run(["bash", "-n"], input=code, capture_output=True, text=True)
+        assert done.returncode == 0, f"{code}\n{done.stderr}"
+
+
+RUN_HERE = [
+    p for p in PAGES if p.name != "README.md" and name_of(p) not in TESTED_ELSEWHERE and blocks(p, "python", marked=False)
+]
+
+
+@pytest.mark.parametrize("page", RUN_HERE, ids=name_of)
+def test_python_of_the_pages_runs(page: Path, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(checkout)
+    names: dict[str, object] = {"__name__": "page"}
+    for code in blocks(page, "python", marked=False):
+        exec(compile(code, name_of(page), "exec"), names)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A folder that looks like the checkout, whose `out/` is a temporary one."""
+    folder = tmp_path / "checkout"
+    folder.mkdir()
+    for path in ROOT.iterdir():
+        if path.name not in {"out", ".venv", ".git"}:
+            (folder / path.name).symlink_to(path)
+    (folder / ".venv").symlink_to(sys.prefix)
+    return folder
+
+
+def run_in(folder: Path, command: list[str], **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL, env={**os.environ, **environment}
+    )
+
+
+def test_the_readme_runs_as_printed(checkout: Path) -> None:
+    if run_in(checkout, ["bash", "-c", ". scripts/environment.sh && is_installed line"]).returncode:
+        pytest.skip("the environment was not made by scripts/run or scripts/test, which the README calls")
+    lines = [line for code in blocks(ROOT / "README.md", "sh", marked=False) for line in code.splitlines() if line.strip()]
+    assert len(lines) >= 6
+    for line in lines:
+        done = run_in(checkout, ["bash", "-c", line])
+        expected = EXIT_STATUS.search(line)
+        assert done.returncode == (int(expected["status"]) if expected else 0), f"{line}\n{done.stdout}\n{done.stderr}"
+    assert (checkout / "out" / "sample" / "report" / "index.html").is_file()
+    for name in ("joints.parquet", "boards.parquet", "packages.parquet", "quarantine.csv", "records.db"):
+        assert (checkout / "out" / "mine" / name).is_file()
+
+
+@pytest.mark.skipif(not (ROOT / "inspect_pop" / "api.py").exists(), reason="no public API yet")
+def test_the_python_of_the_readme_runs(checkout: Path) -> None:
+    pytest.importorskip("pandas")
+    code = "\n".join(blocks(ROOT / "README.md", "python", marked=False))
+    done = run_in(checkout, [sys.executable, "-c", code], MPLBACKEND="agg")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("fail")
+
+
+def test_an_installed_wheel_works_in_another_folder(tmp_path: Path) -> None:
+    """Built from the sources, installed in an environment of its own, whose other packages are those of this one."""
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        (source / name).write_bytes((ROOT / name).read_bytes())
+    for name in ("inspect_pop", "models", "training"):
+        subprocess.run(["cp", "-r", ROOT / name, source / name], check=True)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path, source], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "env"], check=True)
+    python = tmp_path / "env" / "bin" / "python"
+    (wheel,) = tmp_path.glob("*.whl")
+    subprocess.run([*pip, "--python", python, "install", "--no-deps", "--no-index", wheel], check=True)
+    packages = next((tmp_path / "env" / "lib").glob("python*/site-packages"))
+    (packages / "others.pth").write_text(next(p for p in sys.path if p.endswith("site-packages")) + "\n")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    command = [str(tmp_path / "env" / "bin" / "inspect-pop"), "run", str(ROOT / "datasets" / "sample"), "--out", "out"]
+    done = run_in(elsewhere, command, PYTHONPATH="")
+    assert done.returncode == 0, done.stderr
+    where = run_in(elsewhere, [str(python), "-c", "import inspect_pop; print(inspect_pop.__file__)"], PYTHONPATH="")
+    assert where.stdout.startswith(str(packages))
+    assert (elsewhere / "out" / "report" / "index.html").is_file()
 
 
 def test_what_people_call_outside_is_there() -> None:
@@ -125,7 +281,7 @@ def pinned(path: Path) -> list[tuple[str, str]]:
 
 
 def test_each_promise_names_a_test_that_exists() -> None:
-    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs" / "promises.md").read_text(encoding="utf-8"))
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (DOCS / "promises.md").read_text(encoding="utf-8"))
     assert len(named) > 30
     assert [f"{f}::{n}" for f, n in named if f"def {n}(" not in (ROOT / f).read_text(encoding="utf-8")] == []
 

@@ -23,7 +23,7 @@ def script() -> Iterator[ModuleType]:
     """The measuring script; it brings the benchmark's folder along."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(SCRIPTS / "bench"))
-        patch.syspath_prepend(str(SCRIPTS))
+        patch.syspath_prepend(str(SCRIPTS / "studies"))
         yield import_module("measure_peer")
 
 
@@ -58,7 +58,7 @@ def test_a_file_that_was_changed_is_refused(script: ModuleType, small_board: Pat
 def test_thresholds_call_as_many_good_joints_as_asked(script: ModuleType) -> None:
     odds = np.random.default_rng(0).normal(size=500)
     for called, failed in ((30, 7), (5, 0), (0, 0), (500, 500)):
-        point = script.matched(odds, called, failed)
+        point = script.match_point(odds, called, failed)
         assert ((odds >= point.pass_below).sum(), (odds >= point.fail_above).sum()) == (called, failed)
 
 

@@ -1,63 +1,61 @@
-"""Finished boards, one file each, until the run is whole: what a run that was stopped goes on from.
+"""Checkpoints: one file per finished board, from which an interrupted run resumes and whose content becomes the run's tables.
 
-A fragment is an Arrow file of the board's joints (a fifth of the time that Parquet takes to write and read, half as large
-again) with the board and package records as JSON in its metadata, and a digest of all that at its end. It is written beside
-its place and moved there, so a fragment is whole or absent; one that a crash of the machine left damaged counts as absent.
-It is named for its record, whose identity holds all that the result depends on: a fragment of another model, recipe, limit
+A checkpoint is an Arrow file of the board's joints (a fifth of the time that Parquet takes to write and read, half as large
+again) with the board and package records as JSON in its metadata, and a digest of all that at its end. It is written under
+another name and then renamed, so that it is whole or absent; one that a crash of the machine damaged counts as absent.
+It is named for its record, whose identity holds all that the result depends on: a checkpoint of another model, recipe, limit
 or software is never taken for this one.
 """
 
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from inspect_pop.core.atomic import write_bytes
 from inspect_pop.core.errors import StoreFault
 from inspect_pop.core.inspection import BoardRecord, Inspection, PackageRecord
-from inspect_pop.core.joint_table import JointTable
 from inspect_pop.store.joint_files import from_arrow, to_arrow
 
-__all__ = ["fragment_path", "read_fragment", "write_fragment"]
+__all__ = ["checkpoint_path", "read_checkpoint", "write_checkpoint"]
 
 _META = b"inspection"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
 
 
-def fragment_path(work_dir: Path, record: str) -> Path:
-    """Where the fragment of this record lies, whether it is there or not."""
+def checkpoint_path(work_dir: Path, record: str) -> Path:
+    """Return the path of this record's checkpoint, whether it exists or not."""
     return work_dir / record[:2] / f"{record}.arrow"
 
 
-def write_fragment(path: Path, inspection: Inspection) -> None:
-    """Leave the inspection at `path`, whole or not at all. Raises `StoreFault` where it cannot be written."""
-    meta = json.dumps(_to_json(inspection)).encode()
-    table = to_arrow(inspection.joints).replace_schema_metadata({_META: meta})
+def write_checkpoint(path: Path, inspection: Inspection) -> None:
+    """Write the inspection, without its pictures, to `path`: whole or not at all. Raises `StoreFault`."""
+    meta = {
+        "board": _nan_to_null(asdict(inspection.board)),
+        "packages": [_nan_to_null(asdict(p)) for p in inspection.packages],
+        "timings_ms": inspection.timings_ms,
+    }
+    table = to_arrow(inspection.joints).replace_schema_metadata({_META: json.dumps(meta).encode()})
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, table.schema, options=_OPTIONS) as writer:
         writer.write_table(table)
     body = sink.getvalue().to_pybytes()
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(body + hashlib.sha256(body).digest())
-        part.replace(path)
+        write_bytes(path, body + hashlib.sha256(body).digest())
     except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        remedy = "Make room or choose another --out; the same command then goes on where it stopped."
+        remedy = "Make room or choose another --out, then repeat the same command to resume."
         raise StoreFault(str(path.parent), expected="a folder to write to", found=str(error), remedy=remedy) from error
 
 
-def read_fragment(path: Path) -> Inspection | None:
-    """The inspection that was left at `path`, without its pictures; None where there is none, or not as it was left."""
+def read_checkpoint(path: Path) -> Inspection | None:
+    """Read the inspection at `path`, without its pictures; None where there is none, or where the file is damaged."""
     try:
         data = path.read_bytes()
     except OSError:
@@ -66,28 +64,17 @@ def read_fragment(path: Path) -> Inspection | None:
     if hashlib.sha256(body).digest() != digest:
         return None
     table = pa.ipc.open_file(body).read_all()
-    return _from_json(json.loads(table.schema.metadata[_META]), from_arrow(table))
+    meta = json.loads(table.schema.metadata[_META])
+    board = _null_to_nan(BoardRecord, meta["board"]) | {"missing": tuple(meta["board"]["missing"])}
+    packages = tuple(PackageRecord(**_null_to_nan(PackageRecord, p)) for p in meta["packages"])
+    return Inspection(BoardRecord(**board), packages, from_arrow(table), timings_ms=meta["timings_ms"])
 
 
-def _to_json(inspection: Inspection) -> dict[str, Any]:
-    return {
-        "board": _plain(asdict(inspection.board)),
-        "packages": [_plain(asdict(p)) for p in inspection.packages],
-        "timings_ms": inspection.timings_ms,
-    }
-
-
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """NaN as null: JSON has no other word for it."""
+def _nan_to_null(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace NaN, which JSON does not have, by null."""
     return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in values.items()}
 
 
-def _from_json(meta: dict[str, Any], joints: JointTable) -> Inspection:
-    board = _restore(BoardRecord, meta["board"]) | {"missing": tuple(meta["board"]["missing"])}
-    packages = tuple(PackageRecord(**_restore(PackageRecord, p)) for p in meta["packages"])
-    return Inspection(BoardRecord(**board), packages, joints, timings_ms=meta["timings_ms"])
-
-
-def _restore(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+def _null_to_nan(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     floats = {f.name for f in fields(kind) if f.type in {"float", float}}
     return {k: math.nan if v is None and k in floats else v for k, v in values.items()}

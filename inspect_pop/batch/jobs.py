@@ -1,4 +1,4 @@
-"""What a batch passes around: jobs out, outcomes back, one summary at the end; all small enough to send between processes."""
+"""What a run passes around: settings and jobs, outcomes, one summary. All are small enough to send between processes."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -11,11 +11,11 @@ from inspect_pop.core.limits import Limits
 if TYPE_CHECKING:
     from inspect_pop.classify.model import OperatingPoint
 
-__all__ = ["Job", "Outcome", "RunSummary", "Settings"]
+__all__ = ["BatchSettings", "BoardJob", "JobOutcome", "RunSummary", "summarize_run"]
 
 
 @dataclass(frozen=True)
-class Job:
+class BoardJob:
     """One board to inspect: its place in the order of the batch, its folder, and the root that its files must lie inside."""
 
     order: int
@@ -24,12 +24,22 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What all boards of a run have in common. `store_url` is a path or a URL; `model_dir` None means the released model.
+class BatchSettings:
+    """What all boards of a run have in common.
 
-    `pages` says which boards get a page of their own: `all`, `suspect` (those that did not pass) or `none`.
-    A worker process that takes longer than `time_limit_s` over one board is ended. `point` None means the model's own thresholds.
-    With `follow_machines` these move with each machine (`survey`), and `points` holds what was found, by machine.
+    Attributes:
+        out: The run's output folder.
+        store_url: The store of records, as a path or a URL.
+        model_dir: The model; None means the current model.
+        limits: The limits that decide.
+        run_id: The run's identifier in the store; drawn where it is empty.
+        resume: Whether boards that an earlier start of the run finished are taken from its checkpoints.
+        device: Where the network runs, `cpu` or `cuda`.
+        pages: Which boards get a page: `all`, `suspect` (those that did not pass) or `none`.
+        time_limit_s: A worker process that takes longer over one board is ended.
+        operating_point: The thresholds; None means the model's.
+        follow_machines: Whether the thresholds move with each machine (`machine_thresholds`).
+        machine_points: The thresholds that were found so, by machine.
     """
 
     out: Path
@@ -41,48 +51,48 @@ class Settings:
     device: str = "cpu"
     pages: str = "all"
     time_limit_s: float = 300.0
-    point: "OperatingPoint | None" = None
+    operating_point: "OperatingPoint | None" = None
     follow_machines: bool = False
-    points: "tuple[tuple[str, OperatingPoint], ...]" = ()
+    machine_points: "tuple[tuple[str, OperatingPoint], ...]" = ()
 
     @property
     def work_dir(self) -> Path:
-        """Where finished boards wait for the final files; what a stopped run goes on from."""
+        """The folder of checkpoints, from which a run resumes."""
         return self.out / ".work"
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of one board: a verdict with its fragment, or the reason why it lies in quarantine."""
+class JobOutcome:
+    """What became of one board: a verdict with its checkpoint, or the reason why it is in quarantine."""
 
     order: int
     path: Path
     serial: str = ""
     verdict: str = ""
-    fragment: Path | None = None
+    checkpoint: Path | None = None
     n_joints: int = 0
     reason: str = ""
     resumed: bool = False
 
     @property
     def quarantined(self) -> bool:
-        """Whether somebody must look because nothing was decided."""
-        return self.fragment is None
+        """Whether the board could not be decided and needs a person."""
+        return self.checkpoint is None
 
 
 @dataclass(frozen=True)
 class RunSummary:
     """A whole run, counted.
 
-    `boards` counts the folders that were found, `repeated` those among them whose very export was there before in the batch,
-    `resumed` those that an earlier start of the run had finished; `verdicts` and `joints` count each record once.
+    `boards` counts the folders that were found, `repeated` those whose export is a copy of an earlier one in the batch,
+    `resumed` those that an earlier start of the run had finished. `verdicts` and `joints` count each record once.
     """
 
     out: Path
     store_url: str
     boards: int
     verdicts: dict[str, int] = field(default_factory=dict)
-    quarantined: tuple[Outcome, ...] = ()
+    quarantined: tuple[JobOutcome, ...] = ()
     repeated: int = 0
     resumed: int = 0
     joints: int = 0
@@ -90,7 +100,7 @@ class RunSummary:
 
     @property
     def exit_status(self) -> int:
-        """0 when every board was decided, 1 when some lie in quarantine."""
+        """0 when every board was decided, 1 when some are in quarantine."""
         return 1 if self.quarantined else 0
 
     @property
@@ -99,7 +109,7 @@ class RunSummary:
         return self.out / "report" / "index.html"
 
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain values that JSON can carry."""
+        """Return the summary as plain values that JSON can carry."""
         return {
             "boards": self.boards,
             "verdicts": self.verdicts,
@@ -112,19 +122,24 @@ class RunSummary:
             "report": str(self.report),
         }
 
+    def __str__(self) -> str:
+        counts = ", ".join(f"{n} {verdict}" for verdict, n in sorted(self.verdicts.items()))
+        boards = "1 board" if self.boards == 1 else f"{self.boards} boards"
+        return f"{boards}: {counts or 'none decided'}; {len(self.quarantined)} in quarantine"
 
-def summarise(outcomes: Iterable[Outcome], out: Path, store_url: str, seconds: float) -> RunSummary:
-    """Count the outcomes of a run; its quarantine in the order of the batch."""
-    ended = sorted(outcomes, key=lambda o: o.order)
-    records = list({o.fragment: o for o in reversed(ended) if not o.quarantined}.values())
-    quarantined = tuple(o for o in ended if o.quarantined)
+
+def summarize_run(outcomes: Iterable[JobOutcome], out: Path, store_url: str, seconds: float) -> RunSummary:
+    """Count the outcomes of a run. Its quarantine is in the order of the batch."""
+    ordered = sorted(outcomes, key=lambda o: o.order)
+    records = list({o.checkpoint: o for o in reversed(ordered) if not o.quarantined}.values())
+    quarantined = tuple(o for o in ordered if o.quarantined)
     return RunSummary(
         out,
         store_url,
-        boards=len(ended),
+        boards=len(ordered),
         verdicts=dict(Counter(o.verdict for o in records)),
         quarantined=quarantined,
-        repeated=len(ended) - len(quarantined) - len(records),
+        repeated=len(ordered) - len(quarantined) - len(records),
         resumed=sum(o.resumed for o in records),
         joints=sum(o.n_joints for o in records),
         seconds=seconds,

@@ -1,11 +1,10 @@
-"""Thresholds that follow the machine: its first boards are looked at once more, then all of its boards are decided by its own.
+"""Thresholds that follow the machine: its first boards are inspected once more, then all its boards are decided by what they say.
 
-What was found is kept with the run (`.work/machines-….json`), so that a run that goes on decides as it began.
+The thresholds are stored with the run (`.work/machines-….json`), so that a resumed run decides as it began.
 """
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -13,98 +12,91 @@ from pathlib import Path
 
 import numpy as np
 
-from inspect_pop.batch.jobs import Job, Settings
+from inspect_pop.batch.jobs import BatchSettings, BoardJob
 from inspect_pop.batch.run import Executor
-from inspect_pop.batch.worker import look
+from inspect_pop.batch.worker import inspect_only
 from inspect_pop.classify.model import OperatingPoint, load
-from inspect_pop.classify.operating_points import machine_point
+from inspect_pop.classify.operating_points import choose_machine_point
+from inspect_pop.core.atomic import write_text
 from inspect_pop.core.errors import InputFault, PopError, StoreFault
 from inspect_pop.core.joint_table import JointTable
 from inspect_pop.ingest import open_export
 
-__all__ = ["machine_points", "odds_of"]
+__all__ = ["JOINTS_PER_MACHINE", "defect_log_odds", "find_first_boards", "find_machine_points"]
 
-JOINTS = 3000  # of one machine: by then its scale is known (`classify.machine`), and looking at them twice costs little
-LOOKED_THROUGH = 400  # boards that are opened in search of machines: a batch is the work of a few
-_TINY = 1e-30  # what float32 has rounded to nothing
-
-Seen = tuple[str, tuple[float, ...]]  # a machine, and the log-odds of one board's joints
+JOINTS_PER_MACHINE = 3000  # by then a machine's scale is known (`classify.machine`), and inspecting them twice costs little
+BOARDS_SEARCHED = 400  # boards that are opened in search of machines: a batch is the work of a few
+_TINY = 1e-30  # stands for a probability that float32 has rounded to 0
 
 
-def odds_of(joints: JointTable) -> tuple[float, ...]:
-    """Log-odds of 'defective' of every joint about which something was decided, from its probabilities."""
+def defect_log_odds(joints: JointTable) -> tuple[float, ...]:
+    """Return the log-odds of "defective" of every joint that has probabilities."""
     p = joints.probabilities().astype(np.float64)
     odds = np.log(np.maximum(p[:, 1:].sum(axis=1), _TINY)) - np.log(np.maximum(p[:, 0], _TINY))
     return tuple(odds[np.isfinite(p[:, 0])].tolist())
 
 
-def machine_points(jobs: Sequence[Job], settings: Settings, executor: Executor) -> tuple[tuple[str, OperatingPoint], ...]:
-    """Each machine's own operating point, from the first boards of the batch that it took.
+def find_machine_points(
+    jobs: Sequence[BoardJob], settings: BatchSettings, executor: Executor
+) -> tuple[tuple[str, OperatingPoint], ...]:
+    """Find each machine's operating point from the first boards of the batch that it took.
 
-    A machine whose boards say too little, or that first appears late in a large batch, keeps the model's. Raises
-    `ModelFault`, `StoreFault`.
+    A machine keeps the model's operating point where its boards say too little, where it first appears late in a large batch,
+    or where the model was trained on it and has thresholds from labels. Raises `ModelFault`, `StoreFault`.
     """
     card = load(settings.model_dir).card
-    kept = _kept_at(settings, card.model_dump_json())
-    known = _read(kept) if settings.resume else None
-    if known is not None:
-        return known
+    point = settings.operating_point.model_dump_json() if settings.operating_point else ""
+    # another model, other limits or thresholds: another file
+    key = hashlib.sha256("\n".join((card.model_dump_json(), settings.limits.digest, point)).encode()).hexdigest()[:16]
+    path = settings.work_dir / f"machines-{key}.json"
+    if settings.resume:
+        earlier = _read_points(path)
+        if earlier is not None:
+            return earlier
     odds: dict[str, list[float]] = {}
-    for _, future in executor(partial(_look, settings), _first_of_each(jobs)):
+    for _, future in executor(partial(measure_machine, settings), find_first_boards(jobs)):
         error = future.exception()
         if error is None:
-            machine, found = future.result()
-            odds.setdefault(machine, []).extend(found)
+            machine, board_odds = future.result()
+            odds.setdefault(machine, []).extend(board_odds)
         elif isinstance(error, PopError) and not isinstance(error, InputFault):
-            raise error  # of the model or the store; what is wrong with a board is told when it is inspected
-    reference = settings.point or card.operating_point
-    followed = sorted(odds.keys() - card.machines.keys())  # a machine that the model was taught on has thresholds from labels
-    points = tuple((m, machine_point(np.sort(odds[m]), card.good_scores, reference).point) for m in followed)
-    _write(kept, points)
+            raise error  # of the model or the store; what is wrong with a board is reported when it is inspected
+    reference = settings.operating_point or card.operating_point
+    followed = sorted(odds.keys() - card.machines.keys())
+    points = tuple((m, choose_machine_point(np.sort(odds[m]), card.good_scores, reference).point) for m in followed)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps({machine: point.model_dump() for machine, point in points}, indent=1))
+    except OSError as error:
+        remedy = "Make room or choose another --out, then repeat the same command."
+        raise StoreFault(str(path), expected="a file that can be written", found=str(error), remedy=remedy) from error
     return points
 
 
-def _look(settings: Settings, job: Job) -> Seen:
-    export, joints = look(settings, job)
-    return export.machine, odds_of(joints)
+def measure_machine(settings: BatchSettings, job: BoardJob) -> tuple[str, tuple[float, ...]]:
+    """Inspect a board without recording it; return its machine and the log-odds of its joints. Runs in a worker."""
+    export, joints = inspect_only(settings, job)
+    return export.machine, defect_log_odds(joints)
 
 
-def _first_of_each(jobs: Iterable[Job]) -> list[Job]:
-    """The first boards of each machine, in the order of the batch, until they have joints enough."""
+def find_first_boards(jobs: Iterable[BoardJob]) -> list[BoardJob]:
+    """Return the first boards of each machine, in the order of the batch, until they have `JOINTS_PER_MACHINE` joints."""
     chosen, joints = [], Counter[str]()
-    for job in list(jobs)[:LOOKED_THROUGH]:
+    for job in list(jobs)[:BOARDS_SEARCHED]:
         try:
             export = open_export(job.path, job.root)
         except InputFault:
             continue
         machine = export.machine
-        if joints[machine] < JOINTS:
+        if joints[machine] < JOINTS_PER_MACHINE:
             joints[machine] += export.recipe.n_joints
             chosen.append(job)
     return chosen
 
 
-def _kept_at(settings: Settings, model: str) -> Path:
-    """Another model, other limits or thresholds: another survey."""
-    point = settings.point.model_dump_json() if settings.point else ""
-    name = hashlib.sha256("\n".join((model, settings.limits.digest, point)).encode()).hexdigest()[:16]
-    return settings.work_dir / f"machines-{name}.json"
-
-
-def _read(path: Path) -> tuple[tuple[str, OperatingPoint], ...] | None:
+def _read_points(path: Path) -> tuple[tuple[str, OperatingPoint], ...] | None:
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        points = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return tuple((machine, OperatingPoint.model_validate(point)) for machine, point in kept.items())
-
-
-def _write(path: Path, points: Iterable[tuple[str, OperatingPoint]]) -> None:
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps({machine: point.model_dump() for machine, point in points}, indent=1), encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        remedy = "Make room or choose another --out, and give the same command again."
-        raise StoreFault(str(path), expected="a file that can be written", found=str(error), remedy=remedy) from error
+    return tuple((machine, OperatingPoint.model_validate(point)) for machine, point in points.items())

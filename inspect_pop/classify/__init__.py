@@ -1,1 +1,1 @@
-"""The classifier on the line: what it sees of a joint, the model folder, the session that answers."""
+"""The classifier on the line: what it sees of a joint, the model folder, the session that answers, operating points."""

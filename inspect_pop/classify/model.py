@@ -1,18 +1,14 @@
-"""The released model: a folder with the network, its card, and the scores it was calibrated on.
+"""Read and check a model: a folder with the network, its card, and the scores it was calibrated on.
 
-    models/NAME/model.onnx            inputs `images`, `scalars`; outputs `logits` (n, 5), `embedding` (n, e)
-    models/NAME/quick.onnx            the same network in 8-bit numbers, for a first look; a model may do without
+    models/current.json               the pointer to the current model and its history, replaced in one move
+    models/NAME/model.onnx            inputs `images`, `scalars`; outputs `logits` (n, classes), `embedding` (n, e)
+    models/NAME/quick.onnx            the same network in 8-bit numbers, for a first pass; optional
     models/NAME/card.json             this module's `Card`: contract, calibration, operating point, digests, metrics
     models/NAME/calibration.parquet   logits and labels of the joints it was calibrated on, for later promises
     models/NAME/README.md             the same for people
-    models/NAME/own-…/                the same files of another network, for machines that it was taught on alone
+    models/NAME/own-…/                the same files of another network, for the machines that it was trained on
 
 Nothing is a pickle, and every file's sha256 stands in the card: a file that was cut or swapped is refused.
-
-Which model of a folder of models is in use: `current.json` names it, with everything that was in use before.
-
-models/current.json      the pointer and its history, replaced in one move
-models/NAME/             one model (`classify.model`)
 """
 
 import hashlib
@@ -27,32 +23,33 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from inspect_pop.classify.inputs import CONTRACT
+from inspect_pop.core.classes import CLASSES
 from inspect_pop.core.errors import ModelFault
-from inspect_pop.core.joint_table import CLASSES
 
 __all__ = [
     "CARD_SCHEMA",
     "NETWORK",
+    "NETWORK_8BIT",
     "POINTER",
-    "QUICK",
     "Calibration",
     "Card",
-    "Change",
     "Familiarity",
+    "MachineModel",
     "Model",
     "OperatingPoint",
-    "Own",
     "Pointer",
+    "PointerChange",
     "file_digest",
+    "find_current_model",
     "load",
     "read_pointer",
-    "released",
     "resolve",
 ]
 
-# ---- classify/model
 CARD_SCHEMA = "inspect-pop-model/1"
-NETWORK, QUICK = "model.onnx", "quick.onnx"
+NETWORK, NETWORK_8BIT = "model.onnx", "quick.onnx"
+POINTER = "current.json"
+_POINTER_SCHEMA = "inspect-pop-models/1"
 
 
 class _Part(BaseModel):
@@ -60,16 +57,16 @@ class _Part(BaseModel):
 
 
 class Calibration(_Part):
-    """Probabilities are softmax(logits / temperature + bias); fitted on boards held apart from training."""
+    """Probabilities are softmax(logits / temperature + bias); fitted on boards held out of training."""
 
     temperature: float = Field(gt=0)
-    bias: tuple[float, float, float, float, float]
+    bias: tuple[float, ...] = Field(min_length=len(CLASSES), max_length=len(CLASSES))
 
 
 class OperatingPoint(_Part):
     """Where verdicts change, in log-odds of 'defective' after calibration: ln((1 - p_good) / p_good).
 
-    Below `pass_below` a joint passes, at `fail_above` and over it fails, between them a person looks.
+    Below `pass_below` a joint passes, at `fail_above` and over it fails, between them it goes to review.
     `source` says in words where the two came from.
     """
 
@@ -81,7 +78,7 @@ class OperatingPoint(_Part):
 class Familiarity(_Part):
     """What joints of training look like in the embedding: mean (e,), inverse covariance (e, e), and how far is too far.
 
-    `limit` is on the squared Mahalanobis distance; above it a joint is unlike anything learnt from.
+    `limit` is on the squared Mahalanobis distance; above it a joint is unlike anything the model was trained on.
     """
 
     mean: tuple[float, ...]
@@ -89,15 +86,15 @@ class Familiarity(_Part):
     limit: float
 
 
-class Own(_Part):
-    """The network that a machine was given by a retraining: a model folder beside the card, and the sha256 of its card."""
+class MachineModel(_Part):
+    """The network that a retraining made for one machine: a model folder next to the card, and the sha256 of its card."""
 
     folder: str
     card: str
 
 
 class Card(_Part):
-    """What a released model says of itself."""
+    """What a model says of itself."""
 
     schema_: Literal["inspect-pop-model/1"] = Field(alias="schema")
     name: str
@@ -115,31 +112,58 @@ class Card(_Part):
     recipe: dict[str, Any] = {}
     software: str = ""
     measured_on: str = ""
-    machines: dict[str, Own] = {}  # by machine (`BoardExport.machine`): what decides there instead of this network
+    machines: dict[str, MachineModel] = {}  # by machine (`BoardExport.machine`): what decides there instead of this network
 
 
 @dataclass(frozen=True)
 class Model:
     """A checked model folder. `digest` is the sha256 of the card, which holds those of all other files.
 
-    `quick` is the same network in 8-bit numbers, or empty. `own` has, by machine, the model that decides there instead; its
-    `digest` is that of the whole.
+    `network_8bit` is the same network in 8-bit numbers, or empty. `machine_models` has, by machine, the model that decides
+    there instead; its `digest` is that of the whole.
     """
 
     folder: Path
     card: Card
     digest: str
     network: bytes
-    quick: bytes = b""
-    own: Mapping[str, "Model"] = field(default_factory=dict)
+    network_8bit: bytes = b""
+    machine_models: Mapping[str, "Model"] = field(default_factory=dict)
 
-    def of_machine(self, machine: str) -> "Model":
-        """What decides on boards of this machine: its own network where it has one."""
-        return self.own.get(machine, self)
+    def for_machine(self, machine: str) -> "Model":
+        """Return what decides on boards of this machine: its machine model where it has one, else this model."""
+        return self.machine_models.get(machine, self)
+
+
+class PointerChange(BaseModel):
+    """One change of the current model: to which, from which, when (ISO 8601), how (`promote`, `rollback`) and why."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    to: str
+    previous: str | None
+    at: str
+    action: str
+    reason: str
+
+
+class Pointer(BaseModel):
+    """The current model and every change that led to it, oldest first."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_: str = Field(default=_POINTER_SCHEMA, alias="schema", pattern=f"^{_POINTER_SCHEMA}$")
+    current: str = Field(pattern=r"^[^/\\.][^/\\]*$")
+    history: tuple[PointerChange, ...] = ()
 
 
 def load(folder: Path | None) -> Model:
-    """Read and check a model folder; of a folder of models the one in use, and for None the released one.
+    """Read and check a model.
+
+    Parameters
+    ----------
+    folder
+        A model folder; or a folder of models, of which the current one is taken; or None for `find_current_model`.
 
     Raises
     ------
@@ -148,7 +172,7 @@ def load(folder: Path | None) -> Model:
         another layout of inputs.
     """
     if folder is None:
-        folder = released()
+        folder = find_current_model()
     elif (folder / POINTER).is_file():
         folder = resolve(folder)
     try:
@@ -169,49 +193,43 @@ def load(folder: Path | None) -> Model:
             f"model {card.name} {card.version}",
             expected=f"contract {CONTRACT} and classes {CLASSES}",
             found=f"{card.contract} and {card.classes}",
-            remedy="Train it again with this version of the software, or take the version that made it.",
+            remedy="Train it again with this version of the software, or use the version that made it.",
         )
-    networks = {NETWORK: b"", QUICK: b""}
+    networks = {NETWORK: b"", NETWORK_8BIT: b""}
     for name, digest in card.files.items():
-        content = _checked(folder, name, digest)
+        content = _read_checked(folder, name, digest)
         networks |= {name: content} if name in networks else {}
     if not networks[NETWORK]:
         raise ModelFault(f"model {folder}", expected=f"{NETWORK} among the card's files", found=str(sorted(card.files)))
     whole = hashlib.sha256(text).hexdigest()
-    own = {own: replace(_own(folder, own), digest=whole) for own in dict.fromkeys(card.machines.values())}
-    by_machine = {machine: own[name] for machine, name in card.machines.items()}
-    return Model(folder, card, whole, networks[NETWORK], networks[QUICK], by_machine)
+    by_entry = {
+        entry: replace(_load_machine_model(folder, entry), digest=whole) for entry in dict.fromkeys(card.machines.values())
+    }
+    by_machine = {machine: by_entry[entry] for machine, entry in card.machines.items()}
+    return Model(folder, card, whole, networks[NETWORK], networks[NETWORK_8BIT], by_machine)
 
 
 def file_digest(content: bytes) -> str:
-    """sha256 of a file's content, in hexadecimal."""
+    """Return the sha256 of a file's content, in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
 
 
-def _own(folder: Path, own: Own) -> Model:
-    """The model of a machine, below the card that names it."""
-    if Path(own.folder).name != own.folder:
+def _load_machine_model(folder: Path, entry: MachineModel) -> Model:
+    """Load the model of a machine, below the card that names it."""
+    _check_plain_name(folder, entry.folder, "a folder beside the card")
+    model = load(folder / entry.folder)
+    if model.digest != entry.card:
         raise ModelFault(
-            f"model {folder}: {own.folder}",
-            expected="a folder beside the card",
-            remedy="The card was changed; take the model again.",
-        )
-    model = load(folder / own.folder)
-    if model.digest != own.card:
-        raise ModelFault(
-            f"{folder / own.folder / 'card.json'}",
-            expected=f"sha256 {own.card}",
+            f"{folder / entry.folder / 'card.json'}",
+            expected=f"sha256 {entry.card}",
             found=model.digest,
-            remedy="The file was changed or cut; take the model again.",
+            remedy="The file was changed or cut; copy the model again.",
         )
     return model
 
 
-def _checked(folder: Path, name: str, digest: str) -> bytes:
-    if Path(name).name != name:
-        raise ModelFault(
-            f"model {folder}: {name}", expected="a file beside the card", remedy="The card was changed; take the model again."
-        )
+def _read_checked(folder: Path, name: str, digest: str) -> bytes:
+    _check_plain_name(folder, name, "a file beside the card")
     try:
         content = (folder / name).read_bytes()
     except OSError as error:
@@ -221,66 +239,44 @@ def _checked(folder: Path, name: str, digest: str) -> bytes:
             f"{folder / name}",
             expected=f"sha256 {digest}",
             found=file_digest(content),
-            remedy="The file was changed or cut; take the model again.",
+            remedy="The file was changed or cut; copy the model again.",
         )
     return content
 
 
-# ---- classify/released
-POINTER = "current.json"
-_SCHEMA = "inspect-pop-models/1"
-
-
-class Change(BaseModel):
-    """One change of the model in use: to which, from which, when (ISO 8601), how (`promote`, `rollback`) and why."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    to: str
-    previous: str | None
-    at: str
-    action: str
-    reason: str
-
-
-class Pointer(BaseModel):
-    """The model in use and every change that led to it, oldest first."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    schema_: str = Field(default=_SCHEMA, alias="schema", pattern=f"^{_SCHEMA}$")
-    current: str = Field(pattern=r"^[^/\\.][^/\\]*$")
-    history: tuple[Change, ...] = ()
+def _check_plain_name(folder: Path, name: str, expected: str) -> None:
+    if Path(name).name != name:
+        raise ModelFault(f"model {folder}: {name}", expected=expected, remedy="The card was changed; copy the model again.")
 
 
 def read_pointer(root: Path) -> Pointer | None:
-    """The pointer of a folder of models; None where it has none. Raises `ModelFault` for one that cannot be read."""
+    """Read the pointer of a folder of models; None where it has none. Raises `ModelFault` for one that cannot be read."""
     path = root / POINTER
     try:
         return Pointer.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, ValidationError) as error:
-        remedy = "Restore it from a copy, or promote a model anew."
-        raise ModelFault(str(path), expected=f"a pointer, {_SCHEMA}", found=str(error), remedy=remedy) from error
+        remedy = "Restore it from a copy, or promote a model again."
+        raise ModelFault(str(path), expected=f"a pointer, {_POINTER_SCHEMA}", found=str(error), remedy=remedy) from error
 
 
-def released() -> Path:
-    """The model in use where none is named: of the folder in INSPECT_POP_MODELS, else of the one that came with the program.
+def find_current_model() -> Path:
+    """Find the model to use where none is named: the current one of the folder in INSPECT_POP_MODELS, or of the program's.
 
-    That is `models/` beside the package in a working tree, and `share/inspect-pop/models` of an installation. Raises
-    `ModelFault` where there is none.
+    The program's folder is `models/` beside the package in a working tree, and `share/inspect-pop/models` of an
+    installation. Raises `ModelFault` where there is none.
     """
-    told = os.environ.get("INSPECT_POP_MODELS")
+    chosen = os.environ.get("INSPECT_POP_MODELS")
     tree = Path(__file__).resolve().parents[2] / "models"
     installed = Path(sys.prefix) / "share" / "inspect-pop" / "models"
-    return resolve(Path(told) if told else tree if (tree / POINTER).is_file() else installed)
+    return resolve(Path(chosen) if chosen else tree if (tree / POINTER).is_file() else installed)
 
 
 def resolve(folder: Path) -> Path:
-    """The model to load: the folder itself where it is a model, else the one that its pointer names.
+    """Return the model to load: the folder itself where it is a model, else the current one that its pointer names.
 
-    Raises `ModelFault` where it is neither, or where the named model is not there.
+    Raises `ModelFault` where it is neither, or where the current model is missing.
     """
     if (folder / "card.json").is_file():
         return folder

@@ -7,9 +7,9 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and give its exit status.
+    """Run one command and return its exit status.
 
-    `hook` is answered before anything else is imported: the line waits for it, and its arguments have statuses of their own.
+    `hook` is handled before anything else is imported: the line waits for it, and its exit statuses differ.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["hook"]:

@@ -1,31 +1,243 @@
-"""`inspect-pop models`: which models there are, how they compare, which is in use, and the way back."""
+"""Commands on models and labelled boards: `train`, `evaluate`, `study`, `gage`, `operating-point` and `models`."""
 
-from datetime import UTC, datetime
+import sys
+import sysconfig
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from inspect_pop.cli.options import AsJson, ModelsDir
+from inspect_pop.cli.options import (
+    AsJson,
+    Confidence,
+    Device,
+    JobsOption,
+    LabelledPaths,
+    LimitsFile,
+    MaxEscapeRate,
+    MaxFalseCallPpm,
+    ModelDir,
+    ModelsDir,
+    Profile,
+    pluralize,
+    print_progress,
+    resolve_limits,
+)
+from inspect_pop.core.clock import utc_now
+from inspect_pop.core.errors import UsageFault
 
-__all__ = ["models"]
+__all__ = ["evaluate", "find_shipped_file", "gage", "models", "operating_point", "study", "train"]
+
+_RETRAIN = Path("training/configs/retrain.toml")
+
+JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the figures to this file, as JSON.")]
+NewModel = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the new model.", show_default=False)]
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Training configuration, TOML [default: retrain.toml]"),
+]
+StartFrom = Annotated[
+    Path | None,
+    typer.Option("--from", metavar="DIR", help="Model to start from and to compare with [default: the current model]"),
+]
+Replay = Annotated[list[Path] | None, typer.Option("--replay", metavar="BATCH", help="Simulated batch to mix in; repeatable.")]
+GatesFile = Annotated[
+    Path | None, typer.Option("--gates", metavar="FILE", help="Gates that a new model must pass, such as training/gates.toml.")
+]
+PromoteInto = Annotated[
+    Path | None,
+    typer.Option("--promote", metavar="DIR", help="If the model passes its gates, promote it in this folder of models."),
+]
+TrainingDevice = Annotated[
+    Device | None,
+    typer.Option("--device", help="Where to train [default: the GPU where there is one]", show_default=False),
+]
+Page = Annotated[Path, typer.Option("--page", metavar="FILE", help="Page to write, HTML.", show_default=False)]
+Reviews = Annotated[
+    bool, typer.Option("--reviews/--no-reviews", help="Include joints in review, not only escapes and false calls.")
+]
+Repeated = Annotated[
+    list[Path],
+    typer.Argument(metavar="BATCH", help="Repeated exports of the same boards, from several machines.", show_default=False),
+]
+Columns = Annotated[str, typer.Option("--columns", metavar="NAME,…", help="Measurements to study [default: all]")]
+Name = Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="Name of a model's folder.")]
+Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Reason, for the record.", show_default=False)]
+
+
+def train(
+    labelled: LabelledPaths,
+    out: NewModel,
+    config: Config = None,
+    start_from: StartFrom = None,
+    replay: Replay = None,
+    gates: GatesFile = None,
+    promote: PromoteInto = None,
+    jobs: JobsOption = 0,
+    limits: LimitsFile = None,
+    profile: Profile = None,
+    device: TrainingDevice = None,
+) -> None:
+    """Train a model on labelled boards and compare it with the old model on held-out boards.
+
+    Checks the labels first: counts by class and board, duplicates, joints that do not exist, labels that are probably
+    wrong. An interrupted training resumes when the same command is repeated. Needs the extra `training`. Several processes,
+    GPUs or hosts train together when `torchrun -m inspect_pop train …` starts them.
+    """
+    try:
+        from inspect_pop.evaluate.promotion import Gates, load_gates
+        from inspect_pop.learn.dataset import load_training_config
+        from inspect_pop.learn.distributed import join_processes, select_device
+        from inspect_pop.learn.train import train as train_model
+    except ImportError as error:
+        remedy = "pip install 'inspect_pop[training]'"
+        raise UsageFault("train", expected="the extra `training`", found=str(error), remedy=remedy) from error
+
+    where = select_device(device)
+    with join_processes(where) as context:
+        report = train_model(
+            labelled,
+            out,
+            config=load_training_config(config or find_shipped_file(_RETRAIN)),
+            start_from=start_from,
+            replay=replay or (),
+            gates=load_gates(gates) if gates else Gates(),
+            models=promote,
+            limits=resolve_limits(limits, profile),
+            processes=jobs,
+            device=where,
+            context=context,
+            progress=print_progress,
+        )
+    if report is not None:
+        typer.echo("\n".join(report.lines()))
+
+
+def find_shipped_file(name: Path) -> Path:
+    """Return the path of a file that comes with the program, such as a training configuration.
+
+    That is in the working tree, or in `share/inspect-pop` of the environment or of the user's installation (`pip install
+    --user`); the environment's path where it is in none of them.
+    """
+    tree = Path(__file__).resolve().parents[2] / name
+    user = sysconfig.get_path("data", sysconfig.get_preferred_scheme("user"))
+    installed, user_installed = (Path(base) / "share" / "inspect-pop" / name for base in (sys.prefix, user))
+    return next((path for path in (tree, installed, user_installed) if path.exists()), installed)
+
+
+def evaluate(
+    labelled: LabelledPaths,
+    model: ModelDir = None,
+    json_file: JsonFile = None,
+    jobs: JobsOption = 0,
+    limits: LimitsFile = None,
+    profile: Profile = None,
+) -> None:
+    """Inspect labelled boards and report escapes, false calls, confusion and recall by class, each with intervals."""
+    from inspect_pop.evaluate.evaluation import evaluate as evaluate_model
+    from inspect_pop.evaluate.evaluation import summary
+
+    report = evaluate_model(
+        labelled,
+        model,
+        limits=resolve_limits(limits, profile),
+        processes=jobs,
+        progress=print_progress,
+        json_file=json_file,
+    )
+    typer.echo("\n".join(summary(report)))
+
+
+def study(
+    labelled: LabelledPaths,
+    page: Page,
+    model: ModelDir = None,
+    reviews: Reviews = True,
+    jobs: JobsOption = 0,
+    limits: LimitsFile = None,
+    profile: Profile = None,
+) -> None:
+    """Show every joint whose label and verdict disagree, next to a good neighbour, grouped by what the joints share."""
+    from inspect_pop.evaluate.error_study import group_cases
+    from inspect_pop.evaluate.error_study import study as study_errors
+
+    cases = study_errors(
+        labelled,
+        model,
+        page=page,
+        limits=resolve_limits(limits, profile),
+        processes=jobs,
+        reviews=reviews,
+        progress=print_progress,
+    )
+    for name, groups in group_cases(cases).items():
+        largest = "; ".join(f"{group}: {', '.join(f'{n} {kind}' for kind, n in counts.items())}" for group, counts in groups[:6])
+        typer.echo(f"{name}: {largest}")
+    typer.echo(f"{pluralize(len(cases), 'joint')} in {page}")
+
+
+def gage(
+    batches: Repeated,
+    columns: Columns = "",
+    jobs: JobsOption = 0,
+    limits: LimitsFile = None,
+    profile: Profile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Gage R&R: the measuring system's share of each measurement's spread, from repeated exports of the same boards.
+
+    ANOVA method of AIAG's Measurement Systems Analysis; machines are distinguished by line and station. Needs no labels.
+    """
+    import json
+
+    from inspect_pop.evaluate.gage import gage_boards
+
+    wanted = [name.strip() for name in columns.split(",") if name.strip()] or None
+    report = gage_boards(batches, limits=resolve_limits(limits, profile), columns=wanted, processes=jobs, progress=print_progress)
+    typer.echo(json.dumps(report.to_dict(), indent=1) if as_json else "\n".join(report.lines()))
+
+
+def operating_point(
+    model: ModelDir = None,
+    max_escape_rate: MaxEscapeRate = None,
+    max_false_call_ppm: MaxFalseCallPpm = None,
+    confidence: Confidence = 0.95,
+    as_json: AsJson = False,
+) -> None:
+    """Choose the thresholds that keep promised error rates.
+
+    The promise rests on the joints that the model was calibrated on and holds for boards like them. It is refused where
+    these joints are too few to support it. `run` takes the same options and decides accordingly.
+    """
+    import json
+
+    from inspect_pop.classify.model import load
+    from inspect_pop.classify.operating_points import choose_model_point
+
+    promise = choose_model_point(
+        load(model), max_escape_rate=max_escape_rate, max_false_call_ppm=max_false_call_ppm, confidence=confidence
+    )
+    if as_json:
+        values = {name: None if value != value else value for name, value in vars(promise).items()}  # noqa: PLR0124 (NaN)
+        typer.echo(json.dumps(values | {"point": promise.point.model_dump()}, indent=1))
+        return
+    point = promise.point
+    typer.echo(f"passes below {point.pass_below:.3f}, fails from {point.fail_above:.3f} (log-odds of a defect): {point.source}")
+
 
 models = typer.Typer(
     help="List, compare, promote and roll back the models of a folder.", no_args_is_help=True, rich_markup_mode=None
 )
 
-Name = Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="A model, by its folder's name.")]
-Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for the record.", show_default=False)]
-
 
 @models.command("list")
-def list_(folder: ModelsDir = Path("models"), as_json: AsJson = False) -> None:
-    """All models with their version, and which is in use; one that is damaged says so."""
+def show_models(folder: ModelsDir = Path("models"), as_json: AsJson = False) -> None:
+    """List all models with their versions; an asterisk marks the current model, and a damaged model shows its fault."""
     import json
 
-    from inspect_pop.evaluate.promotion import entries
+    from inspect_pop.evaluate.promotion import list_models
 
-    found = entries(folder)
+    found = list_models(folder)
     if as_json:
         typer.echo(json.dumps([entry.to_dict() for entry in found], indent=1))
         return
@@ -34,41 +246,34 @@ def list_(folder: ModelsDir = Path("models"), as_json: AsJson = False) -> None:
         typer.echo(f"{'*' if entry.current else ' '} {entry.name}: {about}")
 
 
-@models.command()
+@models.command("compare")
 def compare(first: Name, second: Name, folder: ModelsDir = Path("models"), as_json: AsJson = False) -> None:
-    """The figures of two models side by side, and which is better at each."""
+    """Compare the figures of two models."""
     import json
 
-    from inspect_pop.evaluate.promotion import compare as compared
+    from inspect_pop.evaluate.promotion import compare as compare_models
 
-    rows = compared(folder, first, second)
+    rows = compare_models(folder, first, second)
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
         return
     typer.echo(f"{'figure':<32}{first:>16}{second:>16}  better")
     for row in rows:
-        typer.echo(f"{row['figure']:<32}{_figure(row['first']):>16}{_figure(row['second']):>16}  {row['better']}")
+        one, two = ("" if row[key] is None else f"{row[key]:.5g}" for key in ("first", "second"))
+        typer.echo(f"{row['figure']:<32}{one:>16}{two:>16}  {row['better']}")
 
 
-@models.command()
+@models.command("promote")
 def promote(name: Name, reason: Reason, folder: ModelsDir = Path("models")) -> None:
-    """Take a model into use; it is loaded first, and refused where it cannot be."""
-    from inspect_pop.evaluate.promotion import promote as promoted
+    """Make a model the current model. It is loaded first, and refused where it cannot be."""
+    from inspect_pop.evaluate.promotion import promote as promote_model
 
-    typer.echo(f"in use: {promoted(folder, name, at=_now(), reason=reason).current}")
+    typer.echo(f"current model: {promote_model(folder, name, at=utc_now('seconds'), reason=reason).current}")
 
 
-@models.command()
+@models.command("rollback")
 def rollback(reason: Reason, folder: ModelsDir = Path("models")) -> None:
-    """Go back to the model that was in use before."""
-    from inspect_pop.evaluate.promotion import rollback as rolled_back
+    """Return to the previous model."""
+    from inspect_pop.evaluate.promotion import rollback as roll_back
 
-    typer.echo(f"in use: {rolled_back(folder, at=_now(), reason=reason).current}")
-
-
-def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:.5g}"
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    typer.echo(f"current model: {roll_back(folder, at=utc_now('seconds'), reason=reason).current}")

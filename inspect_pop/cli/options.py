@@ -1,5 +1,6 @@
-"""Arguments and options that several commands share: one name, one meaning, one help text."""
+"""Arguments and options that several commands share, and helpers for what they print."""
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,8 +15,8 @@ __all__ = [
     "BatchPaths",
     "Confidence",
     "Device",
+    "ExistingStore",
     "JobsOption",
-    "KeptStore",
     "LabelledPaths",
     "LimitsFile",
     "MaxEscapeRate",
@@ -26,7 +27,9 @@ __all__ = [
     "Profile",
     "RootDir",
     "StoreUrl",
-    "limits_of",
+    "pluralize",
+    "print_progress",
+    "resolve_limits",
 ]
 
 
@@ -40,48 +43,59 @@ class Device(StrEnum):
 BatchPaths = Annotated[
     list[Path], typer.Argument(metavar="BATCH", help="Folders of inspection exports, or single boards.", show_default=False)
 ]
-LabelledPaths = Annotated[
-    list[Path], typer.Argument(metavar="LABELLED", help="Batches with a labels.csv beside their boards.", show_default=False)
-]
-OutDir = Annotated[
-    Path, typer.Option("--out", metavar="DIR", help="Where the result goes; made where it is not there.", show_default=False)
-]
+LabelledPaths = Annotated[list[Path], typer.Argument(metavar="LABELLED", help="Batches with a labels.csv.", show_default=False)]
+OutDir = Annotated[Path, typer.Option("--out", metavar="DIR", help="Output folder (created if missing).", show_default=False)]
 StoreUrl = Annotated[
     str | None,
-    typer.Option("--store", metavar="URL", help="The store, as sqlite:///FILE or postgresql://…; default DIR/records.db."),
+    typer.Option(
+        "--store", metavar="URL", help="Store of records: a file, sqlite:///FILE or postgresql://… [default: DIR/records.db]"
+    ),
 ]
-KeptStore = Annotated[
-    str, typer.Option("--store", metavar="URL", help="A store that is there: a file or postgresql://…", show_default=False)
+ExistingStore = Annotated[
+    str,
+    typer.Option(
+        "--store", metavar="URL", help="An existing store: a file, sqlite:///FILE or postgresql://…", show_default=False
+    ),
 ]
 ModelsDir = Annotated[
-    Path, typer.Option("--models", metavar="DIR", help="The folder of models.", envvar="INSPECT_POP_MODELS", show_default=True)
+    Path, typer.Option("--models", metavar="DIR", help="Folder of models.", envvar="INSPECT_POP_MODELS", show_default=True)
 ]
-ModelDir = Annotated[Path | None, typer.Option("--model", metavar="DIR", help="A model folder; default the released model.")]
-JobsOption = Annotated[int, typer.Option("--jobs", metavar="N", min=0, help="Processes; 0: as many as there are cores.")]
-LimitsFile = Annotated[Path | None, typer.Option("--limits", metavar="FILE", help="A TOML file of limits (docs/reference.md).")]
-Profile = Annotated[str | None, typer.Option("--profile", metavar="NAME", help="A named profile of the limits file.")]
+ModelDir = Annotated[Path | None, typer.Option("--model", metavar="DIR", help="Model folder [default: the current model]")]
+JobsOption = Annotated[int, typer.Option("--jobs", metavar="N", min=0, help="Number of processes; 0: one per core.")]
+LimitsFile = Annotated[Path | None, typer.Option("--limits", metavar="FILE", help="TOML file of limits (see docs/reference.md).")]
+Profile = Annotated[str | None, typer.Option("--profile", metavar="NAME", help="Profile of the limits file.")]
 RootDir = Annotated[
-    Path | None, typer.Option("--root", metavar="DIR", help="Folder that recipes must lie inside; default the batch itself.")
+    Path | None, typer.Option("--root", metavar="DIR", help="Folder that recipes must lie inside [default: the batch]")
 ]
 MaxEscapeRate = Annotated[
     float | None,
-    typer.Option("--max-escape-rate", metavar="R", help="Promise: at most this share of defects pass, such as 0.01."),
+    typer.Option("--max-escape-rate", metavar="R", help="Promise that at most this share of defects passes, such as 0.01."),
 ]
 MaxFalseCallPpm = Annotated[
     float | None,
-    typer.Option("--max-false-call-ppm", metavar="P", help="Promise: at most so many of a million good joints fail."),
+    typer.Option("--max-false-call-ppm", metavar="P", help="Promise that at most this many per million good joints fail."),
 ]
-Confidence = Annotated[float, typer.Option("--confidence", metavar="C", help="Of each promise by itself.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output instead of text.")]
+Confidence = Annotated[float, typer.Option("--confidence", metavar="C", help="Confidence level, per promise.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
-def limits_of(file: Path | None, profile: str | None) -> "Limits":
-    """The limits that `--limits` and `--profile` name, or the defaults. Raises `LimitsFault`, `UsageFault`."""
+def resolve_limits(file: Path | None, profile: str | None) -> "Limits":
+    """Return the limits that `--limits` and `--profile` name, or the defaults. Raises `LimitsFault`, `UsageFault`."""
     from inspect_pop.core.errors import UsageFault
-    from inspect_pop.core.limits import Limits, load
+    from inspect_pop.core.limits import Limits, load_limits
 
     if file is not None:
-        return load(file, profile)
+        return load_limits(file, profile)
     if profile is not None:
         raise UsageFault(f"--profile {profile}", expected="a file with that profile", remedy="Name it with --limits.")
     return Limits()
+
+
+def pluralize(n: int, noun: str) -> str:
+    """Return a count with its noun, such as `1 board` or `5 boards`."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def print_progress(line: str) -> None:
+    """Print one line of progress on standard error; standard output is for the result."""
+    print(line, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""The line's door: `inspect-pop serve` over HTTP, `watch` for a folder, `hook` for one board."""
+"""Inspection on the line: `inspect-pop serve` over HTTP, `watch` for a folder, `hook` for one board."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,24 +14,30 @@ __all__ = ["hook", "serve", "watch"]
 
 Roots = Annotated[
     list[Path],
-    typer.Option("--root", metavar="DIR", help="Folder that exports may be read from; may be given again.", show_default=False),
+    typer.Option("--root", metavar="DIR", help="Folder that exports may be read from; repeatable.", show_default=False),
 ]
-Watched = Annotated[Path, typer.Argument(metavar="DIR", help="The folder where machines drop exports.", show_default=False)]
-Host = Annotated[str, typer.Option("--host", metavar="H", help="Address to listen on; beyond this machine only with --tokens.")]
+WatchedFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder where machines drop exports.", show_default=False)]
+Host = Annotated[str, typer.Option("--host", metavar="H", help="Address to listen on; other than loopback only with --tokens.")]
 Port = Annotated[int, typer.Option("--port", metavar="P", min=0, max=65535, help="Port; 0 takes a free one.")]
-Store = Annotated[str, typer.Option("--store", metavar="URL", help="Where the records go: a file or postgresql://…")]
+Store = Annotated[str, typer.Option("--store", metavar="URL", help="Store of records: a file, sqlite:///FILE or postgresql://…")]
 ModelRoots = Annotated[
     list[Path] | None,
-    typer.Option("--models-root", metavar="DIR", help="Folder that a new model may come from; may be given again."),
+    typer.Option("--models-root", metavar="DIR", help="Folder that a new model may come from; repeatable."),
 ]
-Tokens = Annotated[Path | None, typer.Option("--tokens", metavar="FILE", help="Who may do what; needed beyond loopback.")]
-Workers = Annotated[int, typer.Option("--jobs", metavar="N", min=0, help="Inspecting processes; 0: one for each core.")]
-Queue = Annotated[int, typer.Option("--queue", metavar="N", min=1, help="Inspections that may wait; one more is told 'busy'.")]
-TimeLimit = Annotated[float, typer.Option("--time-limit", metavar="S", help="Seconds after which an inspection is given up.")]
-Settle = Annotated[float, typer.Option("--settle", metavar="S", help="Seconds without a change after which an export is whole.")]
+Tokens = Annotated[
+    Path | None, typer.Option("--tokens", metavar="FILE", help="Tokens and their roles; required beyond loopback.")
+]
+Workers = Annotated[int, typer.Option("--jobs", metavar="N", min=0, help="Number of worker processes; 0: one per core.")]
+Queue = Annotated[
+    int, typer.Option("--queue", metavar="N", min=1, help="Inspections that may wait; any more are refused as busy.")
+]
+TimeLimit = Annotated[float, typer.Option("--time-limit", metavar="S", help="Seconds after which an inspection is aborted.")]
+Settle = Annotated[
+    float, typer.Option("--settle", metavar="S", help="Seconds without a change after which an export is complete.")
+]
 Cfx = Annotated[
     str | None,
-    typer.Option("--cfx", metavar="ADDRESS", help="Where CFX messages go: amqp://HOST/ADDRESS, https://… or a folder."),
+    typer.Option("--cfx", metavar="ADDRESS", help="Destination of CFX messages: amqp://HOST/ADDRESS, https://… or a folder."),
 ]
 CfxHandle = Annotated[str, typer.Option("--cfx-handle", metavar="NAME", help="This station's name in CFX messages.")]
 
@@ -51,17 +57,17 @@ def serve(
     cfx: Cfx = None,
     cfx_handle: CfxHandle = "inspect_pop",
 ) -> None:
-    """Answer the line over HTTP until told to stop.
+    """Run the inspection service over HTTP until it is stopped.
 
-    POST /v1/inspections, GET /v1/boards/SERIAL, /healthz, /readyz, /metrics; /openapi.json tells the rest. Told to stop
-    (SIGTERM), it finishes what it began and gives back what waits. Needs the extra `station`.
+    POST /v1/inspections, GET /v1/boards/SERIAL, /healthz, /readyz, /metrics; /openapi.json describes the rest. On SIGTERM it
+    finishes the inspections in progress and refuses those that wait. Needs the extra `station`.
     """
     with _needs_station("serve"):
-        from inspect_pop.station.serve import serve as served
-    from inspect_pop.batch.run import cores
-    from inspect_pop.station.settings import Settings
+        from inspect_pop.station.serve import serve as run_service
+    from inspect_pop.batch.run import count_cores
+    from inspect_pop.station.settings import ServiceSettings
 
-    settings = Settings(
+    settings = ServiceSettings(
         roots=tuple(root),
         store=store,
         host=host,
@@ -70,17 +76,17 @@ def serve(
         model_roots=tuple(models_root or ()),
         limits=limits,
         tokens=tokens,
-        workers=jobs or cores(),
+        workers=jobs or count_cores(),
         queue=queue,
         time_limit_s=time_limit_s,
         cfx=cfx,
         cfx_handle=cfx_handle,
     )
-    raise typer.Exit(served(settings))
+    raise typer.Exit(run_service(settings))
 
 
 def watch(
-    folder: Watched,
+    folder: WatchedFolder,
     store: Store = "records.db",
     model: ModelDir = None,
     limits: LimitsFile = None,
@@ -90,36 +96,38 @@ def watch(
     cfx: Cfx = None,
     cfx_handle: CfxHandle = "inspect_pop",
 ) -> None:
-    """Inspect each board that arrives in a folder, when it is whole, once, in order of arrival, until told to stop.
+    """Inspect each board that arrives in a folder, once it is complete, in order of arrival, until stopped.
 
-    One line of JSON on standard output for each, the hook's object. Needs the extra `station`.
+    Prints one line of JSON per board, as `hook` does. Needs the extra `station`.
     """
     with _needs_station("watch"):
-        from inspect_pop.station.watch import watch as watched
-    from inspect_pop.batch.run import cores
-    from inspect_pop.station.answer import to_json
-    from inspect_pop.station.settings import Settings
+        from inspect_pop.station.watch import watch as watch_folder
+    from inspect_pop.batch.run import count_cores
+    from inspect_pop.station.contract import to_json
+    from inspect_pop.station.settings import ServiceSettings
 
-    settings = Settings(
+    settings = ServiceSettings(
         roots=(folder,),
         store=store,
         model=model,
         limits=limits,
-        workers=jobs or cores(),
+        workers=jobs or count_cores(),
         time_limit_s=time_limit_s,
         cfx=cfx,
         cfx_handle=cfx_handle,
     )
-    raise typer.Exit(watched(folder, settings, lambda answer: print(to_json(answer), flush=True), settle_s=settle_s))
+    raise typer.Exit(watch_folder(folder, settings, lambda answer: print(to_json(answer), flush=True), settle_s=settle_s))
 
 
 def hook(
-    arguments: Annotated[list[str] | None, typer.Argument(metavar="EXPORT", help="And its options; see `hook --help`.")] = None,
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="EXPORT", help="An export and options; see `inspect-pop hook --help`.")
+    ] = None,
 ) -> None:
-    """Inspect one board while it stands still: one JSON object on standard output.
+    """Inspect one board for the line; print one JSON object.
 
-    Asks the service when one runs, inspects by itself when none does. Exit status 0 pass, 1 fail, 2 review, 3 could not
-    inspect; wrong arguments too are 3 here. `inspect-pop hook --help` tells its options.
+    Uses the inspection service where one runs, and inspects in this process otherwise. Exit status 0 pass, 1 fail, 2 review,
+    3 could not inspect (wrong arguments included).
     """
     from inspect_pop.station import hook as station_hook
 
@@ -128,7 +136,7 @@ def hook(
 
 @contextmanager
 def _needs_station(command: str) -> Iterator[None]:
-    """Imports inside need the extra `station`; the hook does not."""
+    """Turn an ImportError of the block into a `UsageFault` that names the extra `station`."""
     try:
         yield
     except ImportError as error:

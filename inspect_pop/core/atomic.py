@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: written beside their place under another name, then renamed."""
+"""Atomic files: written under a temporary name in the same folder, then renamed, so that they appear whole or not at all."""
 
 import os
 import secrets
@@ -48,7 +48,7 @@ def write_text(path: Path, text: str, *, durable: bool = False) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Sync a folder's entries to disk, where the system can do that."""
+    """Sync a folder's entries to disk, where the system supports it."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

@@ -1,6 +1,6 @@
-"""The table of joint classes. Pages, messages, causes, labels and the store take what they need of a class from here.
+"""The table of joint classes, from which pages, messages, causes, labels and the store take what they need.
 
-The order is that of the classifier's outputs; the first class is the one that may pass.
+The order is that of the classifier's outputs. The first class is the one that may pass.
 """
 
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ class JointClass:
 
     Attributes:
         name: The name in records, labels and columns, such as `head_in_pillow`.
-        words: The name as people read it.
-        precedence: A joint that shows two classes has the one with the smaller number (EXPORT_FORMAT, `labels.csv`).
-        colour, letter, outline: How pages mark it. Colours are Okabe and Ito's (Color Universal Design, 2008); the
-            outline is an SVG path of radius about 10, so that colour is never the only sign.
+        words: The name in running text.
+        precedence: A joint that shows two classes is labelled with the one of the smaller number (`labels.csv`).
+        colour, letter, outline: How pages mark it. Colours are Okabe and Ito's (Color Universal Design, 2008). The outline
+            is an SVG path of radius about 10; with it, colour is never the only sign.
         cfx_code, cfx_category: `DefectCode` and `DefectCategory` in IPC-2591 CFX messages. The standard's categories
             have no open and no head-in-pillow.
         chance: Share among defects that have no common cause; 0 for `good`.
-        events: Independent events per defective joint: one bridge makes two joints defective.
-        label_remedy: What to do where a labelled set has too few joints of the class.
+        events: Independent events per defective joint; below 1 where one event makes several joints defective, as a bridge does.
+        label_remedy: What to do if a labelled set has too few joints of the class.
     """
 
     name: str

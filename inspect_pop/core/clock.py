@@ -1,4 +1,4 @@
-"""The clock at the edges of the product. Steps take a time as an argument; they do not read it."""
+"""The clock. Only the edges of the product read it; steps take a time as an argument."""
 
 from datetime import UTC, datetime
 

@@ -1,13 +1,24 @@
-"""The table of joint columns. Parquet, SQL, pages, charts, messages, studies and the reference page follow from it.
+"""The table of joint columns.
 
-A new measured column is one row here, and the code that computes it in `inspect_pop.measure`.
+Parquet, SQL, pages, charts, messages, studies and the reference page follow from it. To add a measured column, add one row
+here and the code that computes it in `inspect_pop.measure`.
 """
 
 from dataclasses import dataclass
 
 from inspect_pop.core.classes import CLASSES
 
-__all__ = ["AGGREGATES", "COLUMNS", "KEY", "Aggregate", "Column", "Display", "column", "measured_columns", "stored_columns"]
+__all__ = [
+    "AGGREGATES",
+    "COLUMNS",
+    "KEY",
+    "Aggregate",
+    "Column",
+    "Display",
+    "column",
+    "list_measured_columns",
+    "list_stored_columns",
+]
 
 KEY = ("serial", "refdes", "interface", "ball")
 
@@ -34,16 +45,16 @@ class Column:
     Attributes:
         name: The name, with its unit where it has one.
         kind: `text`, `float32` or `int64`.
-        unit: `um`, `1` for a ratio, empty for what has none.
+        unit: `um`, `1` for a ratio, empty for text and flags.
         meaning: One line for the reference page.
         nullable: Whether null is allowed (text only; `float32` columns use NaN).
         measured: Measured from X-ray slices; NaN for a joint that is out of view.
         stored: Kept in the store's table of defects.
-        aggregates: What the store keeps of it per interface: `mean`, `min`, `max`.
-        display: How pages name it; None where no page shows it.
+        aggregates: What the store keeps of it per interface, of `mean`, `min` and `max`.
+        display: How pages name it; None for a column that no page shows.
         cfx: The name of its measurement in CFX messages; empty where none is sent.
-        truth: The column of a simulated board's truth that it estimates; empty where there is none.
-        repeated: Whether gage R&R studies look at it.
+        truth: The column of a simulated board's truth that it estimates; empty if there is none.
+        repeated: Whether gage R&R studies include it.
     """
 
     name: str
@@ -71,7 +82,7 @@ COLUMNS = (
     Column("refdes", "text", "", "the package's reference designator"),
     Column("interface", "text", "", "lower: package to board; upper: memory to package"),
     Column("ball", "text", "", "ball name, as the recipe gives it"),
-    Column("label", "text", "", "one of the five classes; null where nothing could be decided", nullable=True),
+    Column("label", "text", "", "one of the classes; null where undecided", nullable=True),
     *(
         Column(
             f"p_{c}",
@@ -84,14 +95,14 @@ COLUMNS = (
         for c in CLASSES
     ),
     Column("verdict", "text", "", "pass, fail or review"),
-    Column("reason", "text", "", "why review, or why nothing could be decided; empty otherwise"),
+    Column("reason", "text", "", "why the joint is in review; empty otherwise"),
     Column("x_um", "float32", "um", "where the joint was found, package frame", measured=True, stored=True),
     Column("y_um", "float32", "um", "where the joint was found, package frame", measured=True, stored=True),
     Column(
         "dx_um",
         "float32",
         "um",
-        "found minus designed, the package's own offset and rotation taken out",
+        "found minus designed place, without the package's offset and rotation",
         measured=True,
         stored=True,
         display=Display("offset x", "offset x", "µm", 0, signed=True),
@@ -103,7 +114,7 @@ COLUMNS = (
         "dy_um",
         "float32",
         "um",
-        "found minus designed, the package's own offset and rotation taken out",
+        "found minus designed place, without the package's offset and rotation",
         measured=True,
         stored=True,
         display=Display("offset y", "offset y", "µm", 0, signed=True),
@@ -115,7 +126,7 @@ COLUMNS = (
         "shear_x_um",
         "float32",
         "um",
-        "middle of the ball in the highest slice minus that in the lowest, along x",
+        "centre of the ball in the highest slice minus that in the lowest, along x",
         measured=True,
         repeated=True,
     ),
@@ -123,7 +134,7 @@ COLUMNS = (
         "shear_y_um",
         "float32",
         "um",
-        "middle of the ball in the highest slice minus that in the lowest, along y",
+        "centre of the ball in the highest slice minus that in the lowest, along y",
         measured=True,
         repeated=True,
     ),
@@ -202,7 +213,7 @@ COLUMNS = (
         "void_fraction",
         "float32",
         "1",
-        "projected void area over projected ball area (IPC-7095's way)",
+        "projected void area over projected ball area, as in IPC-7095",
         measured=True,
         stored=True,
         aggregates=("mean", "max"),
@@ -239,7 +250,7 @@ COLUMNS = (
         "dome_um",
         "float32",
         "um",
-        "height of the dome in the pre-stack map against its neighbours; NaN where not seen",
+        "height of the dome in the pre-stack map against its neighbours; NaN where it does not show",
         display=Display("dome against neighbours", "dome", "µm", 0, signed=True),
         repeated=True,
     ),
@@ -247,8 +258,8 @@ COLUMNS = (
     _z("z_mid", "diameter_um", Display("robust z, middle", "z middle", "σ", 1, signed=True)),
     _z("z_high", "diameter_high_um", Display("robust z, upper pad", "z upper", "σ", 1, signed=True)),
     Column("flags", "int64", "", "bits of flags.FLAGS"),
-    Column("model", "text", "", "digest of the model that was used"),
-    Column("recipe", "text", "", "digest of the recipe that was used"),
+    Column("model", "text", "", "digest of the model"),
+    Column("recipe", "text", "", "digest of the recipe"),
 )
 _BY_NAME = {c.name: c for c in COLUMNS}
 
@@ -258,26 +269,26 @@ def column(name: str) -> Column:
     return _BY_NAME[name]
 
 
-def measured_columns() -> tuple[str, ...]:
+def list_measured_columns() -> tuple[str, ...]:
     """Return the names of the columns that are measured from X-ray slices."""
     return tuple(c.name for c in COLUMNS if c.measured)
 
 
-def stored_columns() -> tuple[str, ...]:
+def list_stored_columns() -> tuple[str, ...]:
     """Return the names of the columns that the store keeps of each defect."""
     return tuple(c.name for c in COLUMNS if c.stored)
 
 
 @dataclass(frozen=True)
 class Aggregate:
-    """One figure that the store keeps per interface: its own name, the joint column, and how it is taken from it."""
+    """One figure that the store keeps per interface: its name, its joint column, and how it is computed."""
 
     name: str
     column: str
     how: str
 
 
-# The mean has the column's own name: `diameter_um`, `volume_ratio_min`.
+# The mean has the column's name: `diameter_um`, `volume_ratio_min`.
 AGGREGATES = tuple(
     Aggregate(c.name if how == "mean" else f"{c.name}_{how}", c.name, how) for c in COLUMNS for how in c.aggregates
 )

@@ -1,28 +1,28 @@
-"""What can go wrong, drawn as one tree.
+"""The tree of errors.
 
     PopError
-    ├── InputFault            what came in cannot be used: the board goes to quarantine
-    │   ├── FileFault         missing, unreadable, cut short, wrong checksum, too large
-    │   ├── PathFault         a path that leaves the folder it must stay in
-    │   ├── ManifestFault     export.json is not as the format says
-    │   ├── ImageFault        pages, shape, dtype or grey values are not as declared
+    ├── InputFault            an input cannot be used: the board goes to quarantine
+    │   ├── FileFault         missing, unreadable, truncated, too large, or its checksum differs
+    │   ├── PathFault         a path leads out of the folder that it must stay in
+    │   ├── ManifestFault     export.json violates the export format
+    │   ├── ImageFault        pages, shape, dtype or grey values differ from what is declared
     │   ├── RecipeFault       the recipe is missing, impossible or empty
-    │   ├── FrameFault        the package is not where the image can show it; alignment refused
-    │   └── LabelsFault       labels.csv is not as the format says
+    │   ├── FrameFault        the package cannot be found in an image
+    │   └── LabelsFault       labels.csv violates the export format
     ├── ModelFault            a model folder is incomplete, changed, or of another version
     ├── LimitsFault           an unknown key, or a threshold outside its range
-    ├── PromiseRefused        an operating point that the calibration joints cannot carry
+    ├── PromiseFault          the calibration set is too small to guarantee this rate
     ├── StoreFault            the store cannot be read or written
-    ├── BusyFault             the service has no room now; try again
-    ├── DeadlinePassed        no answer in the time that was given
+    ├── BusyFault             the service is busy; try again later
+    ├── DeadlineFault         no answer before the deadline
     └── UsageFault            arguments that cannot be used
 
-Every one says which thing, what was expected, what was found, and what to do.
+Every error names the thing, what was expected, what was found, and what to do.
 """
 
 __all__ = [
     "BusyFault",
-    "DeadlinePassed",
+    "DeadlineFault",
     "FileFault",
     "FrameFault",
     "ImageFault",
@@ -33,7 +33,7 @@ __all__ = [
     "ModelFault",
     "PathFault",
     "PopError",
-    "PromiseRefused",
+    "PromiseFault",
     "RecipeFault",
     "StoreFault",
     "UsageFault",
@@ -46,11 +46,11 @@ class PopError(Exception):
     Parameters
     ----------
     thing
-        Which thing: a file, a field, a joint.
+        The thing that is wrong: a file, a field, a joint.
     expected, found
-        What was expected of it and what was found. Both may be empty where the thing says it all.
+        What was expected of it and what was found. Both may be empty where `thing` says it all.
     remedy
-        What the reader can do about it.
+        What the reader can do about it, as a sentence.
     """
 
     about = "error"
@@ -67,31 +67,31 @@ class PopError(Exception):
 
 
 class InputFault(PopError):
-    """What came in cannot be used; the board goes to quarantine with this reason."""
+    """An input cannot be used; the board goes to quarantine with this reason."""
 
     about = "input"
 
 
 class FileFault(InputFault):
-    """A file is missing, unreadable, cut short, too large, or not what its checksum says."""
+    """A file is missing, unreadable, truncated, too large, or its checksum differs."""
 
     about = "file"
 
 
 class PathFault(InputFault):
-    """A path leaves the folder that it must stay in, by name or by link."""
+    """A path leads out of the folder that it must stay in, by name or by link."""
 
     about = "path"
 
 
 class ManifestFault(InputFault):
-    """export.json is not as the export format says."""
+    """export.json violates the export format."""
 
     about = "json"
 
 
 class ImageFault(InputFault):
-    """Pages, shape, dtype or grey values of an image are not as declared."""
+    """Pages, shape, dtype or grey values of an image differ from what is declared."""
 
     about = "image"
 
@@ -103,13 +103,13 @@ class RecipeFault(InputFault):
 
 
 class FrameFault(InputFault):
-    """The package cannot be found where the image looks; alignment refuses rather than guesses."""
+    """The package cannot be found in an image; alignment refuses rather than guesses."""
 
     about = "frame"
 
 
 class LabelsFault(InputFault):
-    """labels.csv is not as the export format says."""
+    """labels.csv violates the export format."""
 
     about = "labels"
 
@@ -126,8 +126,8 @@ class LimitsFault(PopError):
     about = "limits"
 
 
-class PromiseRefused(PopError):
-    """The calibration joints cannot carry the promise that was asked for."""
+class PromiseFault(PopError):
+    """The calibration set is too small to guarantee the error rates that were requested."""
 
     about = "promise"
 
@@ -139,13 +139,13 @@ class StoreFault(PopError):
 
 
 class BusyFault(PopError):
-    """No room for another inspection now."""
+    """The service has no capacity for another inspection now."""
 
     about = "busy"
 
 
-class DeadlinePassed(PopError):
-    """No answer in the time that was given."""
+class DeadlineFault(PopError):
+    """No answer came before the deadline."""
 
     about = "deadline"
 

@@ -1,4 +1,4 @@
-"""What one inspection leaves behind, as plain values: joints, packages, board, and the pictures a report needs."""
+"""The result of one inspection as plain values: joints, packages, board, and the pictures that a report shows."""
 
 from dataclasses import dataclass, field
 
@@ -8,12 +8,19 @@ from numpy.typing import NDArray
 from inspect_pop.core.geometry import HeightMap, Placement
 from inspect_pop.core.joint_table import JointTable
 
-__all__ = ["BoardRecord", "Crops", "Inspection", "PackageRecord"]
+__all__ = ["OPPORTUNITIES_PER_PACKAGE", "BoardRecord", "Crops", "Inspection", "PackageRecord"]
+
+# IPC-7912 and IPC-9261 count terminations, placements and components separately: besides its joints, a PoP site has two
+# placements and two components.
+OPPORTUNITIES_PER_PACKAGE = 4
 
 
 @dataclass(frozen=True)
 class PackageRecord:
-    """One package of a board. NaN where a value could not be measured; `counts[interface][label]` with `none` and `review`."""
+    """One package of a board. NaN where a value could not be measured.
+
+    `counts[interface][label]` counts joints by class; `none` are those without a label, `review` those in review.
+    """
 
     serial: str
     refdes: str
@@ -32,9 +39,10 @@ class PackageRecord:
 
 @dataclass(frozen=True)
 class BoardRecord:
-    """One yield record (RECORDS.md, version 1). Times are ISO 8601 with an offset, as text.
+    """The yield record of one board. Times are ISO 8601 with an offset, as text.
 
-    `record` identifies it: the same export inspected by the same model, recipe, limits and software is the same record.
+    `record` identifies it: the same export inspected by the same model, recipe, limits and software gives the same record.
+    `operating_point` says in words where verdicts change and why. A class of `core.classes` has its count, `n_<class>`.
     """
 
     record: str
@@ -72,14 +80,14 @@ class BoardRecord:
     model_digest: str
     limits_digest: str
     software: str
-    operating_point: str = ""  # where verdicts change and why, in words
+    operating_point: str = ""
 
 
 @dataclass(frozen=True)
 class Crops:
-    """Normalised pictures of chosen joints: `pixels` uint8 (n, channels, size, size), `row` (n,) their rows in the table.
+    """Normalised slices of some joints: `pixels` (n, slices, size, size) uint8, `row` (n,) int64 their rows in the table.
 
-    `reference` gives, for each, the row of a passing neighbour of the same interface that is also in `row`, or -1.
+    `reference` (n,) int64 is, for each, the row of a passing neighbour of the same interface that is also in `row`, or -1.
     """
 
     row: NDArray[np.int64]
@@ -89,12 +97,16 @@ class Crops:
 
 @dataclass(frozen=True)
 class Inspection:
-    """Everything that `inspect_board` found out about one board."""
+    """Everything that `inspect_board` found out about one board.
+
+    `placements` are by image, such as `U1/lower` or `U1/post_reflow`; `timings_ms` are by step. `crops` is None where no
+    joint is suspect.
+    """
 
     board: BoardRecord
     packages: tuple[PackageRecord, ...]
     joints: JointTable
     crops: Crops | None = None
     heights: tuple[HeightMap, ...] = ()
-    placements: dict[str, Placement] = field(default_factory=dict)  # by image: "U1/lower", "U1/post_reflow"
+    placements: dict[str, Placement] = field(default_factory=dict)
     timings_ms: dict[str, float] = field(default_factory=dict)

@@ -1,6 +1,7 @@
-"""Every threshold with unit, range, default and source; read from TOML, where an unknown key is an error.
+"""The table of limits: every threshold with its unit, range, default and source.
 
-A named profile (`[profile.NAME]`) overrides single values: limits differ by product and by contract.
+Limits are read from TOML, where an unknown key is an error. A named profile (`[profile.NAME]`) overrides single values,
+since limits differ by product and by contract.
 """
 
 import hashlib
@@ -12,7 +13,7 @@ from typing import Any
 
 from inspect_pop.core.errors import LimitsFault
 
-__all__ = ["Limits", "describe", "load"]
+__all__ = ["Limits", "describe_limits", "load_limits"]
 
 
 def _limit(default: float, unit: str, low: float, high: float, meaning: str, source: str) -> Any:
@@ -21,7 +22,7 @@ def _limit(default: float, unit: str, low: float, high: float, meaning: str, sou
 
 @dataclass(frozen=True)
 class Limits:
-    """All thresholds of an inspection."""
+    """All thresholds of one inspection."""
 
     void_fraction: float = _limit(
         0.25, "1", 0.0, 1.0, "projected void area of a joint above which it is flagged", "IPC-A-610, 25 or 30 % by revision"
@@ -42,7 +43,7 @@ class Limits:
         "um",
         0.0,
         5000.0,
-        "how far the package is looked for from where the image says",
+        "radius of the search for the package around the place that the image gives",
         "four times the 150 um of the export format",
     )
     cause_strength: float = _limit(
@@ -50,8 +51,8 @@ class Limits:
         "1",
         0.0,
         100.0,
-        "log-likelihood ratio against chance from which a cause is named",
-        "odds of 33 to 1 for it; docs/causes.md has what it does to boards of known cause",
+        "log-likelihood ratio against chance from which on a cause is named",
+        "odds of 33 to 1; docs/causes.md shows its effect on boards of known cause",
     )
     cause_warpage_spread: float = _limit(
         0.6,
@@ -81,12 +82,12 @@ class Limits:
 
     @property
     def digest(self) -> str:
-        """sha256 over all values: part of a record's identity."""
+        """The sha256 over all values, which is part of a record's identity."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
-def load(path: Path, profile: str | None = None) -> Limits:
-    """Limits from a TOML file: keys at the top, then those of `[profile.NAME]` over them. Raises `LimitsFault`."""
+def load_limits(path: Path, profile: str | None = None) -> Limits:
+    """Load limits from a TOML file: the keys at its top, overridden by those of `[profile.NAME]`. Raises `LimitsFault`."""
     try:
         text = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -99,24 +100,20 @@ def load(path: Path, profile: str | None = None) -> Limits:
                 f"{path}: profile {profile}", expected=f"one of {sorted(profiles)}", remedy="Name one of these, or none."
             )
         values |= profiles[profile]
-    return _checked(Limits(), values, str(path))
-
-
-def describe() -> list[tuple[str, float, dict[str, Any]]]:
-    """(name, default, metadata) of every limit, for documentation and help."""
-    return [(f.name, float(f.default), dict(f.metadata)) for f in fields(Limits)]  # type: ignore[arg-type]
-
-
-def _checked(base: Limits, values: dict[str, Any], where: str) -> Limits:
     known: dict[str, Field[Any]] = {f.name: f for f in fields(Limits)}
     for key, value in values.items():
         if key not in known:
             raise LimitsFault(
-                f"{where}: {key}", expected=f"one of {sorted(known)}", found="an unknown key", remedy="Correct or remove it."
+                f"{path}: {key}", expected=f"one of {sorted(known)}", found="an unknown key", remedy="Correct or remove it."
             )
         meta = known[key].metadata
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or not meta["low"] <= value <= meta["high"]:
             expected = f"a number from {meta['low']} to {meta['high']} {meta['unit']}"
-            raise LimitsFault(f"{where}: {key}", expected=expected, found=repr(value))
-    return replace(base, **{k: float(v) for k, v in values.items()})
+            raise LimitsFault(f"{path}: {key}", expected=expected, found=repr(value))
+    return replace(Limits(), **{k: float(v) for k, v in values.items()})
+
+
+def describe_limits() -> list[tuple[str, float, dict[str, Any]]]:
+    """Return (name, default, metadata) of every limit, for documentation and help."""
+    return [(f.name, float(f.default), dict(f.metadata)) for f in fields(Limits)]  # type: ignore[arg-type]

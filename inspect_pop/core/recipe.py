@@ -1,6 +1,6 @@
-"""What was built: packages, interfaces, and the joints that *should* exist.
+"""The recipe: what was built, as packages, interfaces and the joints that should exist.
 
-Plain values without files; `ingest.recipe_file` reads and checks them.
+Plain values; `ingest.recipe_file` reads and checks the files.
 """
 
 import math
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 __all__ = ["HEIGHT_ERROR_UM", "Interface", "Package", "Recipe"]
 
-# A machine's heights are up to 10 um off (export format, version 1), and a stack stands some um higher or lower than designed.
+# A machine's heights are up to 10 um off (export format, version 1), and a stack is some um higher or lower than designed.
 HEIGHT_ERROR_UM = 15.0
 
 
@@ -20,7 +20,7 @@ class Interface:
     """One row of joints between two bodies; `lower` joins package to board, `upper` memory to package.
 
     `ball` (n,), `x_um` and `y_um` (n,) float64 in the package frame, in the order of the joints' table.
-    `pads_z_um` are the nominal heights of the two pads above the board's surface.
+    `pads_z_um` are the nominal heights of the lower and the upper pad above the board's surface.
     """
 
     name: str
@@ -36,16 +36,16 @@ class Interface:
 
     @property
     def gap_um(self) -> float:
-        """Nominal stand-off: the distance between the two pads."""
+        """Nominal stand-off in um: the distance between the two pads."""
         return self.pads_z_um[1] - self.pads_z_um[0]
 
     def may_miss(self, z_um: float) -> bool:
-        """Whether a slice said to lie at this height may lie beyond a pad, where there is no joint."""
+        """Return whether a slice at this nominal height may lie beyond a pad, where there is no joint."""
         return z_um < self.pads_z_um[0] + HEIGHT_ERROR_UM or z_um > self.pads_z_um[1] - HEIGHT_ERROR_UM
 
     @property
     def nominal_volume_um3(self) -> float:
-        """Truncated sphere that wets both pads: pi h (6 a^2 + h^2) / 6 (export format, version 1)."""
+        """Volume of the truncated sphere that wets both pads: pi h (6 a^2 + h^2) / 6 (export format, version 1)."""
         a, h = self.pad_diameter_um / 2, self.gap_um
         return math.pi * h * (6 * a * a + h * h) / 6
 
@@ -57,7 +57,7 @@ class Interface:
 
 @dataclass(frozen=True)
 class Package:
-    """One package site: body (width, height) in um, its interfaces and what its top must look like."""
+    """One package: its body (width, height) in um, its interfaces, and what its top must look like."""
 
     refdes: str
     part: str
@@ -70,7 +70,7 @@ class Package:
     underfill: bool = False
 
     def interface(self, name: str) -> Interface:
-        """The interface of that name; KeyError where the package has none."""
+        """Return the interface of that name. Raises `KeyError` where the package has none."""
         for interface in self.interfaces:
             if interface.name == name:
                 return interface
@@ -79,7 +79,7 @@ class Package:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A product as built; `digest` is the sha256 of the recipe file and its joints' tables together."""
+    """A product as built. `digest` is the sha256 over the recipe file and its tables of joints."""
 
     name: str
     revision: int
@@ -89,5 +89,5 @@ class Recipe:
 
     @property
     def n_joints(self) -> int:
-        """Joints that should exist on a board."""
+        """Number of joints that should exist on a board."""
         return sum(len(i.ball) for p in self.packages for i in p.interfaces)

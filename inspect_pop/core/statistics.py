@@ -1,8 +1,7 @@
-"""How sure a figure is: exact intervals for counts, intervals over boards, and how well probabilities are calibrated.
+"""Confidence intervals of shares and rates, over joints and over boards, and the calibration error of probabilities.
 
-Intervals for shares and rates, exact rather than approximate: they are wide where little was seen.
-
-All are two-sided at 95 %.
+Intervals are exact rather than approximate, so that they are wide where little was counted. They are two-sided at 95 %
+unless the function says otherwise.
 """
 
 from dataclasses import asdict, dataclass
@@ -33,11 +32,11 @@ _BINS = 15
 
 @dataclass(frozen=True)
 class Rate:
-    """`count` of `of`, and how sure the rate is.
+    """A rate, `count` of `of`, with its confidence intervals.
 
-    `low` and `high` are the exact (Clopper-Pearson) 95 % interval that takes joints as independent, `upper95` the
-    one-sided bound. `board_low` and `board_high` come from drawing boards anew (percentile bootstrap): the wider of both
-    is the honest one; None with fewer than two boards. `poisson_interval` is None without joints.
+    `low` and `high` are the exact (Clopper-Pearson) 95 % interval, which takes joints as independent; `upper95` is the
+    one-sided bound. `board_low` and `board_high` are the percentile bootstrap over boards, None with fewer than two
+    boards. Quote the wider of the two intervals. `rate` is None without joints.
     """
 
     count: int
@@ -50,7 +49,7 @@ class Rate:
     board_high: float | None
 
     def to_dict(self) -> dict[str, float | int | None]:
-        """For JSON."""
+        """Return the fields as a dict, for JSON."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -61,12 +60,12 @@ class Rate:
 
 
 def percent(rate: float) -> str:
-    """`0.57 %`, with as many digits as the rate needs."""
+    """Format a rate in percent, such as `0.57 %`, with as many digits as it needs."""
     return f"{100 * rate:.{1 if rate >= 0.1 else 2 if rate >= 0.001 else 4}f} %"
 
 
 def estimate_rate(hit: NDArray[np.bool_], among: NDArray[np.bool_], board: NDArray[np.integer], *, seed: int = 0) -> Rate:
-    """How many of the joints in `among` are in `hit`; both (n,) bool, `board` (n,) a board's number."""
+    """Estimate the share of the joints in `among` that are in `hit`; both (n,) bool. `board` (n,) numbers each joint's board."""
     count, of = int(np.sum(hit & among)), int(np.sum(among))
     low, high = clopper_pearson(count, of)
     spread = bootstrap_boards(hit & among, among, board, seed=seed)
@@ -85,24 +84,25 @@ def estimate_rate(hit: NDArray[np.bool_], among: NDArray[np.bool_], board: NDArr
 def bootstrap_boards(
     hit: NDArray[np.bool_], among: NDArray[np.bool_], board: NDArray[np.integer], *, seed: int = 0
 ) -> tuple[float, float] | None:
-    """95 % percentile interval of the rate when boards are drawn anew with replacement; None with fewer than two boards.
+    """Return the 95 % percentile interval of a rate under resampling of boards; None with fewer than two boards.
 
-    Where no joint is hit, the bootstrap can only say zero; the exact interval is the one to read then.
+    Arguments as in `estimate_rate`. Where no joint is hit, the bootstrap can only give zero; read the exact interval then.
     """
     _, which = np.unique(board[among], return_inverse=True)
     m = int(which.max()) + 1 if len(which) else 0
     if m < 2:
         return None
     hits, all_ = np.bincount(which, weights=hit[among], minlength=m), np.bincount(which, minlength=m)
-    drawn = np.random.default_rng(seed).multinomial(m, np.full(m, 1 / m), size=_DRAWS)
-    low, high = np.quantile(drawn @ hits / (drawn @ all_), [0.025, 0.975])
+    draws = np.random.default_rng(seed).multinomial(m, np.full(m, 1 / m), size=_DRAWS)
+    low, high = np.quantile(draws @ hits / (draws @ all_), [0.025, 0.975])
     return float(low), float(high)
 
 
 def calibration_error(probabilities: NDArray[np.floating], label: NDArray[np.integer]) -> float:
-    """Expected calibration error: mean distance of confidence and accuracy over 15 equal bins of the largest probability.
+    """Return the expected calibration error (Guo et al., 2017); NaN without joints.
 
-    `probabilities` (n, 5), `label` (n,) index in `CLASSES` (Guo et al., 2017). NaN without joints.
+    This is the mean distance of confidence and accuracy over 15 equal bins of the largest probability. `probabilities` is
+    (n, classes); `label` (n,) is an index in `CLASSES`.
     """
     if len(label) == 0:
         return float("nan")
@@ -115,7 +115,7 @@ def calibration_error(probabilities: NDArray[np.floating], label: NDArray[np.int
 def clopper_pearson(k: int, n: int, confidence: float = CONFIDENCE) -> Interval:
     """Return the exact two-sided interval of a share, k of n (Biometrika 26, 1934, 404-413); (0, 1) where n is 0.
 
-    It holds its confidence for every true share and number, which Wilson's does only on average.
+    It keeps its confidence for every true share and number; Wilson's interval does so only on average.
     """
     tail = (1 - confidence) / 2
     low = float(betaincinv(k, n - k + 1, tail)) if k > 0 else 0.0
@@ -124,9 +124,9 @@ def clopper_pearson(k: int, n: int, confidence: float = CONFIDENCE) -> Interval:
 
 
 def clopper_pearson_upper(k: int, n: int, confidence: float = CONFIDENCE, effect: float = 1.0) -> float:
-    """Return the exact one-sided upper bound of a share, k of n; 1 where nothing else was seen.
+    """Return the exact one-sided upper bound of a share, k of n; 1 where k is n.
 
-    `effect` is the design effect: both counts are divided by it.
+    `effect` is the design effect, by which both counts are divided.
     """
     if k >= n:
         return 1.0
@@ -134,7 +134,10 @@ def clopper_pearson_upper(k: int, n: int, confidence: float = CONFIDENCE, effect
 
 
 def poisson_interval(k: int, exposure: float, confidence: float = CONFIDENCE) -> Interval | None:
-    """Garwood's interval of a Poisson rate, k events over an exposure (Biometrika 28, 1936, 437-442); None without one."""
+    """Return Garwood's interval of a Poisson rate (Biometrika 28, 1936, 437-442).
+
+    `k` is the number of events over `exposure`. None where the exposure is 0.
+    """
     if exposure <= 0:
         return None
     tail = (1 - confidence) / 2
@@ -143,9 +146,12 @@ def poisson_interval(k: int, exposure: float, confidence: float = CONFIDENCE) ->
 
 
 def product_interval(parts: list[tuple[int, int]], confidence: float = CONFIDENCE) -> Interval:
-    """Interval of a product of shares, each k of n: every part at 1 - (1 - confidence) / parts (Bonferroni), then multiplied."""
+    """Return an interval of the product of shares, each k of n.
+
+    Each share gets its interval at 1 - (1 - confidence) / parts (Bonferroni); their ends are multiplied.
+    """
     low = high = 1.0
     for k, n in parts:
-        own = clopper_pearson(k, n, 1 - (1 - confidence) / len(parts))
-        low, high = low * own[0], high * own[1]
+        share = clopper_pearson(k, n, 1 - (1 - confidence) / len(parts))
+        low, high = low * share[0], high * share[1]
     return low, high

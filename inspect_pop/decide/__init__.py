@@ -1,1 +1,1 @@
-""""""
+"""Decide: verdicts on joints and boards."""

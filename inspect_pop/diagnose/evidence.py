@@ -1,9 +1,7 @@
-"""How much a figure or a pattern speaks for a cause: log-likelihood ratios and surprises, natural logarithm.
+"""Weigh evidence for a cause: the joints of a package, log-likelihood ratios and surprises (natural logarithm).
 
 A *ratio* compares how likely a measured figure is with the cause and without it; it is negative where the figure speaks
 against the cause. A *surprise* is -ln(p), one-sided, of a pattern where defects fall by chance alone.
-
-What a rule may look at, and what it answers.
 """
 
 import math
@@ -14,43 +12,173 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import bdtrc, log_ndtr, pdtrc
 
+from inspect_pop.core.classes import DEFECTS, GOOD, joint_class
+from inspect_pop.core.columns import COLUMNS
+from inspect_pop.core.joint_table import JointTable
 from inspect_pop.core.limits import Limits
 from inspect_pop.core.recipe import Package
 from inspect_pop.diagnose.cause import PackageState
-from inspect_pop.diagnose.interface_joints import Sites
 
 __all__ = [
     "CAP",
-    "Board",
-    "Clue",
     "Cluster",
+    "Hypothesis",
+    "InterfaceJoints",
+    "PackageContext",
     "binomial_surprise",
-    "bounded",
-    "cluster",
+    "cap",
+    "collect_joints",
+    "find_cluster",
+    "format_percent",
+    "format_place",
     "mixture_ratio",
     "normal_ratio",
-    "percent",
-    "place_mm",
     "rayleigh_ratio",
+    "remove_plane",
     "trend_surprise",
-    "without_plane",
 ]
 
-# ---- causes/pattern
+# No single kind of evidence counts for more than this: e^12 is odds of 160,000.
+CAP = 12.0
 _FLOOR = 1e-300
 # The mix of classes differs from board to board without a cause, more than counting alone would make it: the ratio of
 # counts is weighed down by this much, as if that many of ten defects were independent.
 _TEMPER = 0.6
 _WEIGHTS = np.linspace(0.0, 0.95, 20)
+_FLOAT_COLUMNS = tuple(c.name for c in COLUMNS if c.kind == "float32")
 
 
-def bounded(value: float, most: float) -> float:
-    """The value, no further from 0 than `most`: one figure alone must not decide against all others."""
+@dataclass(frozen=True, eq=False)
+class InterfaceJoints:
+    """All joints of one interface, in the recipe's order; every array is (n,).
+
+    `label` is object (None where undecided); `x_um`, `y_um` float64 are the designed places in the package frame;
+    `measured` holds the float columns of the joint table by name, NaN where a value or a whole column is missing.
+    """
+
+    interface: str
+    pitch_um: float
+    ball: tuple[str, ...]
+    x_um: NDArray[np.float64]
+    y_um: NDArray[np.float64]
+    label: NDArray[np.object_]
+    measured: dict[str, NDArray[np.float64]]
+
+    def has_label(self, *labels: str) -> NDArray[np.bool_]:
+        """Return which joints carry one of these labels, (n,) bool."""
+        mask = np.zeros(len(self.ball), bool)
+        for label in labels:
+            mask |= self.label == label
+        return mask
+
+    @property
+    def defective(self) -> NDArray[np.bool_]:
+        """Which joints carry a label that is not good, (n,) bool."""
+        return self.has_label(*DEFECTS)
+
+    def names(self, mask: NDArray[np.bool_]) -> tuple[str, ...]:
+        """Return `lower C4` of every joint that the mask holds."""
+        return tuple(f"{self.interface} {self.ball[i]}" for i in np.flatnonzero(mask))
+
+
+def collect_joints(joints: JointTable, package: Package) -> dict[str, InterfaceJoints]:
+    """Collect a package's joints by interface name; a joint without a row in the table is an undecided one."""
+    of_package = joints.take(joints["refdes"] == package.refdes)
+    rows = {(i, b): k for k, (i, b) in enumerate(zip(of_package["interface"], of_package["ball"], strict=True))}
+    collected = {}
+    for interface in package.interfaces:
+        row = np.array([rows.get((interface.name, b), -1) for b in interface.ball], np.int64)
+        there = row >= 0
+        label = np.full(len(row), None, object)
+        label[there] = of_package["label"][row[there]]
+        measured = {name: np.full(len(row), np.nan) for name in _FLOAT_COLUMNS}
+        for name in of_package.names:
+            if name in measured:
+                measured[name][there] = of_package[name][row[there]]
+        collected[interface.name] = InterfaceJoints(
+            interface.name, interface.pitch_um, interface.ball, interface.x_um, interface.y_um, label, measured
+        )
+    return collected
+
+
+@dataclass(frozen=True, eq=False)
+class PackageContext:
+    """What a rule may use of one package: its joints by interface, the package as designed and as measured, limits."""
+
+    interfaces: Mapping[str, InterfaceJoints]
+    package: Package
+    state: PackageState
+    limits: Limits
+
+    def count(self, interface: str, *labels: str) -> int:
+        """Count joints of an interface with one of these labels; 0 for an interface that the package has not."""
+        return int(self.interfaces[interface].has_label(*labels).sum()) if interface in self.interfaces else 0
+
+    def count_all(self, *labels: str) -> int:
+        """Count joints of the whole package with one of these labels."""
+        return sum(self.count(name, *labels) for name in self.interfaces)
+
+    @property
+    def n_defects(self) -> int:
+        """Defective joints of the whole package."""
+        return self.count_all(*DEFECTS)
+
+    def names(self, interface: str, *labels: str) -> tuple[str, ...]:
+        """Return the names of an interface's joints with these labels."""
+        if interface not in self.interfaces:
+            return ()
+        return self.interfaces[interface].names(self.interfaces[interface].has_label(*labels))
+
+    def names_all(self, *labels: str) -> tuple[str, ...]:
+        """Return the names of the whole package's joints with these labels."""
+        return tuple(name for interface in self.interfaces for name in self.names(interface, *labels))
+
+    def median_good(self, interface: str, column: str) -> float:
+        """Return the median of a measured column over an interface's good joints; NaN with fewer than eight of them."""
+        if interface not in self.interfaces:
+            return math.nan
+        joints = self.interfaces[interface]
+        values = joints.measured[column][joints.has_label(GOOD)]
+        values = values[np.isfinite(values)]
+        return float(np.median(values)) if len(values) >= 8 else math.nan
+
+    def mix_ratio(self, interface: str, **shares: float) -> float:
+        """Return how much the counts of all classes speak for extra defects in one interface, `shares` of each class.
+
+        `interface` may be `both`: the extra defects then spread over both by their number of joints. Shares among defects
+        without a cause, and how many independent events a joint stands for, come from the table of classes.
+        """
+        sizes = {name: len(joints.ball) for name, joints in self.interfaces.items()}
+        total = sum(sizes.values())
+        where = sizes if interface == "both" else {interface: sizes.get(interface, 0)}
+        cells = [(name, joint_class(label)) for name in sizes for label in DEFECTS]
+        counts = np.array([self.count(name, c.name) * c.events for name, c in cells])
+        chance = np.array([sizes[name] / total * c.chance for name, c in cells])
+        extra = np.array([where.get(name, 0) / max(sum(where.values()), 1) * shares.get(c.name, 0.0) for name, c in cells])
+        return mixture_ratio(counts, chance, extra) if extra.any() else 0.0
+
+    def best_mix_ratio(self, **shares: float) -> tuple[float, str]:
+        """Return `mix_ratio` in the interface, or in both, that speaks most, and which it is."""
+        return max((self.mix_ratio(name, **shares), name) for name in (*self.interfaces, "both"))
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """What speaks for one cause: a log-likelihood ratio against chance, the words, and the joints they rest on."""
+
+    name: str
+    strength: float
+    evidence: str
+    joints: tuple[str, ...]
+
+
+def cap(value: float, most: float) -> float:
+    """Limit a value to `most` either side of 0: one figure alone must not decide against all others."""
     return min(max(value, -most), most)
 
 
 def normal_ratio(value: float, expected: float, scatter: float, spread: float) -> float:
-    """ln of N(value; expected, sqrt(scatter^2 + spread^2)) over N(value; 0, spread); 0 where the value was not measured.
+    """Return ln of N(value; expected, sqrt(scatter^2 + spread^2)) over N(value; 0, spread); 0 where unmeasured (NaN).
 
     `spread` is how figures scatter from board to board without a cause, `scatter` how strongly the cause acts.
     """
@@ -61,7 +189,10 @@ def normal_ratio(value: float, expected: float, scatter: float, spread: float) -
 
 
 def rayleigh_ratio(length: float, expected: float, scatter: float, spread: float) -> float:
-    """ln of N(length; expected, scatter) over the length of a vector whose two parts scatter by `spread`; 0 where unmeasured."""
+    """Return ln of N(length; expected, scatter) over the length of a vector whose two parts scatter by `spread`.
+
+    0 where the length was not measured (NaN).
+    """
     if not math.isfinite(length):
         return 0.0
     length = max(length, 0.05 * spread)
@@ -70,10 +201,10 @@ def rayleigh_ratio(length: float, expected: float, scatter: float, spread: float
 
 
 def mixture_ratio(counts: NDArray[np.float64], chance: NDArray[np.float64], cause: NDArray[np.float64]) -> float:
-    """How much better counts (k,) follow when a share of them comes from `cause` (k,) rather than all from `chance` (k,).
+    """Return how much better counts (k,) follow when a share of them comes from `cause` (k,), not all from `chance` (k,).
 
-    The share is that of the greatest likelihood; what a share costs that chance alone would ask for is taken off, so
-    that counts without a cause give about 0 or less.
+    The share is that of the greatest likelihood; the gain that chance alone brings is taken off, so that counts without
+    a cause give about 0 or less.
     """
     total = counts.sum()
     if total <= 0:
@@ -84,12 +215,15 @@ def mixture_ratio(counts: NDArray[np.float64], chance: NDArray[np.float64], caus
 
 
 def binomial_surprise(hits: int, trials: int, share: float) -> float:
-    """-ln P(X >= hits), X binomial."""
+    """Return -ln P(X >= hits), X binomial."""
     return 0.0 if hits <= 0 else float(-np.log(max(bdtrc(hits - 1, trials, share), _FLOOR)))
 
 
 def trend_surprise(values: NDArray[np.float64], mask: NDArray[np.bool_]) -> float:
-    """-ln p that the marked values are no larger than the others (Mann-Whitney, normal approximation); NaN are left out."""
+    """Return -ln p that the marked values are no larger than the others (Mann-Whitney, normal approximation).
+
+    NaN values are left out.
+    """
     known = np.isfinite(values)
     marked = mask & known
     n, m = int(marked.sum()), int((known & ~mask).sum())
@@ -103,8 +237,8 @@ def trend_surprise(values: NDArray[np.float64], mask: NDArray[np.bool_]) -> floa
     return float(-log_ndtr(-z))
 
 
-def without_plane(x_um: NDArray[np.float64], y_um: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Values without their least-squares plane over (x, y): what a tilt of the whole stack adds is taken out."""
+def remove_plane(x_um: NDArray[np.float64], y_um: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Subtract the least-squares plane over (x, y): what a tilt of the whole stack adds. All NaN with fewer than 6 values."""
     known = np.isfinite(values)
     if known.sum() < 6:
         return np.full(len(values), np.nan)
@@ -124,8 +258,8 @@ class Cluster:
     y_um: float
 
 
-def cluster(x_um: NDArray[np.float64], y_um: NDArray[np.float64], mask: NDArray[np.bool_], radius_um: float) -> Cluster:
-    """Where the marked joints stand together most, within `radius_um` of one of them.
+def find_cluster(x_um: NDArray[np.float64], y_um: NDArray[np.float64], mask: NDArray[np.bool_], radius_um: float) -> Cluster:
+    """Find where the marked joints stand together most, within `radius_um` of one of them.
 
     A scan statistic: marked joints within the circle against the Poisson expectation of the interface's mean rate,
     Bonferroni-corrected for the number of circles.
@@ -142,89 +276,11 @@ def cluster(x_um: NDArray[np.float64], y_um: NDArray[np.float64], mask: NDArray[
     return Cluster(max(float(surprise[best]), 0.0), near[best] & mask, float(x_um[marked[best]]), float(y_um[marked[best]]))
 
 
-# ---- causes/clues
-# No single kind of evidence counts for more than this: e^12 is odds of 160,000.
-CAP = 12.0
-_LABELS = ("bridged", "open", "starved", "head_in_pillow")
-# Shares among defects without a cause, a bridge counted once for its two joints. Of the 191 defects labelled on the sample
-# lines, with and without causes, 12 % are bridges (24 % of the joints), 26 % open, 20 % starved, 31 % head-in-pillow.
-_CHANCE = {"bridged": 0.19, "open": 0.27, "starved": 0.27, "head_in_pillow": 0.27}
-_EVENTS = {"bridged": 0.5, "open": 1.0, "starved": 1.0, "head_in_pillow": 1.0}
-
-
-@dataclass(frozen=True, eq=False)
-class Board:
-    """Joints by interface, the package as designed and as measured, limits."""
-
-    sites: Mapping[str, Sites]
-    package: Package
-    state: PackageState
-    limits: Limits
-
-    def count(self, interface: str, *labels: str) -> int:
-        """Joints of an interface with one of these labels; 0 for an interface that the package has not."""
-        return int(self.sites[interface].marked(*labels).sum()) if interface in self.sites else 0
-
-    def count_all(self, *labels: str) -> int:
-        """Joints of the whole package with one of these labels."""
-        return sum(self.count(name, *labels) for name in self.sites)
-
-    @property
-    def n_defects(self) -> int:
-        """Defective joints of the whole package."""
-        return self.count_all(*_LABELS)
-
-    def names(self, interface: str, *labels: str) -> tuple[str, ...]:
-        """Names of an interface's joints with these labels."""
-        return self.sites[interface].names(self.sites[interface].marked(*labels)) if interface in self.sites else ()
-
-    def names_all(self, *labels: str) -> tuple[str, ...]:
-        """Names of the whole package's joints with these labels."""
-        return tuple(name for interface in self.sites for name in self.names(interface, *labels))
-
-    def median_good(self, interface: str, column: str) -> float:
-        """Median of a measured column over an interface's good joints; NaN with fewer than eight of them."""
-        if interface not in self.sites:
-            return math.nan
-        sites = self.sites[interface]
-        values = sites.measured[column][sites.marked("good")]
-        values = values[np.isfinite(values)]
-        return float(np.median(values)) if len(values) >= 8 else math.nan
-
-    def mix(self, interface: str, **shares: float) -> float:
-        """How much the counts of all classes speak for extra defects in one interface, `shares` of each class.
-
-        `interface` may be `both`: the extra defects then spread over both by their number of joints.
-        """
-        sizes = {name: len(s.ball) for name, s in self.sites.items()}
-        total = sum(sizes.values())
-        where = sizes if interface == "both" else {interface: sizes.get(interface, 0)}
-        cells = [(name, label) for name in sizes for label in _LABELS]
-        counts = np.array([self.count(name, label) * _EVENTS[label] for name, label in cells])
-        chance = np.array([sizes[name] / total * _CHANCE[label] for name, label in cells])
-        extra = np.array([where.get(name, 0) / max(sum(where.values()), 1) * shares.get(label, 0.0) for name, label in cells])
-        return mixture_ratio(counts, chance, extra) if extra.any() else 0.0
-
-    def best_mix(self, **shares: float) -> tuple[float, str]:
-        """`mix` in the interface, or in both, that speaks most, and which it is."""
-        return max((self.mix(name, **shares), name) for name in (*self.sites, "both"))
-
-
-@dataclass(frozen=True)
-class Clue:
-    """What speaks for one cause: a log-likelihood ratio against chance, the words, and the joints they rest on."""
-
-    name: str
-    strength: float
-    evidence: str
-    joints: tuple[str, ...]
-
-
-def percent(ratio: float) -> str:
-    """A ratio to nominal as a deviation in percent."""
+def format_percent(ratio: float) -> str:
+    """Format a ratio to nominal as a deviation in percent."""
     return f"{100 * (ratio - 1):+.0f} %" if math.isfinite(ratio) else "not measured"
 
 
-def place_mm(x_um: float, y_um: float) -> str:
-    """A place of the package frame in millimetres."""
+def format_place(x_um: float, y_um: float) -> str:
+    """Format a place of the package frame in millimetres."""
     return f"({x_um / 1000:+.1f}, {y_um / 1000:+.1f}) mm"

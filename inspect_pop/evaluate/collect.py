@@ -1,12 +1,12 @@
-"""From labelled batches to samples: every board prepared as the line prepares it, every labelled joint with its label.
+"""From boards to samples: labelled batches and simulated sets, every board prepared as the line prepares it.
 
-Beside `labels.csv` a simulated batch holds `truth.csv`, which knows more (`variety`, `volume_ratio`, `gap_um`, `web_um`);
-what it knows steers training, what it does not is NaN.
+A simulated batch holds `truth.csv` beside `labels.csv`, which knows more (`variety`, `volume_ratio`, `gap_um`, `web_um`).
+What it knows steers training; what it does not know is NaN.
 
-Training sets from the simulator, without files between: boards are drawn, prepared as on the line, and kept as samples.
+A simulated training set is made without files in between. Its configuration (`datasets/configs/*.toml`) names groups of
+boards with machine, product, number, defect rate and seed; the same configuration gives the same set.
 
-A set is named by a TOML recipe (`datasets/recipes/*.toml`): groups of boards with machine, product, number, defect rate
-and seed. The same recipe gives the same set.
+`each_board` does the same work on every board of some batches, in one process or several.
 """
 
 import csv
@@ -14,207 +14,75 @@ import hashlib
 import multiprocessing
 import os
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from inspect_pop.classify.inputs import JointInputs
+from inspect_pop.core.classes import CLASSES
+from inspect_pop.core.columns import KEY
 from inspect_pop.core.errors import InputFault, LabelsFault, LimitsFault
-from inspect_pop.core.joint_table import CLASSES, KEY
 from inspect_pop.core.limits import Limits
 from inspect_pop.core.recipe import Recipe
-from inspect_pop.evaluate.boards import each_board
-from inspect_pop.evaluate.label_book import LabelBook, LabelReport, read_book, report_on
+from inspect_pop.evaluate.label_book import LabelBook, LabelReport, read_book, report_labels
 from inspect_pop.evaluate.samples import Samples, SampleWriter, concat, empty, load
-from inspect_pop.ingest import board_labels, find_exports, open_export
-from inspect_pop.ingest.contract import BoardExport, ImageSource
-from inspect_pop.pipeline.board import PreparedBoard, prepare_board
+from inspect_pop.ingest import find_exports, find_labels, open_export
+from inspect_pop.ingest.contract import BoardExport, HeightMapSource, SliceSource
+from inspect_pop.pipeline.board import MeasuredBoard, measure_board
 from inspect_pop.simulate.board import SimulatedBoard, simulate_board
-from inspect_pop.simulate.machines import named_machine, random_machine
-from inspect_pop.simulate.products import named_recipe, random_recipe
+from inspect_pop.simulate.machines import draw_machine, find_machine
+from inspect_pop.simulate.products import draw_recipe, find_recipe
 
 __all__ = [
-    "Collected",
-    "Group",
-    "SetRecipe",
+    "BoardGroup",
+    "BoardResult",
+    "CollectedSet",
+    "DatasetConfig",
     "collect",
-    "load_set_recipe",
-    "make_set",
-    "recipes_of",
-    "samples_of_board",
-    "simulated_export",
-    "truths_of",
+    "each_board",
+    "extract_samples",
+    "load_dataset_config",
+    "make_dataset",
+    "make_simulated_export",
+    "read_recipes",
+    "read_truth",
 ]
 
-# ---- learn/collect
 TRUTH = "truth.csv"
-_MEASURED = ("volume_ratio", "web_um", "gap_um")
 Truth = dict[tuple[str, str, str, str], dict[str, str]]
+Result = TypeVar("Result")
+Job = TypeVar("Job")
+Progress = Callable[[str], None]
+# Numbers that a simulator knows of a joint and a label does not say: the network's regression targets.
+_TARGETS = ("volume_ratio", "web_um", "gap_um")
+# A machine may hand over no height map, or only one of the two: the share of a set's maps that are left out.
+_MISSING_MAP_SHARE = 0.12
 
 
 @dataclass(frozen=True)
-class Collected:
-    """Labelled joints in `folder`, and what to know about the labels."""
+class BoardResult(Generic[Result]):
+    """The result of the work on a board, or the fault that put it aside."""
+
+    path: Path
+    result: Result | None
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class CollectedSet:
+    """Labelled joints in `folder`, and the report on their labels."""
 
     samples: Samples
     report: LabelReport
     folder: Path
 
 
-def collect(
-    paths: Sequence[Path],
-    into: Path,
-    *,
-    limits: Limits | None = None,
-    processes: int = 1,
-    progress: Callable[[str], None] = lambda _: None,
-) -> Collected:
-    """Prepare all labelled boards in and under `paths` and keep their joints in the folder `into`.
-
-    Raises
-    ------
-    LabelsFault
-        No labels, labels that are not as the format says or contradict one another, or none of a joint that can be seen.
-    UsageFault
-        A path that is not there, or no board.
-    """
-    recipes, aside = recipes_of(find_exports(paths))
-    book, truth = read_book(paths, recipes), truths_of(paths)
-    work = _Prepare(limits or Limits())
-    seen: dict[str, None] = {}
-    count = 0
-    with SampleWriter(into) as writer:
-        for board in each_board(paths, work, processes=processes, progress=progress, doing="reading board"):
-            if board.result is None:
-                aside.setdefault(str(board.path), board.fault)
-                continue
-            labelled = _with_labels(board.result, book, truth)
-            seen |= dict.fromkeys(board.result.boards)
-            count += len(labelled)
-            writer.append(labelled)
-    there = dict.fromkeys([*recipes, *seen])
-    wanted = sum(len(book.of_board(serial)) for serial in there)
-    report = report_on(book, there, put_aside=sorted(aside.items()), not_seen=max(0, wanted - count))
-    samples = load(into)
-    if len(samples) == 0:
-        found = "; ".join(report.lines())
-        raise LabelsFault("labelled boards", expected="labelled joints with X-ray slices", found=found)
-    return Collected(samples, report, into)
-
-
-def samples_of_board(prepared: PreparedBoard) -> Samples:
-    """Every joint of a prepared board that has slices, without labels (`label` and `variety` -1, measurements NaN)."""
-    parts = [
-        _unlabelled(prepared.export, package.package.refdes, part.interface.name, part.interface.ball, part.inputs)
-        for package in prepared.packages
-        for part in package.interfaces
-        if part.inputs is not None
-    ]
-    return concat(parts)
-
-
-@dataclass(frozen=True)
-class _Prepare:
-    """The work on one board, importable by other processes."""
-
-    limits: Limits
-
-    def __call__(self, board: Path, root: Path) -> Samples:
-        return samples_of_board(prepare_board(open_export(board, root), self.limits))
-
-
-def _unlabelled(export: BoardExport, refdes: str, interface: str, ball: tuple[str, ...], inputs: JointInputs) -> Samples:
-    n = len(ball)
-    unknown = np.full(n, np.nan, np.float32)
-    return Samples(
-        images=inputs.images.astype(np.float16),
-        scalars=inputs.scalars,
-        label=np.full(n, -1, np.int8),
-        variety=np.full(n, -1, np.int16),
-        volume_ratio=unknown,
-        web_um=unknown,
-        gap_um=unknown,
-        board=np.zeros(n, np.int32),
-        machine=np.full(n, export.machine),
-        refdes=np.full(n, refdes),
-        interface=np.full(n, interface),
-        ball=np.asarray(ball, dtype=np.str_),
-        weight=np.ones(n, np.float32),
-        boards=(export.serial,),
-    )
-
-
-def _with_labels(samples: Samples, book: LabelBook, truth: Truth) -> Samples:
-    """The labelled ones among the joints of one board, with label and truth."""
-    if len(samples) == 0:
-        return empty()
-    serial = samples.boards[0]
-    given = book.of_board(serial)
-    keys = list(zip(samples.refdes.tolist(), samples.interface.tolist(), samples.ball.tolist(), strict=True))
-    label = np.array([CLASSES.index(given[key]) if key in given else -1 for key in keys], np.int8)
-    kept = np.flatnonzero(label >= 0)
-    known = [truth.get((serial, *keys[k]), {}) for k in kept]
-    varieties = tuple(sorted({row["variety"] for row in known if row.get("variety")}))
-    where = {name: k for k, name in enumerate(varieties)}
-    return samples.take(kept).replace(
-        label=label[kept],
-        variety=np.array([where.get(row.get("variety", ""), -1) for row in known], np.int16),
-        varieties=varieties,
-        **{name: _numbers(known, name) for name in _MEASURED},
-    )
-
-
-def _numbers(rows: Sequence[Mapping[str, str]], name: str) -> NDArray[np.float32]:
-    return np.array([float(row.get(name) or "nan") for row in rows], np.float32)
-
-
-def recipes_of(boards: Iterable[tuple[Path, Path]]) -> tuple[dict[str, Recipe], dict[str, str]]:
-    """Recipes of boards (path, root) by serial, and why boards cannot be opened by path."""
-    recipes: dict[str, Recipe] = {}
-    aside: dict[str, str] = {}
-    for board, root in boards:
-        try:
-            export = open_export(board, root)
-            recipes[export.serial] = export.recipe
-        except InputFault as fault:
-            aside[str(board)] = str(fault)
-    return recipes, aside
-
-
-def truths_of(paths: Sequence[Path]) -> Truth:
-    """What simulators know of joints, by (serial, refdes, interface, ball). Raises `LabelsFault` where columns are missing."""
-    found: Truth = {}
-    for labels in board_labels(paths):
-        path = labels.with_name(TRUTH)
-        if path.is_file():
-            found |= _truth(path)
-    return found
-
-
-def _truth(path: Path) -> Truth:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        table = csv.DictReader(file)
-        missing = sorted({*KEY, *_MEASURED, "variety"} - set(table.fieldnames or ()))
-        if missing:
-            raise LabelsFault(
-                str(path), expected=f"the columns {', '.join((*KEY, 'variety', *_MEASURED))}", found=f"no {missing}"
-            )
-        return {(row["serial"], row["refdes"], row["interface"], row["ball"]): row for row in table}
-
-
-# ---- learn/simulated
-_KNOWN = ("volume_ratio", "web_um", "gap_um")
-# A machine may hand over no height map, or only one of the two: so many boards of a set are without each.
-_WITHOUT_MAP = 0.12
-
-
-class Group(BaseModel):
-    """Boards that have something in common. `machine` and `product` may be `random`: drawn anew for each board."""
+class BoardGroup(BaseModel):
+    """Boards that have something in common. `machine` and `product` may be `random`: drawn for each board."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -225,42 +93,177 @@ class Group(BaseModel):
     seed: int = Field(ge=0)
 
 
-class SetRecipe(BaseModel):
-    """A whole set."""
+class DatasetConfig(BaseModel):
+    """A simulated set of samples."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    groups: tuple[Group, ...]
+    groups: tuple[BoardGroup, ...]
 
     @property
     def digest(self) -> str:
-        """sha256 over all values."""
+        """The sha256 over all values."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
-def load_set_recipe(path: Path) -> SetRecipe:
-    """A set's recipe from TOML. Raises `LimitsFault` for one that cannot be read or has an unknown key."""
+def load_dataset_config(path: Path) -> DatasetConfig:
+    """Read a set's configuration from TOML. Raises `LimitsFault` for one that cannot be read or has an unknown key."""
     try:
-        return SetRecipe.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return DatasetConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError) as error:
-        raise LimitsFault(str(path), expected="a recipe of a simulated set", found=str(error)) from error
+        raise LimitsFault(str(path), expected="the configuration of a simulated set", found=str(error)) from error
 
 
-def make_set(recipe: SetRecipe, into: Path, *, processes: int = 1, progress: Callable[[str], None] = lambda _: None) -> Samples:
-    """Simulate and prepare all boards of a recipe; what `into` ends up with is the same for any number of processes."""
-    work = [(group, k) for group in recipe.groups for k in range(group.boards)]
+def each_board(
+    paths: Sequence[Path],
+    work: Callable[[Path, Path], Result],
+    *,
+    processes: int = 1,
+    progress: Progress = lambda _: None,
+    doing: str = "board",
+    only: Collection[Path] | None = None,
+) -> Iterator[BoardResult[Result]]:
+    """Yield the results of `work(board, root)` in the order of the boards' paths.
+
+    Parameters
+    ----------
+    work
+        Must be importable if there are several processes. An `InputFault` puts its board aside; any other error ends the
+        work.
+    processes
+        0 for one per core.
+    only
+        The boards to work on; None for all.
+
+    Raises
+    ------
+    UsageFault
+        There is no board.
+    """
+    boards = [pair for pair in find_exports(paths) if only is None or pair[0] in only]
+    for k, outcome in enumerate(_map_processes(_BoardWork(work), boards, processes)):
+        progress(f"{doing} {k + 1} of {len(boards)}: {boards[k][0].name}{' (put aside)' if outcome.fault else ''}")
+        yield outcome
+
+
+def collect(
+    paths: Sequence[Path],
+    into: Path,
+    *,
+    limits: Limits | None = None,
+    processes: int = 1,
+    progress: Progress = lambda _: None,
+) -> CollectedSet:
+    """Prepare all labelled boards in and under `paths` and write their labelled joints to the folder `into`.
+
+    Raises
+    ------
+    LabelsFault
+        There are no labels, labels do not follow the format or contradict one another, or no labelled joint has slices.
+    UsageFault
+        A path does not exist, or there is no board.
+    """
+    recipes, faults = read_recipes(find_exports(paths))
+    book, truth = read_book(paths, recipes), read_truth(paths)
+    work = _ExtractBoard(limits or Limits())
+    read: dict[str, None] = {}
+    count = 0
     with SampleWriter(into) as writer:
-        for done, samples in enumerate(_all(work, processes), start=1):
+        for board in each_board(paths, work, processes=processes, progress=progress, doing="reading board"):
+            if board.result is None:
+                faults.setdefault(str(board.path), board.fault)
+                continue
+            labelled = _add_labels(board.result, book, truth)
+            read |= dict.fromkeys(board.result.boards)
+            count += len(labelled)
+            writer.append(labelled)
+    serials = dict.fromkeys([*recipes, *read])
+    wanted = sum(len(book.of_board(serial)) for serial in serials)
+    report = report_labels(book, serials, put_aside=sorted(faults.items()), not_visible=max(0, wanted - count))
+    samples = load(into)
+    if len(samples) == 0:
+        raise LabelsFault("labelled boards", expected="labelled joints with X-ray slices", found="; ".join(report.lines()))
+    return CollectedSet(samples, report, into)
+
+
+def extract_samples(prepared: MeasuredBoard) -> Samples:
+    """Return every joint of a prepared board that has slices, without labels (`label`, `variety` -1, measurements NaN)."""
+    export = prepared.export
+    parts = []
+    for package in prepared.packages:
+        for part in package.interfaces:
+            if part.inputs is None:
+                continue
+            n = len(part.interface.ball)
+            unknown = np.full(n, np.nan, np.float32)
+            samples = Samples(
+                images=part.inputs.images.astype(np.float16),
+                scalars=part.inputs.scalars,
+                label=np.full(n, -1, np.int8),
+                variety=np.full(n, -1, np.int16),
+                volume_ratio=unknown,
+                web_um=unknown,
+                gap_um=unknown,
+                board=np.zeros(n, np.int32),
+                machine=np.full(n, export.machine),
+                refdes=np.full(n, package.package.refdes),
+                interface=np.full(n, part.interface.name),
+                ball=np.asarray(part.interface.ball, dtype=np.str_),
+                weight=np.ones(n, np.float32),
+                boards=(export.serial,),
+            )
+            parts.append(samples)
+    return concat(parts)
+
+
+def read_recipes(boards: Iterable[tuple[Path, Path]]) -> tuple[dict[str, Recipe], dict[str, str]]:
+    """Return the recipes of boards (path, root) by serial, and by path why boards cannot be opened."""
+    recipes: dict[str, Recipe] = {}
+    faults: dict[str, str] = {}
+    for board, root in boards:
+        try:
+            export = open_export(board, root)
+            recipes[export.serial] = export.recipe
+        except InputFault as fault:
+            faults[str(board)] = str(fault)
+    return recipes, faults
+
+
+def read_truth(paths: Sequence[Path]) -> Truth:
+    """Read what simulators know of joints, by (serial, refdes, interface, ball).
+
+    Raises `LabelsFault` if a `truth.csv` lacks columns.
+    """
+    truth: Truth = {}
+    for labels in find_labels(paths):
+        path = labels.with_name(TRUTH)
+        if not path.is_file():
+            continue
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            table = csv.DictReader(file)
+            missing = sorted({*KEY, *_TARGETS, "variety"} - set(table.fieldnames or ()))
+            if missing:
+                columns = ", ".join((*KEY, "variety", *_TARGETS))
+                raise LabelsFault(str(path), expected=f"the columns {columns}", found=f"no {missing}")
+            truth |= {(row["serial"], row["refdes"], row["interface"], row["ball"]): row for row in table}
+    return truth
+
+
+def make_dataset(config: DatasetConfig, into: Path, *, processes: int = 1, progress: Progress = lambda _: None) -> Samples:
+    """Simulate and prepare all boards of a configuration; the set in `into` is the same for any number of processes."""
+    jobs = [(group, k) for group in config.groups for k in range(group.boards)]
+    with SampleWriter(into) as writer:
+        for done, samples in enumerate(_map_processes(_simulate_samples, jobs, processes), start=1):
             writer.append(samples)
-            progress(f"board {done} of {len(work)}")
+            progress(f"board {done} of {len(jobs)}")
     return load(into)
 
 
-def simulated_export(board: SimulatedBoard, serial: str) -> BoardExport:
-    """A simulated board as a reader would hand it over, its pictures in memory."""
-    slices = [ImageSource("xray_slices", s.refdes, s.interface, None, Path(), lambda s=s: s) for s in board.stacks]  # type: ignore[misc]
-    maps = [ImageSource("height_map", h.refdes, None, h.stage, Path(), lambda h=h: h) for h in board.heights]  # type: ignore[misc]
+def make_simulated_export(board: SimulatedBoard, serial: str) -> BoardExport:
+    """Return a simulated board as a reader hands it over, its pictures in memory."""
+    slices = [SliceSource(s.refdes, s.interface, Path(), lambda s=s: s) for s in board.stacks]  # type: ignore[misc]
+    maps = [HeightMapSource(h.refdes, h.stage, Path(), lambda h=h: h) for h in board.heights]  # type: ignore[misc]
     return BoardExport(
         path=Path(),
         serial=serial,
@@ -279,27 +282,19 @@ def simulated_export(board: SimulatedBoard, serial: str) -> BoardExport:
     )
 
 
-@dataclass(frozen=True)
-class _Make:
-    """The work on one board, importable by other processes."""
-
-    def __call__(self, job: tuple[Group, int]) -> Samples:
-        group, number = job
-        random = np.random.default_rng([group.seed, number])
-        machine = random_machine(random) if group.machine == "random" else named_machine(group.machine)
-        product = random_recipe(random) if group.product == "random" else named_recipe(group.product)
-        board = simulate_board(random, product, machine, defect_rate=group.defect_rate)
-        kept = tuple(h for h in board.heights if random.random() > _WITHOUT_MAP)
-        export = simulated_export(replace(board, heights=kept), f"SIM-{group.seed}-{number}")
-        try:
-            samples = samples_of_board(prepare_board(export, Limits()))
-        except InputFault:  # a machine so bad that the package is not found in its pictures teaches nothing
-            return empty()
-        return _with_truth(samples, board, group.machine)
-
-
-def _with_truth(samples: Samples, board: SimulatedBoard, machine: str) -> Samples:
-    """The same joints with everything that the simulator knows about them."""
+def _simulate_samples(job: tuple[BoardGroup, int]) -> Samples:
+    """Simulate one board of a group and return its samples with the truth; importable by other processes."""
+    group, number = job
+    random = np.random.default_rng([group.seed, number])
+    machine = draw_machine(random) if group.machine == "random" else find_machine(group.machine)
+    product = draw_recipe(random) if group.product == "random" else find_recipe(group.product)
+    board = simulate_board(random, product, machine, defect_rate=group.defect_rate)
+    heights = tuple(h for h in board.heights if random.random() > _MISSING_MAP_SHARE)
+    export = make_simulated_export(replace(board, heights=heights), f"SIM-{group.seed}-{number}")
+    try:
+        samples = extract_samples(measure_board(export, Limits()))
+    except InputFault:  # a machine so bad that the package is not found in its pictures teaches nothing
+        return empty()
     truth = board.truth
     row = {key: k for k, key in enumerate(zip(truth["refdes"], truth["interface"], truth["ball"], strict=True))}
     index = np.array([row[key] for key in zip(samples.refdes, samples.interface, samples.ball, strict=True)], np.int64)
@@ -308,15 +303,60 @@ def _with_truth(samples: Samples, board: SimulatedBoard, machine: str) -> Sample
         label=np.array([CLASSES.index(name) for name in truth["label"][index]], np.int8),
         variety=variety.astype(np.int16),
         varieties=tuple(str(name) for name in names),
-        machine=np.full(len(index), machine),
-        **{name: truth[name][index].astype(np.float32) for name in _KNOWN},
+        machine=np.full(len(index), group.machine),
+        **{name: truth[name][index].astype(np.float32) for name in _TARGETS},
     )
 
 
-def _all(work: list[tuple[Group, int]], processes: int) -> Iterator[Samples]:
-    if processes == 1:
-        yield from map(_Make(), work)
+def _add_labels(samples: Samples, book: LabelBook, truth: Truth) -> Samples:
+    """Return the labelled joints of one board, with label and truth."""
+    if len(samples) == 0:
+        return empty()
+    serial = samples.boards[0]
+    given = book.of_board(serial)
+    keys = list(zip(samples.refdes.tolist(), samples.interface.tolist(), samples.ball.tolist(), strict=True))
+    label = np.array([CLASSES.index(given[key]) if key in given else -1 for key in keys], np.int8)
+    labelled = np.flatnonzero(label >= 0)
+    known = [truth.get((serial, *keys[k]), {}) for k in labelled]
+    varieties = tuple(sorted({row["variety"] for row in known if row.get("variety")}))
+    number = {name: k for k, name in enumerate(varieties)}
+    return samples.take(labelled).replace(
+        label=label[labelled],
+        variety=np.array([number.get(row.get("variety", ""), -1) for row in known], np.int16),
+        varieties=varieties,
+        **{name: np.array([float(row.get(name) or "nan") for row in known], np.float32) for name in _TARGETS},
+    )
+
+
+@dataclass(frozen=True)
+class _ExtractBoard:
+    """`extract_samples` on a board's export, importable by other processes."""
+
+    limits: Limits
+
+    def __call__(self, board: Path, root: Path) -> Samples:
+        return extract_samples(measure_board(open_export(board, root), self.limits))
+
+
+@dataclass(frozen=True)
+class _BoardWork(Generic[Result]):
+    """The work of `each_board` on one board, importable by other processes."""
+
+    work: Callable[[Path, Path], Result]
+
+    def __call__(self, board: tuple[Path, Path]) -> BoardResult[Result]:
+        try:
+            return BoardResult(board[0], self.work(*board))
+        except InputFault as fault:
+            return BoardResult(board[0], None, str(fault))
+
+
+def _map_processes(work: Callable[[Job], Result], jobs: Sequence[Job], processes: int) -> Iterator[Result]:
+    """Yield `work(job)` in order, from this many processes (0: one per core)."""
+    processes = min(processes or os.cpu_count() or 1, len(jobs))
+    if processes <= 1:
+        yield from map(work, jobs)
         return
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread a process: more would fight over the same cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread per process: more would compete for the same cores
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(_Make(), work)
+        yield from pool.map(work, jobs)

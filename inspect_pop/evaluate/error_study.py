@@ -1,7 +1,7 @@
 """The error study: every miss and every false call on labelled boards, its slices beside a good neighbour's, grouped.
 
-What limits a model is seen in what its errors have in common: a class, a thin web, a volume just under two thirds, a
-corner of the package, a machine. The page shows the largest groups first, and every joint in them.
+What errors have in common shows what limits a model: a class, a thin web, a volume just under two thirds, a corner of the
+package, a machine. The page shows the largest groups first, and every joint in them.
 """
 
 from collections import Counter
@@ -15,38 +15,54 @@ from numpy.typing import NDArray
 
 from inspect_pop.classify.model import load
 from inspect_pop.classify.session import Classifier
+from inspect_pop.core.classes import GOOD
+from inspect_pop.core.clock import utc_now
+from inspect_pop.core.columns import KEY
 from inspect_pop.core.joint_table import JointTable
 from inspect_pop.core.limits import Limits
-from inspect_pop.evaluate.boards import each_board
-from inspect_pop.evaluate.collect import recipes_of, truths_of
+from inspect_pop.evaluate.collect import each_board, read_recipes, read_truth
 from inspect_pop.evaluate.label_book import LabelBook, read_book
 from inspect_pop.ingest import find_exports, open_export
-from inspect_pop.pipeline.board import PreparedBoard, PreparedInterface, inspect_prepared, prepare_board, utc_now
+from inspect_pop.pipeline.board import MeasuredBoard, MeasuredInterface, judge_board, measure_board
 
-__all__ = ["Case", "groups_of", "study", "write_page"]
+__all__ = ["Case", "group_cases", "study", "write_page"]
 
 KINDS = ("escape", "false call", "defect for review", "good for review")
-# Normalised grey from here to there fills a byte: voids lie below the background's 0, large joints' cores above 1.
+# Range of normalised grey that fills a byte: voids lie below the background's 0, large joints' cores above 1.
 _LOW, _HIGH = -0.15, 1.35
-# Bands by which cases are grouped: shares of nominal; two thirds is where starved begins, four thirds where excess does.
+# Limits of the bands by which cases are grouped. Shares of nominal: starved begins at two thirds, excess at four thirds.
 _VOLUME = (0.5, 0.6, 0.64, 2 / 3, 0.7, 0.8, 1.2, 4 / 3)
 _STANDOFF = (0.8, 0.9, 0.95, 1.05, 1.1, 1.2)
-_GAP = 2  # pixels between two slices, and between a joint and its neighbour
+_WEB_UM = (20, 30, 45, 61, 100)
+_GAP_UM = (2, 5, 8, 15, 30)
+_MARGIN = 2  # pixels between two slices, and between a joint and its neighbour
 
 
 @dataclass(frozen=True)
 class Case:
-    """One joint on which a person and the machine did not agree.
+    """A joint on which the label and the machine disagree.
 
-    `kind` is one of `KINDS`. `p_defect` is the model's, `place` says where on the package, `standoff` and `volume` what was
-    measured (the volume's truth where a simulator tells it); `variety`, `web` and `gap` are a simulator's truth in words,
-    empty where it is not known. `picture` is (rows, cols) uint8: the joint's
-    slices from the lower pad up, and under them those of the nearest good joint.
+    Attributes
+    ----------
+    kind
+        One of `KINDS`.
+    truth, label
+        The class by the label file, and the machine's.
+    p_defect
+        The model's probability of a defect.
+    place
+        Where on the package: `inner`, `edge` or `corner`.
+    standoff, volume
+        Measured, as a band (the true volume if a simulator knows it).
+    variety, web, gap
+        A simulator's truth in words; empty if it is not known.
+    picture
+        (rows, cols) uint8: the joint's slices from the lower pad up, and below them those of the nearest good joint.
     """
 
     kind: str
     truth: str
-    said: str
+    label: str
     p_defect: float
     reason: str
     joint: str
@@ -71,13 +87,13 @@ def study(
     reviews: bool = True,
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[Case]:
-    """Every joint on which labels and the line disagree, escapes first; also as one self-contained `page`.
+    """Return every joint on which labels and the line disagree, escapes first; also write one self-contained `page`.
 
-    Raises `LabelsFault`, `ModelFault`, `UsageFault` as `evaluate` does.
+    Without `reviews`, joints for review are left out. Raises `LabelsFault`, `ModelFault`, `UsageFault` as `evaluate` does.
     """
     loaded = load(model)
-    recipes, _ = recipes_of(find_exports(paths))
-    work = _Study(loaded.folder, limits or Limits(), read_book(paths, recipes), truths_of(paths))
+    recipes, _ = read_recipes(find_exports(paths))
+    work = _StudyBoard(loaded.folder, limits or Limits(), read_book(paths, recipes), read_truth(paths))
     cases: list[Case] = []
     for board in each_board(paths, work, processes=processes, progress=progress, doing="studying"):
         cases += board.result or []
@@ -88,8 +104,8 @@ def study(
     return cases
 
 
-def groups_of(cases: Sequence[Case]) -> dict[str, list[tuple[str, dict[str, int]]]]:
-    """Counts of each kind by what the cases have in common: (group, count by kind), the largest groups first."""
+def group_cases(cases: Sequence[Case]) -> dict[str, list[tuple[str, dict[str, int]]]]:
+    """Count the cases by each attribute: lists of (group, count by kind), the largest groups first."""
     found = {}
     for name in ("truth", "variety", "volume", "web", "gap", "standoff", "interface", "place", "machine"):
         groups: dict[str, Counter[str]] = {}
@@ -101,18 +117,18 @@ def groups_of(cases: Sequence[Case]) -> dict[str, list[tuple[str, dict[str, int]
 
 
 def write_page(cases: Sequence[Case], page: Path, model: str, most: int = 300) -> None:
-    """One HTML file with everything inside; `most` cases with pictures, the rest counted."""
-    from inspect_pop.report.page import png_address, render
+    """Write one HTML file with everything inside: `most` cases with pictures, and counts of all."""
+    from inspect_pop.report.page import encode_png_url, render
 
-    shown = [(case, png_address(case.picture)) for case in cases[:most]]
+    shown = [(case, encode_png_url(case.picture)) for case in cases[:most]]
     counts = {kind: sum(c.kind == kind for c in cases) for kind in KINDS}
     page.parent.mkdir(parents=True, exist_ok=True)
-    text = render("study.html", model=model, kinds=KINDS, counts=counts, groups=groups_of(cases), shown=shown, total=len(cases))
+    text = render("study.html", model=model, kinds=KINDS, counts=counts, groups=group_cases(cases), shown=shown, total=len(cases))
     page.write_text(text, encoding="utf-8")
 
 
 @dataclass(frozen=True)
-class _Study:
+class _StudyBoard:
     """The work on one board, importable by other processes."""
 
     model: Path
@@ -124,76 +140,66 @@ class _Study:
         export = open_export(board, root)
         if not self.book.of_board(export.serial):
             return []
-        prepared = prepare_board(export, self.limits)
-        joints = inspect_prepared(prepared, _classifier(self.model), self.limits, started_at=utc_now()).joints
+        prepared = measure_board(export, self.limits)
+        joints = judge_board(prepared, _load_classifier(self.model), self.limits, started_at=utc_now()).joints
         cases, first = [], 0
         for package in prepared.packages:
             for part in package.interfaces:
                 rows = np.arange(first, first + len(part.interface.ball))
-                cases += self._of_interface(prepared, package.package.refdes, part, joints.take(rows))
+                cases += self._study_interface(prepared, package.package.refdes, part, joints.take(rows))
                 first += len(rows)
         return cases
 
-    def _of_interface(self, prepared: PreparedBoard, refdes: str, part: PreparedInterface, joints: JointTable) -> list[Case]:
-        serial, name = prepared.export.serial, part.interface.name
+    def _study_interface(self, prepared: MeasuredBoard, refdes: str, part: MeasuredInterface, joints: JointTable) -> list[Case]:
+        serial, interface = prepared.export.serial, part.interface
         labels = self.book.of_board(serial)
-        truth = [labels.get((refdes, name, ball), "") for ball in part.interface.ball]
+        truth = [labels.get((refdes, interface.name, ball), "") for ball in interface.ball]
         cases = []
         for k, label in enumerate(truth):
-            kind = _kind(label, str(joints["verdict"][k]))
-            if kind and part.windows is not None:
-                known = self.truth.get((serial, refdes, name, part.interface.ball[k]), {})
-                cases.append(_case(kind, label, k, part, joints, known, prepared.export.machine, truth))
+            kind = _classify_disagreement(label, str(joints["verdict"][k]))
+            if not kind or part.windows is None:
+                continue
+            known = self.truth.get((serial, refdes, interface.name, interface.ball[k]), {})
+            volume = known.get("volume_ratio") or f"{joints['volume_ratio'][k]}"
+            case = Case(
+                kind=kind,
+                truth=label,
+                label=str(joints["label"][k]),
+                p_defect=float(joints.probabilities()[k, 1:].sum()),
+                reason=str(joints["reason"][k]),
+                joint=" ".join(str(joints[c][k]) for c in KEY),
+                machine=prepared.export.machine,
+                interface=interface.name,
+                place=_locate(part, k),
+                variety=known.get("variety", ""),
+                standoff=_band(f"{joints['standoff_um'][k] / interface.gap_um}", _STANDOFF, "of nominal"),
+                volume=_band(volume, _VOLUME, "of nominal"),
+                web=_band(known.get("web_um", ""), _WEB_UM, "um"),
+                gap=_band(known.get("gap_um", ""), _GAP_UM, "um"),
+                picture=_draw(part, k, truth),
+            )
+            cases.append(case)
         return cases
 
 
 @lru_cache(maxsize=1)
-def _classifier(model: Path) -> Classifier:
+def _load_classifier(model: Path) -> Classifier:
     return Classifier(load(model))
 
 
-def _kind(truth: str, verdict: str) -> str:
-    """Which kind of disagreement; empty where there is none, or no label."""
-    disagree = {
+def _classify_disagreement(truth: str, verdict: str) -> str:
+    """Return which kind of disagreement there is; empty if none, or no label."""
+    kinds = {
         (True, "fail"): "false call",
         (True, "review"): "good for review",
         (False, "pass"): "escape",
         (False, "review"): "defect for review",
     }
-    return disagree.get((truth == "good", verdict), "") if truth else ""
+    return kinds.get((truth == GOOD, verdict), "") if truth else ""
 
 
-def _case(
-    kind: str,
-    label: str,
-    k: int,
-    part: PreparedInterface,
-    joints: JointTable,
-    known: dict[str, str],
-    machine: str,
-    truth: Sequence[str],
-) -> Case:
-    return Case(
-        kind=kind,
-        truth=label,
-        said=str(joints["label"][k]),
-        p_defect=float(joints.probabilities()[k, 1:].sum()),
-        reason=str(joints["reason"][k]),
-        joint=" ".join(str(joints[c][k]) for c in ("serial", "refdes", "interface", "ball")),
-        machine=machine,
-        interface=part.interface.name,
-        place=_place(part, k),
-        variety=known.get("variety", ""),
-        standoff=_band(f"{joints['standoff_um'][k] / part.interface.gap_um}", _STANDOFF, "of nominal"),
-        volume=_band(known.get("volume_ratio") or f"{joints['volume_ratio'][k]}", _VOLUME, "of nominal"),
-        web=_band(known.get("web_um", ""), (20, 30, 45, 61, 100), "um"),
-        gap=_band(known.get("gap_um", ""), (2, 5, 8, 15, 30), "um"),
-        picture=_picture(part, k, truth),
-    )
-
-
-def _place(part: PreparedInterface, k: int) -> str:
-    """Corner, edge or inner, by how far out the joint lies in the array."""
+def _locate(part: MeasuredInterface, k: int) -> str:
+    """Return corner, edge or inner, by how far out the joint lies in the array."""
     interface = part.interface
     reach = [np.abs(v).max() - 1.5 * interface.pitch_um for v in (interface.x_um, interface.y_um)]
     out = sum(abs(v[k]) > r for v, r in zip((interface.x_um, interface.y_um), reach, strict=True))
@@ -201,7 +207,7 @@ def _place(part: PreparedInterface, k: int) -> str:
 
 
 def _band(text: str, limits: Sequence[float], unit: str) -> str:
-    """Between which limits a number lies; empty where there is none."""
+    """Return between which limits a number lies, in words; empty if there is none."""
     value = float(text) if text else float("nan")
     if np.isnan(value):
         return ""
@@ -211,16 +217,17 @@ def _band(text: str, limits: Sequence[float], unit: str) -> str:
     return f"{limits[k - 1]:.3g} {unit} and more" if k == len(limits) else f"{limits[k - 1]:.3g} to {limits[k]:.3g} {unit}"
 
 
-def _picture(part: PreparedInterface, k: int, truth: Sequence[str]) -> NDArray[np.uint8]:
+def _draw(part: MeasuredInterface, k: int, truth: Sequence[str]) -> NDArray[np.uint8]:
+    """Draw a joint's slices, and below them those of the nearest good joint."""
     if part.windows is None:
         raise ValueError("an interface without slices has no pictures")
     interface, values = part.interface, part.windows.values
-    good = np.array([j for j, label in enumerate(truth) if label == "good" and j != k], np.int64)
+    good = np.array([j for j, label in enumerate(truth) if label == GOOD and j != k], np.int64)
     strips = [values[k]]
     if len(good):
         away = np.hypot(interface.x_um[good] - interface.x_um[k], interface.y_um[good] - interface.y_um[k])
         strips.append(values[good[away.argmin()]])
     grey = [np.clip((s - _LOW) / (_HIGH - _LOW) * 255, 0, 255).astype(np.uint8) for s in strips]
-    apart = np.pad(np.stack(grey), ((0, 0), (0, 0), (0, _GAP), (0, _GAP)), constant_values=255)
-    rows, slices, height, width = apart.shape
-    return np.ascontiguousarray(apart.transpose(0, 2, 1, 3).reshape(rows * height, slices * width)[:-_GAP, :-_GAP])
+    framed = np.pad(np.stack(grey), ((0, 0), (0, 0), (0, _MARGIN), (0, _MARGIN)), constant_values=255)
+    rows, slices, height, width = framed.shape
+    return np.ascontiguousarray(framed.transpose(0, 2, 1, 3).reshape(rows * height, slices * width)[:-_MARGIN, :-_MARGIN])

@@ -1,7 +1,7 @@
-"""`inspect-pop evaluate`: what the line says of labelled boards, counted, with how sure each figure is.
+"""`inspect-pop evaluate`: the line's verdicts on labelled boards, counted, with how sure each figure is.
 
-The boards are inspected by the very code of the line, the decision rules included; whatever that puts into quarantine
-counts as undecided.
+The boards are inspected by the code of the line, decision rules included. The joints of a board that goes into quarantine
+count as undecided.
 """
 
 import json
@@ -13,21 +13,24 @@ from typing import Any
 
 import numpy as np
 
-from inspect_pop.batch.machine_thresholds import JOINTS, odds_of
+from inspect_pop.batch.machine_thresholds import JOINTS_PER_MACHINE, defect_log_odds
 from inspect_pop.classify.model import Model, OperatingPoint, load
-from inspect_pop.classify.operating_points import machine_point
+from inspect_pop.classify.operating_points import choose_machine_point
 from inspect_pop.classify.session import Classifier
+from inspect_pop.core.classes import CLASSES
+from inspect_pop.core.clock import utc_now
+from inspect_pop.core.columns import KEY
 from inspect_pop.core.errors import InputFault, LabelsFault
-from inspect_pop.core.joint_table import CLASSES, KEY, JointTable
+from inspect_pop.core.joint_table import JointTable
 from inspect_pop.core.limits import Limits
 from inspect_pop.core.recipe import Recipe
-from inspect_pop.evaluate.boards import each_board
-from inspect_pop.evaluate.label_book import LabelBook, read_book
+from inspect_pop.evaluate.collect import each_board
+from inspect_pop.evaluate.label_book import read_book
 from inspect_pop.evaluate.outcomes import Outcomes, judge
 from inspect_pop.ingest import find_exports, open_export
-from inspect_pop.pipeline.board import inspect_board, utc_now
+from inspect_pop.pipeline.board import inspect_board
 
-__all__ = ["evaluate", "outcomes_of", "summary"]
+__all__ = ["evaluate", "match_labels", "outcomes_of", "summary"]
 
 Progress = Callable[[str], None]
 BoardLabels = Mapping[tuple[str, str, str], str]
@@ -48,25 +51,25 @@ def evaluate(
     Parameters
     ----------
     model
-        A model folder, or a folder of models; None for the released one.
+        A model folder, or a folder of models; None for the current model.
     follow_machines
-        Give each machine thresholds of its own from its unlabelled scores first, as `run --follow-machines` does.
+        First fit thresholds for each machine to its unlabelled scores, as `run --follow-machines` does.
 
     Raises
     ------
     LabelsFault
-        No labels, or none of a board that is here.
+        There are no labels, or none of these boards.
     ModelFault, UsageFault
-        The model cannot be used; a path is not there, or holds no board.
+        The model cannot be used; a path does not exist, or holds no board.
     """
     loaded = load(model)
-    outcomes, aside = outcomes_of(
+    outcomes, quarantine = outcomes_of(
         paths, loaded, limits=limits, processes=processes, progress=progress, follow_machines=follow_machines
     )
     report = {
         "model": {"name": loaded.card.name, "version": loaded.card.version, "digest": loaded.digest},
         **judge(outcomes),
-        "quarantine": [{"path": path, "reason": why} for path, why in aside],
+        "quarantine": [{"path": path, "reason": why} for path, why in quarantine],
     }
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
@@ -84,35 +87,39 @@ def outcomes_of(
     only: Collection[str] | None = None,
     follow_machines: bool = False,
 ) -> tuple[Outcomes, list[tuple[str, str]]]:
-    """Every labelled joint's outcome, and (path, reason) of the boards that could not be inspected.
+    """Return every labelled joint's outcome, and (path, reason) of the boards that could not be inspected.
 
-    `only` names the serials that count; None: all. `follow_machines` as in `evaluate`.
+    `only` names the serials that count; None for all. `follow_machines` is as in `evaluate`.
     """
-    boards = {path: _board(path, root) for path, root in find_exports(paths)}
+    boards = {path: _identify_board(path, root) for path, root in find_exports(paths)}
     boards = {path: board for path, board in boards.items() if only is None or board.serial in only}
     book = read_book(paths, {b.serial: b.recipe for b in boards.values() if b.recipe is not None})
-    parts, aside = [], []
-    work = _Inspect(model.folder, limits or Limits())
+    parts, quarantine = [], []
+    work = _InspectBoard(model.folder, limits or Limits())
     if follow_machines:
         odds: dict[str, list[float]] = {}
-        for done in each_board(paths, work, processes=processes, progress=progress, doing="looking at", only=boards):
-            if done.result is not None and len(odds.setdefault(boards[done.path].machine, [])) < JOINTS:
-                odds[boards[done.path].machine] += odds_of(done.result)
-        work = replace(work, points=_points(model, odds))
+        for done in each_board(paths, work, processes=processes, progress=progress, doing="scoring", only=boards):
+            if done.result is not None and len(odds.setdefault(boards[done.path].machine, [])) < JOINTS_PER_MACHINE:
+                odds[boards[done.path].machine] += defect_log_odds(done.result)
+        # A machine that the model was trained on has its own thresholds, from labels.
+        card = model.card
+        followed = sorted(odds.keys() - card.machines.keys())
+        points = [(m, choose_machine_point(np.sort(odds[m]), card.good_scores, card.operating_point).point) for m in followed]
+        work = replace(work, points=tuple(points))
     for done in each_board(paths, work, processes=processes, progress=progress, doing="inspecting", only=boards):
         board = boards[done.path]
         if done.result is None:
-            aside.append((str(done.path), done.fault))
+            quarantine.append((str(done.path), done.fault))
         if book.of_board(board.serial):
-            parts.append(joined(board.serial, board.machine, book.of_board(board.serial), done.result))
+            parts.append(match_labels(board.serial, board.machine, book.of_board(board.serial), done.result))
     if not parts:
-        names = ", ".join(_few(book))
-        raise LabelsFault("labelled boards", expected="labels of boards that are here", found=f"labels of {names}")
-    return Outcomes.concat(parts), aside
+        names = ", ".join([*book.serials[:5], *(["…"] if len(book.serials) > 5 else [])])
+        raise LabelsFault("labelled boards", expected="labels of these boards", found=f"labels of {names}")
+    return Outcomes.concat(parts), quarantine
 
 
-def joined(serial: str, machine: str, labels: BoardLabels, joints: JointTable | None) -> Outcomes:
-    """Labels beside what was said of the joints; None: the board could not be inspected, and nothing was said."""
+def match_labels(serial: str, machine: str, labels: BoardLabels, joints: JointTable | None) -> Outcomes:
+    """Return the outcomes of one board's labelled joints; `joints` is None if the board could not be inspected."""
     n, keys = len(labels), list(labels)
     row: dict[tuple[str, ...], int] = {}
     if joints is not None:
@@ -142,16 +149,16 @@ def joined(serial: str, machine: str, labels: BoardLabels, joints: JointTable | 
 
 
 def summary(report: Mapping[str, Any]) -> list[str]:
-    """The figures in lines for a terminal, each with the wider of its two intervals."""
+    """Return the figures as text for a terminal, each with the wider of its two intervals."""
     model = report.get("model", {})
     lines = [f"{model.get('name', 'model')} {model.get('version', '')}: {report['boards']} boards, {report['joints']} joints"]
     lines += [
-        f"  defects that pass     {_said(report['escape'])}",
-        f"  good joints that fail {_said(report['false_call'], ppm=True)}",
-        f"  to review             {_said(report['review'])}",
-        f"  exact label of defects {_said(report['exact_label_of_defects'])}",
+        f"  defects that pass     {_format_rate(report['escape'])}",
+        f"  good joints that fail {_format_rate(report['false_call'], ppm=True)}",
+        f"  to review             {_format_rate(report['review'])}",
+        f"  exact label of defects {_format_rate(report['exact_label_of_defects'])}",
     ]
-    lines += [f"  found as {name:<15}{_said(rate)}" for name, rate in report["recall"].items() if rate["of"]]
+    lines += [f"  found as {name:<15}{_format_rate(rate)}" for name, rate in report["recall"].items() if rate["of"]]
     error = report["calibration"]["expected_error"]
     lines += [f"  expected calibration error {error:.4f}"] if error is not None else []
     lines += [f"  in quarantine: {item['path']}: {item['reason']}" for item in report.get("quarantine", [])]
@@ -159,7 +166,7 @@ def summary(report: Mapping[str, Any]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Inspect:
+class _InspectBoard:
     """The work on one board, importable by other processes; each loads the model once."""
 
     model: Path
@@ -168,60 +175,46 @@ class _Inspect:
 
     def __call__(self, board: Path, root: Path) -> JointTable:
         export = open_export(board, root)
-        classifier, point = _classifier(self.model), dict(self.points).get(export.machine)
-        decider = classifier if point is None else classifier.deciding_at(point)
+        classifier, point = _load_classifier(self.model), dict(self.points).get(export.machine)
+        decider = classifier if point is None else classifier.with_operating_point(point)
         return inspect_board(export, decider, self.limits, started_at=utc_now()).joints
 
 
 @lru_cache(maxsize=2)
-def _classifier(model: Path) -> Classifier:
+def _load_classifier(model: Path) -> Classifier:
     return Classifier(load(model))
 
 
-def _points(model: Model, odds: Mapping[str, Sequence[float]]) -> tuple[tuple[str, OperatingPoint], ...]:
-    """Each machine's own thresholds; one that the model was taught on has some from labels."""
-    card = model.card
-    followed = sorted(odds.keys() - card.machines.keys())
-    return tuple((m, machine_point(np.sort(odds[m]), card.good_scores, card.operating_point).point) for m in followed)
-
-
 @dataclass(frozen=True)
-class _Board:
-    """What is known of a board before it is inspected; no recipe where it cannot be opened."""
+class _BoardIdentity:
+    """What is known of a board before it is inspected; `recipe` is None if it cannot be opened."""
 
     serial: str
     machine: str
     recipe: Recipe | None
 
 
-def _board(path: Path, root: Path) -> _Board:
+def _identify_board(path: Path, root: Path) -> _BoardIdentity:
     try:
         export = open_export(path, root)
-        return _Board(export.serial, export.machine, export.recipe)
-    except InputFault:  # inspecting it says why; whose labels it has may still be told
-        return _Board(_claimed_serial(path), "unknown", None)
-
-
-def _claimed_serial(path: Path) -> str:
-    """The serial that a damaged board claims, or its folder's name, which is the serial by custom."""
+        return _BoardIdentity(export.serial, export.machine, export.recipe)
+    except InputFault:  # inspecting it says why; its serial may still be readable
+        pass
+    serial = path.name  # the folder's name is the serial by custom
     try:
         manifest = json.loads((path / "export.json").read_text(encoding="utf-8"))
+        if isinstance(manifest, dict) and isinstance(manifest.get("serial"), str):
+            serial = manifest["serial"]
     except (OSError, ValueError):
-        return path.name
-    serial = manifest.get("serial") if isinstance(manifest, dict) else None
-    return serial if isinstance(serial, str) else path.name
+        pass
+    return _BoardIdentity(serial, "unknown", None)
 
 
-def _few(book: LabelBook) -> list[str]:
-    return [*book.serials[:5], *(["…"] if len(book.serials) > 5 else [])]
-
-
-def _said(rate: Mapping[str, Any], *, ppm: bool = False) -> str:
+def _format_rate(rate: Mapping[str, Any], *, ppm: bool = False) -> str:
     if rate["rate"] is None:
         return "none to count"
     low = min(rate["low"], rate["low"] if rate["board_low"] is None else rate["board_low"])
     high = max(rate["high"], rate["high"] if rate["board_high"] is None else rate["board_high"])
     unit, scale, digits = ("ppm", 1e6, 0) if ppm else ("%", 100, 2)
-    figures = (f"{scale * x:.{digits}f}" for x in (rate["rate"], low, high))
-    value, low_said, high_said = figures
-    return f"{value} {unit} ({rate['count']} of {rate['of']}; 95 %: {low_said} to {high_said})"
+    value, lower, upper = (f"{scale * x:.{digits}f}" for x in (rate["rate"], low, high))
+    return f"{value} {unit} ({rate['count']} of {rate['of']}; 95 %: {lower} to {upper})"

@@ -1,9 +1,7 @@
-"""What the line said of labelled joints beside what they are, and every figure that follows.
+"""The line's verdicts on labelled joints and their labels, and every figure that follows; tables of figures.
 
 Definitions: an *escape* is a defective joint whose verdict is `pass`; a *false call* is a good joint whose verdict is
 `fail`; a joint without a row, or of a board that could not be inspected, is undecided and counts as `review`.
-
-Figures of several machines as one table, each rate with its interval: for a model's card, for documentation, for people.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,23 +13,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspect_pop.classify.model import OperatingPoint
-from inspect_pop.core.joint_table import CLASSES
+from inspect_pop.core.classes import CLASSES, GOOD
 from inspect_pop.core.statistics import calibration_error, estimate_rate
 from inspect_pop.evaluate.samples import Samples
 
 __all__ = ["HEAD", "SCHEMA", "Outcomes", "judge", "row", "table"]
 
-# ---- learn/outcomes
 SCHEMA = "inspect-pop-evaluation/1"
-_GOOD = CLASSES.index("good")
+_GOOD = CLASSES.index(GOOD)
+HEAD = (
+    "| boards of | number | joints | defects | defects passed | head-in-pillow passed | good failed (ppm) | review | exact label "
+    "| calibration error |"
+)
 
 
 @dataclass(frozen=True)
 class Outcomes:
     """Parallel arrays of n labelled joints.
 
-    `truth` (n,) int8 index in `CLASSES`; `label` (n,) int8 what was said, -1 undecided; `verdict` (n,) text;
-    `probabilities` (n, 5) float32, NaN where undecided; `serial`, `machine`, `refdes`, `interface`, `ball`, `reason` (n,) text.
+    `truth` (n,) int8 index in `CLASSES`; `label` (n,) int8 the line's class, -1 undecided; `verdict` (n,) text;
+    `probabilities` (n, 5) float32, NaN if undecided; `serial`, `machine`, `refdes`, `interface`, `ball`, `reason` (n,) text.
     """
 
     truth: NDArray[np.int8]
@@ -55,28 +56,28 @@ class Outcomes:
 
     @cached_property
     def board(self) -> NDArray[np.int64]:
-        """(n,) a number for each board."""
+        """The (n,) number of each joint's board."""
         return np.unique(self.serial.astype(str), return_inverse=True)[1]
 
     @property
     def escaped(self) -> NDArray[np.bool_]:
-        """(n,) defective joints that passed."""
+        """Which (n,) joints are defective and passed."""
         return np.asarray((self.truth != _GOOD) & (self.verdict == "pass"))
 
     @property
     def false_call(self) -> NDArray[np.bool_]:
-        """(n,) good joints that failed."""
+        """Which (n,) joints are good and failed."""
         return np.asarray((self.truth == _GOOD) & (self.verdict == "fail"))
 
     def take(self, index: NDArray[Any]) -> "Outcomes":
-        """The joints named by a boolean mask or integer index."""
+        """Return the joints of a boolean mask or integer index."""
         return Outcomes(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
     @staticmethod
     def of_scores(
         samples: Samples, probabilities: NDArray[np.float32], log_odds: NDArray[np.float32], point: OperatingPoint
     ) -> "Outcomes":
-        """What the thresholds alone make of joints that are no exports; no flag and no neighbour has a say."""
+        """Return the outcomes of samples by their scores and the thresholds alone, without flags and neighbours."""
         fails, passes = log_odds >= point.fail_above, log_odds < point.pass_below
         best, worst = probabilities.argmax(axis=1), 1 + probabilities[:, 1:].argmax(axis=1)
         text = {name: getattr(samples, name).astype(object) for name in ("machine", "refdes", "interface", "ball")}
@@ -92,19 +93,25 @@ class Outcomes:
 
     @staticmethod
     def concat(parts: Sequence["Outcomes"]) -> "Outcomes":
-        """All joints in order."""
+        """Return all joints in order."""
         return Outcomes(**{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Outcomes)})
 
 
 def judge(outcomes: Outcomes) -> dict[str, Any]:
-    """All figures as one object for JSON: each rate with its count, exact interval and interval over boards.
+    """Return all figures as one object for JSON: each rate with its count, exact interval and interval over boards.
 
-    The flat names (`escape_rate`, `false_call_ppm`, …) are those of an outside scoring of `joints.parquet`.
+    The flat names (`escape_rate`, `false_call_ppm`, ...) are those of an independent scoring of `joints.parquet`.
     """
+    decided = np.isfinite(outcomes.probabilities).all(axis=1)
+    error = calibration_error(outcomes.probabilities[decided], outcomes.truth[decided])
+    labels = [*enumerate(CLASSES), (-1, "none")]  # `none` if nothing could be decided
     return {
         "schema": SCHEMA,
-        **_figures(outcomes),
-        "confusion": _confusion(outcomes),
+        **_rates(outcomes),
+        "confusion": {
+            true: {name: int(((outcomes.truth == t) & (outcomes.label == k)).sum()) for k, name in labels}
+            for t, true in enumerate(CLASSES)
+        },
         "recall": _each_class(outcomes, lambda k: (outcomes.label == k, outcomes.truth == k)),
         "exact_label_of_defects": _rate(outcomes, outcomes.label == outcomes.truth, outcomes.truth != _GOOD),
         "escapes_of": _each_class(outcomes, lambda k: (outcomes.escaped, outcomes.truth == k), skip_good=True),
@@ -112,13 +119,13 @@ def judge(outcomes: Outcomes) -> dict[str, Any]:
             outcomes, lambda k: (outcomes.false_call & (outcomes.label == k), outcomes.truth == _GOOD), skip_good=True
         ),
         "review_of": _each_class(outcomes, lambda k: (outcomes.verdict == "review", outcomes.truth == k)),
-        "calibration": _calibration(outcomes),
-        "by": {name: _grouped(outcomes, name) for name in ("serial", "machine", "interface")},
+        "calibration": {"expected_error": None if np.isnan(error) else error, "joints": int(decided.sum())},
+        "by": {name: _rates_by(outcomes, name) for name in ("serial", "machine", "interface")},
     }
 
 
-def _figures(o: Outcomes) -> dict[str, Any]:
-    """The figures that are asked of every group."""
+def _rates(o: Outcomes) -> dict[str, Any]:
+    """Return the figures of a whole judgement and of each group within it."""
     bad, good = o.truth != _GOOD, o.truth == _GOOD
     escapes, calls, review = _rate(o, o.escaped, bad), _rate(o, o.false_call, good), _rate(o, o.verdict == "review", bad | good)
     return {
@@ -151,51 +158,29 @@ def _each_class(
     return {name: _rate(o, *of(k)) for k, name in enumerate(CLASSES) if not (skip_good and k == _GOOD)}
 
 
-def _confusion(o: Outcomes) -> dict[str, dict[str, int]]:
-    """Truth by what was said; `none` where nothing could be decided."""
-    said = [*enumerate(CLASSES), (-1, "none")]
-    return {true: {name: int(((o.truth == t) & (o.label == k)).sum()) for k, name in said} for t, true in enumerate(CLASSES)}
-
-
-def _calibration(o: Outcomes) -> dict[str, Any]:
-    known = np.isfinite(o.probabilities).all(axis=1)
-    error = calibration_error(o.probabilities[known], o.truth[known])
-    return {"expected_error": None if np.isnan(error) else error, "joints": int(known.sum())}
-
-
-def _grouped(o: Outcomes, name: str) -> dict[str, Any]:
+def _rates_by(o: Outcomes, name: str) -> dict[str, Any]:
     groups = getattr(o, name)
-    return {str(g): _figures(o.take(groups == g)) for g in dict.fromkeys(groups)}
-
-
-# ---- learn/tables
-HEAD = (
-    "| boards of | number | joints | defects | defects passed | head-in-pillow passed | good failed (ppm) | review | exact label "
-    "| calibration error |"
-)
+    return {str(g): _rates(o.take(groups == g)) for g in dict.fromkeys(groups)}
 
 
 def table(figures: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Lines of a Markdown table: one row for each name, from what `outcomes.judge` says of its boards."""
-    return [HEAD, "|---" * HEAD.count(" | ") + "|---|", *(row(name, found) for name, found in figures.items())]
+    """Return the lines of a Markdown table with one row per name, from the results of `judge`."""
+    return [HEAD, "|---" * HEAD.count(" | ") + "|---|", *(row(name, values) for name, values in figures.items())]
 
 
 def row(name: str, figures: Mapping[str, Any]) -> str:
-    """One row; a group within a judgement knows fewer figures than a whole one, and what it does not know is a dash."""
+    """Return one row of the table. A group within a judgement has fewer figures; those that it lacks are a dash."""
     cells = [name, *(str(figures[count]) for count in ("boards", "joints", "defects"))]
-    cells += [_rate_tables(figures["escape"]), _rate_tables(figures.get("escapes_of", {}).get("head_in_pillow"))]
-    cells += [
-        _rate_tables(figures["false_call"], 1e6, 0, ""),
-        _rate_tables(figures["review"]),
-        _rate_tables(figures.get("exact_label_of_defects")),
-    ]
+    cells += [_format_rate(figures["escape"]), _format_rate(figures.get("escapes_of", {}).get("head_in_pillow"))]
+    cells += [_format_rate(figures["false_call"], 1e6, 0, ""), _format_rate(figures["review"])]
+    cells += [_format_rate(figures.get("exact_label_of_defects"))]
     error = figures.get("calibration", {}).get("expected_error")
     cells.append("-" if error is None else f"{error:.4f}")
     return f"| {' | '.join(cells)} |"
 
 
-def _rate_tables(found: Mapping[str, Any] | None, times: float = 100, digits: int = 2, unit: str = " %") -> str:
-    """The rate and its exact 95 % interval."""
-    if not found or not found["of"]:
+def _format_rate(rate: Mapping[str, Any] | None, times: float = 100, digits: int = 2, unit: str = " %") -> str:
+    """Format a rate and its exact 95 % interval."""
+    if not rate or not rate["of"]:
         return "-"
-    return f"{times * found['rate']:.{digits}f}{unit} ({times * found['low']:.{digits}f} to {times * found['high']:.{digits}f})"
+    return f"{times * rate['rate']:.{digits}f}{unit} ({times * rate['low']:.{digits}f} to {times * rate['high']:.{digits}f})"

@@ -1,60 +1,96 @@
-"""The reader contract: could this be yours, what is inside, give it to me.
+"""The contract between a machine's format and the product: what a reader offers, and what it returns.
 
-A reader is one module with a `READER` object; third parties add theirs through the entry point group
-`inspect_pop.readers`. Whatever the format, what comes out is a `BoardExport`.
-
-Which reader a board is for: the built-in one first, then those that other packages add.
-
-A package adds one through the entry point group `inspect_pop.readers`; it is loaded when a board is met that the
-built-in reader does not know.
-
-The images of a board one after the other; the next one can be decoded while the one before it is worked on.
+A reader is one module with a `READER` object. Whatever the format, it returns a `BoardExport`, whose images are read
+when they are needed. Another package adds a reader through the entry point group `inspect_pop.readers`; it is loaded
+when a board turns up that the built-in reader does not recognise.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import entry_points
-from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
-from inspect_pop.core.errors import FileFault, UsageFault
+from inspect_pop.core.errors import FileFault, InputFault, UsageFault
 from inspect_pop.core.geometry import HeightMap, SliceStack
 from inspect_pop.core.recipe import Recipe
 
-__all__ = ["GROUP", "BoardExport", "ImageSource", "Reader", "default_root", "other_readers", "read_in_turn", "reader_for"]
+__all__ = [
+    "GROUP",
+    "MANIFEST",
+    "BoardExport",
+    "HeightMapSource",
+    "ImageReader",
+    "ImageSource",
+    "Reader",
+    "SliceSource",
+    "ThoroughReader",
+    "find_faults",
+    "find_reader",
+    "find_root",
+    "load_added_readers",
+    "open_image_reader",
+]
+
+GROUP = "inspect_pop.readers"
+MANIFEST = "export.json"  # a folder that holds it is a board of the built-in format
+_BUILT_IN = "pop_export"
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
-# ---- ingest/contract
 @dataclass(frozen=True)
-class ImageSource:
-    """One image of an export, not read yet.
+class SliceSource:
+    """X-ray slices of one interface, not read yet.
 
-    `kind` is `xray_slices` or `height_map`; `interface` (slices) or `stage` (maps) says of what. `read` opens,
-    bounds, checks and decodes the file; it raises `FileFault`, `PathFault` or `ImageFault`.
+    `read` opens, bounds, checks and decodes the file. It raises `FileFault`, `PathFault` or `ImageFault`.
     """
 
-    kind: str
+    kind: ClassVar[str] = "xray_slices"
     refdes: str
-    interface: str | None
-    stage: str | None
+    interface: str
     path: Path
-    read: Callable[[], SliceStack | HeightMap]
+    read: Callable[[], SliceStack]
 
     @property
     def name(self) -> str:
-        """Short name in records and pages, such as `U1/lower` or `U1/post_reflow`."""
-        return f"{self.refdes}/{self.interface or self.stage}"
+        """Short name in records and pages, such as `U1/lower`."""
+        return f"{self.refdes}/{self.interface}"
+
+
+@dataclass(frozen=True)
+class HeightMapSource:
+    """The height map of one package at one stage (`pre_stack` or `post_reflow`), not read yet.
+
+    `read` opens, bounds, checks and decodes the file. It raises `FileFault`, `PathFault` or `ImageFault`.
+    """
+
+    kind: ClassVar[str] = "height_map"
+    refdes: str
+    stage: str
+    path: Path
+    read: Callable[[], HeightMap]
+
+    @property
+    def name(self) -> str:
+        """Short name in records and pages, such as `U1/post_reflow`."""
+        return f"{self.refdes}/{self.stage}"
+
+
+ImageSource = SliceSource | HeightMapSource
 
 
 @dataclass(frozen=True)
 class BoardExport:
-    """One board as a machine handed it over. Text is kept exactly; `inspected_at` is ISO 8601 with an offset.
+    """One board as a machine handed it over.
 
-    `digest` is the sha256 over the manifest and the digests of every file it names: the identity of the export.
+    Text is kept exactly. `inspected_at` is ISO 8601 with an offset. `images` keeps the export's order. `digest` is the
+    sha256 over the manifest and the digests of every file that it names: the identity of the export.
     """
 
     path: Path
@@ -74,36 +110,53 @@ class BoardExport:
 
     @property
     def machine(self) -> str:
-        """Which machine took it: its line and station."""
+        """The machine that took the images: its line and station, such as `LINE-A/AXI-1`."""
         return f"{self.line}/{self.station}"
+
+    @property
+    def slices(self) -> tuple[SliceSource, ...]:
+        """The images that are X-ray slices, in the export's order."""
+        return tuple(image for image in self.images if isinstance(image, SliceSource))
+
+    @property
+    def height_maps(self) -> tuple[HeightMapSource, ...]:
+        """The images that are height maps, in the export's order."""
+        return tuple(image for image in self.images if isinstance(image, HeightMapSource))
 
 
 class Reader(Protocol):
-    """What a format's module offers."""
+    """What the module of a format offers."""
 
     name: str
 
     def could_be(self, path: Path) -> bool:
-        """Whether this folder or file may be of this format; cheap, and never raises for foreign content."""
+        """Return whether this folder or file may be of this format. Cheap; never raises for foreign content."""
         ...
 
     def open(self, path: Path, root: Path) -> BoardExport:
-        """Read and check everything but the pixels; files must lie inside `root`. Raises `InputFault`."""
+        """Read and check everything but the pixels. All files must lie inside `root`. Raises `InputFault`."""
         ...
 
 
-# ---- ingest/readers
-GROUP = "inspect_pop.readers"
-_BUILT_IN = "pop_export"
+@runtime_checkable
+class ThoroughReader(Protocol):
+    """A reader that continues after a first fault. Of any other, `find_faults` opens the board and reads its images."""
+
+    def faults(self, path: Path, root: Path) -> list[InputFault]:
+        """Return every fault of a board, with every image read."""
+        ...
 
 
-def reader_for(path: Path) -> Reader:
-    """The reader that knows this board. Raises `FileFault` where none does, `UsageFault` where an added one cannot be loaded."""
-    from inspect_pop.ingest.pop_export import MANIFEST, READER
+def find_reader(path: Path) -> Reader:
+    """Return the reader for this board: the built-in one where it recognises the board, else the first added one that does.
+
+    Raises `FileFault` where none does, `UsageFault` where an added reader cannot be loaded.
+    """
+    from inspect_pop.ingest.pop_export import READER
 
     if READER.could_be(path) or path.name == MANIFEST:
         return READER
-    for reader in other_readers():
+    for reader in load_added_readers():
         if reader.could_be(path):
             return reader
     found = "nothing there" if not path.exists() else "a folder without it" if path.is_dir() else "a file"
@@ -111,8 +164,8 @@ def reader_for(path: Path) -> Reader:
 
 
 @lru_cache(maxsize=1)
-def other_readers() -> tuple[Reader, ...]:
-    """Readers of other packages, by name. Raises `UsageFault` for one that cannot be loaded."""
+def load_added_readers() -> tuple[Reader, ...]:
+    """Load the readers of other packages, sorted by name. Raises `UsageFault` for one that cannot be loaded."""
     readers: list[Reader] = []
     for entry in sorted(entry_points(group=GROUP), key=lambda e: e.name):
         if entry.name == _BUILT_IN:
@@ -127,27 +180,72 @@ def other_readers() -> tuple[Reader, ...]:
     return tuple(readers)
 
 
-def default_root(path: Path) -> Path:
-    """The folder that everything of a board given by itself must lie in: two levels above the board's folder."""
+def find_root(path: Path) -> Path:
+    """Return the folder that all files of a single board must lie in: two levels above the board's folder."""
     board = path.resolve()
     folder = board if board.is_dir() else board.parent
     return folder.parent.parent
 
 
-# ---- ingest/ahead
-def read_in_turn(sources: Sequence[ImageSource], *, ahead: bool) -> Iterator[SliceStack | HeightMap]:
-    """Each image when it is asked for, or, `ahead`, by then: a thread reads the next one, which takes as much more memory.
+def find_faults(path: Path, root: Path) -> list[InputFault]:
+    """Return every fault of a board at once; empty for one that can be inspected.
 
-    What is wrong with an image is raised when its turn comes.
+    The manifest, recipe and tables are checked, and each image is opened, compared with its checksum and decoded.
     """
-    if not ahead:
-        yield from (source.read() for source in sources)
+    try:
+        reader = find_reader(path)
+        if isinstance(reader, ThoroughReader):
+            return reader.faults(path, root)
+        images = reader.open(path, root).images
+    except InputFault as fault:
+        return [fault]
+    faults: list[InputFault] = []
+    for image in images:
+        try:
+            image.read()
+        except InputFault as fault:
+            faults.append(fault)
+    return faults
+
+
+class _Source(Protocol[T_co]):
+    """A `SliceSource` or a `HeightMapSource`: what `read` returns depends on which."""
+
+    @property
+    def read(self) -> Callable[[], T_co]: ...
+
+
+class ImageReader:
+    """Read images one after the other, in the order given when it was opened (`open_image_reader`)."""
+
+    def __init__(self, sources: Sequence[ImageSource], thread: ThreadPoolExecutor | None) -> None:
+        self._left, self._thread = deque(sources), thread
+        self._started: deque[Future[Any]] = deque()
+
+    def read(self, source: _Source[T]) -> T:
+        """Return the image of `source`, which must be the next one in order. Raises what its `read` raises."""
+        if self._thread is None:
+            return source.read()
+        if not self._started:
+            self._start_next()
+        image: T = self._started.popleft().result()
+        self._start_next()
+        return image
+
+    def _start_next(self) -> None:
+        if self._left and self._thread is not None:
+            self._started.append(self._thread.submit(self._left.popleft().read))
+
+
+@contextmanager
+def open_image_reader(sources: Sequence[ImageSource], *, read_ahead: bool) -> Iterator[ImageReader]:
+    """Open a reader of these images, to be read in this order.
+
+    With `read_ahead`, a thread decodes the next image while the caller works on the last one, at the cost of the memory
+    of one more image. A fault of an image is raised when its turn comes.
+    """
+    if not read_ahead:
+        yield ImageReader(sources, None)
         return
-    left, coming = iter(sources), deque[Future[SliceStack | HeightMap]]()
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-ahead") as thread:
-        coming.extend(thread.submit(source.read) for source in islice(left, 1))
-        while coming:
-            image = coming.popleft().result()
-            coming.extend(thread.submit(source.read) for source in islice(left, 1))
-            yield image
-            del image  # not kept while the caller waits for the next one
+        yield ImageReader(sources, thread)

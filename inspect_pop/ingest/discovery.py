@@ -1,33 +1,34 @@
-"""Boards and labels in folders: all of them, each once, in a fixed order, without following links."""
+"""Find boards and label files in folders: all of them, each once, in a fixed order, without following links."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from inspect_pop.core.errors import UsageFault
-from inspect_pop.ingest.contract import default_root, other_readers
+from inspect_pop.ingest.contract import MANIFEST, find_root, load_added_readers
 
-__all__ = ["board_labels", "find_exports"]
+__all__ = ["find_exports", "find_labels"]
 
-MANIFEST = "export.json"
 LABELS = "labels.csv"
 
 
 def find_exports(paths: Iterable[Path | str]) -> list[tuple[Path, Path]]:
-    """(board, root) of every board in or under the given paths, sorted by board.
+    """Find every board in or under the given paths: (board, root) pairs, sorted by board.
 
-    A folder is a board because it holds `export.json`, readable or not; nothing below a board is looked at. The root is
-    the folder that was given, or the one two levels above a board that was given itself. A folder that cannot be listed
-    is given as a board too: opening it says why, and what it may hold is not lost in silence.
-    Raises `UsageFault` for a path that is not there and where there is no board at all.
+    A folder is a board if it holds `export.json`, readable or not; folders below a board are not searched. The root is the
+    folder that was given, or two levels above a board that was given itself. A folder that cannot be listed is returned as
+    a board too, so that opening it says why, and nothing in it is passed over in silence.
+
+    Raises:
+        UsageFault: A path does not exist, or there is no board at all.
     """
     found: dict[Path, Path] = {}
-    given = [_present(path) for path in paths]
+    given = [_resolve(path) for path in paths]
     for path in given:
         if _is_board(path) or path.is_file():
-            found.setdefault(path.parent if path.name == MANIFEST else path, default_root(path))
+            found.setdefault(path.parent if path.name == MANIFEST else path, find_root(path))
             continue
-        for board in _boards(path):
+        for board in _walk_boards(path):
             found.setdefault(board, path)
     if not found:
         names = ", ".join(map(str, given)) or "no path given"
@@ -37,47 +38,44 @@ def find_exports(paths: Iterable[Path | str]) -> list[tuple[Path, Path]]:
     return sorted(found.items())
 
 
-def board_labels(paths: Iterable[Path | str]) -> list[Path]:
-    """Every `labels.csv` in or under the given paths, sorted; for a board, the one of its batch. Raises `UsageFault`."""
+def find_labels(paths: Iterable[Path | str]) -> list[Path]:
+    """Find every `labels.csv` in or under the given paths, sorted; for a board, that of its batch. Raises `UsageFault`."""
     found: set[Path] = set()
-    for path in map(_present, paths):
+    for path in map(_resolve, paths):
         if path.is_file() and path.name != MANIFEST:
             found.add(path)
         elif _is_board(path) or path.is_file():
-            batch = default_root(path) / LABELS
+            batch = find_root(path) / LABELS
             found.update([batch] if batch.is_file() else [])
         else:
-            found.update(Path(folder) / LABELS for folder, _, files in _walk(path) if LABELS in files)
+            found.update(Path(folder) / LABELS for folder, _, files in os.walk(path) if LABELS in files)
     return sorted(found)
 
 
-def _boards(top: Path) -> Iterator[Path]:
+def _walk_boards(top: Path) -> Iterator[Path]:
+    """Yield the boards below a folder, then the folders that cannot be listed."""
     unlisted: list[Path] = []
-    for folder, folders, files in _walk(top, lambda error: unlisted.append(Path(error.filename))):
-        here = Path(folder)
-        if MANIFEST in files or MANIFEST in folders or _is_foreign(here):
-            yield here
+    for name, folders, files in os.walk(top, onerror=lambda error: unlisted.append(Path(error.filename))):
+        folder = Path(name)
+        if MANIFEST in files or MANIFEST in folders or _is_foreign(folder):
+            yield folder
             folders.clear()
         else:
-            yield from (here / name for name in sorted(files) if _is_foreign(here / name))
+            yield from (folder / file for file in sorted(files) if _is_foreign(folder / file))
     yield from unlisted
 
 
 def _is_foreign(path: Path) -> bool:
-    """Whether a reader that another package added knows it."""
-    return any(reader.could_be(path) for reader in other_readers())
-
-
-def _walk(top: Path, unlisted: Callable[[OSError], None] | None = None) -> Iterator[tuple[str, list[str], list[str]]]:
-    return os.walk(top, onerror=unlisted, followlinks=False)
+    """Return whether a reader of another package recognises this path."""
+    return any(reader.could_be(path) for reader in load_added_readers())
 
 
 def _is_board(path: Path) -> bool:
     return os.path.lexists(path / MANIFEST)
 
 
-def _present(path: Path | str) -> Path:
-    """The path without links and dots, so that a board is found once however it was named."""
+def _resolve(path: Path | str) -> Path:
+    """Return the path without links and dots, so that a board is found once, however it was named."""
     try:
         return Path(path).resolve(strict=True)
     except (OSError, RuntimeError, ValueError) as error:

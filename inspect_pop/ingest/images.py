@@ -1,43 +1,86 @@
-"""Images of an export: what the pages of a file mean.
+"""Read the images of an export from TIFF files: X-ray slices and height maps.
 
-Slices stay as the machine wrote them, and one that holds nothing is named, for it must not be read as 'no solder'.
-Heights become um with NaN where there is no data.
+Slices stay as the machine wrote them. A slice that shows nothing is listed as lost, since it must not be read as 'no
+solder'. Heights become um, with NaN where there is no data.
+
+Files are bounded before they are parsed, checked before they are decoded, and read from disk once. tifffile does the
+reading. It trusts its files, so this module first checks the chain of directories and the size of each tag, then size, type
+and compression of each page, then that the bytes of every strip and tile are in the file: tifffile would fill what is
+missing with zeros, which look like 'no solder'.
 """
 
+import hashlib
+import io
+import logging
+import math
+import struct
+from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
 
-from inspect_pop.core.errors import ImageFault
+from inspect_pop.core.errors import FileFault, ImageFault
 from inspect_pop.core.geometry import Grid, HeightMap, SliceStack
-from inspect_pop.ingest.files import BOUNDS, Bounds
+from inspect_pop.ingest.files import BOUNDS, Bounds, read_bytes
 from inspect_pop.ingest.manifest import HeightEntry, SliceEntry
-from inspect_pop.ingest.tiff import read_pages
 
-__all__ = ["read_heights", "read_slices"]
+__all__ = ["read_heights", "read_pages", "read_slices"]
 
 SLICE_DTYPES = ("uint8", "uint16", "float32")
 HEIGHT_DTYPES = ("float32", "uint16")
-MOST_HEIGHT_UM = 100_000.0  # 10 cm above a board there is no package; a machine's own sign for 'none' is
+MOST_HEIGHT_UM = 100_000.0  # no package is 10 cm high; the value that a machine writes for 'no data' often is
+
+logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)  # the errors below say what it would log
+
+# What tifffile and imagecodecs raise on damaged files, found by fuzzing: its own error is a ValueError, the codecs' are
+# RuntimeErrors, the rest comes from tags of the wrong type, count or value.
+_DAMAGED = (
+    ValueError,
+    RuntimeError,
+    TypeError,
+    IndexError,
+    KeyError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    struct.error,
+    OSError,
+)
+# Lossless, and bounded by the requested size. Embedded pictures (JPEG, JPEG 2000, ...) and LZMA choose their own size.
+_COMPRESSIONS = {1: "none", 5: "LZW", 8: "deflate", 32946: "deflate", 32773: "PackBits", 34926: "zstd", 50000: "zstd"}
+# Width, length, rows per strip, sides of a tile, depth (TIFF 6.0), and the types that hold a whole number.
+_ROWS_PER_STRIP = 278
+_SIDES = {256, 257, _ROWS_PER_STRIP, 322, 323, 32997, 32998}
+_WHOLE = {1: "B", 3: "H", 4: "I", 16: "Q"}
+_MOST_TAGS = 4096  # tifffile refuses more
+_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 
 
 def read_slices(entry: SliceEntry, path: Path, sha256: str | None = None, bounds: Bounds = BOUNDS) -> SliceStack:
-    """The slices of one interface; `lost` names those of a single value, and those with values that are not finite.
+    """Read the slices of one interface; `lost` lists those of a single value and those with values that are not finite.
 
-    Raises `FileFault`, and `ImageFault` where the file is not as the entry says, no slice holds anything, or one slice was
-    written in the place of another.
+    Raises `FileFault`. Raises `ImageFault` where the file differs from the entry, no slice shows anything, or one slice
+    was written twice.
     """
     values = read_pages(path, len(entry.z_um), SLICE_DTYPES, sha256, bounds)
-    lost = tuple(k for k, page in enumerate(values) if _holds_nothing(page))
+    lost = []
+    for k, page in enumerate(values):
+        low, high = page.min(), page.max()  # NaN and infinity come through
+        if low == high or not (np.isfinite(low) and np.isfinite(high)):
+            lost.append(k)
     if len(lost) == len(values):
         expect, found = "a picture", "pages of one value, or with values that are not finite"
-        raise ImageFault(str(path), expected=expect, found=found, remedy="Was the tube on? Export the board again.")
+        raise ImageFault(
+            str(path), expected=expect, found=found, remedy="Check that the X-ray tube was on, and export the board again."
+        )
     for one, other in combinations([k for k in range(len(values)) if k not in lost], 2):
-        if _is_copy(values[one], values[other]):
-            expect, found = "a picture of its own for each height", f"pages {one + 1} and {other + 1} the same to the last pixel"
+        # No two exposures have the same noise. A few rows show that nearly always, in a fiftieth of the time.
+        if np.array_equal(values[one, ::50], values[other, ::50]) and np.array_equal(values[one], values[other]):
+            expect, found = "a different picture at each height", f"pages {one + 1} and {other + 1} equal in every pixel"
             raise ImageFault(str(path), expected=expect, found=found, remedy="Export the board again, each slice once.")
     return SliceStack(
         refdes=entry.refdes,
@@ -47,14 +90,14 @@ def read_slices(entry: SliceEntry, path: Path, sha256: str | None = None, bounds
         grid=_grid(entry, values),
         polarity=entry.polarity,
         method=entry.method,
-        lost=lost,
+        lost=tuple(lost),
     )
 
 
 def read_heights(entry: HeightEntry, path: Path, sha256: str | None = None, bounds: Bounds = BOUNDS) -> HeightMap:
-    """The height map of one package and stage. Raises `FileFault`, and `ImageFault` where it is not as the entry says."""
+    """Read the height map of one package and stage. Raises `FileFault`; `ImageFault` where it differs from the entry."""
     (page,) = read_pages(path, 1, HEIGHT_DTYPES, sha256, bounds)
-    height_um = _from_float(entry, path, page) if page.dtype == np.float32 else _from_integers(entry, path, page)
+    height_um = _convert_float(entry, path, page) if page.dtype == np.float32 else _convert_integers(entry, path, page)
     low_um, high_um = np.fmin.reduce(height_um, axis=None), np.fmax.reduce(height_um, axis=None)  # past NaN, without a copy
     if not low_um < high_um:
         found = "no data in any pixel" if np.isnan(low_um) else f"{low_um:g} um everywhere"
@@ -66,8 +109,8 @@ def read_heights(entry: HeightEntry, path: Path, sha256: str | None = None, boun
     return HeightMap(entry.refdes, entry.stage, height_um, _grid(entry, page[np.newaxis]))
 
 
-def _from_float(entry: HeightEntry, path: Path, page: NDArray[Any]) -> NDArray[np.float32]:
-    """float32 heights stand in um already: a scale beside them would be applied or not, by guess."""
+def _convert_float(entry: HeightEntry, path: Path, page: NDArray[Any]) -> NDArray[np.float32]:
+    """Return float32 heights, which are in um already: whether a scale still applies would be a guess, so that one is refused."""
     if entry.scale_um not in (None, 1.0) or entry.offset_um != 0.0:
         found = (
             f"scale_um {entry.scale_um:g} and offset_um {entry.offset_um:g}"
@@ -82,7 +125,7 @@ def _from_float(entry: HeightEntry, path: Path, page: NDArray[Any]) -> NDArray[n
     return page
 
 
-def _from_integers(entry: HeightEntry, path: Path, page: NDArray[Any]) -> NDArray[np.float32]:
+def _convert_integers(entry: HeightEntry, path: Path, page: NDArray[Any]) -> NDArray[np.float32]:
     if entry.scale_um is None:
         raise ImageFault(str(path), expected="scale_um for heights of uint16", found="none in export.json")
     if entry.no_data is not None and not 0 <= entry.no_data <= np.iinfo(np.uint16).max:
@@ -95,16 +138,140 @@ def _from_integers(entry: HeightEntry, path: Path, page: NDArray[Any]) -> NDArra
     return height_um
 
 
-def _holds_nothing(page: NDArray[Any]) -> bool:
-    low, high = page.min(), page.max()  # NaN and infinity come through
-    return bool(low == high or not (np.isfinite(low) and np.isfinite(high)))
-
-
-def _is_copy(one: NDArray[Any], other: NDArray[Any]) -> bool:
-    """No two exposures are alike in their noise. A few rows tell nearly always, for a fiftieth of the time."""
-    return np.array_equal(one[::50], other[::50]) and np.array_equal(one, other)
-
-
 def _grid(entry: SliceEntry | HeightEntry, values: NDArray[Any]) -> Grid:
     rows, cols = values.shape[1:]
     return Grid((int(rows), int(cols)), entry.pixel_um, (entry.origin_um[0], entry.origin_um[1]))
+
+
+def read_pages(
+    path: Path, n_pages: int, dtypes: tuple[str, ...], sha256: str | None = None, bounds: Bounds = BOUNDS
+) -> NDArray[Any]:
+    """Read all pages as one array (n_pages, rows, cols) of one of `dtypes`, in native byte order, pixels unchanged.
+
+    Args:
+        path: The file.
+        n_pages: The number of pages that it must have.
+        dtypes: Names of the dtypes that are allowed.
+        sha256: The digest that its bytes must have, in hexadecimal; None for any.
+        bounds: Sizes above which it is refused.
+
+    Raises:
+        FileFault: The file is missing, unreadable, truncated, damaged, not a TIFF, too large, or its digest differs.
+        ImageFault: Number of pages, shape, type or compression are not allowed.
+    """
+    data = read_bytes(path, bounds.image_bytes)
+    if sha256 is not None and (found := hashlib.sha256(data).hexdigest()) != sha256.lower():
+        raise FileFault(
+            str(path), expected=f"sha256 {sha256}", found=found, remedy="The file was changed or damaged: export it again."
+        )
+    found_pages = sum(1 for _ in _walk_directories(path, data, n_pages, bounds))
+    if found_pages != n_pages:
+        more = " or more" if found_pages > n_pages else ""
+        expect = "one page" if n_pages == 1 else f"{n_pages} pages"
+        raise ImageFault(str(path), expected=expect, found=f"{found_pages}{more}", remedy="Write one page per slice.")
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as tif:
+            pages = [tif.pages.get(i, aspage=True) for i in range(n_pages)]
+            dtype, shape = _check_pages(path, pages, dtypes, len(data), bounds)
+            values = np.empty((n_pages, *shape), dtype)
+            for page, out in zip(pages, values, strict=True):
+                page.asarray(out=out, maxworkers=1)
+    except _DAMAGED as error:
+        raise FileFault(
+            str(path), expected="a TIFF file", found=f"a damaged one: {error!s:.200}", remedy="Export the board again."
+        ) from error
+    return values
+
+
+def _walk_directories(path: Path, data: bytes, n_pages: int, bounds: Bounds) -> Iterator[int]:
+    """Yield the offsets of the image directories, at most one more than `n_pages`, and check the size of each tag's value.
+
+    TIFF 6.0, section 2: a header of byte order, version and first offset; each directory a count, its tags of 12 bytes,
+    and the next offset. BigTIFF (version 43) has 64-bit counts and offsets.
+    """
+    try:
+        order, big = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True), b"MM\0+": (">", True)}[data[:4]]
+    except KeyError as error:
+        raise FileFault(str(path), expected="a TIFF file", found=f"one that begins with {data[:4]!r}") from error
+    n_format, tag_format, next_format, tag_bytes = ("Q", "HHQ", "Q", 20) if big else ("H", "HHI", "I", 12)
+    seen: set[int] = set()
+    try:
+        (at,) = struct.unpack_from(order + next_format, data, 8 if big else 4)
+        while at and len(seen) <= n_pages:
+            if at in seen:
+                raise FileFault(str(path), expected="a chain of pages", found=f"a circle back to byte {at:,}")
+            seen.add(at)
+            (n_tags,) = struct.unpack_from(order + n_format, data, at)
+            first = at + struct.calcsize(n_format)
+            for tag in range(min(n_tags, _MOST_TAGS)):
+                code, kind, count = struct.unpack_from(order + tag_format, data, first + tag * tag_bytes)
+                if count * _TYPE_BYTES.get(kind, 1) > bounds.image_tag_bytes:
+                    raise FileFault(
+                        str(path), expected=f"tags of at most {bounds.image_tag_bytes:,} bytes", found=f"{count:,} values in one"
+                    )
+                if code in _SIDES:
+                    value = first + tag * tag_bytes + struct.calcsize(order + tag_format)
+                    _check_side(path, code, kind, count, data[value : value + 8], order, bounds)
+            yield at
+            (at,) = struct.unpack_from(order + next_format, data, first + n_tags * tag_bytes)
+    except (struct.error, OverflowError) as error:  # a 64-bit offset may be beyond any index
+        raise FileFault(
+            str(path), expected="a TIFF file", found="one that is cut short", remedy="Export the board again."
+        ) from error
+
+
+def _check_side(path: Path, code: int, kind: int, count: int, value: bytes, order: str, bounds: Bounds) -> None:
+    """Refuse a size that is not a whole number or is out of bounds: tifffile builds a list of as many strips as it says."""
+    number = _WHOLE.get(kind)
+    found = struct.unpack_from(order + number, value)[0] if number and count == 1 else None
+    if found is None or (found > bounds.image_side_px and code != _ROWS_PER_STRIP):
+        expect = f"sides of at most {bounds.image_side_px:,} pixels, each a whole number"
+        raise ImageFault(
+            str(path), expected=expect, found=f"tag {code}: {count:,} of type {kind}" if found is None else f"{found:,}"
+        )
+
+
+def _check_pages(
+    path: Path, pages: list[Any], dtypes: tuple[str, ...], n_bytes: int, bounds: Bounds
+) -> tuple[np.dtype[Any], tuple[int, int]]:
+    """Return dtype and shape of all pages, after checking that sizes are within bounds and all bytes are in the file."""
+    for number, page in enumerate(pages):
+        fault = _find_page_fault(page, pages[0], dtypes, bounds)
+        if fault:
+            raise ImageFault(f"{path}: page {number + 1}", expected=fault[0], found=fault[1])
+    shape, dtype = pages[0].shape, np.dtype(pages[0].dtype.name)
+    n_pixels = len(pages) * shape[0] * shape[1]
+    if n_pixels > bounds.image_pixels or n_pixels * dtype.itemsize > bounds.decoded_bytes:
+        expect = f"at most {bounds.image_pixels:,} pixels and {bounds.decoded_bytes:,} bytes in all"
+        raise ImageFault(str(path), expected=expect, found=f"{n_pixels:,} {dtype} pixels declared", remedy="Nothing was decoded.")
+    if sum(sum(page.databytecounts) for page in pages) > n_bytes:  # strips that share bytes could demand any amount of work
+        raise FileFault(str(path), expected=f"pages within the file's {n_bytes:,} bytes", found="pages that lie over one another")
+    for number, page in enumerate(pages):
+        segments = list(zip(page.dataoffsets, page.databytecounts, strict=True))
+        is_complete = all(at > 0 and n > 0 and at + n <= n_bytes for at, n in segments)
+        if len(segments) != math.prod(page.chunked) or not is_complete:
+            found = "some are not: it is cut short or damaged"
+            raise FileFault(
+                f"{path}: page {number + 1}",
+                expected="all of its bytes in the file",
+                found=found,
+                remedy="Export the board again.",
+            )
+    return dtype, shape
+
+
+def _find_page_fault(page: Any, first: Any, dtypes: tuple[str, ...], bounds: Bounds) -> tuple[str, str] | None:
+    """Return what was expected of a page and what was found, or None for a greyscale page like the first, within bounds."""
+    if len(page.shape) != 2 or 0 in page.shape:
+        return "one grey value per pixel", f"shape {page.shape}"
+    if page.dtype is None or page.dtype.name not in dtypes or page.bitspersample != 8 * page.dtype.itemsize:
+        return f"pixels of {' or '.join(dtypes)}", f"{page.dtype or 'another type'}, {page.bitspersample} bits"
+    if page.shape != first.shape or page.dtype != first.dtype:
+        return f"{first.shape} {first.dtype} as the first page", f"{page.shape} {page.dtype}"
+    if page.compression not in _COMPRESSIONS:
+        return f"compression {', '.join(dict.fromkeys(_COMPRESSIONS.values()))}", str(page.compression)
+    if min(page.shape) < bounds.image_least_px or max(page.shape) > bounds.image_side_px:
+        return f"sides of {bounds.image_least_px} to {bounds.image_side_px:,} pixels", str(page.shape)
+    if math.prod(page.chunks) > bounds.image_pixels:  # a tile may be larger than its picture
+        return f"tiles of at most {bounds.image_pixels:,} pixels", str(page.chunks)
+    return None

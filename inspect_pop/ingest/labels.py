@@ -1,17 +1,17 @@
-"""labels.csv, version 1: what a person decided about joints, the last word on each."""
+"""Read `labels.csv`, version 1: the class that a person gave to each joint."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from inspect_pop.core.classes import CLASSES
+from inspect_pop.core.columns import KEY
 from inspect_pop.core.errors import LabelsFault
-from inspect_pop.core.joint_table import CLASSES, KEY
 from inspect_pop.core.recipe import Recipe
-from inspect_pop.ingest.document import show
-from inspect_pop.ingest.files import BOUNDS, read_bytes, text_of
-from inspect_pop.ingest.table import rows
+from inspect_pop.ingest.document import format_value, read_rows
+from inspect_pop.ingest.files import BOUNDS, decode_text, read_bytes
 
-__all__ = ["JointKey", "LabelledJoint", "Labels", "check_against", "read_labels"]
+__all__ = ["JointKey", "LabelledJoint", "Labels", "check_labels", "read_labels"]
 
 JointKey = tuple[str, str, str, str]  # serial, refdes, interface, ball
 REQUIRED = (*KEY, "label")
@@ -20,7 +20,7 @@ OPTIONAL = ("source", "labelled_by", "labelled_at", "note")
 
 @dataclass(frozen=True, slots=True)
 class LabelledJoint:
-    """What was decided about a joint; `line` is where the file says so, and text that it does not give is empty."""
+    """The label of one joint. Text that the file does not give is empty; `line` is the line of the file."""
 
     label: str
     source: str
@@ -32,7 +32,7 @@ class LabelledJoint:
 
 @dataclass(frozen=True)
 class Labels(Mapping[JointKey, LabelledJoint]):
-    """Labelled joints by (serial, refdes, interface, ball), in the order in which the file first names them."""
+    """The labels of one file, by (serial, refdes, interface, ball), in the order in which it first names the joints."""
 
     path: Path
     joints: dict[JointKey, LabelledJoint]
@@ -48,45 +48,51 @@ class Labels(Mapping[JointKey, LabelledJoint]):
 
     @property
     def serials(self) -> tuple[str, ...]:
-        """The boards that have labels, each once, in the file's order."""
+        """The serials of boards with labels, each once, in the file's order."""
         return tuple(dict.fromkeys(key[0] for key in self.joints))
 
 
 def read_labels(path: Path | str) -> Labels:
-    """All labels of a file; a later line for the same joint replaces an earlier one.
+    """Read all labels of a file; a later line for the same joint replaces an earlier one.
 
-    Raises `FileFault` for a file that cannot be read, and `LabelsFault`, naming the line, for a missing column, an
+    Raises `FileFault` for a file that cannot be read. Raises `LabelsFault`, naming the line, for a missing column, an
     unknown label or interface, and a row without a joint.
     """
     path = Path(path)
-    text = text_of(path, read_bytes(path, BOUNDS.labels_bytes), LabelsFault)
+    text = decode_text(path, read_bytes(path, BOUNDS.labels_bytes), LabelsFault)
     joints: dict[JointKey, LabelledJoint] = {}
-    for line, (serial, refdes, interface, ball, label, source, by, at, note) in rows(path, text, REQUIRED, OPTIONAL, LabelsFault):
+    for line, (serial, refdes, interface, ball, label, source, by, at, note) in read_rows(
+        path, text, REQUIRED, OPTIONAL, LabelsFault
+    ):
         if label not in CLASSES:
-            raise LabelsFault(f"{path}: line {line}: label", expected=f"one of {', '.join(CLASSES)}", found=show(label))
+            raise LabelsFault(f"{path}: line {line}: label", expected=f"one of {', '.join(CLASSES)}", found=format_value(label))
         if not (serial and refdes and ball) or interface not in ("lower", "upper"):
             found = ",".join((serial, refdes, interface, ball))
-            raise LabelsFault(f"{path}: line {line}", expected="a joint: serial, refdes, lower or upper, ball", found=show(found))
+            raise LabelsFault(
+                f"{path}: line {line}", expected="a joint: serial, refdes, lower or upper, ball", found=format_value(found)
+            )
         joints[serial, refdes, interface, ball] = LabelledJoint(label, source, by, at, note, line)
     return Labels(path, joints)
 
 
-def check_against(labels: Labels, recipes: Mapping[str, Recipe]) -> None:
-    """Refuse labels of joints that their boards do not have; `recipes` by serial.
+def check_labels(labels: Labels, recipes: Mapping[str, Recipe]) -> None:
+    """Check that the labelled joints exist on their boards; `recipes` by serial.
 
-    A board that is not among `recipes` is passed over: one file may hold the labels of many batches.
+    A board that is not among `recipes` is skipped, since one file may hold the labels of many batches.
     Raises `LabelsFault` naming the line.
     """
-    known = {recipe.digest: _joints_of(recipe) for recipe in recipes.values()}
+    known = {
+        recipe.digest: {(p.refdes, i.name, ball) for p in recipe.packages for i in p.interfaces for ball in i.ball}
+        for recipe in {recipe.digest: recipe for recipe in recipes.values()}.values()
+    }
     for (serial, *joint), labelled in labels.items():
         recipe = recipes.get(serial)
         if recipe is not None and tuple(joint) not in known[recipe.digest]:
             found = f"{'/'.join(joint)} of {serial}"
             remedy = f"The recipe {recipe.name} has no such joint."
             raise LabelsFault(
-                f"{labels.path}: line {labelled.line}", expected="a joint of its board's recipe", found=show(found), remedy=remedy
+                f"{labels.path}: line {labelled.line}",
+                expected="a joint of its board's recipe",
+                found=format_value(found),
+                remedy=remedy,
             )
-
-
-def _joints_of(recipe: Recipe) -> frozenset[tuple[str, ...]]:
-    return frozenset((p.refdes, i.name, ball) for p in recipe.packages for i in p.interfaces for ball in i.ball)

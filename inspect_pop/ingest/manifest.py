@@ -1,6 +1,6 @@
-"""export.json, version 1: its fields as models, and every fault of one told at once.
+"""The fields of `export.json`, version 1, and the check that returns every fault of one at once.
 
-The images are checked each by itself, so that one that is wrong does not hide what is wrong with another.
+Each image is checked by itself, so that a faulty one does not hide the faults of another.
 """
 
 import unicodedata
@@ -12,24 +12,24 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from inspect_pop.ingest.document import Problem, Strict, expected, show, validated
+from inspect_pop.ingest.document import FieldFault, StrictModel, expectation, format_value, validate
 from inspect_pop.ingest.files import BOUNDS
 
 __all__ = ["HeightEntry", "ImageEntry", "Manifest", "ParsedManifest", "SliceEntry", "Text", "parse_manifest"]
 
-_JOINERS = "\u200c\u200d"  # part of words in Persian and the scripts of India, and of joined pictures; not printable to Python
+_JOINERS = "\u200c\u200d"  # in words of Persian and Indic scripts and in joined emoji; Python calls them not printable
 _COORDINATE_UM = 1e6  # a metre: no board is larger
 
 
 def _plain(text: str) -> str:
     if any(unicodedata.category(c) == "Cc" for c in text):
-        raise expected("text without control characters")
+        raise expectation("text without control characters")
     return text
 
 
 def _printable(text: str) -> str:
     if not all(c.isprintable() or c in _JOINERS for c in text):
-        raise expected("1 to 128 printable characters")
+        raise expectation("1 to 128 printable characters")
     return text
 
 
@@ -37,25 +37,25 @@ def _offset_time(text: str) -> str:
     try:
         time = datetime.fromisoformat(text)
     except ValueError as error:
-        raise expected("a time in ISO 8601 with an offset, such as 2026-11-22T08:27:51+01:00") from error
+        raise expectation("a time in ISO 8601 with an offset, such as 2026-11-22T08:27:51+01:00") from error
     if time.tzinfo is None:
-        raise expected("a time with its offset, such as 2026-11-22T08:27:51+01:00")
-    if not 1970 <= time.year <= 9998:  # beyond these it cannot be told in UTC everywhere
-        raise expected("a time from 1970 on")
+        raise expectation("a time with its offset, such as 2026-11-22T08:27:51+01:00")
+    if not 1970 <= time.year <= 9998:  # beyond these it has no UTC form everywhere
+        raise expectation("a time from 1970 on")
     return text
 
 
 Text = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_plain)]
-Note = Annotated[str, Field(max_length=256), AfterValidator(_plain)]  # an optional field that a machine left empty is no fault
+Note = Annotated[str, Field(max_length=256), AfterValidator(_plain)]  # an optional field may be left empty
 Serial = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_printable)]
 Time = Annotated[str, Field(max_length=64), AfterValidator(_offset_time)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")]
 PathText = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_plain)]
 Coordinate = Annotated[float, Field(ge=-_COORDINATE_UM, le=_COORDINATE_UM)]
-Pixel = Annotated[float, Field(ge=0.1, le=1000.0)]  # finest inspection X-ray 0.25 um; below 0.1 it was given in mm
+Pixel = Annotated[float, Field(ge=0.1, le=1000.0)]  # the finest inspection X-ray has 0.25 um; below 0.1 the value is in mm
 
 
-class Manifest(Strict):
+class Manifest(StrictModel):
     """All of export.json but its images, which are checked one by one."""
 
     schema_: Literal["pop-export/1"] = Field(alias="schema")
@@ -73,7 +73,7 @@ class Manifest(Strict):
     images: Annotated[list[Any], Field(max_length=BOUNDS.export_images)]
 
 
-class _Entry(Strict):
+class _Entry(StrictModel):
     refdes: Text
     file: PathText
     sha256: Digest | None = None
@@ -95,21 +95,21 @@ class SliceEntry(_Entry):
     def _rising(cls, z_um: list[float], info: ValidationInfo) -> list[float]:
         if info.data.get("method") == "transmission":
             if len(z_um) != 1:
-                raise expected("one value for a transmission picture")
+                raise expectation("one value for a transmission picture")
         elif not 3 <= len(z_um) <= 9:
-            raise expected("3 to 9 values, one a slice")
+            raise expectation("3 to 9 values, one per slice")
         if any(low >= high for low, high in pairwise(z_um)):
-            raise expected("rising values")
+            raise expectation("rising values")
         return z_um
 
     @property
     def key(self) -> tuple[str, str]:
-        """What it shows: package and interface."""
+        """Package and interface that it shows."""
         return self.refdes, self.interface
 
 
 class HeightEntry(_Entry):
-    """An image of kind `height_map`. A scale is needed for uint16 alone; which it is, only the file says."""
+    """An image of kind `height_map`. Only uint16 needs a scale; the type is known once the file is read."""
 
     kind: Literal["height_map"]
     stage: Literal["pre_stack", "post_reflow"]
@@ -119,7 +119,7 @@ class HeightEntry(_Entry):
 
     @property
     def key(self) -> tuple[str, str]:
-        """What it shows: package and stage."""
+        """Package and stage that it shows."""
         return self.refdes, self.stage
 
 
@@ -129,63 +129,69 @@ _KINDS: dict[str, type[SliceEntry] | type[HeightEntry]] = {"xray_slices": SliceE
 
 @dataclass(frozen=True)
 class ParsedManifest:
-    """What of an export.json can be used, and all that is wrong with it; `images` leaves out the entries that are wrong.
+    """The usable part of an export.json, and its faults. `images` leaves out the faulty entries.
 
-    `index` gives each image's place in the document's list.
+    `index` gives the place of each image in the document's list. `manifest` is None if its own fields are faulty.
     """
 
     manifest: Manifest | None
     images: tuple[ImageEntry, ...]
     index: tuple[int, ...]
-    problems: tuple[Problem, ...]
+    problems: tuple[FieldFault, ...]
+
+    @property
+    def entries(self) -> list[tuple[ImageEntry, int]]:
+        """(image, place in the document's list) of each usable image."""
+        return list(zip(self.images, self.index, strict=True))
 
 
 def parse_manifest(document: dict[str, Any]) -> ParsedManifest:
-    """The document of an export.json, checked field by field."""
-    manifest, problems = validated(Manifest, document)
+    """Check the document of an export.json field by field."""
+    manifest, problems = validate(Manifest, document)
     listed = document.get("images")
     entries: list[ImageEntry] = []
     index: list[int] = []
     for i, value in enumerate(listed[: BOUNDS.export_images] if isinstance(listed, list) else ()):
-        entry, wrong = _entry(value, f"images[{i}]")
+        entry, wrong = _validate_image(value, f"images[{i}]")
         problems += wrong
         if entry is not None:
             entries.append(entry)
             index.append(i)
-    problems += _doubled(entries, index)
+    problems += _find_conflicts(entries, index)
     return ParsedManifest(manifest, tuple(entries), tuple(index), tuple(problems))
 
 
-def _entry(value: object, at: str) -> tuple[ImageEntry | None, list[Problem]]:
+def _validate_image(value: object, at: str) -> tuple[ImageEntry | None, list[FieldFault]]:
     if not isinstance(value, dict):
-        return None, [Problem(at, "an object", show(value))]
+        return None, [FieldFault(at, "an object", format_value(value))]
     kind = value.get("kind")
     model = _KINDS.get(kind) if isinstance(kind, str) else None
     if model is None:
-        return None, [Problem(f"{at}.kind", "'xray_slices' or 'height_map'", show(kind) if "kind" in value else "nothing")]
-    return validated(model, value, at)
+        return None, [
+            FieldFault(f"{at}.kind", "'xray_slices' or 'height_map'", format_value(kind) if "kind" in value else "nothing")
+        ]
+    return validate(model, value, at)
 
 
-def _doubled(entries: Sequence[ImageEntry], index: Sequence[int]) -> list[Problem]:
-    """Two images of the same thing contradict one another, and so do two things shown by the same picture."""
-    problems: list[Problem] = []
+def _find_conflicts(entries: Sequence[ImageEntry], index: Sequence[int]) -> list[FieldFault]:
+    """Find two images of the same thing, and two things that the same file shows."""
+    problems: list[FieldFault] = []
     by_key: dict[tuple[str, str], int] = {}
     by_file: dict[str, ImageEntry] = {}
     for i, entry in zip(index, entries, strict=True):
         first = by_key.setdefault(entry.key, i)
         if first != i:
-            problems.append(Problem(f"images[{i}]", f"one image of {'/'.join(entry.key)}", f"another one, images[{first}]"))
+            problems.append(FieldFault(f"images[{i}]", f"one image of {'/'.join(entry.key)}", f"another one, images[{first}]"))
         other = by_file.setdefault(entry.file, entry)
-        if first == i and other is not entry and not _may_share(other, entry):
+        # One transmission picture shows both interfaces; so does one stack of slices at the same heights. A map has one stage.
+        may_share = False
+        if isinstance(other, SliceEntry) and isinstance(entry, SliceEntry):
+            may_share = other.method == entry.method == "transmission" or other.z_um == entry.z_um
+        if first == i and other is not entry and not may_share:
             found = f"the file of {'/'.join(other.key)}"
             problems.append(
-                Problem(f"images[{i}].file", f"a file that shows {'/'.join(entry.key)}", f"{show(entry.file)}, {found}")
+                FieldFault(
+                    f"images[{i}].file", f"a file that shows {'/'.join(entry.key)}", f"{format_value(entry.file)}, {found}"
+                )
             )
     return problems
-
-
-def _may_share(a: ImageEntry, b: ImageEntry) -> bool:
-    """A transmission picture shows both interfaces; slices do where they are at the same heights. A map has one stage."""
-    if not isinstance(a, SliceEntry) or not isinstance(b, SliceEntry):
-        return False
-    return (a.method == b.method == "transmission") or a.z_um == b.z_um

@@ -1,8 +1,7 @@
-"""The inspection export, version 1: a folder with `export.json`, the images it names, and a recipe within the batch."""
+"""Read the inspection export, version 1: a folder with `export.json`, its images, and a recipe within the batch."""
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,22 +9,21 @@ from typing import Any
 
 from inspect_pop.core.errors import InputFault, ManifestFault, PathFault, RecipeFault
 from inspect_pop.core.recipe import Interface, Recipe
-from inspect_pop.ingest.contract import BoardExport, ImageSource
-from inspect_pop.ingest.document import Problem, as_faults, as_one, parse_json, show
-from inspect_pop.ingest.files import BOUNDS, hash_file, inside, read_bytes, regular_size
+from inspect_pop.ingest.contract import MANIFEST, BoardExport, HeightMapSource, ImageSource, SliceSource
+from inspect_pop.ingest.document import FieldFault, format_value, parse_json, to_fault, to_faults
+from inspect_pop.ingest.files import BOUNDS, hash_file, measure_file, read_bytes, resolve_inside
 from inspect_pop.ingest.images import read_heights, read_slices
 from inspect_pop.ingest.manifest import ImageEntry, Manifest, ParsedManifest, SliceEntry, parse_manifest
-from inspect_pop.ingest.recipe_file import read_recipe, recipe_faults
+from inspect_pop.ingest.recipe_file import find_recipe_faults, read_recipe
 
 __all__ = ["MANIFEST", "READER", "PopExportReader"]
 
-MANIFEST = "export.json"
-_SLACK_UM = 50.0  # the machine's belief may be 10 um off, warpage moves joints by some 80 um at the most
+_SLACK_UM = 50.0  # a machine's heights are up to 10 um off, and warpage moves joints by some 80 um at most
 
 
 @dataclass(frozen=True)
-class _Board:
-    """Where a board lies and what its manifest says, right or wrong."""
+class _ParsedBoard:
+    """The folder of a board, and what its manifest says, right or wrong."""
 
     folder: Path
     file: Path
@@ -40,37 +38,63 @@ class PopExportReader:
     name = "pop-export/1"
 
     def could_be(self, path: Path) -> bool:
-        """Whether this is a folder that holds `export.json`, whatever that is: a damaged board is still a board."""
+        """Return whether this is a folder that holds `export.json`, in whatever state: a damaged board is still a board."""
         try:
             return (path / MANIFEST).is_symlink() or (path / MANIFEST).exists()
         except (OSError, ValueError):
             return False
 
     def open(self, path: Path, root: Path) -> BoardExport:
-        """The board in the folder `path`: manifest, recipe and images checked, all but the pixels. Raises `InputFault`."""
-        board = _board(path, root)
+        """Open the board in the folder `path`: check its manifest, recipe and image files. Raises `InputFault`."""
+        board = _parse_board(path, root)
         if board.parsed.manifest is None or board.parsed.problems:
-            raise as_one(board.file, board.parsed.problems, ManifestFault)
+            raise to_fault(board.file, board.parsed.problems, ManifestFault)
         manifest = board.parsed.manifest
-        images = [_source(board, entry, index) for entry, index in _entries(board)]
-        recipe = read_recipe(_recipe_path(board, manifest), board.root)
-        differences = _differences(manifest, board.parsed, recipe)
+        images = [_open_image(board, entry, index) for entry, index in board.parsed.entries]
+        recipe = read_recipe(_resolve_recipe(board, manifest), board.root)
+        differences = _compare_with_recipe(manifest, board.parsed, recipe)
         if differences:
-            raise as_one(board.file, differences, RecipeFault)
-        return _export(board, manifest, recipe, images)
+            raise to_fault(board.file, differences, RecipeFault)
+        canonical = json.dumps(board.document, sort_keys=True, separators=(",", ":")).encode("ascii")
+        digests = [hashlib.sha256(canonical).hexdigest(), recipe.digest, *(sha256 for _, sha256 in images)]
+        return BoardExport(
+            path=board.folder,
+            serial=manifest.serial,
+            panel=manifest.panel,
+            position=manifest.position,
+            product=manifest.product,
+            lot=manifest.lot,
+            work_order=manifest.work_order,
+            line=manifest.line,
+            station=manifest.station,
+            operator=manifest.operator,
+            inspected_at=manifest.inspected_at,
+            recipe=recipe,
+            images=tuple(image for image, _ in images),
+            digest=hashlib.sha256("\n".join(digests).encode("ascii")).hexdigest(),
+        )
 
     def faults(self, path: Path, root: Path) -> list[InputFault]:
-        """Everything that is wrong with a board, with every image read and decoded; empty for one that can be inspected."""
+        """Return every fault of a board, with every image read and decoded; empty for one that can be inspected."""
         try:
-            board = _board(path, root)
+            board = _parse_board(path, root)
         except InputFault as fault:
             return [fault]
-        faults = as_faults(board.file, board.parsed.problems, ManifestFault)
-        if board.parsed.manifest is not None:
-            faults += _recipe_faults(board, board.parsed.manifest)
-        for entry, index in _entries(board):
+        faults = to_faults(board.file, board.parsed.problems, ManifestFault)
+        manifest = board.parsed.manifest
+        if manifest is not None:
             try:
-                _source(board, entry, index)[0].read()
+                path = _resolve_recipe(board, manifest)
+                wrong = find_recipe_faults(path, board.root)
+                if not wrong:
+                    differences = _compare_with_recipe(manifest, board.parsed, read_recipe(path, board.root))
+                    wrong = to_faults(board.file, differences, RecipeFault)
+                faults += wrong
+            except InputFault as fault:
+                faults.append(fault)
+        for entry, index in board.parsed.entries:
+            try:
+                _open_image(board, entry, index)[0].read()
             except InputFault as fault:
                 faults.append(fault)
         return faults
@@ -79,102 +103,60 @@ class PopExportReader:
 READER = PopExportReader()
 
 
-def _board(path: Path, root: Path) -> _Board:
-    """The board's folder and manifest, which lie inside `root`; `path` may also be the manifest itself."""
+def _parse_board(path: Path, root: Path) -> _ParsedBoard:
+    """Parse the manifest of a board inside `root`; `path` is its folder or the manifest itself."""
     folder = path.parent if path.name == MANIFEST and not path.is_dir() else path
     try:
         folder, root = folder.resolve(), root.resolve()
     except (OSError, RuntimeError, ValueError) as error:
         raise PathFault(str(path), expected="a board's folder", found=str(error)) from error
     if not folder.is_relative_to(root):
-        raise PathFault(str(path), expected=f"a board inside {root}", found=f"{folder}", remedy="Name the root that holds it.")
+        raise PathFault(str(path), expected=f"a board inside {root}", found=f"{folder}", remedy="Give a root that holds it.")
     file = folder / MANIFEST
-    inside(MANIFEST, folder, folder, str(file))
+    resolve_inside(MANIFEST, folder, folder, str(file))
     document = parse_json(file, read_bytes(file, BOUNDS.manifest_bytes), ManifestFault)
-    return _Board(folder, file, root, document, parse_manifest(document))
+    return _ParsedBoard(folder, file, root, document, parse_manifest(document))
 
 
-def _entries(board: _Board) -> list[tuple[ImageEntry, int]]:
-    return list(zip(board.parsed.images, board.parsed.index, strict=True))
-
-
-def _source(board: _Board, entry: ImageEntry, index: int) -> tuple[ImageSource, str]:
-    """An image that lies in the board's folder, ready to be read, and the sha256 that its file must have."""
-    path = inside(entry.file, board.folder, board.folder, f"{board.file}: images[{index}].file")
-    regular_size(path)
+def _open_image(board: _ParsedBoard, entry: ImageEntry, index: int) -> tuple[ImageSource, str]:
+    """Return an image that lies in the board's folder, ready to be read, and the sha256 that its file must have."""
+    path = resolve_inside(entry.file, board.folder, board.folder, f"{board.file}: images[{index}].file")
+    measure_file(path)
     sha256 = entry.sha256.lower() if entry.sha256 else hash_file(path, BOUNDS.image_bytes)
     if isinstance(entry, SliceEntry):
-        slices = partial(read_slices, entry, path, sha256)
-        return ImageSource(entry.kind, entry.refdes, entry.interface, None, path, slices), sha256
-    return ImageSource(entry.kind, entry.refdes, None, entry.stage, path, partial(read_heights, entry, path, sha256)), sha256
+        return SliceSource(entry.refdes, entry.interface, path, partial(read_slices, entry, path, sha256)), sha256
+    return HeightMapSource(entry.refdes, entry.stage, path, partial(read_heights, entry, path, sha256)), sha256
 
 
-def _recipe_path(board: _Board, manifest: Manifest) -> Path:
-    return inside(manifest.recipe, board.folder, board.root, f"{board.file}: recipe")
+def _resolve_recipe(board: _ParsedBoard, manifest: Manifest) -> Path:
+    return resolve_inside(manifest.recipe, board.folder, board.root, f"{board.file}: recipe")
 
 
-def _recipe_faults(board: _Board, manifest: Manifest) -> list[InputFault]:
-    try:
-        path = _recipe_path(board, manifest)
-    except InputFault as fault:
-        return [fault]
-    faults = recipe_faults(path, board.root)
-    if faults:
-        return faults
-    return as_faults(board.file, _differences(manifest, board.parsed, read_recipe(path, board.root)), RecipeFault)
-
-
-def _differences(manifest: Manifest, parsed: ParsedManifest, recipe: Recipe) -> list[Problem]:
-    """What the export and its recipe disagree about."""
-    problems: list[Problem] = []
+def _compare_with_recipe(manifest: Manifest, parsed: ParsedManifest, recipe: Recipe) -> list[FieldFault]:
+    """Return what the export and its recipe disagree about."""
+    problems: list[FieldFault] = []
     if manifest.product != recipe.product:
-        problems.append(Problem("product", f"{show(recipe.product)} as in the recipe", show(manifest.product)))
+        problems.append(FieldFault("product", f"{format_value(recipe.product)} as in the recipe", format_value(manifest.product)))
     packages = {p.refdes: {i.name: i for i in p.interfaces} for p in recipe.packages}
-    for entry, index in zip(parsed.images, parsed.index, strict=True):
+    for entry, index in parsed.entries:
         at = f"images[{index}]"
         if entry.refdes not in packages:
-            problems.append(Problem(f"{at}.refdes", f"one of {show(sorted(packages))} as in the recipe", show(entry.refdes)))
+            expect = f"one of {format_value(sorted(packages))} as in the recipe"
+            problems.append(FieldFault(f"{at}.refdes", expect, format_value(entry.refdes)))
         elif isinstance(entry, SliceEntry):
-            problems += _slice_differences(entry, at, packages[entry.refdes].get(entry.interface))
+            problems += _compare_slices(entry, at, packages[entry.refdes].get(entry.interface))
     return problems
 
 
-def _slice_differences(entry: SliceEntry, at: str, interface: Interface | None) -> list[Problem]:
-    """Slices of an interface that the package does not have, or at heights where it is not (another's, or other units)."""
+def _compare_slices(entry: SliceEntry, at: str, interface: Interface | None) -> list[FieldFault]:
+    """Return the fault of slices whose interface the package lacks, or whose heights are another's or in other units."""
     if interface is None:
-        return [Problem(f"{at}.interface", "an interface of the recipe's package", show(entry.interface))]
+        return [FieldFault(f"{at}.interface", "an interface of the recipe's package", format_value(entry.interface))]
+    z_um = format_value(entry.z_um)
     low_um, high_um = interface.pads_z_um[0] - _SLACK_UM, interface.pads_z_um[1] + _SLACK_UM
     if not any(low_um <= z <= high_um for z in entry.z_um):
-        return [
-            Problem(
-                f"{at}.z_um",
-                f"slices between {low_um:g} and {high_um:g} um, where the {interface.name} joints are",
-                show(entry.z_um),
-            )
-        ]
+        expect = f"slices between {low_um:g} and {high_um:g} um, where the {interface.name} joints are"
+        return [FieldFault(f"{at}.z_um", expect, z_um)]
     if len(entry.z_um) > 1 and entry.z_um[-1] - entry.z_um[0] < interface.gap_um / 10:
-        return [
-            Problem(f"{at}.z_um", f"slices through a stand-off of {interface.gap_um:g} um", f"{show(entry.z_um)}; micrometres?")
-        ]
+        return [FieldFault(f"{at}.z_um", f"slices through a stand-off of {interface.gap_um:g} um", f"{z_um}; micrometres?")]
     return []
-
-
-def _export(board: _Board, manifest: Manifest, recipe: Recipe, images: Sequence[tuple[ImageSource, str]]) -> BoardExport:
-    canonical = json.dumps(board.document, sort_keys=True, separators=(",", ":")).encode("ascii")
-    digests = [hashlib.sha256(canonical).hexdigest(), recipe.digest, *(sha256 for _, sha256 in images)]
-    return BoardExport(
-        path=board.folder,
-        serial=manifest.serial,
-        panel=manifest.panel,
-        position=manifest.position,
-        product=manifest.product,
-        lot=manifest.lot,
-        work_order=manifest.work_order,
-        line=manifest.line,
-        station=manifest.station,
-        operator=manifest.operator,
-        inspected_at=manifest.inspected_at,
-        recipe=recipe,
-        images=tuple(image for image, _ in images),
-        digest=hashlib.sha256("\n".join(digests).encode("ascii")).hexdigest(),
-    )

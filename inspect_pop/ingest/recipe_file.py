@@ -1,10 +1,9 @@
-"""Recipe files, version 1, with their tables of joints: read, and refused where they describe the impossible.
+"""Read recipe files, version 1, with their tables of joints, and refuse those that describe the impossible.
 
-A recipe is read again for every board, and seldom changes: what has been checked once is remembered by its content.
+A recipe is read again for every board and seldom changes: once checked, it is cached by its content.
 """
 
 import hashlib
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,18 +14,27 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from inspect_pop.core.errors import InputFault, RecipeFault
 from inspect_pop.core.recipe import Interface, Package, Recipe
-from inspect_pop.ingest.document import Problem, Strict, as_faults, as_one, expected, parse_json, validated
-from inspect_pop.ingest.files import BOUNDS, inside, read_bytes, text_of
+from inspect_pop.ingest.document import (
+    FieldFault,
+    StrictModel,
+    expectation,
+    parse_json,
+    parse_number,
+    read_rows,
+    to_fault,
+    to_faults,
+    validate,
+)
+from inspect_pop.ingest.files import BOUNDS, decode_text, read_bytes, resolve_inside
 from inspect_pop.ingest.manifest import PathText, Text
-from inspect_pop.ingest.table import number, rows
 
-__all__ = ["read_recipe", "recipe_faults"]
+__all__ = ["find_recipe_faults", "read_recipe"]
 
 Length = Annotated[float, Field(gt=0, le=500_000)]  # half a metre: no package is larger
 Height = Annotated[float, Field(ge=-10_000, le=100_000)]
 
 
-class _InterfaceEntry(Strict):
+class _InterfaceEntry(StrictModel):
     name: Literal["lower", "upper"]
     joints: PathText
     pitch_um: Length
@@ -38,21 +46,21 @@ class _InterfaceEntry(Strict):
 
     @field_validator("ball_diameter_um", "pad_diameter_um")
     @classmethod
-    def _fits_pitch(cls, value: float, info: ValidationInfo) -> float:
+    def _check_pitch(cls, value: float, info: ValidationInfo) -> float:
         pitch_um = info.data.get("pitch_um")
         if pitch_um is not None and value >= pitch_um:
-            raise expected(f"less than the pitch of {pitch_um:g} um")
+            raise expectation(f"less than the pitch of {pitch_um:g} um")
         return value
 
     @field_validator("pads_z_um")
     @classmethod
-    def _rising(cls, pads_z_um: list[float]) -> list[float]:
+    def _check_rising(cls, pads_z_um: list[float]) -> list[float]:
         if pads_z_um[0] >= pads_z_um[1]:
-            raise expected("the lower pad's height, then the upper pad's, which is greater")
+            raise expectation("the lower pad's height, then the upper pad's, which is greater")
         return pads_z_um
 
 
-class _PackageEntry(Strict):
+class _PackageEntry(StrictModel):
     refdes: Text
     part: Text
     construction: Literal["standard", "tmv", "exposed_die_tmv", "psfccsp"]
@@ -65,19 +73,19 @@ class _PackageEntry(Strict):
 
     @field_validator("interfaces")
     @classmethod
-    def _stacked(cls, interfaces: list[_InterfaceEntry], info: ValidationInfo) -> list[_InterfaceEntry]:
+    def _check_stack(cls, interfaces: list[_InterfaceEntry], info: ValidationInfo) -> list[_InterfaceEntry]:
         by_name = {i.name: i for i in interfaces}
         if len(by_name) < len(interfaces):
-            raise expected("each interface once")
+            raise expectation("each interface once")
         if len(by_name) == 2 and by_name["lower"].pads_z_um[1] > by_name["upper"].pads_z_um[0]:
-            raise expected("the pads of the upper interface above those of the lower")
+            raise expectation("the pads of the upper interface above those of the lower")
         stack_height_um = info.data.get("stack_height_um")
         if stack_height_um is not None and max(i.pads_z_um[1] for i in interfaces) > stack_height_um:
-            raise expected(f"pads no higher than the stack of {stack_height_um:g} um")
+            raise expectation(f"pads no higher than the stack of {stack_height_um:g} um")
         return interfaces
 
 
-class _RecipeEntry(Strict):
+class _RecipeEntry(StrictModel):
     schema_: Literal["pop-recipe/1"] = Field(alias="schema")
     name: Text
     revision: Annotated[int, Field(ge=0, lt=2**31)]
@@ -86,92 +94,91 @@ class _RecipeEntry(Strict):
 
     @field_validator("packages")
     @classmethod
-    def _named_once(cls, packages: list[_PackageEntry]) -> list[_PackageEntry]:
+    def _check_names(cls, packages: list[_PackageEntry]) -> list[_PackageEntry]:
         if len({p.refdes for p in packages}) < len(packages):
-            raise expected("each refdes once")
+            raise expectation("each refdes once")
         return packages
 
 
 def read_recipe(path: Path, root: Path) -> Recipe:
-    """The recipe at `path` with its tables, all of which lie inside `root`. Raises `RecipeFault` and `PathFault`."""
+    """Read the recipe at `path` with its tables, all of which lie inside `root`. Raises `RecipeFault` and `PathFault`."""
     data = read_bytes(path, BOUNDS.recipe_bytes, RecipeFault)
-    entry, problems = _parsed(path, data)
+    entry, problems = _parse_recipe(path, data)
     if entry is None:
-        raise as_one(path, problems, RecipeFault)
-    tables = [_table(path, root, interface) for package in entry.packages for interface in package.interfaces]
-    return _recipe(path, data, tuple(tables))
+        raise to_fault(path, problems, RecipeFault)
+    tables = [_read_table(path, root, interface) for package in entry.packages for interface in package.interfaces]
+    return _build_recipe(path, data, tuple(tables))
 
 
-def recipe_faults(path: Path, root: Path) -> list[InputFault]:
-    """Everything that is wrong with a recipe and its tables; empty where `read_recipe` would give it."""
+def find_recipe_faults(path: Path, root: Path) -> list[InputFault]:
+    """Return every fault of a recipe and its tables; empty for one that `read_recipe` accepts."""
     try:
-        entry, problems = _parsed(path, read_bytes(path, BOUNDS.recipe_bytes, RecipeFault))
+        entry, problems = _parse_recipe(path, read_bytes(path, BOUNDS.recipe_bytes, RecipeFault))
     except InputFault as fault:
         return [fault]
     if entry is None:
-        return as_faults(path, problems, RecipeFault)
+        return to_faults(path, problems, RecipeFault)
     faults: list[InputFault] = []
     for package in entry.packages:
         for interface in package.interfaces:
             try:
-                _interface(package, interface, *_table(path, root, interface))
+                _build_interface(package, interface, *_read_table(path, root, interface))
             except InputFault as fault:
                 faults.append(fault)
     return faults
 
 
 @lru_cache(maxsize=32)
-def _parsed(path: Path, data: bytes) -> tuple[_RecipeEntry | None, tuple[Problem, ...]]:
-    entry, problems = validated(_RecipeEntry, parse_json(path, data, RecipeFault))
+def _parse_recipe(path: Path, data: bytes) -> tuple[_RecipeEntry | None, tuple[FieldFault, ...]]:
+    entry, problems = validate(_RecipeEntry, parse_json(path, data, RecipeFault))
     return entry, tuple(problems)
 
 
-def _table(path: Path, root: Path, interface: _InterfaceEntry) -> tuple[Path, bytes]:
-    table = inside(interface.joints, path.parent, root, f"{path}: joints of the {interface.name} interface")
+def _read_table(path: Path, root: Path, interface: _InterfaceEntry) -> tuple[Path, bytes]:
+    table = resolve_inside(interface.joints, path.parent, root, f"{path}: joints of the {interface.name} interface")
     return table, read_bytes(table, BOUNDS.table_bytes, RecipeFault)
 
 
 @lru_cache(maxsize=32)
-def _recipe(path: Path, data: bytes, tables: tuple[tuple[Path, bytes], ...]) -> Recipe:
-    entry, problems = _parsed(path, data)
+def _build_recipe(path: Path, data: bytes, tables: tuple[tuple[Path, bytes], ...]) -> Recipe:
+    entry, problems = _parse_recipe(path, data)
     if entry is None:
-        raise as_one(path, problems, RecipeFault)
+        raise to_fault(path, problems, RecipeFault)
     left = iter(tables)
-    packages = tuple(_package(p, [_interface(p, i, *next(left)) for i in p.interfaces]) for p in entry.packages)
+    packages = tuple(
+        Package(
+            refdes=package.refdes,
+            part=package.part,
+            construction=package.construction,
+            body_um=(package.body_um[0], package.body_um[1]),
+            stack_height_um=package.stack_height_um,
+            warpage_limit_um=package.warpage_limit_um,
+            interfaces=tuple(_build_interface(package, interface, *next(left)) for interface in package.interfaces),
+            a1_corner=package.a1_corner,
+            underfill=package.underfill,
+        )
+        for package in entry.packages
+    )
     digests = [hashlib.sha256(d).digest() for d in (data, *(table for _, table in tables))]
     return Recipe(entry.name, entry.revision, entry.product, packages, hashlib.sha256(b"".join(digests)).hexdigest())
 
 
-def _package(entry: _PackageEntry, interfaces: Sequence[Interface]) -> Package:
-    return Package(
-        refdes=entry.refdes,
-        part=entry.part,
-        construction=entry.construction,
-        body_um=(entry.body_um[0], entry.body_um[1]),
-        stack_height_um=entry.stack_height_um,
-        warpage_limit_um=entry.warpage_limit_um,
-        interfaces=tuple(interfaces),
-        a1_corner=entry.a1_corner,
-        underfill=entry.underfill,
-    )
+def _build_interface(package: _PackageEntry, entry: _InterfaceEntry, path: Path, data: bytes) -> Interface:
+    """Build an interface with the joints of its table, checked against the body and the pitch."""
+    ball, x_um, y_um = _parse_joints(path, decode_text(path, data, RecipeFault))
 
+    def name_joint(k: int) -> str:
+        return f"{ball[k]} at ({x_um[k]:g}, {y_um[k]:g})"
 
-def _interface(package: _PackageEntry, entry: _InterfaceEntry, path: Path, data: bytes) -> Interface:
-    """The interface with its table's joints, checked against the body and the pitch."""
-    ball, x_um, y_um = _joints(path, text_of(path, data, RecipeFault))
     half_width_um, half_height_um = package.body_um[0] / 2, package.body_um[1] / 2
     outside = np.flatnonzero((np.abs(x_um) > half_width_um) | (np.abs(y_um) > half_height_um))
     if outside.size:
-        expect, found = (
-            f"joints inside the body of {package.body_um[0]:g} x {package.body_um[1]:g} um",
-            _at(ball, x_um, y_um, outside[0]),
-        )
-        raise RecipeFault(
-            str(path), expected=expect, found=f"{outside.size} outside, first {found}", remedy="Are these micrometres?"
-        )
-    close = _closer_than(x_um, y_um, entry.pitch_um / 2)
+        expect = f"joints inside the body of {package.body_um[0]:g} x {package.body_um[1]:g} um"
+        found = f"{outside.size} outside, first {name_joint(outside[0])}"
+        raise RecipeFault(str(path), expected=expect, found=found, remedy="Check that coordinates are in micrometres.")
+    close = _find_close_pair(x_um, y_um, entry.pitch_um / 2)
     if close is not None:
-        found = " and ".join(_at(ball, x_um, y_um, k) for k in close)
+        found = " and ".join(map(name_joint, close))
         raise RecipeFault(str(path), expected=f"joints at least half the pitch of {entry.pitch_um:g} um apart", found=found)
     x_um.flags.writeable = y_um.flags.writeable = False  # one recipe serves many boards
     return Interface(
@@ -188,27 +195,32 @@ def _interface(package: _PackageEntry, entry: _InterfaceEntry, path: Path, data:
     )
 
 
-def _joints(path: Path, text: str) -> tuple[tuple[str, ...], NDArray[np.float64], NDArray[np.float64]]:
-    """Ball names, x and y in um of a table `ball,x_um,y_um`; at least one row, each name once."""
+def _parse_joints(path: Path, text: str) -> tuple[tuple[str, ...], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the ball names, x and y in um of a table `ball,x_um,y_um`: at least one row, each name once."""
     places: dict[str, tuple[float, float]] = {}
-    for line, (ball, x, y) in rows(path, text, ("ball", "x_um", "y_um"), (), RecipeFault):
+    for line, (ball, x, y) in read_rows(path, text, ("ball", "x_um", "y_um"), (), RecipeFault):
         if not ball.strip() or not ball.isprintable() or len(ball) > 32:
             raise RecipeFault(
-                f"{path}: line {line}: ball", expected="a ball's name of at most 32 characters", found=repr(ball[:40])
+                f"{path}: line {line}: ball", expected="a ball name of at most 32 characters", found=repr(ball[:40])
             )
         if ball in places:
             raise RecipeFault(f"{path}: line {line}: ball", expected="each ball once", found=f"{ball} again")
         if len(places) == BOUNDS.table_joints:
             raise RecipeFault(str(path), expected=f"at most {BOUNDS.table_joints:,} joints", found="more")
-        places[ball] = (number(path, line, "x_um", x, RecipeFault), number(path, line, "y_um", y, RecipeFault))
+        places[ball] = (parse_number(path, line, "x_um", x, RecipeFault), parse_number(path, line, "y_um", y, RecipeFault))
     if not places:
-        raise RecipeFault(str(path), expected="joints", found="a table without rows", remedy="Every interface has joints.")
+        raise RecipeFault(
+            str(path), expected="joints", found="a table without rows", remedy="Give each interface at least one joint."
+        )
     x_um, y_um = np.array(list(places.values()), dtype=np.float64).T.copy()
     return tuple(places), x_um, y_um
 
 
-def _closer_than(x_um: NDArray[np.float64], y_um: NDArray[np.float64], least_um: float) -> tuple[int, int] | None:
-    """Indices of two points closer than this, or None: sorted by x, each is compared with those that follow it nearby."""
+def _find_close_pair(x_um: NDArray[np.float64], y_um: NDArray[np.float64], least_um: float) -> tuple[int, int] | None:
+    """Return the indices of two points closer than `least_um`, or None.
+
+    Points are sorted by x, and each is compared with those that follow it nearby.
+    """
     order = np.lexsort((y_um, x_um))
     x, y = x_um[order], y_um[order]
     for step in range(1, len(x)):
@@ -219,7 +231,3 @@ def _closer_than(x_um: NDArray[np.float64], y_um: NDArray[np.float64], least_um:
         if hits.size:
             return int(order[hits[0]]), int(order[hits[0] + step])
     return None
-
-
-def _at(ball: Sequence[str], x_um: NDArray[np.float64], y_um: NDArray[np.float64], k: int) -> str:
-    return f"{ball[k]} at ({x_um[k]:g}, {y_um[k]:g})"

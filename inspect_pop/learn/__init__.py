@@ -1,1 +1,1 @@
-"""Training and judging models: labelled sets, network, calibration, evaluation, promotion. The only home of torch."""
+"""Training of models: datasets, network, training loop, calibration, ONNX, releases. The only package that imports torch."""

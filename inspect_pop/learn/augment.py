@@ -1,14 +1,10 @@
-"""More of few: copies of a user's labelled joints as the same machine might have shown them another time.
+"""Augmentation: random changes of a joint's inputs that do not change its class, made anew for every batch of training.
 
-`jitter` changes every batch a little while it is trained on; this makes whole new joints beforehand, with interpolated
-shifts and true blur, which costs 0.3 ms each and pays where there are hundreds of joints, not hundred thousands.
-What is done cannot change a label: joints are turned, mirrored and moved within the error of alignment, their grey, noise
-and sharpness vary; nothing is scaled or stretched, because volume and webs are what the classes are told apart by.
+One albumentations pipeline on groups of joints: albumentations' `D4`, and steps that are specific to X-ray slices and height
+maps. Turns and shifts are drawn once per group, everything else for each joint by itself. Nothing is scaled or stretched:
+volume and webs are what the classes differ by.
 
-What a joint's picture may undergo without becoming another joint: turned, shifted, brighter, noisier, blurred, a slice lost.
-
-Works on whole batches of tensors, so that it costs a small part of a training step. All randomness comes from the
-generator that is handed in.
+All randomness follows from the seed. In a batch of 128 joints the pipeline takes a fifth to a quarter of a training step.
 """
 
 import os
@@ -16,88 +12,51 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # on import, albumentations asks the network for its latest version
+import albumentations as alb
+import cv2
 
 from inspect_pop.classify.inputs import HEIGHTS, SCALARS
-from inspect_pop.evaluate.samples import Samples, concat
 
-__all__ = ["Jitter", "augmented", "jitter"]
+__all__ = ["AugmentConfig", "Augmentation"]
 
-# ---- learn/augment
+Floats = NDArray[np.float32]
+
+# Channels of a picture: the slices, the slices minus the mean of the neighbours, the dome of the height map.
 _SLICES = len(HEIGHTS)
-# The library clips float pictures to 0..1. Slices (0 background, 1 core, overshoots beyond) and domes (-3..3) go there and back.
-_SLICE_LOW, _SLICE_SPAN = -1.0, 4.0
-_DOME_LOW, _DOME_SPAN = -3.0, 6.0
-# Alignment is good to a sixth of a pixel; what moves in a window is the joint's own offset, a sample or so of 48.
-_SHIFT = 0.025
-
-
-def augmented(samples: Samples, copies: int, *, seed: int) -> Samples:
-    """The joints themselves and `copies` changed versions of each, in the same order, with the same labels.
-
-    Weights are shared out, so that a joint with copies counts as much as one without.
-    """
-    chain = _Chain(seed)
-    sets = [samples]
-    for _ in range(copies):
-        images = np.empty_like(samples.images)
-        for k, image in enumerate(samples.images):
-            images[k] = chain.change(np.asarray(image, np.float32))
-        sets.append(samples.replace(images=images))
-    return concat([s.replace(weight=s.weight / np.float32(copies + 1)) for s in sets])
-
-
-class _Chain:
-    """The steps, each on the channels that it may touch: `[slices, what the neighbours look like, dome]`."""
-
-    def __init__(self, seed: int) -> None:
-        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for its version otherwise
-        import albumentations as alb
-        import cv2
-
-        shift = {"x": (-_SHIFT, _SHIFT), "y": (-_SHIFT, _SHIFT)}
-        place: list[Any] = [alb.D4(p=1), alb.Affine(translate_percent=shift, border_mode=cv2.BORDER_REPLICATE, p=0.8)]
-        grey: list[Any] = [
-            alb.GaussianBlur(blur_limit=0, sigma_limit=(0.2, 0.7), p=0.3),
-            alb.MultiplicativeNoise(multiplier=(0.96, 1.04), per_channel=False, elementwise=False, p=0.8),
-        ]
-        grain: list[Any] = [alb.GaussNoise(std_range=(0.001, 0.006), per_channel=True, p=0.5)]
-        self._place, self._grey, self._grain = (alb.Compose(steps, seed=seed + k) for k, steps in enumerate((place, grey, grain)))
-
-    def change(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """A changed copy of one joint's (CHANNELS, SIZE, SIZE) picture."""
-        slices, dome = image[:_SLICES], image[-1:]
-        neighbours = slices - image[_SLICES : 2 * _SLICES]
-        xray = (np.concatenate([slices, neighbours]) - _SLICE_LOW) / _SLICE_SPAN
-        stack = np.concatenate([xray, (dome - _DOME_LOW) / _DOME_SPAN]).transpose(1, 2, 0)
-        stack = self._place(image=np.ascontiguousarray(stack, np.float32))["image"]
-        xray = self._grey(image=np.ascontiguousarray(stack[..., :-1]))["image"] * _SLICE_SPAN + _SLICE_LOW
-        # Noise is the joint's own: the mean of its neighbours has hardly any.
-        noisy = (xray[..., :_SLICES] - _SLICE_LOW) / _SLICE_SPAN
-        slices = self._grain(image=np.ascontiguousarray(noisy))["image"] * _SLICE_SPAN + _SLICE_LOW
-        dome = stack[..., -1:] * _DOME_SPAN + _DOME_LOW
-        out = np.concatenate([slices, slices - xray[..., _SLICES:], dome], axis=2)
-        return np.asarray(out.transpose(2, 0, 1), np.float32)
-
-
-# ---- learn/jitter
+_XRAY = 2 * _SLICES
 _DOME_KNOWN = SCALARS.index("dome_known")
-_STANDOFF = SCALARS.index("standoff_deviation")
-_STANDOFF_KNOWN = SCALARS.index("standoff_known")
+_STANDOFF = [SCALARS.index("standoff_deviation"), SCALARS.index("standoff_known")]
 _NUMBERS = slice(SCALARS.index("measured"), SCALARS.index("z_high") + 1)
 _VOLUMES = [SCALARS.index("volume"), SCALARS.index("volume_typical")]
+# Joints that are turned and moved together.
+_GROUP = 8
 
 
 @dataclass(frozen=True)
-class Jitter:
-    """How much, as standard deviations or probabilities.
+class AugmentConfig:
+    """Strength of each change, as a standard deviation or a probability.
 
-    `gain` and `offset` of each slice's grey, `noise` in units of the ball's contrast, `shift` in samples (largest),
-    `blur` chance of a blur, up to a 3 x 3 mean, `lose_slice` chance that one slice is replaced by its neighbour,
-    `lose_height` chance that no height map was there, `lose_numbers` chance that nothing was measured; `volume` of the bias
-    that all volumes of a machine have, in the network's unit (five times the ratio).
+    Attributes
+    ----------
+    gain, offset
+        Of each slice's grey.
+    noise
+        Largest standard deviation, in units of the ball's contrast.
+    shift
+        Largest shift, in samples.
+    blur
+        Probability of a blur, of up to a 3 x 3 mean.
+    lose_slice
+        Probability that a slice is replaced by the one beside it.
+    lose_height
+        Probability that a height map is missing (for the dome and for the stand-off each).
+    lose_numbers
+        Probability that nothing was measured.
+    volume
+        Of the bias that a machine's volumes share, in the network's unit (five times the ratio).
     """
 
     gain: float = 0.05
@@ -111,86 +70,205 @@ class Jitter:
     volume: float = 0.1
 
 
-def jitter(images: Tensor, scalars: Tensor, how: Jitter, random: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A changed copy of a batch: (n, channels, s, s) and (n, k) float32."""
-    images, scalars = images.clone(), scalars.clone()
-    images = _turn(images, random)
-    images = _shift(images, how.shift, random)
-    _grey(images, how, random)
-    _lose_slice(images, how.lose_slice, random)
-    _lose_height(images, scalars, how.lose_height, random)
-    _bend_numbers(scalars, how, random)
-    return images, scalars
+class Augmentation:
+    """A seeded augmentation pipeline for batches of joints."""
+
+    def __init__(self, config: AugmentConfig, seed: int) -> None:
+        steps: list[Any] = [alb.D4(p=1)]  # joints have no preferred direction
+        steps += [_Shift(config.shift), _Grey(config.gain, config.offset), _Blur(config.blur), _Noise(config.noise)]
+        steps += [
+            _LoseSlice(config.lose_slice),
+            _LoseHeight(config.lose_height),
+            _BiasNumbers(config.volume, config.lose_numbers),
+        ]
+        self._pipeline = alb.Compose(steps, seed=seed)
+
+    def __call__(self, images: NDArray[np.floating], scalars: Floats) -> tuple[Floats, Floats]:
+        """Return a changed copy of a batch.
+
+        Parameters
+        ----------
+        images
+            (n, channels, s, s) pictures.
+        scalars
+            (n, k) float32 numbers.
+
+        Returns
+        -------
+        (n, channels, s, s) float32, in memory as (n, s, s, channels), and (n, k) float32.
+        """
+        pictures = np.ascontiguousarray(images.transpose(0, 2, 3, 1), np.float32)
+        numbers = scalars.copy()
+        groups = -(-len(pictures) // _GROUP)
+        for k in range(groups):  # every so many-th joint: batches are in the order of boards
+            changed = self._pipeline(images=pictures[k::groups], scalars=numbers[k::groups])
+            pictures[k::groups], numbers[k::groups] = changed["images"], changed["scalars"]
+        return pictures.transpose(0, 3, 1, 2), numbers
 
 
-def _uniform(n: int, random: torch.Generator) -> Tensor:
-    return torch.rand(n, generator=random)
+class _JointStep(alb.ImageOnlyTransform):  # type: ignore[misc]
+    """A step on (n, s, s, channels) pictures and (n, k) scalars that draws for each joint by itself.
 
-
-def _turn(images: Tensor, random: torch.Generator) -> Tensor:
-    """One of the eight symmetries of the square for each eighth of the batch; joints know no preferred direction."""
-    order = torch.randperm(len(images), generator=random)
-    for k, part in enumerate(torch.tensor_split(order, 8)):
-        turned = torch.rot90(images[part], k % 4, (2, 3))
-        images[part] = torch.flip(turned, (3,)) if k >= 4 else turned
-    return images
-
-
-def _shift(images: Tensor, most: int, random: torch.Generator) -> Tensor:
-    """Shifts by parts of a sample, a quarter of the batch each way drawn anew; edges repeat.
-
-    Between samples lies a mean of two: as much blur as a picture gets that is resampled once more.
+    Steps change arrays in place: `Augmentation` and `D4` before them hand on copies.
     """
-    if most == 0:
+
+    def __init__(self) -> None:
+        super().__init__(p=1)
+
+    @property
+    def targets(self) -> dict[str, Any]:
+        return {"images": self.apply_to_images, "scalars": self.apply_to_scalars}
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+        return self.draw(data["images"].shape, self.random_generator)
+
+    def draw(self, shape: tuple[int, ...], random: np.random.Generator) -> dict[str, Any]:
+        """Draw what `apply_to_images` and `apply_to_scalars` take, for pictures of this shape."""
+        raise NotImplementedError
+
+    def apply(self, img: Floats, **_: Any) -> Floats:
+        raise NotImplementedError("these steps work on groups of joints")
+
+    def apply_to_images(self, images: Floats, *_: Any, **__: Any) -> Floats:
         return images
-    order = torch.randperm(len(images), generator=random)
-    size = images.shape[-1]
-    for part in torch.tensor_split(order, 4):
-        moved = torch.nn.functional.pad(images[part], (most,) * 4, mode="replicate")
-        for axis, by in zip((2, 3), (2 * most * torch.rand(2, generator=random)).tolist(), strict=True):
-            whole = min(int(by), 2 * most - 1)
-            share = by - whole
-            moved = (1 - share) * moved.narrow(axis, whole, size) + share * moved.narrow(axis, whole + 1, size)
-        images[part] = moved
-    return images
+
+    def apply_to_scalars(self, scalars: Floats, *_: Any, **__: Any) -> Floats:
+        return scalars
 
 
-def _grey(images: Tensor, how: Jitter, random: torch.Generator) -> None:
-    n = len(images)
-    xray = images[:, : 2 * _SLICES]
-    gain = 1 + how.gain * (torch.randn(n, 1, generator=random) + torch.randn(n, _SLICES, generator=random)) / 2**0.5
-    xray *= torch.cat([gain, gain], dim=1)[:, :, None, None]
-    xray[:, :_SLICES] += how.offset * torch.randn(n, _SLICES, generator=random)[:, :, None, None]
-    blurred = torch.nonzero(_uniform(n, random) < how.blur).flatten()
-    if len(blurred):
-        mean = torch.nn.functional.avg_pool2d(xray[blurred], 3, 1, 1, count_include_pad=False)
-        xray[blurred] = torch.lerp(xray[blurred], mean, _uniform(len(blurred), random)[:, None, None, None])
-    strength = how.noise * _uniform(n, random)[:, None, None, None]
-    grain = strength * torch.randn((n, _SLICES, *images.shape[2:]), generator=random)
-    xray[:, :_SLICES] += grain
-    xray[:, _SLICES:] += grain
+class _Shift(_JointStep):
+    """A shift of the group by parts of a sample; edges repeat.
+
+    Between samples lies a mean of two: as much blur as any resampling causes. `alb.Affine` shifts by whole samples only.
+    """
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+
+    def draw(self, shape: tuple[int, ...], random: np.random.Generator) -> dict[str, Any]:  # noqa: ARG002
+        return {"by": 2 * self._most * random.random(2)}
+
+    def apply_to_images(self, images: Floats, by: NDArray[np.float64], **_: Any) -> Floats:
+        if self._most == 0:
+            return images
+        size, border = images.shape[1], (self._most, self._most)
+        images = np.pad(images, ((0, 0), border, border, (0, 0)), mode="edge")
+        for axis in (1, 2):
+            whole = min(int(by[axis - 1]), 2 * self._most - 1)
+            share = np.float32(by[axis - 1] - whole)
+            low, high = (np.take(images, range(k, k + size), axis) for k in (whole, whole + 1))
+            images = low + share * (high - low)
+        return images
 
 
-def _lose_slice(images: Tensor, chance: float, random: torch.Generator) -> None:
-    lost = torch.nonzero(_uniform(len(images), random) < chance).flatten()
-    which = torch.randint(0, _SLICES, (len(lost),), generator=random)
-    stand_in = torch.where(which == 0, which + 1, which - 1)
-    images[lost, which] = images[lost, stand_in]
-    images[lost, which + _SLICES] = images[lost, stand_in + _SLICES]
+class _Grey(_JointStep):
+    """Gain and offset of each slice; half of the gain's variance is common to a joint's slices."""
+
+    def __init__(self, gain: float, offset: float) -> None:
+        super().__init__()
+        self._gain, self._offset = gain, offset
+
+    def draw(self, shape: tuple[int, ...], random: np.random.Generator) -> dict[str, Any]:
+        common, single, offset = (random.standard_normal((shape[0], 1, 1, k), np.float32) for k in (1, _SLICES, _SLICES))
+        gain = 1 + np.float32(self._gain / 2**0.5) * (common + single)
+        return {"gain": np.tile(gain, 2), "offset": np.float32(self._offset) * offset}
+
+    def apply_to_images(self, images: Floats, gain: Floats, offset: Floats, **_: Any) -> Floats:
+        images[..., :_XRAY] *= gain
+        images[..., :_SLICES] += offset
+        return images
 
 
-def _lose_height(images: Tensor, scalars: Tensor, chance: float, random: torch.Generator) -> None:
-    no_dome = _uniform(len(images), random) < chance
-    images[no_dome, -1] = 0
-    scalars[no_dome, _DOME_KNOWN] = 0
-    no_standoff = _uniform(len(images), random) < chance
-    scalars[no_standoff, _STANDOFF] = 0
-    scalars[no_standoff, _STANDOFF_KNOWN] = 0
+class _Blur(_JointStep):
+    """Blur of the X-ray channels, between none and a 3 x 3 mean. A height map has a blur of its own."""
+
+    def __init__(self, chance: float) -> None:
+        super().__init__()
+        self._chance = chance
+
+    def draw(self, shape: tuple[int, ...], random: np.random.Generator) -> dict[str, Any]:
+        rows = np.flatnonzero(random.random(shape[0]) < self._chance)
+        return {"rows": rows, "share": random.random(len(rows), np.float32)}
+
+    def apply_to_images(self, images: Floats, rows: NDArray[np.intp], share: Floats, **_: Any) -> Floats:
+        for row, part in zip(rows, share, strict=True):
+            sharp = np.ascontiguousarray(images[row, ..., :_XRAY])
+            images[row, ..., :_XRAY] += part * (cv2.blur(sharp, (3, 3), borderType=cv2.BORDER_REPLICATE) - sharp)
+        return images
 
 
-def _bend_numbers(scalars: Tensor, how: Jitter, random: torch.Generator) -> None:
-    """Another machine's bias of the volume, or nothing measured at all."""
-    n = len(scalars)
-    bias = how.volume * torch.randn(n, 1, generator=random)
-    scalars[:, _VOLUMES] += bias * scalars[:, _NUMBERS.start, None]  # unmeasured joints have none
-    scalars[_uniform(n, random) < how.lose_numbers, _NUMBERS] = 0
+class _Noise(_JointStep):
+    """Noise of a random strength, the joint's alone: the mean of its neighbours has hardly any."""
+
+    def __init__(self, strength: float) -> None:
+        super().__init__()
+        self._strength = strength
+
+    def draw(self, shape: tuple[int, ...], random: np.random.Generator) -> dict[str, Any]:
+        grain = random.standard_normal((*shape[:3], _SLICES), np.float32)
+        grain *= np.float32(self._strength) * random.random((shape[0], 1, 1, 1), np.float32)
+        return {"grain": grain}
+
+    def apply_to_images(self, images: Floats, grain: Floats, **_: Any) -> Floats:
+        images[..., :_SLICES] += grain
+        images[..., _SLICES:_XRAY] += grain
+        return images
+
+
+class _LoseSlice(_JointStep):
+    """A slice that is lost, and replaced by the one beside it as the line does."""
+
+    def __init__(self, chance: float) -> None:
+        super().__init__()
+        self._chance = chance
+
+    def draw(self, shape: tuple[int, ...], random: np.random.Generator) -> dict[str, Any]:
+        rows = np.flatnonzero(random.random(shape[0]) < self._chance)
+        return {"rows": rows, "lost": random.integers(0, _SLICES, len(rows))}
+
+    def apply_to_images(self, images: Floats, rows: NDArray[np.intp], lost: NDArray[np.intp], **_: Any) -> Floats:
+        other = np.where(lost == 0, 1, lost - 1)
+        images[rows, :, :, lost] = images[rows, :, :, other]
+        images[rows, :, :, lost + _SLICES] = images[rows, :, :, other + _SLICES]
+        return images
+
+
+class _LoseHeight(_JointStep):
+    """A height map that the machine did not hand over: no dome, or no stand-off."""
+
+    def __init__(self, chance: float) -> None:
+        super().__init__()
+        self._chance = chance
+
+    def draw(self, shape: tuple[int, ...], random: np.random.Generator) -> dict[str, Any]:
+        no_dome, no_standoff = (random.random((2, shape[0])) < self._chance).tolist()
+        return {"no_dome": no_dome, "no_standoff": no_standoff}
+
+    def apply_to_images(self, images: Floats, no_dome: list[bool], **_: Any) -> Floats:
+        images[no_dome, :, :, -1] = 0
+        return images
+
+    def apply_to_scalars(self, scalars: Floats, no_dome: list[bool], no_standoff: list[bool], **_: Any) -> Floats:
+        scalars[no_dome, _DOME_KNOWN] = 0
+        scalars[np.ix_(no_standoff, _STANDOFF)] = 0
+        return scalars
+
+
+class _BiasNumbers(_JointStep):
+    """Another machine's bias of the volume, the same for a joint's volume and its typical one; or nothing measured at all."""
+
+    def __init__(self, volume: float, lose: float) -> None:
+        super().__init__()
+        self._volume, self._lose = volume, lose
+
+    def draw(self, shape: tuple[int, ...], random: np.random.Generator) -> dict[str, Any]:
+        return {
+            "bias": self._volume * random.standard_normal((shape[0], 1), np.float32),
+            "unmeasured": random.random(shape[0]) < self._lose,
+        }
+
+    def apply_to_scalars(self, scalars: Floats, bias: Floats, unmeasured: NDArray[np.bool_], **_: Any) -> Floats:
+        scalars[:, _VOLUMES] += bias * scalars[:, _NUMBERS.start, None]  # a joint without measurements has no bias
+        scalars[unmeasured, _NUMBERS] = 0
+        return scalars

@@ -1,7 +1,4 @@
-"""How a model is trained, read from `training/recipes/*.toml`: everything that decides the result, besides data and code.
-
-What a training learns from: its boards read once, their labels looked at, every board in one part of the split.
-"""
+"""What a training learns from: its configuration, and its boards read once, with their labels checked and split by board."""
 
 import hashlib
 import json
@@ -17,73 +14,73 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from inspect_pop.classify.model import Model
 from inspect_pop.classify.session import Classifier
+from inspect_pop.core.classes import CLASSES
 from inspect_pop.core.errors import FileFault, LimitsFault
-from inspect_pop.core.joint_table import CLASSES
 from inspect_pop.core.limits import Limits
-from inspect_pop.evaluate.collect import Collected, SetRecipe, collect, make_set
-from inspect_pop.evaluate.label_book import LabelReport
-from inspect_pop.evaluate.label_check import suspects
-from inspect_pop.evaluate.samples import Samples, concat, empty, load
-from inspect_pop.evaluate.split import Split, place, split_boards
-from inspect_pop.ingest import board_labels, find_exports
-from inspect_pop.learn.augment import Jitter, augmented
+from inspect_pop.evaluate.collect import CollectedSet, DatasetConfig, collect, make_dataset
+from inspect_pop.evaluate.label_book import LabelReport, find_label_doubts
+from inspect_pop.evaluate.samples import Samples, Split, concat, empty, hash_board, load, split_boards
+from inspect_pop.ingest import find_exports, find_labels
+from inspect_pop.learn.augment import AugmentConfig
 from inspect_pop.learn.calibrate import Targets
-from inspect_pop.learn.distributed import ALONE, Ranks
-from inspect_pop.learn.fit import FitRecipe
-from inspect_pop.learn.package_model import seen_by
+from inspect_pop.learn.distributed import SINGLE_PROCESS, DistributedContext
+from inspect_pop.learn.fit import FitConfig
+from inspect_pop.learn.package_model import compute_logits
 
-__all__ = ["Asked", "Material", "TrainRecipe", "gather", "load_recipe"]
+__all__ = ["Dataset", "TrainingConfig", "TrainingRequest", "gather_dataset", "load_training_config"]
+
+WORK = ".work"
+_LABELS = "labels.json"
 
 
-# ---- learn/recipe
-class TrainRecipe(BaseModel):
-    """One training, from labelled boards to a model folder."""
+class TrainingConfig(BaseModel):
+    """A training, from labelled boards to a model folder: everything that decides its result besides data and code."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=r"^[\w.-]+$", description="of the recipe, in the model's record")
-    from_released: bool = Field(default=True, description="begin with the weights of the model that is in use")
-    copies: int = Field(default=0, ge=0, le=20, description="changed copies of each user's joint, made beforehand")
+    name: str = Field(pattern=r"^[\w.-]+$", description="of the configuration, in the model's card")
+    from_current: bool = Field(default=True, description="start from the weights of the current model")
+    views: int = Field(
+        default=1, ge=1, le=21, description="how often a user's joint is drawn, each time changed; together they weigh as one"
+    )
     shares: tuple[float, ...] = Field(
         default=(1.0,), description="how far to go from the old weights to the new ones: the best on the calibration boards wins"
     )
     golden_share: float = Field(default=0.2, gt=0, lt=1)
     calibrate_share: float = Field(default=0.2, gt=0, lt=1)
-    folds: int = Field(default=3, ge=2, description="with fewer than `few_boards`, boards calibrate in turn, in so many parts")
-    few_boards: int = Field(default=8, ge=0, description="with fewer boards than this none is spared to calibrate on")
-    rehearsal: SetRecipe | None = Field(default=None, description="boards of other machines to simulate and mix in")
-    replay_joints: int = Field(default=0, ge=0, description="joints of other machines mixed in")
-    replay_weight: float = Field(default=1.0, gt=0, description="how much one of them counts beside a user's joint")
-    fit: FitRecipe = FitRecipe.model_validate({})
-    jitter: Jitter = Jitter()
+    folds: int = Field(default=3, ge=2, description="with fewer than `few_boards`, boards calibrate in turn, in this many parts")
+    few_boards: int = Field(default=8, ge=0, description="with fewer boards than this none is reserved for calibration")
+    rehearsal: DatasetConfig | None = Field(default=None, description="boards of other machines to simulate and mix in")
+    replay_joints: int = Field(default=0, ge=0, description="joints of other machines to mix in")
+    replay_weight: float = Field(default=1.0, gt=0, description="weight of such a joint relative to a user's")
+    fit: FitConfig = FitConfig.model_validate({})
+    augment: AugmentConfig = AugmentConfig()
     targets: Targets = Targets()
 
     @property
     def digest(self) -> str:
-        """sha256 over all values."""
+        """The sha256 over all values."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
-def load_recipe(path: Path) -> TrainRecipe:
-    """A recipe from a TOML file. Raises `LimitsFault` for a file that cannot be read, an unknown key or an impossible value."""
+def load_training_config(path: Path) -> TrainingConfig:
+    """Read a training configuration from a TOML file.
+
+    Raises `LimitsFault` for a file that cannot be read, an unknown key or an impossible value.
+    """
     try:
-        return TrainRecipe.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return TrainingConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError) as error:
-        raise LimitsFault(str(path), expected="a training recipe", found=str(error)) from error
-
-
-# ---- learn/material
-_WORK = ".work"
-_KEPT = "labels.json"
+        raise LimitsFault(str(path), expected="a training configuration", found=str(error)) from error
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a training was asked for; `start` is the model that it begins with and `old` the one it is compared with."""
+class TrainingRequest:
+    """The inputs of one training. `start` is the model that it starts from, `old` the one that it is compared with."""
 
     paths: tuple[Path, ...]
     out: Path
-    recipe: TrainRecipe
+    config: TrainingConfig
     start: Model | None
     old: Model | None
     replay: tuple[Path, ...]
@@ -91,24 +88,36 @@ class Asked:
     processes: int
     progress: Callable[[str], None]
     device: str = "cpu"
-    ranks: Ranks = ALONE
+    context: DistributedContext = SINGLE_PROCESS
 
     @property
     def work(self) -> Path:
-        """Where an interrupted training of the same boards, labels, recipe and start goes on."""
-        parts = [self.recipe.digest, self.start.digest if self.start else "scratch", self.limits.digest]
+        """The folder from which a training of the same boards, labels, configuration and start resumes."""
+        parts = [self.config.digest, self.start.digest if self.start else "scratch", self.limits.digest]
         for paths in (self.paths, self.replay):
-            parts += [_digest(board / "export.json") for board, _ in find_exports(paths)] if paths else []
-            parts += [_digest(path) for path in board_labels(paths)]
-        return self.out / _WORK / hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+            parts += [_digest_file(board / "export.json") for board, _ in find_exports(paths)] if paths else []
+            parts += [_digest_file(path) for path in find_labels(paths)]
+        return self.out / WORK / hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
-class Material:
-    """Joints by what they are for, and what is known of their labels.
+class Dataset:
+    """The joints of a training by purpose, and the report on their labels.
 
-    `all` are the user's joints, with `features` (n, k) of the model to begin with (None from scratch). `others` are joints
-    of other machines to mix in and `held_elsewhere` those of other boards that are not learnt from.
+    Attributes
+    ----------
+    all
+        The user's joints.
+    features
+        (n, k) embeddings and logits of `all` by the model that training starts from; None from scratch.
+    labels
+        What is known of the labels.
+    split
+        Which boards train, calibrate and judge.
+    others
+        Joints of other machines to mix in.
+    replay_held_out
+        Joints of other boards of those machines, which are not trained on.
     """
 
     all: Samples
@@ -116,96 +125,87 @@ class Material:
     labels: LabelReport
     split: Split
     others: Samples
-    held_elsewhere: Samples
+    replay_held_out: Samples
 
     @property
-    def calibrate(self) -> Samples:
-        """The joints that are calibrated on: of boards of their own, or, with few boards, of those that teach in turn."""
+    def calibration(self) -> Samples:
+        """The joints to calibrate on: of reserved boards or, with few boards, of all that train, in turn."""
         return self.all.of_boards(self.split.calibrate or self.split.train)
 
-    def logits_before(self, samples: Samples) -> NDArray[np.float32] | None:
-        """(n, 5) logits of some whole boards of `all`, in their order there, by the model to begin with; None from scratch."""
+    def start_logits(self, samples: Samples) -> NDArray[np.float32] | None:
+        """Return (n, 5) logits of whole boards of `all` by the model that training starts from; None from scratch."""
         if self.features is None:
             return None
         return self.features[np.isin(self.all.serials, samples.boards), -len(CLASSES) :]
 
-    def teach(self, recipe: TrainRecipe, without: Sequence[str] = ()) -> Samples:
-        """What is learnt from: the boards that teach but those in `without`, changed copies of them, and other machines."""
-        mine = self.all.of_boards([b for b in self.split.train if b not in without])
-        if recipe.copies:
-            mine = augmented(mine, recipe.copies, seed=recipe.fit.seed)
-        return concat([mine, self.others])
+    def training_samples(self, config: TrainingConfig, without: Sequence[str] = ()) -> Samples:
+        """Return the joints to train on: those of training boards that are not in `without`, and those of other machines."""
+        samples = self.all.of_boards([b for b in self.split.train if b not in without])
+        view = samples.replace(weight=samples.weight / np.float32(config.views))
+        return concat([*[view] * config.views, self.others])
 
 
-def gather(asked: Asked) -> Material:
-    """Read, look at the labels, split. Raises `LabelsFault`, `UsageFault`."""
-    mine = _collected(asked, "samples", asked.paths)
-    split = _split(asked, mine.samples)
-    features = _features(asked.start, mine.samples)
-    labels = mine.report
-    if features is not None:
-        labels = replace(labels, suspects=tuple(str(s) for s in suspects(mine.samples, features)))
-    others, held = _replayed(asked.recipe, _elsewhere(asked))
-    return Material(mine.samples, features, labels, split, others, held)
+def gather_dataset(request: TrainingRequest) -> Dataset:
+    """Read the boards, check their labels and split them.
+
+    What an interrupted training has read is taken from its work folder. Raises `LabelsFault`, `UsageFault`.
+    """
+    config, start = request.config, request.start
+    collected = _collect_once(request, "samples", request.paths)
+    samples, labels = collected.samples, collected.report
+    known = start.card.data if start else {}
+    split = split_boards(
+        samples.boards,
+        golden_share=config.golden_share,
+        calibrate_share=0.0 if len(samples.boards) < config.few_boards else config.calibrate_share,
+        earlier_golden=known.get("golden boards", ()),
+        earlier_train=[*known.get("training boards", ()), *known.get("calibration boards", ())],
+    )
+    features = None
+    if start is not None:
+        logits, embedding = compute_logits(Classifier(start).logits, samples)
+        features = np.concatenate([embedding, logits], axis=1)
+        labels = replace(labels, doubts=tuple(str(doubt) for doubt in find_label_doubts(samples, features)))
+
+    replay = _gather_replay(request)
+    held_out = [serial for serial in replay.boards if hash_board(serial, "golden") < config.golden_share]  # the same every time
+    rest = replay.take(~np.isin(replay.serials, held_out)) if held_out else replay
+    count = min(config.replay_joints, len(rest))
+    others = rest.take(np.sort(np.random.default_rng(config.fit.seed).choice(len(rest), count, replace=False)))
+    others = others.replace(weight=others.weight * np.float32(config.replay_weight))
+    return Dataset(samples, features, labels, split, others, replay.of_boards(held_out))
 
 
-def _elsewhere(asked: Asked) -> Samples:
-    """Joints of other machines: of the batches that were given, else of the boards that the recipe simulates."""
-    if asked.replay:
-        return _collected(asked, "replay", asked.replay).samples
-    if asked.recipe.rehearsal is None:
+def _gather_replay(request: TrainingRequest) -> Samples:
+    """Return joints of other machines: of the given batches, else of boards that the configuration simulates."""
+    if request.replay:
+        return _collect_once(request, "replay", request.replay).samples
+    if request.config.rehearsal is None:
         return empty()
-    folder = asked.work / "rehearsal"
+    folder = request.work / "rehearsal"
     try:
         return load(folder)
     except FileFault:
-        asked.progress("simulating boards of other machines")
-        return make_set(asked.recipe.rehearsal, folder, processes=asked.processes or os.cpu_count() or 1, progress=asked.progress)
+        request.progress("simulating boards of other machines")
+        processes = request.processes or os.cpu_count() or 1
+        return make_dataset(request.config.rehearsal, folder, processes=processes, progress=request.progress)
 
 
-def _collected(asked: Asked, name: str, paths: tuple[Path, ...]) -> Collected:
-    """The labelled joints of `paths`, from the work folder where an earlier start has read them."""
-    folder = asked.work / name
-    kept = folder / _KEPT
-    if kept.is_file():
+def _collect_once(request: TrainingRequest, name: str, paths: tuple[Path, ...]) -> CollectedSet:
+    """Return the labelled joints of `paths`, from the work folder if an earlier start has read them."""
+    folder = request.work / name
+    labels = folder / _LABELS
+    if labels.is_file():
         try:
-            return Collected(load(folder), LabelReport.from_dict(json.loads(kept.read_text(encoding="utf-8"))), folder)
+            return CollectedSet(load(folder), LabelReport.from_dict(json.loads(labels.read_text(encoding="utf-8"))), folder)
         except FileFault:
-            kept.unlink()  # it was cut: read the boards again
-    found = collect(paths, folder, limits=asked.limits, processes=asked.processes, progress=asked.progress)
-    kept.write_text(json.dumps(found.report.to_dict()), encoding="utf-8")
-    return found
+            labels.unlink()  # a file was cut: read the boards again
+    collected = collect(paths, folder, limits=request.limits, processes=request.processes, progress=request.progress)
+    labels.write_text(json.dumps(collected.report.to_dict()), encoding="utf-8")
+    return collected
 
 
-def _split(asked: Asked, samples: Samples) -> Split:
-    known, few = asked.start.card.data if asked.start else {}, len(samples.boards) < asked.recipe.few_boards
-    return split_boards(
-        samples.boards,
-        golden_share=asked.recipe.golden_share,
-        calibrate_share=0.0 if few else asked.recipe.calibrate_share,
-        kept_golden=known.get("golden boards", ()),
-        kept_train=[*known.get("training boards", ()), *known.get("calibration boards", ())],
-    )
-
-
-def _features(start: Model | None, samples: Samples) -> NDArray[np.float32] | None:
-    if start is None:
-        return None
-    logits, embedding = seen_by(Classifier(start).logits, samples)
-    return np.concatenate([embedding, logits], axis=1)
-
-
-def _replayed(recipe: TrainRecipe, samples: Samples) -> tuple[Samples, Samples]:
-    """(joints to mix in, joints of boards held out) of the replay set; the boards held out are the same ones every time."""
-    held = [serial for serial in samples.boards if place(serial, "golden") < recipe.golden_share]
-    rest = samples.take(~np.isin(samples.serials, held)) if held else samples
-    count = min(recipe.replay_joints, len(rest))
-    some = np.sort(np.random.default_rng(recipe.fit.seed).choice(len(rest), count, replace=False))
-    mixed = rest.take(some)
-    return mixed.replace(weight=mixed.weight * np.float32(recipe.replay_weight)), samples.of_boards(held)
-
-
-def _digest(path: Path) -> str:
+def _digest_file(path: Path) -> str:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:

@@ -1,14 +1,17 @@
-"""The measured columns of one interface's joints, as `joints.COLUMNS` names them.
+"""Measure every joint from its segmented X-ray slices: place, diameters, shape, grey, voids, clearance, volume.
 
-Whether X-ray pictures lie the other way round than the height map: by the joints themselves, where no mark tells.
+`measure_joints` gives the measured columns of the joint table. No loop runs over joints.
 
-A symmetric array looks alike when it is turned by 180 degrees, and X-ray shows no pin-1 mark. But the solder of a high dome is
-still there after reflow: over a package's upper joints, the dome's height before stacking and the joint's volume go together
-(rank z of 2 to 6 on most of 78 simulated boards of eight kinds of machine, two independent simulators). Where they do not, and
-each joint's dome goes with the volume of the joint opposite instead, the X-ray pictures are turned.
+`is_turned` tells whether X-ray pictures lie the other way round than the height map, by the joints themselves, where no
+mark tells. A symmetric array looks alike when it is turned by 180 degrees, and X-ray shows no pin-1 mark. But the solder
+of a high dome is still there after reflow: over a package's upper joints, the dome's height before stacking and the
+joint's volume go together (rank z of 2 to 6 on most of 78 simulated boards of eight kinds of machine, two independent
+simulators). Where they do not, and each joint's dome goes with the volume of the joint opposite instead, the pictures
+are turned.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,130 +19,244 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from inspect_pop.core.flags import bit
+from inspect_pop.core.geometry import Placement
 from inspect_pop.core.recipe import Interface
+from inspect_pop.core.robust import fit_rigid
 from inspect_pop.measure.neighbours import robust_z
-from inspect_pop.measure.xray import XrayMeasures, measure_slices, volume_ratio
-from inspect_pop.segment.windows import Windows
+from inspect_pop.segment.joints import SegmentedJoints
+from inspect_pop.segment.outlines import ANGLES
 
-__all__ = ["MEASURED", "agreement", "is_turned", "measure_joints"]
+__all__ = ["SliceMeasures", "correlate_domes", "estimate_volume_ratio", "is_turned", "measure_joints", "measure_slices"]
 
-# ---- measure/joints
+Array = NDArray[np.float32]
 Columns = dict[str, NDArray[Any]]
-MEASURED = (
-    "x_um",
-    "y_um",
-    "dx_um",
-    "dy_um",
-    "shear_x_um",
-    "shear_y_um",
-    "diameter_um",
-    "diameter_low_um",
-    "diameter_high_um",
-    "waist",
-    "roundness",
-    "grey",
-    "volume_ratio",
-    "void_fraction",
-    "clearance_um",
-    "z_low",
-    "z_mid",
-    "z_high",
-)
-FAR_OFF = 0.25  # of the pitch: half of the way to where a joint would be nearer to its neighbour's pad than to its own
+LARGE_OFFSET = 0.25  # of the pitch: half of the way to where a joint would be nearer to its neighbour's pad than to its own
 DIAMETER_FLOOR_UM = 2.0  # repeatability of a diameter: smaller spreads among neighbours are chance
 _IN_VIEW = 0.5  # share of a window inside the image from which on it is a picture of the joint
+# How each method sees a diameter: the variance of its blur along the beam (um^2), and the scale of what remains.
+# Laminography averages over heights about a slice, so a belly looks slimmer and a neck wider by half that variance times
+# the diameter's second derivative; its hardened beam makes balls look wider all over. In transmission the rim is thin, and
+# half grey lies inside it. Fitted on simulated boards of five machines; what is left is a bias of up to 4 um per machine.
+AXIAL_VARIANCE_UM2 = {"laminography": 1000.0}
+SCALE = {"laminography": 0.966, "transmission": 1.036}
+# A polygon of ANGLES sides has this roundness when its corners lie on a circle.
+_POLYGON = (np.pi / ANGLES) / np.tan(np.pi / ANGLES)
+
+# Turned pictures are believed from this z on: by chance 6 in 1,000 boards whose heights and volumes say nothing reach it,
+# and those whose do cannot. None of the 78 did; turned, 72 % of them did.
+_TURNED_FROM, _ABOVE_STRAIGHT = 2.5, 1.5
+_DOME_FLOOR_UM, _VOLUME_FLOOR = 0.5, 0.01  # smaller spreads among neighbours are chance
+_LEAST_JOINTS = 12
+_LARGEST_Z = 4.0  # a defect must not speak for the whole package
+_PARTNER = 0.25  # of the pitch: a joint opposite lies at most this far from the place turned
 
 
-def measure_joints(
-    windows: Windows, interface: Interface, *, method: str, standoff_um: NDArray[np.float32] | None = None
-) -> Columns:
+@dataclass(frozen=True)
+class SliceMeasures:
+    """Measurements of n joints in s slices; NaN where there is no solder or nothing to compare with.
+
+    `dx_um`, `dy_um` (n,) from the design's place, the fitted offset and rotation taken out; `fit` is that small remainder
+    of the placement. `shear_um` (n, 2): (x, y) of the middle in the highest slice minus that in the lowest. `diameter_um`
+    (n, s) of the equal-area circle, 0 in a slice without solder. `low`, `mid`, `high` are the slices that the columns are
+    taken from; `low` and `high` are -1 in a single picture. `clearance_um` (n,) is the narrowest solder-free space to any
+    neighbour in any slice. `present` (n, s) bool: solder in that slice.
+    """
+
+    dx_um: Array
+    dy_um: Array
+    shear_um: Array
+    fit: Placement
+    diameter_um: Array
+    low: int
+    mid: int
+    high: int
+    waist: Array
+    roundness: Array
+    grey: Array
+    clearance_um: Array
+    present: NDArray[np.bool_]
+
+
+def measure_joints(segmented: SegmentedJoints, standoff_um: NDArray[np.float32] | None = None) -> Columns:
     """Measure all joints of one interface.
 
     Parameters
     ----------
-    windows
-        From `cut_slices`, in the order of `interface`.
-    method
-        `laminography`, `ct` or `transmission`, as the machine says.
+    segmented
+        From `inspect_pop.segment.joints.segment_joints`.
     standoff_um
         (n,) local distance between the pads, for the volume; NaN or None where unknown: nominal.
 
     Returns
     -------
     dict
-        The columns of `MEASURED`, each (n,) float32, NaN where a joint is out of view or has nothing to measure; and
-        `flags`, (n,) int64, with the bits `no_ball` and `far_off`.
+        The columns that `inspect_pop.core.columns` calls measured, each (n,) float32, NaN where a joint is out of view or
+        has nothing to measure; and `flags`, (n,) int64, with the bits `no_ball` and `large_offset`.
     """
-    xray = measure_slices(windows, interface, method)
-    in_view = windows.covered >= _IN_VIEW
+    windows, interface = segmented.windows, segmented.interface
+    slices = measure_slices(segmented)
+    solder = slices.present.any(axis=1)
     values: Columns = {
-        "x_um": interface.x_um + xray.dx_um,
-        "y_um": interface.y_um + xray.dy_um,
-        "dx_um": xray.dx_um,
-        "dy_um": xray.dy_um,
-        "shear_x_um": xray.shear_um[:, 0],
-        "shear_y_um": xray.shear_um[:, 1],
-        "diameter_um": _diameter(xray, xray.mid),
-        "diameter_low_um": _diameter(xray, xray.low),
-        "diameter_high_um": _diameter(xray, xray.high),
-        "waist": xray.waist,
-        "roundness": xray.roundness,
-        "grey": xray.grey,
-        "volume_ratio": volume_ratio(xray.diameter_um, windows.z_um, interface, standoff_um),
-        "void_fraction": xray.void_fraction,
-        "clearance_um": xray.clearance_um,
+        "x_um": interface.x_um + slices.dx_um,
+        "y_um": interface.y_um + slices.dy_um,
+        "dx_um": slices.dx_um,
+        "dy_um": slices.dy_um,
+        "shear_x_um": slices.shear_um[:, 0],
+        "shear_y_um": slices.shear_um[:, 1],
+        "waist": slices.waist,
+        "roundness": slices.roundness,
+        "grey": slices.grey,
+        "volume_ratio": estimate_volume_ratio(slices.diameter_um, windows.z_um, interface, standoff_um),
+        "void_fraction": segmented.void_fraction,
+        "clearance_um": slices.clearance_um,
     }
+    for name, k in (("diameter_um", slices.mid), ("diameter_low_um", slices.low), ("diameter_high_um", slices.high)):
+        values[name] = np.where(solder & (k >= 0), slices.diameter_um[:, k], np.nan)  # -1: there is no such slice
+    in_view = windows.covered >= _IN_VIEW
     columns: Columns = {name: np.where(in_view, column, np.nan).astype(np.float32) for name, column in values.items()}
     for name, column in (("z_low", "diameter_low_um"), ("z_mid", "diameter_um"), ("z_high", "diameter_high_um")):
         columns[name] = robust_z(columns[column], interface, DIAMETER_FLOOR_UM)
-    columns["flags"] = _flags(xray, in_view, interface.pitch_um)
+    with np.errstate(invalid="ignore"):
+        away = np.hypot(slices.dx_um, slices.dy_um) > LARGE_OFFSET * interface.pitch_um
+    columns["flags"] = (in_view & ~solder) * np.int64(bit("no_ball")) + (in_view & away) * np.int64(bit("large_offset"))
     return columns
 
 
-def _diameter(xray: XrayMeasures, k: int) -> NDArray[np.float32]:
-    """Diameters in slice `k`; NaN where there is no such slice, or no solder in any."""
-    if k < 0:
-        return np.full(len(xray.diameter_um), np.nan, dtype=np.float32)
-    return np.where(xray.present.any(axis=1), xray.diameter_um[:, k], np.nan).astype(np.float32)
+def measure_slices(segmented: SegmentedJoints) -> SliceMeasures:
+    """Measure what needs only the segmented slices of one interface."""
+    windows, interface, outlines = segmented.windows, segmented.interface, segmented.outlines
+    solder: NDArray[np.bool_] = np.any(outlines.present, axis=1)
+    mid = int(np.argmin(np.abs(windows.z_um - np.mean(interface.pads_z_um))))
+    single = len(windows.z_um) == 1
+    # Equal-area diameters, the axial blur removed by each joint's own curvature from slice to slice.
+    diameter: Array = 2 * np.sqrt(np.mean(np.square(outlines.radius), axis=2)) * np.float32(windows.step_um)
+    axial_variance_um2 = AXIAL_VARIANCE_UM2.get(segmented.method, 0.0)
+    if axial_variance_um2 and len(windows.z_um) >= 3:
+        z = windows.z_um - windows.z_um.mean()
+        parabola = np.linalg.pinv(np.column_stack([np.ones_like(z), z, z * z]))[2]
+        curvature = np.where(outlines.present.all(axis=1), 2 * (diameter @ parabola), 0.0)
+        diameter = np.where(diameter > 0, np.maximum(diameter - axial_variance_um2 / 2 * curvature[:, None], 0), 0)
+    diameter = (SCALE.get(segmented.method, 1.0) * diameter).astype(np.float32)
+    dx, dy, fit = _find_places(segmented, solder)
+    # How far the highest slice's circle lies from the lowest's.
+    both = outlines.present[:, [0, -1]].all(axis=1) & (outlines.present.shape[1] > 1)
+    shear = (outlines.circle[:, -1, 1:] - outlines.circle[:, 0, 1:]) * np.float32(windows.step_um)
+    # Narrowest of the inner slices over widest of all; 0 where an inner slice holds no solder.
+    waist = np.full(len(diameter), np.nan)
+    if diameter.shape[1] >= 3:
+        narrowest = diameter[:, 1:-1].min(axis=1) / np.maximum(diameter.max(axis=1), 1e-6)
+        waist = np.where(solder, narrowest, np.nan)
+    # 4 pi area / perimeter^2 of the outline in the middle slice.
+    angle = np.arange(ANGLES) * 2 * np.pi / ANGLES
+    x, y = outlines.radius[:, mid] * np.cos(angle), outlines.radius[:, mid] * np.sin(angle)
+    next_x, next_y = np.roll(x, -1, axis=1), np.roll(y, -1, axis=1)
+    area = np.abs((x * next_y - next_x * y).sum(axis=1)) / 2
+    perimeter = np.hypot(next_x - x, next_y - y).sum(axis=1)
+    roundness = 4 * np.pi * area / np.maximum(perimeter, 1e-6) ** 2 / _POLYGON
+    clearance = np.full(len(interface.ball), np.inf, dtype=np.float32)
+    free = segmented.webs.free_um.min(axis=1)
+    for side in (0, 1):
+        np.minimum.at(clearance, segmented.webs.pairs[:, side], free)
+    return SliceMeasures(
+        dx_um=dx,
+        dy_um=dy,
+        shear_um=np.where(both[:, None], shear, np.nan).astype(np.float32),
+        fit=fit,
+        diameter_um=diameter,
+        low=-1 if single else 0,
+        mid=mid,
+        high=-1 if single else len(windows.z_um) - 1,
+        waist=waist.astype(np.float32),
+        roundness=np.where(area > 0, np.minimum(roundness, 1.0), np.nan).astype(np.float32),
+        grey=np.where(solder, outlines.core[:, mid], np.nan).astype(np.float32),
+        clearance_um=np.where(np.isfinite(clearance), clearance, np.nan).astype(np.float32),
+        present=outlines.present,
+    )
 
 
-def _flags(xray: XrayMeasures, in_view: NDArray[np.bool_], pitch_um: float) -> NDArray[np.int64]:
-    no_ball = in_view & ~xray.present.any(axis=1)
-    with np.errstate(invalid="ignore"):
-        far_off = in_view & (np.hypot(xray.dx_um, xray.dy_um) > FAR_OFF * pitch_um)
-    flags: NDArray[np.int64] = no_ball.astype(np.int64) * bit("no_ball") + far_off.astype(np.int64) * bit("far_off")
-    return flags
+def estimate_volume_ratio(
+    diameter_um: Array, z_um: NDArray[np.float64], interface: Interface, standoff_um: NDArray[np.float32] | None = None
+) -> Array:
+    """Estimate the solder volume of each joint over the interface's nominal, (n,) float32; 0 where no slice shows solder.
+
+    Areas of the slices integrated over the gap (trapezia; the outermost slices reach to the pads), stretched to the local
+    stand-off where it is known. With fewer than three slices: a barrel through both pads with the widest diameter seen,
+    V = pi h (a^2 + 4/3 a s + 8/15 s^2) for a parabolic arc of sagitta s.
+
+    Parameters
+    ----------
+    diameter_um
+        (n, s) of the equal-area circle, 0 without solder.
+    z_um
+        (s,) heights of the slices.
+    interface
+        The joints as designed.
+    standoff_um
+        (n,) local distance between the pads; NaN or None where unknown: nominal.
+    """
+    gap = np.full(len(diameter_um), interface.gap_um)
+    if standoff_um is not None:
+        gap = np.where(np.isfinite(standoff_um), standoff_um, gap)
+    if len(z_um) < 3:
+        a = interface.pad_diameter_um / 2
+        sagitta = diameter_um.max(axis=1) / 2 - a
+        mean_area = np.pi * (a * a + 4 / 3 * a * sagitta + 8 / 15 * sagitta**2) * (diameter_um.max(axis=1) > 0)
+    else:
+        area = np.pi / 4 * np.square(diameter_um.astype(np.float64))
+        low, high = interface.pads_z_um
+        place = np.clip((z_um - low) / (high - low), 0, 1)
+        place, area = np.r_[0.0, place, 1.0], np.column_stack([area[:, :1], area, area[:, -1:]])
+        mean_area = np.trapezoid(area, place, axis=1)
+    ratio: Array = (mean_area * gap / interface.nominal_volume_um3).astype(np.float32)
+    return ratio
 
 
-# ---- measure/turned
-# Turned pictures are believed from here on: by chance 6 in 1,000 boards whose heights and volumes tell nothing reach it, and
-# those whose do tell it cannot. None of the 78 did; turned, 72 % of them did.
-_TURNED_FROM, _ABOVE_STRAIGHT = 2.5, 1.5
-_DOME_FLOOR_UM, _VOLUME_FLOOR = 0.5, 0.01  # smaller spreads among neighbours are chance
-_LEAST_JOINTS = 12
-_MOST_Z = 4.0  # a defect must not speak for the whole package
-_PARTNER = 0.25  # of the pitch: a joint opposite lies at most this far from the place turned
+def _find_places(segmented: SegmentedJoints, solder: NDArray[np.bool_]) -> tuple[Array, Array, Placement]:
+    """Find each joint's place against the design: the slices' circles, averaged with more trust in slices that agree.
+
+    Ghosts of the other interface pull the circles of the slices nearest to it; how far a slice's circles lie from the
+    median of all, over all joints, is its variance.
+    """
+    outlines, interface, step_um = segmented.outlines, segmented.interface, segmented.windows.step_um
+    middle = np.where(outlines.present[:, :, None], outlines.circle[:, :, 1:] * step_um, np.nan)
+    place = np.full((len(middle), 2), np.nan)
+    if solder.any():
+        consensus = np.nanmedian(middle[solder], axis=1, keepdims=True)
+        error = np.clip(np.abs(middle[solder] - consensus), 0, 15.0)
+        weight = 1 / (1 + np.nan_to_num(np.nanmean(np.square(error), axis=(0, 2)), nan=225.0))
+        weight = weight[None, :, None] * np.isfinite(middle[solder])
+        place[solder] = (np.nan_to_num(middle[solder]) * weight).sum(axis=1) / weight.sum(axis=1)
+        place[solder] += outlines.centre[solder] * step_um
+    design = np.column_stack([interface.x_um, interface.y_um])
+    if solder.sum() < 3:
+        return place[:, 0].astype(np.float32), place[:, 1].astype(np.float32), Placement(0.0, 0.0, 0.0, float("nan"))
+    fit, _ = fit_rigid(design[solder], (design + place)[solder])
+    x, y = fit.undo(design[:, 0] + place[:, 0], design[:, 1] + place[:, 1])
+    return (x - design[:, 0]).astype(np.float32), (y - design[:, 1]).astype(np.float32), fit
 
 
 def is_turned(columns: Mapping[str, NDArray[Any]], interface: Interface) -> bool:
-    """Whether the upper interface's pictures are turned by 180 degrees against the height map before stacking.
+    """Tell whether the upper interface's pictures are turned by 180 degrees against the height map before stacking.
 
     `columns` as measured, with `dome_um` and `volume_ratio`, each (n,); NaN where unknown. False where nothing tells.
     """
-    partner = _opposite(interface)
-    straight = agreement(columns, interface, np.arange(len(partner)))
-    turned = agreement(columns, interface, partner)
+    # The joint that lies where each would come to lie, turned by 180 degrees; -1 where there is none.
+    points = np.column_stack([interface.x_um, interface.y_um])
+    away, partner = cKDTree(points).query(-points)
+    partner = np.where(away < _PARTNER * interface.pitch_um, partner, -1)
+    straight = correlate_domes(columns, interface, np.arange(len(partner)))
+    turned = correlate_domes(columns, interface, partner)
     return turned > _TURNED_FROM and turned - straight > _ABOVE_STRAIGHT
 
 
-def agreement(columns: Mapping[str, NDArray[Any]], interface: Interface, partner: NDArray[np.intp]) -> float:
-    """Fisher's z, in standard deviations, of the correlation of each joint's dome with its partner's volume; 0 for too few.
+def correlate_domes(columns: Mapping[str, NDArray[Any]], interface: Interface, partner: NDArray[np.intp]) -> float:
+    """Return how strongly each joint's dome goes with its partner's volume: Fisher's z in standard deviations; 0 for too few.
 
     Both are taken against the neighbours, so that warpage and a board's paste say nothing. `partner` (n,) is -1 where there is
     none.
     """
     dome, volume = (
-        np.clip(robust_z(columns[name], interface, floor), -_MOST_Z, _MOST_Z)
+        np.clip(robust_z(columns[name], interface, floor), -_LARGEST_Z, _LARGEST_Z)
         for name, floor in (("dome_um", _DOME_FLOOR_UM), ("volume_ratio", _VOLUME_FLOOR))
     )
     known = (partner >= 0) & np.isfinite(dome) & np.isfinite(volume[partner])
@@ -149,10 +266,3 @@ def agreement(columns: Mapping[str, NDArray[Any]], interface: Interface, partner
         return 0.0
     r = float(np.clip(np.corrcoef(a, b)[0, 1], -0.999, 0.999))
     return float(np.arctanh(r) * np.sqrt(n - 3))
-
-
-def _opposite(interface: Interface) -> NDArray[np.intp]:
-    """(n,) the joint that lies where each would come to lie, turned by 180 degrees; -1 where there is none."""
-    points = np.column_stack([interface.x_um, interface.y_um])
-    away, partner = cKDTree(points).query(-points)
-    return np.where(away < _PARTNER * interface.pitch_um, partner, -1)

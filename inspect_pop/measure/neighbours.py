@@ -1,4 +1,4 @@
-"""Each joint against its neighbours of the same pad class, with what varies smoothly over the package taken out.
+"""Compare each joint with its neighbours of the same pad class, without what varies smoothly over the package.
 
 On production machines this is what tells head-in-pillow: the pad slice smaller, the middle slice larger than the
 neighbours' by three sigma (Feng et al., SMT Magazine, May 2014).
@@ -12,8 +12,9 @@ from scipy.spatial import cKDTree
 
 from inspect_pop.core.geometry import FloatArray
 from inspect_pop.core.recipe import Interface
+from inspect_pop.core.robust import MAD_TO_SIGMA, mad_sigma, root_biweight, row_median
 
-__all__ = ["NEIGHBOURS", "against_neighbours", "robust_z"]
+__all__ = ["NEIGHBOURS", "compare_with_neighbours", "find_neighbours", "remove_trend", "robust_z"]
 
 NEIGHBOURS = 12
 LEAST_NEIGHBOURS = 4
@@ -23,7 +24,7 @@ PARABOLOID_FROM = 24  # joints; with fewer, only a plane is taken out
 def robust_z(
     values: NDArray[np.float32], interface: Interface, floor: float, pad_class: NDArray[np.intp] | None = None
 ) -> NDArray[np.float32]:
-    """Distance of each joint's value from its neighbours' median, in robust standard deviations, (n,); NaN where unknown.
+    """Return the distance of each joint's value from its neighbours' median, in robust standard deviations, (n,).
 
     Parameters
     ----------
@@ -34,32 +35,41 @@ def robust_z(
     pad_class
         (n,) joints of different pads are not compared; None: all are alike.
 
+    Returns
+    -------
+    z
+        (n,) float32; NaN where the value is NaN or the class has too few joints.
+
     Notes
     -----
     sigma is 1.4826 times the median absolute deviation of the neighbours, pooled with that of all joints of the class:
     twelve values alone give a sigma that is off by a third.
     """
-    deviation, spread = against_neighbours(values, interface, pad_class)
+    deviation, spread = compare_with_neighbours(values, interface, pad_class)
     return (deviation / np.maximum(spread, floor)).astype(np.float32)
 
 
-def against_neighbours(
+def compare_with_neighbours(
     values: NDArray[np.float32], interface: Interface, pad_class: NDArray[np.intp] | None = None
 ) -> tuple[FloatArray, FloatArray]:
-    """(deviation from the neighbours' median, robust sigma), each (n,), in the unit of `values`; NaN where unknown."""
+    """Return (deviation from the neighbours' median, robust sigma), each (n,), in the unit of `values`; NaN where unknown."""
     deviation, spread = np.full(len(values), np.nan), np.full(len(values), np.nan)
     classes = np.zeros(len(values), dtype=np.intp) if pad_class is None else pad_class
     for one in np.unique(classes):
         rows = np.flatnonzero((classes == one) & np.isfinite(values))
         if len(rows) > LEAST_NEIGHBOURS:
-            x, y = interface.x_um[rows], interface.y_um[rows]
-            flat = _flattened(values[rows].astype(np.float64), x, y)
-            deviation[rows], spread[rows] = _local(flat, _nearest(interface, rows.tobytes()))
+            flat = remove_trend(values[rows].astype(np.float64), interface.x_um[rows], interface.y_um[rows])
+            around = flat[find_neighbours(interface, rows.tobytes())]
+            median = row_median(around)
+            deviation[rows] = flat - median
+            local = row_median(np.abs(around - median[:, None]))
+            everyone = np.median(np.abs(flat - median))
+            spread[rows] = MAD_TO_SIGMA * (local + everyone) / 2
     return deviation, spread
 
 
-def _flattened(values: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
-    """Less the robust plane or paraboloid over the package (warpage and tilt)."""
+def remove_trend(values: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
+    """Subtract the robust plane or paraboloid over the package, warpage and tilt, from values (n,) at places in um."""
     x, y = (x - x.mean()) / max(np.ptp(x), 1.0), (y - y.mean()) / max(np.ptp(y), 1.0)
     terms = [np.ones_like(x), x, y]
     if len(values) >= PARABOLOID_FROM:
@@ -72,32 +82,19 @@ def _flattened(values: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
         # Joints in one row have no slope across: hence least squares rather than a solution.
         solution = np.linalg.lstsq(weighted.T @ basis, weighted.T @ values, rcond=None)[0]
         error = values - basis @ solution
-        sigma = max(1.4826 * float(np.median(np.abs(error))), 1e-9)
-        weight = np.clip(1 - (error / (4.685 * sigma)) ** 2, 1e-6, None)
+        weight = np.maximum(root_biweight(error / (4.685 * max(mad_sigma(error), 1e-9))), 1e-6)
     return error
 
 
 @lru_cache(maxsize=32)
-def _nearest(interface: Interface, rows: bytes) -> NDArray[np.intp]:
-    """(n, k) each joint's nearest neighbours among `rows`, the bytes of n row numbers; places in that list."""
-    some = np.frombuffer(rows, dtype=np.intp)
-    points = np.column_stack([interface.x_um, interface.y_um])[some]
+def find_neighbours(interface: Interface, rows: bytes | None = None) -> NDArray[np.intp]:
+    """Find each joint's nearest neighbours, (n, k): `NEIGHBOURS` of them, or all others where there are fewer.
+
+    `rows` restricts the search to some joints: the bytes of n row numbers (intp), so that results can be cached. The
+    result then counts places in that list. An interface must have two joints or more.
+    """
+    points = np.column_stack([interface.x_um, interface.y_um])
+    if rows is not None:
+        points = points[np.frombuffer(rows, dtype=np.intp)]
     nearest: NDArray[np.intp] = cKDTree(points).query(points, k=min(NEIGHBOURS + 1, len(points)))[1][:, 1:]
     return nearest
-
-
-def _local(flat: FloatArray, near: NDArray[np.intp]) -> tuple[FloatArray, FloatArray]:
-    around = flat[near]
-    median = _medians(around)
-    deviation = flat - median
-    local = _medians(np.abs(around - median[:, None]))
-    everyone = np.median(np.abs(deviation))
-    return deviation, 1.4826 * (local + everyone) / 2
-
-
-def _medians(values: FloatArray) -> FloatArray:
-    """Median of each row, (n,); rows are short, and sorted faster than `np.median` looks them up."""
-    ranked = np.sort(values, axis=1)
-    k = values.shape[1]
-    median: FloatArray = (ranked[:, (k - 1) // 2] + ranked[:, k // 2]) / 2
-    return median

@@ -1,7 +1,7 @@
-"""The line's language: IPC-2591 CFX 2.1 messages, due with each record, made from it when they are delivered."""
+"""IPC-2591 CFX 2.1 messages to the line: noted in the record's transaction, rendered from the record when they are sent."""
 
-from inspect_pop.messages.cfx import from_decision, from_fault, from_inspection, heartbeat
+from inspect_pop.messages.cfx import from_decision, from_fault, from_inspection, make_heartbeat
 from inspect_pop.messages.cfx_schema import Envelope
-from inspect_pop.messages.publisher import notes
+from inspect_pop.messages.publisher import pending_messages
 
-__all__ = ["Envelope", "from_decision", "from_fault", "from_inspection", "heartbeat", "notes"]
+__all__ = ["Envelope", "from_decision", "from_fault", "from_inspection", "make_heartbeat", "pending_messages"]

@@ -1,20 +1,23 @@
-"""CFX 2.1 messages as pydantic models: field names, spelling and enumerations as the standard's public SDK has them.
+"""CFX 2.1 messages as pydantic models, with the field names, spelling and enumerations of the standard's public SDK.
 
-Unknown fields are refused, so a message that validates here holds nothing that the standard does not know. Quantities are
-in SI units. `$type` names the .NET type that the SDK's serialiser expects wherever a field may hold several types.
+Unknown fields are refused: a message that validates here holds only what the standard knows. Quantities are in SI units.
+`$type` names the .NET type, which the SDK's serialiser expects wherever a field may hold one of several types.
 """
 
+import re
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from inspect_pop.core.classes import JOINT_CLASSES
+
 __all__ = [
     "VERSION",
     "Actor",
     "ComponentDesignator",
-    "Defect",
+    "DefectFound",
     "Envelope",
     "FaultCause",
     "FaultOccurred",
@@ -38,6 +41,7 @@ __all__ = [
 ]
 
 VERSION: Literal["2.1"] = "2.1"
+_CATEGORIES = f"^({'|'.join(sorted({re.escape(c.cfx_category) for c in JOINT_CLASSES}))})$"
 
 
 def _type(name: str) -> Any:
@@ -45,9 +49,9 @@ def _type(name: str) -> Any:
 
 
 class TestResult(StrEnum):
-    """How one inspection, measurement or unit came out."""
+    """Result of an inspection, a measurement or a unit."""
 
-    __test__ = False  # not a test, whatever a test runner makes of the name
+    __test__ = False  # for pytest: this is no test class
 
     PASSED = "Passed"
     FAILED = "Failed"
@@ -57,7 +61,7 @@ class TestResult(StrEnum):
 
 
 class VerificationState(StrEnum):
-    """What a person made of a defect."""
+    """State of a defect after a person verified it."""
 
     NOT_VERIFIED_YET = "NotVerifiedYet"
     DEFECT_CONFIRMED = "DefectConfirmed"
@@ -68,7 +72,7 @@ class VerificationState(StrEnum):
 
 
 class Method(StrEnum):
-    """How units were inspected; the standard knows no fused method."""
+    """Method of an inspection; the standard has none that combines two."""
 
     HUMAN = "Human"
     AOI = "AOI"
@@ -77,7 +81,7 @@ class Method(StrEnum):
 
 
 class Actor(StrEnum):
-    """Who acted."""
+    """Kind of actor."""
 
     HUMAN = "Human"
     ROBOT = "Robot"
@@ -85,7 +89,7 @@ class Actor(StrEnum):
 
 
 class WorkResult(StrEnum):
-    """How a work transaction ended."""
+    """Result of a work transaction."""
 
     COMPLETED = "Completed"
     FAILED = "Failed"
@@ -93,14 +97,14 @@ class WorkResult(StrEnum):
 
 
 class FaultCause(StrEnum):
-    """Causes of a stop that this station can have."""
+    """Causes of a stop that this station reports."""
 
     QUALITY_CHECK = "QualityCheck"
     SOFTWARE_FAILURE = "SoftwareFailure"
 
 
 class FaultSeverity(StrEnum):
-    """How serious a fault is; from Error on, production stops."""
+    """Severity of a fault; production stops from Error on."""
 
     INFORMATION = "Information"
     WARNING = "Warning"
@@ -113,7 +117,7 @@ class _Model(BaseModel):
 
 
 class Operator(_Model):
-    """Who inspected or decided."""
+    """The person or system that inspected or decided."""
 
     OperatorIdentifier: str | None = None
     ActorType: Actor
@@ -123,7 +127,7 @@ class Operator(_Model):
 
 
 class SamplingInformation(_Model):
-    """Every unit is inspected."""
+    """The sampling plan: every unit is inspected."""
 
     SamplingMethod: Literal["NoSampling"] = "NoSampling"
     LotSize: float | None = None
@@ -131,7 +135,7 @@ class SamplingInformation(_Model):
 
 
 class ComponentDesignator(_Model):
-    """A component, or one pin of it as `U1.A1`."""
+    """A component, or one of its pins, such as `U1.A1`."""
 
     ReferenceDesignator: str
     UnitPosition: str | None = None
@@ -139,7 +143,7 @@ class ComponentDesignator(_Model):
 
 
 class NumericValue(_Model):
-    """A number in SI units (`m`, `rad`, or `1` for a ratio) with what is acceptable."""
+    """A number in SI units (`m`, `rad`, or `1` for a ratio) with its acceptable range."""
 
     Value: float
     ValueUnits: Literal["m", "rad", "1"]
@@ -164,12 +168,12 @@ class NumericMeasurement(_Model):
     CRDs: str
 
 
-class Defect(_Model):
-    """One defect, with what was measured of it."""
+class DefectFound(_Model):
+    """One defect with its measurements (the standard's structure `Defect`)."""
 
     UniqueIdentifier: UUID
     DefectCode: str
-    DefectCategory: Literal["Short", "InsufficientSolder", "SolderDefect", "Miscellaneous"]
+    DefectCategory: Annotated[str, Field(pattern=_CATEGORIES)]
     Description: str
     Comments: str | None = None
     ComponentOfInterest: ComponentDesignator
@@ -195,13 +199,13 @@ class UnitInspection(_Model):
     Verification: VerificationState
     VerificationDetail: str | None = None
     Error: str | None = None
-    DefectsFound: tuple[Defect, ...] = ()
+    DefectsFound: tuple[DefectFound, ...] = ()
     Symptoms: tuple[()] = ()
     Measurements: tuple[NumericMeasurement, ...] = ()
 
 
 class InspectedUnit(_Model):
-    """One board: of `TotalInspectionCount` steps only those that did not pass are listed, and package measurements."""
+    """One board. Of its `TotalInspectionCount` steps it lists those that did not pass and the packages' measurements."""
 
     UnitIdentifier: str
     UnitPositionNumber: int | None = None
@@ -229,7 +233,7 @@ class UnitsInspected(_Model):
 
 
 class UnitPosition(_Model):
-    """A unit within a work transaction; coordinates in millimetres, as the standard has them."""
+    """A unit within a work transaction; coordinates are in millimetres, as in the standard."""
 
     UnitIdentifier: str
     PositionNumber: int
@@ -264,7 +268,7 @@ class WorkCompleted(_Model):
 
 
 class StationFault(_Model):
-    """What went wrong at the station."""
+    """A fault of the station (the standard's structure `Fault`)."""
 
     type_: Literal["CFX.Structures.Fault, CFX"] = _type("CFX.Structures.Fault, CFX")
     Cause: FaultCause
@@ -285,7 +289,7 @@ class FaultOccurred(_Model):
 
 
 class Heartbeat(_Model):
-    """`CFX.Heartbeat`: the station is there, with its active faults."""
+    """`CFX.Heartbeat`: the station runs; its active faults."""
 
     type_: Literal["CFX.Heartbeat, CFX"] = _type("CFX.Heartbeat, CFX")
     CFXHandle: str
@@ -297,7 +301,7 @@ Body = Annotated[UnitsInspected | WorkStarted | WorkCompleted | FaultOccurred | 
 
 
 class Envelope(_Model):
-    """What every message travels in. `UniqueID` follows from the record, so that a message sent twice is one message."""
+    """The envelope of every message. `UniqueID` follows from the record: a message that is sent twice keeps its identifier."""
 
     MessageName: str
     Version: Literal["2.1"] = VERSION
@@ -309,5 +313,5 @@ class Envelope(_Model):
     MessageBody: Body
 
     def to_json(self) -> str:
-        """The message as it travels: one line of JSON."""
+        """Return the message as it is sent: one line of JSON."""
         return self.model_dump_json(by_alias=True)

@@ -1,69 +1,71 @@
-"""From an export's pictures to measured joints and the classifier's inputs: the part that the line and training share.
+"""The way of one board, top to bottom: read, align, segment, measure, classify, decide, diagnose, record.
 
-`inspect_board`: the steps in order, timed, nothing else.
+`measure_board` goes from the export's images to measured joints and the classifier's inputs; the line and training share
+it. `judge_board` goes from there to verdicts, causes and records. `inspect_board` does both. Each step is one call into
+its package and is timed.
 """
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inspect_pop.align import align_height, align_slices
-from inspect_pop.classify.inputs import JointInputs, joint_inputs
+from inspect_pop.classify.inputs import JointInputs, build_inputs
 from inspect_pop.classify.session import Classifier, Scores
 from inspect_pop.core import flags
-from inspect_pop.core.errors import ImageFault
+from inspect_pop.core.classes import CLASSES
+from inspect_pop.core.clock import utc_now
+from inspect_pop.core.columns import COLUMNS
 from inspect_pop.core.geometry import HeightMap, Placement, SliceStack
-from inspect_pop.core.inspection import Inspection, PackageRecord
-from inspect_pop.core.joint_table import CLASSES, COLUMNS, JointTable, concat
+from inspect_pop.core.inspection import Inspection
+from inspect_pop.core.joint_table import JointTable, concat
 from inspect_pop.core.limits import Limits
 from inspect_pop.core.recipe import Interface, Package
-from inspect_pop.decide.verdict import Decisions, board_verdict, decide_joints, undecided
-from inspect_pop.diagnose import Cause, PackageState, find_bulge, suspect
-from inspect_pop.ingest.contract import BoardExport, ImageSource, read_in_turn
-from inspect_pop.measure import Top, is_turned, measure_domes, measure_joints, measure_top, standoff_um, upright
-from inspect_pop.pipeline.crops import suspect_crops
-from inspect_pop.pipeline.record import board_record, counts_by_interface
-from inspect_pop.segment.windows import Windows, at_found_heights, beyond_pads, cut_height, cut_slices
+from inspect_pop.decide.verdict import JointVerdicts, decide_board, decide_joints, leave_undecided
+from inspect_pop.diagnose import PackageState, diagnose, find_bulge
+from inspect_pop.ingest.contract import BoardExport, ImageSource, open_image_reader
+from inspect_pop.measure import TopShape, is_turned, level_windows, measure_domes, measure_joints, measure_standoff, measure_top
+from inspect_pop.pipeline.record import build_board_record, build_package_record, collect_crops
+from inspect_pop.segment.joints import segment_joints
+from inspect_pop.segment.windows import Windows, correct_heights, cut_height, cut_slices, find_slices_beyond_pads
 
-__all__ = ["PreparedBoard", "PreparedInterface", "PreparedPackage", "Steps", "inspect_board", "inspect_prepared", "prepare_board"]
+__all__ = ["MeasuredBoard", "MeasuredInterface", "MeasuredPackage", "StepTimer", "inspect_board", "judge_board", "measure_board"]
 
-# ---- prepare
 Columns = dict[str, NDArray[Any]]
-_OFF_IMAGE_BELOW, _WHOLE_FROM = 0.5, 0.98  # share of a window inside the image: less is no picture of the joint
-# So many slices must be left where some are lost, measured on 34 boards with 2,126 defects (docs/promises.md): with two of
-# three 3 to 13 % of the defects pass; with four of five a bridge that only the lost one showed turns from a fail to a pass,
-# 1.3 % of all defects where it was the middle one; with six of seven and eight of nine no more pass than with all.
-_LEAST_LEFT = 6
+_OFF_IMAGE_BELOW, _WHOLE_FROM = 0.5, 0.98  # share of a window inside the image; less does not show the joint
+# Least number of slices that must be left where some are missing, measured on 34 boards with 2,126 defects
+# (docs/lab/pictures.md). With two of three, 3 to 13 % of the defects pass. With four of five, a bridge that only the missing
+# slice showed turns from a fail to a pass: 1.3 % of all defects where it was the middle one. With six of seven and eight of
+# nine, no more pass than with all.
+_LEAST_SLICES = 6
 
 
-class Steps:
-    """How long each step took, in ms; the same step's times add up."""
+class StepTimer:
+    """Time the steps of a board, in ms; the times of one step add up."""
 
     def __init__(self) -> None:
         self.times_ms: dict[str, float] = {}
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Time what is inside."""
-        begun = time.perf_counter()
+        """Time the block as part of the step `name`."""
+        started = time.perf_counter()
         try:
             yield
         finally:
-            self.times_ms[name] = self.times_ms.get(name, 0.0) + 1e3 * (time.perf_counter() - begun)
+            self.times_ms[name] = self.times_ms.get(name, 0.0) + 1e3 * (time.perf_counter() - started)
 
 
 @dataclass(frozen=True, eq=False)
-class PreparedInterface:
-    """One interface: measured `columns` (n,) as `joints.COLUMNS` names them, with `flags`.
+class MeasuredInterface:
+    """One interface: measured `columns`, each (n,), named as in `core.columns`, with `flags`.
 
-    `inputs` and `windows` are None where the export holds no slices of it.
+    `inputs` and `windows` are None where the export holds no slices of the interface.
     """
 
     interface: Interface
@@ -73,198 +75,28 @@ class PreparedInterface:
 
 
 @dataclass(frozen=True, eq=False)
-class PreparedPackage:
-    """One package: its interfaces, the top before and after stacking (None without a map), and where each image has it."""
+class MeasuredPackage:
+    """One package: its interfaces, its top before and after stacking (None without a map), its maps and placements.
+
+    `heights` holds the height maps by stage; `placements` says where each image shows the package, by interface or stage.
+    """
 
     package: Package
-    interfaces: tuple[PreparedInterface, ...]
-    before: Top | None
-    after: Top | None
+    interfaces: tuple[MeasuredInterface, ...]
+    before: TopShape | None
+    after: TopShape | None
     heights: dict[str, HeightMap]
     placements: dict[str, Placement]
 
 
 @dataclass(frozen=True, eq=False)
-class PreparedBoard:
-    """One board, measured; `missing` names images that a complete export would have, such as `U1/upper slices`."""
+class MeasuredBoard:
+    """One measured board; `missing` names the images that a complete export would have, such as `U1/upper slices`."""
 
     export: BoardExport
-    packages: tuple[PreparedPackage, ...]
+    packages: tuple[MeasuredPackage, ...]
     missing: tuple[str, ...]
     timings_ms: dict[str, float] = field(default_factory=dict)
-
-
-def prepare_board(export: BoardExport, limits: Limits, *, ahead: bool = False) -> PreparedBoard:
-    """Read, align, cut and measure everything that the export holds.
-
-    `ahead` reads each image while the one before it is worked on: a board is done a tenth sooner where a core is free for
-    that, for 2 to 3 % more work.
-
-    Raises `InputFault` where an image cannot be used or a package cannot be found in it: the board goes to quarantine.
-    """
-    steps = Steps()
-    packages = tuple(_package(export, package, limits, steps, ahead) for package in export.recipe.packages)
-    return PreparedBoard(export, packages, tuple(_missing(export)), steps.times_ms)
-
-
-def _missing(export: BoardExport) -> Iterator[str]:
-    there = {(i.refdes, i.interface or i.stage) for i in export.images}
-    for package in export.recipe.packages:
-        for interface in package.interfaces:
-            if (package.refdes, interface.name) not in there:
-                yield f"{package.refdes}/{interface.name} slices"
-        for stage in ("pre_stack", "post_reflow"):
-            if (package.refdes, stage) not in there:
-                yield f"{package.refdes}/{stage} height map"
-
-
-def _package(export: BoardExport, package: Package, limits: Limits, steps: Steps, ahead: bool) -> PreparedPackage:
-    mine = [i for i in export.images if i.refdes == package.refdes]
-    placements: dict[str, Placement] = {}
-    heights, tops = {}, {}
-    maps = [(i.stage, i) for i in mine if i.stage is not None]
-    stacks = {i.interface: i for i in reversed(mine) if i.interface is not None}
-    wanted = [stacks[i.name] for i in package.interfaces if i.name in stacks]
-    images = read_in_turn([*(source for _, source in maps), *wanted], ahead=ahead)
-    for stage, source in maps:
-        with steps.step("read"):
-            heights[stage] = _heights(source, next(images))
-        with steps.step("align"):
-            placements[stage] = align_height(heights[stage], package, limits)
-        with steps.step("measure"):
-            tops[stage] = measure_top(heights[stage], placements[stage], package)
-    before, after = tops.get("pre_stack"), tops.get("post_reflow")
-    interfaces = []
-    for interface in package.interfaces:
-        gap = standoff_um(interface, package, after, before)
-        if interface.name not in stacks:
-            interfaces.append(_unseen(interface, gap, heights))
-            continue
-        with steps.step("read"):
-            stack = _slices(stacks[interface.name], next(images))
-        with steps.step("align"):
-            placements[interface.name] = align_slices(stack, package, limits)
-        dome = None
-        if interface.name == "upper" and "pre_stack" in heights:
-            dome = (heights["pre_stack"], placements["pre_stack"], before)
-        interfaces.append(_interface(stack, interface, placements[interface.name], gap, dome, heights, limits, steps))
-    return PreparedPackage(package, _doubted_if_turned(interfaces), before, after, heights, placements)
-
-
-def _doubted_if_turned(interfaces: list[PreparedInterface]) -> tuple[PreparedInterface, ...]:
-    """The same; where the upper joints say that the X-ray pictures are turned, no joint with slices may pass by them.
-
-    One machine takes the pictures of both interfaces in one go.
-    """
-    upper = (part for part in interfaces if part.interface.name == "upper" and part.inputs is not None)
-    if not any(is_turned(part.columns, part.interface) for part in upper):
-        return tuple(interfaces)
-    wrong = flags.bit("wrong_crop")
-    return tuple(
-        part if part.inputs is None else replace(part, columns={**part.columns, "flags": part.columns["flags"] | wrong})
-        for part in interfaces
-    )
-
-
-def _slices(source: ImageSource, image: SliceStack | HeightMap) -> SliceStack:
-    if not isinstance(image, SliceStack):
-        raise ImageFault(source.name, expected="X-ray slices from its reader", found=type(image).__name__)
-    return image
-
-
-def _heights(source: ImageSource, image: SliceStack | HeightMap) -> HeightMap:
-    if not isinstance(image, HeightMap):
-        raise ImageFault(source.name, expected="a height map from its reader", found=type(image).__name__)
-    return image
-
-
-def _interface(
-    stack: SliceStack,
-    interface: Interface,
-    placement: Placement,
-    gap_um: NDArray[np.float32],
-    dome: tuple[HeightMap, Placement, Top | None] | None,
-    heights: dict[str, HeightMap],
-    limits: Limits,
-    steps: Steps,
-) -> PreparedInterface:
-    with steps.step("cut"):
-        stack, windows = _cut(stack, interface, placement)
-        domes = cut_height(dome[0], interface, dome[1]) if dome else None
-    before = dome[2] if dome else None
-    with steps.step("measure"):
-        columns = measure_joints(windows, interface, method=stack.method, standoff_um=gap_um)
-        columns["standoff_um"] = gap_um
-        columns["dome_um"] = _nan(len(gap_um)) if domes is None else measure_domes(domes, interface, before)
-        columns["flags"] = _flags(columns, stack, windows, placement, heights, limits)
-    with steps.step("inputs"):
-        inputs = joint_inputs(
-            windows,
-            interface,
-            pixel_um=stack.grid.pixel_um,
-            method=stack.method,
-            standoff_um=gap_um,
-            dome_windows_um=None if domes is None else upright(domes, interface, before),
-            measured=columns,
-        )
-    return PreparedInterface(interface, columns, inputs, windows)
-
-
-def _cut(stack: SliceStack, interface: Interface, placement: Placement) -> tuple[SliceStack, Windows]:
-    """Windows at the heights where they cut; a slice beyond a pad is left out, and lost as far as the joints are concerned."""
-    windows = cut_slices(stack, interface, placement)
-    if beyond := beyond_pads(windows, interface):
-        kept = [k for k in range(len(stack.z_um)) if k not in stack.lost]
-        stack = replace(stack, lost=tuple(sorted((*stack.lost, *(kept[k] for k in beyond)))))
-        windows = cut_slices(stack, interface, placement)
-    return stack, at_found_heights(windows, interface)
-
-
-def _flags(
-    columns: Columns, stack: SliceStack, windows: Windows, placement: Placement, heights: dict[str, HeightMap], limits: Limits
-) -> NDArray[np.int64]:
-    """All bits that follow from pictures and measurements; what the classifier adds comes later."""
-    out = np.asarray(columns["flags"], dtype=np.int64) | _height_flags(heights, stack.interface)
-    out = out | np.where(windows.covered < _OFF_IMAGE_BELOW, flags.bit("off_image"), 0)
-    out = out | np.where((windows.covered >= _OFF_IMAGE_BELOW) & (windows.covered < _WHOLE_FROM), flags.bit("at_edge"), 0)
-    out = out | np.where(windows.saturated, flags.bit("saturated"), 0)
-    out = out | np.where(columns["volume_ratio"] > limits.excess_volume, flags.bit("excess_volume"), 0)
-    out = out | np.where(columns["void_fraction"] > limits.void_fraction, flags.bit("void_over_limit"), 0)
-    everywhere = {
-        "lost_slice": bool(stack.lost),
-        "lost_too_much": bool(stack.lost) and len(windows.z_um) < _LEAST_LEFT,
-        "transmission": stack.method == "transmission",
-        "unsure_alignment": not placement.confident,
-    }
-    return np.asarray(out | sum(flags.bit(name) for name, is_so in everywhere.items() if is_so), dtype=np.int64)
-
-
-def _height_flags(heights: dict[str, HeightMap], interface: str) -> int:
-    no_height = 0 if "post_reflow" in heights else flags.bit("no_height")
-    no_dome = flags.bit("no_pre_stack") if interface == "upper" and "pre_stack" not in heights else 0
-    return no_height | no_dome
-
-
-def _unseen(interface: Interface, gap_um: NDArray[np.float32], heights: dict[str, HeightMap]) -> PreparedInterface:
-    """An interface without slices: every joint has its row, at its designed place, and nothing measured but the stand-off."""
-    n = len(interface.ball)
-    bits = flags.bit("no_slices") | _height_flags(heights, interface.name)
-    columns: Columns = {"standoff_um": gap_um, "flags": np.full(n, bits, dtype=np.int64)}
-    return PreparedInterface(interface, columns, None, None)
-
-
-def _nan(n: int) -> NDArray[np.float32]:
-    return np.full(n, np.nan, dtype=np.float32)
-
-
-# ---- pipeline
-# The image that tells where a package sits: the joints to the board first, for they carry it.
-_WHERE = ("lower", "upper", "post_reflow", "pre_stack")
-
-
-def utc_now() -> str:
-    """Now, ISO 8601 with offset, to the millisecond."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def inspect_board(
@@ -273,42 +105,213 @@ def inspect_board(
     limits: Limits,
     *,
     started_at: str,
-    ahead: bool = False,
+    read_ahead: bool = False,
     now: Callable[[], str] = utc_now,
 ) -> Inspection:
     """Inspect one board: every joint that its recipe expects gets a row, a verdict and a reason.
 
-    `ahead` as in `prepare_board`. Raises `InputFault` where the export cannot be used: the board goes to quarantine, no pass.
+    Args:
+        export: The board, from `open_export`.
+        classifier: The model that judges the joints.
+        limits: Thresholds of measurements and diagnosis.
+        started_at: Start of the inspection, ISO 8601 with an offset; goes into the record.
+        read_ahead: As in `measure_board`.
+        now: Clock of the record's `finished_at`.
+
+    Raises:
+        InputFault: The export cannot be used. The board goes to quarantine; it does not pass.
     """
-    return inspect_prepared(prepare_board(export, limits, ahead=ahead), classifier, limits, started_at=started_at, now=now)
+    measured = measure_board(export, limits, read_ahead=read_ahead)
+    return judge_board(measured, classifier, limits, started_at=started_at, now=now)
 
 
-def inspect_prepared(
-    prepared: PreparedBoard, classifier: Classifier, limits: Limits, *, started_at: str, now: Callable[[], str] = utc_now
+# Read, align, segment, measure
+
+
+def measure_board(export: BoardExport, limits: Limits, *, read_ahead: bool = False) -> MeasuredBoard:
+    """Read, align, segment and measure everything that the export holds.
+
+    Args:
+        export: The board, from `open_export`.
+        limits: Thresholds of alignment and of the flags.
+        read_ahead: Decode the next image while the last one is worked on. With a free core, a board is done a tenth sooner
+            for 2 to 3 % more work.
+
+    Raises:
+        InputFault: An image cannot be used, or a package cannot be found in it.
+    """
+    timer = StepTimer()
+    packages = tuple(_measure_package(export, package, limits, timer, read_ahead) for package in export.recipe.packages)
+    present = {(s.refdes, s.interface) for s in export.slices} | {(m.refdes, m.stage) for m in export.height_maps}
+    missing = []
+    for package in export.recipe.packages:
+        wanted = [(i.name, f"{i.name} slices") for i in package.interfaces]
+        wanted += [(stage, f"{stage} height map") for stage in ("pre_stack", "post_reflow")]
+        missing += [f"{package.refdes}/{words}" for name, words in wanted if (package.refdes, name) not in present]
+    return MeasuredBoard(export, packages, tuple(missing), timer.times_ms)
+
+
+def _measure_package(
+    export: BoardExport, package: Package, limits: Limits, timer: StepTimer, read_ahead: bool
+) -> MeasuredPackage:
+    """Height maps first, since they give the stand-off of every joint; then the interfaces in the recipe's order."""
+    maps = [source for source in export.height_maps if source.refdes == package.refdes]
+    slices = {source.interface: source for source in reversed(export.slices) if source.refdes == package.refdes}
+    heights: dict[str, HeightMap] = {}
+    placements: dict[str, Placement] = {}
+    tops: dict[str, TopShape | None] = {}
+    measured: list[MeasuredInterface] = []
+    in_order: list[ImageSource] = [*maps, *(slices[i.name] for i in package.interfaces if i.name in slices)]
+    with open_image_reader(in_order, read_ahead=read_ahead) as images:
+        for source in maps:
+            with timer.step("read"):
+                heights[source.stage] = images.read(source)
+            with timer.step("align"):
+                placements[source.stage] = align_height(heights[source.stage], package, limits)
+            with timer.step("measure"):
+                tops[source.stage] = measure_top(heights[source.stage], placements[source.stage], package)
+        before, after = tops.get("pre_stack"), tops.get("post_reflow")
+        for interface in package.interfaces:
+            gap_um = measure_standoff(interface, package, after, before)
+            if interface.name not in slices:  # every joint keeps its row; only its stand-off is measured
+                bits = np.full(len(gap_um), flags.bit("no_slices"), dtype=np.int64)
+                measured.append(MeasuredInterface(interface, {"standoff_um": gap_um, "flags": bits}, None, None))
+                continue
+            with timer.step("read"):
+                stack = images.read(slices[interface.name])
+            with timer.step("align"):
+                placement = placements[interface.name] = align_slices(stack, package, limits)
+            domes_um = None
+            if interface.name == "upper" and "pre_stack" in heights:
+                with timer.step("cut"):
+                    domes_um = cut_height(heights["pre_stack"], interface, placements["pre_stack"])
+            measured.append(_measure_interface(stack, interface, placement, gap_um, domes_um, before, limits, timer))
+    return MeasuredPackage(package, _flag_package(measured, heights), before, after, heights, placements)
+
+
+def _measure_interface(
+    stack: SliceStack,
+    interface: Interface,
+    placement: Placement,
+    gap_um: NDArray[np.float32],
+    domes_um: NDArray[np.float32] | None,
+    before: TopShape | None,
+    limits: Limits,
+    timer: StepTimer,
+) -> MeasuredInterface:
+    """Segment and measure all joints of one interface.
+
+    `gap_um` (n,) is the stand-off, NaN where unknown. `domes_um` (n, size, size) are the heights around each joint before
+    stacking, None without a map; `before` is the package's top in that map.
+    """
+    with timer.step("cut"):
+        windows = cut_slices(stack, interface, placement)
+        if beyond := find_slices_beyond_pads(windows, interface):  # such a slice shows no joint: it counts as missing
+            present = [k for k in range(len(stack.z_um)) if k not in stack.lost]
+            stack = replace(stack, lost=tuple(sorted((*stack.lost, *(present[k] for k in beyond)))))
+            windows = cut_slices(stack, interface, placement)
+        windows = correct_heights(windows, interface)
+    with timer.step("segment"):
+        segmented = segment_joints(windows, interface, stack.method)
+    with timer.step("measure"):
+        columns = measure_joints(segmented, gap_um)
+        unknown = np.full(len(gap_um), np.nan, dtype=np.float32)
+        columns["standoff_um"] = gap_um
+        columns["dome_um"] = unknown if domes_um is None else measure_domes(domes_um, interface, before)
+        columns["flags"] = _flag_joints(columns, stack, windows, placement, limits)
+    with timer.step("inputs"):
+        inputs = build_inputs(
+            windows,
+            interface,
+            pixel_um=stack.grid.pixel_um,
+            method=stack.method,
+            standoff_um=gap_um,
+            dome_windows_um=None if domes_um is None else level_windows(domes_um, interface, before),
+            measured=columns,
+        )
+    return MeasuredInterface(interface, columns, inputs, windows)
+
+
+def _flag_joints(
+    columns: Columns, stack: SliceStack, windows: Windows, placement: Placement, limits: Limits
+) -> NDArray[np.int64]:
+    """Return the joints' flags (n,) with all bits that follow from slices and measurements. The classifier adds its own."""
+    covered = windows.covered
+    by_joint = {
+        "off_image": covered < _OFF_IMAGE_BELOW,
+        "at_edge": (covered >= _OFF_IMAGE_BELOW) & (covered < _WHOLE_FROM),
+        "saturated": windows.saturated,
+        "excess_volume": columns["volume_ratio"] > limits.excess_volume,
+        "void_over_limit": columns["void_fraction"] > limits.void_fraction,
+    }
+    by_image = {
+        "slice_missing": bool(stack.lost),
+        "critical_slice_missing": bool(stack.lost) and len(windows.z_um) < _LEAST_SLICES,
+        "transmission": stack.method == "transmission",
+        "alignment_uncertain": not placement.confident,
+    }
+    bits = np.asarray(columns["flags"], dtype=np.int64)
+    for name, where in by_joint.items():
+        bits = bits | np.where(where, flags.bit(name), 0)
+    return np.asarray(bits | sum(flags.bit(name) for name, is_set in by_image.items() if is_set), dtype=np.int64)
+
+
+def _flag_package(measured: list[MeasuredInterface], heights: dict[str, HeightMap]) -> tuple[MeasuredInterface, ...]:
+    """Add the flags that concern whole interfaces: height maps that are missing, and X-ray images that are turned.
+
+    Where the upper joints show that the X-ray images are turned by 180 degrees, no joint with slices may pass by them: a
+    machine takes the images of both interfaces in one go.
+    """
+    upper = (part for part in measured if part.interface.name == "upper" and part.inputs is not None)
+    turned = any(is_turned(part.columns, part.interface) for part in upper)
+    flagged = []
+    for part in measured:
+        bits = 0 if "post_reflow" in heights else flags.bit("no_height")
+        if part.interface.name == "upper" and "pre_stack" not in heights:
+            bits |= flags.bit("no_pre_stack")
+        if turned and part.inputs is not None:
+            bits |= flags.bit("crop_mismatch")
+        flagged.append(replace(part, columns={**part.columns, "flags": part.columns["flags"] | bits}))
+    return tuple(flagged)
+
+
+# Classify, decide, diagnose, record
+
+
+def judge_board(
+    measured: MeasuredBoard, classifier: Classifier, limits: Limits, *, started_at: str, now: Callable[[], str] = utc_now
 ) -> Inspection:
-    """The steps after measuring: classify, decide, find the cause, make the record."""
-    steps, export = Steps(), prepared.export
-    classifier = classifier.of_machine(export.machine)
+    """Classify and decide every joint of a measured board, diagnose its packages, and build its record.
+
+    Where the model has a network of its own for the board's machine, that network classifies.
+    """
+    timer, export = StepTimer(), measured.export
+    classifier = classifier.for_machine(export.machine)
     tables = []
-    for package in prepared.packages:
+    for package in measured.packages:
         for part in package.interfaces:
-            with steps.step("classify"):
+            with timer.step("classify"):
                 scores = classifier.classify(part.inputs) if part.inputs is not None else None
-            with steps.step("decide"):
-                tables.append(_table(export, package, part, scores, classifier))
+            with timer.step("decide"):
+                tables.append(_decide_interface(export, package.package, part, scores, classifier))
     joints = concat(tables)
-    with steps.step("causes"):
-        causes = [suspect(joints, p.package, _state(p), limits) for p in prepared.packages]
-        packages = tuple(_package_record(export.serial, p, joints, c) for p, c in zip(prepared.packages, causes, strict=True))
-    with steps.step("pictures"):
-        crops = suspect_crops(joints, [part for p in prepared.packages for part in p.interfaces])
-    record = board_record(
+    causes, packages = [], []
+    for package in measured.packages:
+        with timer.step("causes"):
+            cause = diagnose(joints, package.package, _describe_package(package), limits)
+            causes.append(cause)
+            packages.append(
+                build_package_record(export.serial, package.package, package.placements, package.after, joints, cause)
+            )
+    with timer.step("pictures"):
+        crops = collect_crops(joints, [(part.interface, part.windows) for p in measured.packages for part in p.interfaces])
+    record = build_board_record(
         export,
         joints,
         packages,
-        verdict=board_verdict(joints["verdict"]),
+        verdict=decide_board(joints["verdict"]),
         causes=causes,
-        missing=prepared.missing,
+        missing=measured.missing,
         model_digest=classifier.digest,
         limits_digest=limits.digest,
         operating_point=classifier.point,
@@ -317,68 +320,51 @@ def inspect_prepared(
     )
     return Inspection(
         board=record,
-        packages=packages,
+        packages=tuple(packages),
         joints=joints,
         crops=crops,
-        heights=tuple(heights for p in prepared.packages for heights in p.heights.values()),
-        placements={f"{p.package.refdes}/{name}": where for p in prepared.packages for name, where in p.placements.items()},
-        timings_ms=prepared.timings_ms | steps.times_ms,
+        heights=tuple(heights for p in measured.packages for heights in p.heights.values()),
+        placements={f"{p.package.refdes}/{name}": where for p in measured.packages for name, where in p.placements.items()},
+        timings_ms=measured.timings_ms | timer.times_ms,
     )
 
 
-def _table(
-    export: BoardExport, package: PreparedPackage, part: PreparedInterface, scores: Scores | None, classifier: Classifier
+def _decide_interface(
+    export: BoardExport, package: Package, part: MeasuredInterface, scores: Scores | None, classifier: Classifier
 ) -> JointTable:
-    """All rows of one interface, in the recipe's order."""
-    n, columns = len(part.interface.ball), dict(part.columns)
+    """Return the rows of one interface, in the recipe's order; without scores they are undecided."""
+    interface, columns = part.interface, dict(part.columns)
+    n = len(interface.ball)
     if scores is None:
-        decided = undecided(n, flags.meaning("no_slices"))
+        decided: JointVerdicts = leave_undecided(n, flags.meaning("no_slices"))
         p = np.full((n, len(CLASSES)), np.nan, dtype=np.float32)
     else:
         columns["flags"] = columns["flags"] | np.where(scores.unfamiliar > 1, flags.bit("unfamiliar"), 0)
-        decided = _decide(part, columns["flags"], scores, classifier)
+        decided = decide_joints(
+            scores,
+            columns["flags"],
+            classifier.point,
+            x_um=interface.x_um,
+            y_um=interface.y_um,
+            pitch_um=interface.pitch_um,
+        )
         p = scores.probabilities
-    text = {"serial": export.serial, "refdes": package.package.refdes, "interface": part.interface.name}
+    text = {"serial": export.serial, "refdes": package.refdes, "interface": interface.name}
     text |= {"model": classifier.digest, "recipe": export.recipe.digest}
     values: dict[str, Any] = {name: np.full(n, value, dtype=object) for name, value in text.items()}
-    values |= {"ball": list(part.interface.ball), "label": decided.label, "verdict": decided.verdict, "reason": decided.reason}
+    values |= {"ball": list(interface.ball), "label": decided.label, "verdict": decided.verdict, "reason": decided.reason}
     values |= {f"p_{c}": p[:, k] for k, c in enumerate(CLASSES)}
     values |= columns
     values |= {c.name: np.full(n, np.nan, np.float32) for c in COLUMNS if c.kind == "float32" and c.name not in values}
     return JointTable(values)
 
 
-def _decide(part: PreparedInterface, bits: NDArray[np.int64], scores: Scores, classifier: Classifier) -> Decisions:
-    interface = part.interface
-    return decide_joints(scores, bits, classifier.point, x_um=interface.x_um, y_um=interface.y_um, pitch_um=interface.pitch_um)
+def _describe_package(measured: MeasuredPackage) -> PackageState:
+    """Return what the height map after reflow says of a package.
 
-
-def _state(prepared: PreparedPackage) -> PackageState:
-    """What the height maps told, for the search for a cause.
-
-    Where the memory sits against the bottom package stays unknown: every image has an offset of its own.
+    Where the memory sits against the bottom package stays unknown: every image has its own offset.
     """
-    if prepared.after is None:
+    if measured.after is None:
         return PackageState()
-    bulge = find_bulge(prepared.heights["post_reflow"], prepared.placements["post_reflow"], prepared.package)
-    return PackageState(prepared.after.warpage_um, prepared.after.height_um, bulge)
-
-
-def _package_record(serial: str, prepared: PreparedPackage, joints: JointTable, cause: Cause) -> PackageRecord:
-    package, after = prepared.package, prepared.after
-    where = next((prepared.placements[k] for k in _WHERE if k in prepared.placements), None)
-    return PackageRecord(
-        serial=serial,
-        refdes=package.refdes,
-        part=package.part,
-        construction=package.construction,
-        offset_x_um=where.offset_x_um if where else math.nan,
-        offset_y_um=where.offset_y_um if where else math.nan,
-        rotation_deg=where.rotation_deg if where else math.nan,
-        warpage_um=after.warpage_um if after else math.nan,
-        stack_height_um=after.height_um if after else math.nan,
-        cause=cause.name,
-        cause_evidence=cause.evidence,
-        counts=counts_by_interface(joints, package.refdes, [i.name for i in package.interfaces]),
-        warpage_limit_um=package.warpage_limit_um,
-    )
+    bulge = find_bulge(measured.heights["post_reflow"], measured.placements["post_reflow"], measured.package)
+    return PackageState(measured.after.warpage_um, measured.after.height_um, bulge)

@@ -1,43 +1,86 @@
-"""From decided joints to the records of packages and board: counts, first-pass yield, DPMO, cause, disposition, identity."""
+"""The record of a board: counts, first-pass yield, DPMO, cause, disposition, identity, and the crops that go with it."""
 
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from inspect_pop import __version__
 from inspect_pop.classify.model import OperatingPoint
-from inspect_pop.core.inspection import BoardRecord, PackageRecord
-from inspect_pop.core.joint_table import CLASSES, JointTable
-from inspect_pop.diagnose import Cause
-from inspect_pop.diagnose.cause import disposition
+from inspect_pop.core.classes import CLASSES, DEFECTS
+from inspect_pop.core.geometry import Placement
+from inspect_pop.core.inspection import OPPORTUNITIES_PER_PACKAGE, BoardRecord, Crops, PackageRecord
+from inspect_pop.core.joint_table import JointTable
+from inspect_pop.core.recipe import Interface, Package
+from inspect_pop.diagnose import Cause, choose_disposition
 from inspect_pop.ingest.contract import BoardExport
+from inspect_pop.measure import TopShape
+from inspect_pop.segment.windows import Windows
 
-__all__ = ["OPPORTUNITIES_A_PACKAGE", "board_record", "counts_by_interface", "record_id"]
+__all__ = [
+    "MOST_SUSPECTS",
+    "build_board_record",
+    "build_package_record",
+    "collect_crops",
+    "compute_record_id",
+    "find_passing_neighbour",
+    "scale_grey",
+]
 
-# ---- yield_record
-# IPC-7912 and IPC-9261 count terminations, placements and components apart: beside its joints, a PoP site has two
-# placements and two components.
-OPPORTUNITIES_A_PACKAGE = 4
+# With more suspect joints than this, people do not look at a page joint by joint, and a tablet displays it slowly.
+MOST_SUSPECTS = 120
+# Normalised grey from -0.15 to 1.35 fills a byte: dark halos and voids below 0, cores of large joints above 1.
+_LOW, _HIGH = -0.15, 1.35
+# The image that gives the package's offset: the lower joints first, since they carry the package.
+_OFFSET_FROM = ("lower", "upper", "post_reflow", "pre_stack")
+_DISPOSITIONS = ("ship", "review", "rework_memory", "rework_stack")  # by how much of the package comes off
 
 
-def counts_by_interface(joints: JointTable, refdes: str, interfaces: Sequence[str]) -> dict[str, dict[str, int]]:
-    """`counts[interface][label]` of one package; `none` counts joints without a label, `review` those a person must see."""
-    counts = {}
-    for name in interfaces:
-        rows = joints.take((joints["refdes"] == refdes) & (joints["interface"] == name))
-        labels = list(rows["label"])
-        counts[name] = {c: labels.count(c) for c in CLASSES}
-        counts[name] |= {"none": labels.count(None), "review": list(rows["verdict"]).count("review")}
-    return counts
+def compute_record_id(export: BoardExport, model_digest: str, limits_digest: str, point: OperatingPoint) -> str:
+    """Return the identity of a record, 32 hexadecimal digits.
 
-
-def record_id(export: BoardExport, model_digest: str, limits_digest: str, point: OperatingPoint) -> str:
-    """Identity of a record: the same export by the same recipe, model, limits and operating point is the same record."""
+    The same export inspected with the same recipe, model, limits, operating point and software gives the same record.
+    """
     thresholds = f"{point.pass_below:.6g} {point.fail_above:.6g}"
     parts = (export.digest, export.recipe.digest, model_digest, limits_digest, thresholds, __version__)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
-def board_record(
+def build_package_record(
+    serial: str, package: Package, placements: Mapping[str, Placement], after: TopShape | None, joints: JointTable, cause: Cause
+) -> PackageRecord:
+    """Build the record of one package.
+
+    `placements` are those of its images, by interface or stage; `after` is its top after reflow, None without a map.
+    `counts[interface][label]` also counts `none`, the joints without a label, and `review`, those in review.
+    """
+    counts: dict[str, dict[str, int]] = {}
+    for interface in package.interfaces:
+        rows = joints.take((joints["refdes"] == package.refdes) & (joints["interface"] == interface.name))
+        labels = list(rows["label"])
+        counts[interface.name] = {c: labels.count(c) for c in CLASSES}
+        counts[interface.name] |= {"none": labels.count(None), "review": list(rows["verdict"]).count("review")}
+    placement = next((placements[k] for k in _OFFSET_FROM if k in placements), None)
+    return PackageRecord(
+        serial=serial,
+        refdes=package.refdes,
+        part=package.part,
+        construction=package.construction,
+        offset_x_um=placement.offset_x_um if placement else math.nan,
+        offset_y_um=placement.offset_y_um if placement else math.nan,
+        rotation_deg=placement.rotation_deg if placement else math.nan,
+        warpage_um=after.warpage_um if after else math.nan,
+        stack_height_um=after.height_um if after else math.nan,
+        cause=cause.name,
+        cause_evidence=cause.evidence,
+        counts=counts,
+        warpage_limit_um=package.warpage_limit_um,
+    )
+
+
+def build_board_record(
     export: BoardExport,
     joints: JointTable,
     packages: Sequence[PackageRecord],
@@ -51,14 +94,15 @@ def board_record(
     started_at: str,
     finished_at: str,
 ) -> BoardRecord:
-    """The yield record of one board; `causes` one a package, of which the strongest speaks for the board."""
+    """Build the yield record of one board. `causes` holds one per package; the strongest becomes the board's."""
     labels = list(joints["label"])
     count = {c: labels.count(c) for c in CLASSES}
-    defects = sum(count[c] for c in CLASSES[1:])
-    opportunities = len(joints) + OPPORTUNITIES_A_PACKAGE * len(packages)
+    defects = sum(count[c] for c in DEFECTS)
+    opportunities = len(joints) + OPPORTUNITIES_PER_PACKAGE * len(packages)
     cause = max(causes, key=lambda c: c.strength, default=Cause("none", "no package"))
+    point = operating_point
     return BoardRecord(
-        record=record_id(export, model_digest, limits_digest, operating_point),
+        record=compute_record_id(export, model_digest, limits_digest, point),
         serial=export.serial,
         panel=export.panel,
         position=export.position,
@@ -83,29 +127,74 @@ def board_record(
         dpmo=1e6 * defects / opportunities if opportunities else 0.0,
         cause=cause.name,
         cause_evidence=cause.evidence,
-        disposition=_worst_disposition(export, joints, verdict),
+        disposition=_find_disposition(export, joints, verdict),
         missing=tuple(missing),
         export_digest=export.digest,
         model_digest=model_digest,
         limits_digest=limits_digest,
         software=__version__,
-        operating_point=_in_words(operating_point),
+        operating_point=(
+            f"pass below {point.pass_below:.2f}, fail from {point.fail_above:.2f} (log-odds of a defect): {point.source}"
+        ),
     )
 
 
-def _in_words(point: OperatingPoint) -> str:
-    return f"pass below {point.pass_below:.2f}, fail from {point.fail_above:.2f} (log-odds of a defect): {point.source}"
-
-
-def _worst_disposition(export: BoardExport, joints: JointTable, verdict: str) -> str:
-    """The largest rework that any package of the board needs."""
-    order = ("ship", "review", "rework_memory", "rework_stack")
+def _find_disposition(export: BoardExport, joints: JointTable, verdict: str) -> str:
+    """Return the largest rework that any package of the board needs; `review` for a board without a package."""
     found = []
     for package in export.recipe.packages:
         failed = joints.take((joints["refdes"] == package.refdes) & (joints["verdict"] == "fail"))
-        labels = {
-            i.name: [x for x, n in zip(failed["label"], failed["interface"], strict=True) if n == i.name]
-            for i in package.interfaces
-        }
-        found.append(disposition(labels, verdict, package.underfill))
-    return max(found, key=order.index, default="review")
+        labels = {i.name: failed["label"][failed["interface"] == i.name].tolist() for i in package.interfaces}
+        found.append(choose_disposition(labels, verdict, package.underfill))
+    return max(found, key=_DISPOSITIONS.index, default="review")
+
+
+def find_passing_neighbour(interface: Interface, verdicts: NDArray[np.object_], joint: int) -> int | None:
+    """Return the nearest joint of the interface that passed, to compare `joint` with; None where none did.
+
+    `verdicts` (n,) are those of the interface's joints, in its order.
+    """
+    passed = np.flatnonzero(verdicts == "pass")
+    passed = passed[passed != joint]
+    if len(passed) == 0:
+        return None
+    distance_um = np.hypot(interface.x_um[passed] - interface.x_um[joint], interface.y_um[passed] - interface.y_um[joint])
+    return int(passed[np.argmin(distance_um)])
+
+
+def scale_grey(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Convert normalised grey (`segment.windows`) to bytes, from dark halos below 0 to bright cores above 1."""
+    return np.asarray(np.clip((values - _LOW) / (_HIGH - _LOW) * 255, 0, 255), dtype=np.uint8)
+
+
+def collect_crops(joints: JointTable, parts: Sequence[tuple[Interface, Windows | None]]) -> Crops | None:
+    """Collect the pictures of the suspect joints, each with its nearest passing neighbour of the same interface.
+
+    Joints that failed come before those in review, at most `MOST_SUSPECTS` in all. `parts` are the interfaces with their
+    windows (None without slices), in the order of the table. Returns None where there is nothing to show.
+    """
+    first = np.cumsum([0, *(len(interface.ball) for interface, _ in parts)])
+    suspects: list[int] = []
+    references: list[int] = []
+    slices: dict[int, NDArray[np.float32]] = {}
+    for row in np.concatenate([np.flatnonzero(joints["verdict"] == verdict) for verdict in ("fail", "review")]).tolist():
+        part = int(np.searchsorted(first, row, side="right")) - 1
+        (interface, windows), start = parts[part], int(first[part])
+        if windows is None or len(suspects) == MOST_SUSPECTS:
+            continue
+        nearest = find_passing_neighbour(interface, joints["verdict"][start : start + len(interface.ball)], row - start)
+        suspects.append(row)
+        references.append(-1 if nearest is None else start + nearest)
+        slices[row] = windows.values[row - start]
+        if nearest is not None:
+            slices[start + nearest] = windows.values[nearest]
+    if not suspects:
+        return None
+    rows = suspects + [r for r in dict.fromkeys(references) if r >= 0]
+    n_slices = max(len(windows.z_um) for _, windows in parts if windows is not None)
+    pixels = []
+    for values in (slices[row] for row in rows):  # an interface with fewer slices repeats its last one
+        index = np.minimum(np.arange(n_slices), len(values) - 1)
+        pixels.append(scale_grey(values[index]))
+    none = [-1] * (len(rows) - len(suspects))
+    return Crops(np.asarray(rows, dtype=np.int64), np.stack(pixels), np.asarray(references + none, dtype=np.int64))

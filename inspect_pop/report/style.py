@@ -1,42 +1,58 @@
-"""How classes, verdicts and measurements look: colour, shape, letter and words, the same on every page.
+"""How pages show classes, verdicts and measurements: colour, shape, letter and words, from the tables in `core`.
 
-Colours are Okabe and Ito's (Color Universal Design, 2008), told apart by readers of every colour vision; shape and
-letter say the same once more, so that a black and white print loses nothing.
+The colours of the classes are Okabe and Ito's (Color Universal Design, 2008), which readers of every colour vision can tell
+apart. Shape and letter say the same again, so that a black and white print loses nothing.
 """
 
 from dataclasses import dataclass
 
-__all__ = ["CLASS_LOOKS", "DISPOSITIONS", "MARK_RADIUS", "MEASURES", "VERDICT_LOOKS", "ClassLook", "Measure", "VerdictLook"]
+from inspect_pop.core.classes import GOOD, JOINT_CLASSES
+from inspect_pop.core.columns import COLUMNS, Display
 
+__all__ = ["CLASS_LOOKS", "DISPLAYS", "DISPOSITIONS", "MARK_RADIUS", "VERDICT_LOOKS", "ClassLook", "VerdictLook", "make_style"]
 
 # Browsers round very small fonts: marks are drawn this large and scaled down where they are placed.
 MARK_RADIUS = 10
+_INK, _PAPER = "#16202a", "#fff"
 
 
 @dataclass(frozen=True)
 class ClassLook:
-    """One class of joint: name in the records, words, colour, letter, and its outline as SVG path (radius about 10)."""
+    """How pages mark a joint.
+
+    Attributes:
+        name: Its class in the records, or `undecided`.
+        words: The class as people read it.
+        colour, letter, outline: The mark; the outline is an SVG path of radius about `MARK_RADIUS`.
+        verdict: The verdict with which a legend shows the mark.
+    """
 
     name: str
     words: str
     colour: str
     letter: str
     outline: str
+    verdict: str
+
+    @property
+    def letter_colour(self) -> str:
+        """The colour of the letter: dark on bright marks (luma of Rec. 601 above 140 of 255), white on others."""
+        red, green, blue = bytes.fromhex(self.colour[1:])
+        return _INK if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else _PAPER
 
 
-CLASS_LOOKS = (
-    ClassLook("good", "good", "#c9d1d6", "", "M0 -10A10 10 0 1 1 0 10A10 10 0 1 1 0 -10Z"),
-    ClassLook("bridged", "bridged", "#c24a00", "B", "M-10 -10H10V10H-10Z"),
-    ClassLook("open", "open", "#0067a8", "O", "M-5.5 -11H5.5L11 -5.5V5.5L5.5 11H-5.5L-11 5.5V-5.5Z"),
-    ClassLook("starved", "starved", "#e0a100", "S", "M-12.5 -10H12.5L0 13Z"),
-    ClassLook("head_in_pillow", "head-in-pillow", "#a8578a", "H", "M0 -14L14 0L0 14L-14 0Z"),
-    ClassLook("undecided", "for review", "#ffffff", "?", "M0 -10A10 10 0 1 1 0 10A10 10 0 1 1 0 -10Z"),
-)
+CLASS_LOOKS = {
+    look.name: look
+    for look in (
+        *(ClassLook(c.name, c.words, c.colour, c.letter, c.outline, "pass" if c.name == GOOD else "fail") for c in JOINT_CLASSES),
+        ClassLook("undecided", "for review", _INK, "?", JOINT_CLASSES[0].outline, "review"),
+    )
+}
 
 
 @dataclass(frozen=True)
 class VerdictLook:
-    """One verdict: word, sign and colour (dark enough for white text at 4.5:1)."""
+    """How pages show a verdict: word, sign and colour (dark enough for white text at 4.5:1)."""
 
     name: str
     words: str
@@ -60,35 +76,17 @@ DISPOSITIONS = {
     "rework_stack": "Rework: take the whole stack off",
 }
 
-
-@dataclass(frozen=True)
-class Measure:
-    """One measured column as pages name it: words, short words, unit, decimals, and whether 0 is its middle."""
-
-    column: str
-    words: str
-    short: str
-    unit: str
-    decimals: int
-    signed: bool = False
-
-
-MEASURES = (
-    Measure("volume_ratio", "volume / nominal", "volume", "", 2),
-    Measure("diameter_um", "diameter, middle slice", "Ø middle", "µm", 0),
-    Measure("diameter_low_um", "diameter, lower pad", "Ø lower pad", "µm", 0),
-    Measure("diameter_high_um", "diameter, upper pad", "Ø upper pad", "µm", 0),
-    Measure("void_fraction", "void area / ball area", "voids", "", 3),
-    Measure("standoff_um", "stand-off", "stand-off", "µm", 0),
-    Measure("clearance_um", "clearance to neighbour", "clearance", "µm", 0),
-    Measure("waist", "waist (narrowest / widest)", "waist", "", 2),
-    Measure("roundness", "roundness", "roundness", "", 2),
-    Measure("grey", "grey / typical", "grey", "", 2),
-    Measure("dx_um", "offset x", "offset x", "µm", 0, signed=True),
-    Measure("dy_um", "offset y", "offset y", "µm", 0, signed=True),
-    Measure("dome_um", "dome against neighbours", "dome", "µm", 0, signed=True),
-    Measure("z_low", "robust z, lower pad", "z lower", "σ", 1, signed=True),
-    Measure("z_mid", "robust z, middle", "z middle", "σ", 1, signed=True),
-    Measure("z_high", "robust z, upper pad", "z upper", "σ", 1, signed=True),
-    Measure("p_good", "probability of good", "p good", "", 3),
+# The columns that pages show, in their order: those of a joint's card, other sizes and shares, and those with a sign.
+DISPLAYS: dict[str, Display] = dict(
+    sorted(
+        ((c.name, c.display) for c in COLUMNS if c.display is not None),
+        key=lambda item: (not item[1].strip, item[1].signed),
+    )
 )
+
+
+def make_style() -> str:
+    """Return the CSS that follows from the tables: a colour per verdict, and colours of mark and letter per class."""
+    verdicts = " ".join(f"--{v.name}: {v.colour};" for v in VERDICT_LOOKS.values())
+    classes = "\n".join(f".k-{c.name} {{ --c: {c.colour}; --letter: {c.letter_colour}; }}" for c in CLASS_LOOKS.values())
+    return f":root {{ {verdicts} }}\n{classes}\n"

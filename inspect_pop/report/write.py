@@ -1,29 +1,37 @@
-"""Pages as files: named safely, written whole or not at all.
+"""Write pages as files, and make the page of a run: every board with its verdict, the quarantine, and the totals.
 
-Yield pages as files. Apart from `write`, because charts need matplotlib, which a run does not wait for.
+File names are safe for any serial, and a page appears whole or not at all.
 """
 
-import contextlib
 import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from inspect_pop.core.atomic import write_bytes
+from inspect_pop.core.classes import DEFECTS, VERDICTS
 from inspect_pop.core.errors import StoreFault
 from inspect_pop.core.inspection import BoardRecord, Inspection
 from inspect_pop.core.recipe import Recipe
-from inspect_pop.report.board_page import board_page
-from inspect_pop.report.run_page import run_page
-from inspect_pop.report.yield_data import yield_view
-from inspect_pop.report.yield_page import yields_page
-from inspect_pop.store import Store
-from inspect_pop.yields.selection import Key
+from inspect_pop.core.statistics import clopper_pearson
+from inspect_pop.report.board_page import render_board_page
+from inspect_pop.report.page import render
+
+if TYPE_CHECKING:
+    from inspect_pop.store import Store
+    from inspect_pop.yields.selection import GroupKey
 
 __all__ = [
-    "board_file_name",
-    "linked_pages",
+    "RunTotals",
+    "Share",
+    "count_totals",
+    "find_board_pages",
+    "name_board_file",
+    "render_run_page",
     "write_board_report",
     "write_lot_report",
     "write_page",
@@ -31,86 +39,172 @@ __all__ = [
     "write_yield_report",
 ]
 
-# ---- report/write
 _BOARDS = "boards"
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 
 
-def board_file_name(serial: str, record: str) -> str:
-    """A file name for any serial, never the serial as a path: its plain letters for the eye, a digest for the difference.
+def name_board_file(serial: str, record: str) -> str:
+    """Return a file name for any serial: its plain letters for people, and a digest that makes the name unique.
 
-    Serials that differ only in what a file system cannot keep apart (slashes, case, alphabet) still get different names.
+    The serial itself is never used as a path. Serials that differ only in what a file system cannot tell apart (slashes, case,
+    alphabet) still get different names.
     """
     digest = hashlib.sha256(f"{serial}\0{record}".encode("utf-8", "surrogatepass")).hexdigest()[:12]
     return f"{_UNSAFE.sub('_', serial)[:48].strip('_-') or 'board'}-{digest}.html"
 
 
 def write_board_report(out_dir: Path, inspection: Inspection, recipe: Recipe) -> Path:
-    """Write the board's page to `out_dir/boards/`; its path. Raises `StoreFault` where it cannot be written."""
+    """Write the board's page to `out_dir/boards/` and return its path. Raises `StoreFault` where it cannot be written."""
     board = inspection.board
-    path = out_dir / _BOARDS / board_file_name(board.serial, board.record)
-    write_page(path, board_page(inspection, recipe))
+    path = out_dir / _BOARDS / name_board_file(board.serial, board.record)
+    write_page(path, render_board_page(inspection, recipe))
     return path
 
 
 def write_run_report(
     out_dir: Path, boards: Sequence[BoardRecord], quarantine: Sequence[tuple[str, str]] = (), title: str = "Inspection run"
 ) -> Path:
-    """Write `out_dir/index.html` with links to the boards' pages that lie there; its path. Raises `StoreFault`."""
+    """Write `out_dir/index.html`, which links to the boards' pages that exist there, and return its path.
+
+    Args:
+        out_dir: The run's folder.
+        boards: The boards, in the order of the list.
+        quarantine: (path, reason) of every board that could not be inspected.
+        title: The page's title.
+
+    Raises:
+        StoreFault: The page cannot be written.
+    """
     path = out_dir / "index.html"
-    pages = linked_pages([(b.serial, b.record) for b in boards], out_dir, out_dir)
-    write_page(path, run_page(boards, quarantine, pages, title))
+    pages = find_board_pages([(b.serial, b.record) for b in boards], out_dir, out_dir)
+    write_page(path, render_run_page(boards, quarantine, pages, title))
     return path
 
 
-def linked_pages(boards: Iterable[tuple[str, str]], run: Path, page_dir: Path) -> dict[str, str]:
-    """By record, how a page in `page_dir` links to the pages that the run in folder `run` wrote of boards (serial, record)."""
-    there = {entry.name for entry in os.scandir(run / _BOARDS)} if (run / _BOARDS).is_dir() else set()
-    way = quote(Path(os.path.relpath(run / _BOARDS, page_dir)).as_posix())
-    names = ((record, board_file_name(serial, record)) for serial, record in boards)
-    return {record: f"{way}/{name}" for record, name in names if name in there}
+def write_yield_report(
+    path: Path,
+    store: "Store",
+    *,
+    title: str = "Yield",
+    since: str | None = None,
+    until: str | None = None,
+    only: "Mapping[str, GroupKey] | None" = None,
+    runs: Sequence[Path] = (),
+) -> Path:
+    """Write the yield page of a selection to `path`; its serials link to the boards' pages in the folders of `runs`.
+
+    Raises:
+        UsageFault: A bound is no time.
+        StoreFault: The store cannot be read, or the page cannot be written.
+    """
+    from inspect_pop.report.yield_page import read_yield_view, render_yield_page  # matplotlib: half a second to import
+
+    view = read_yield_view(store, title, since=since, until=until, only=only)
+    boards = [(b.serial, b.record) for b in view.failed]
+    pages = {record: page for run in runs for record, page in find_board_pages(boards, run, path.parent).items()}
+    write_page(path, render_yield_page(view, pages))
+    return path
+
+
+def write_lot_report(
+    path: Path, store: "Store", lot: str | None, *, since: str | None = None, until: str | None = None, runs: Sequence[Path] = ()
+) -> Path:
+    """Write one lot's page to `path`, as `write_yield_report` does; None selects the boards without a lot."""
+    title = "Boards without a lot" if lot is None else f"Lot {lot}"
+    return write_yield_report(path, store, title=title, since=since, until=until, only={"lot": lot}, runs=runs)
+
+
+def find_board_pages(boards: Iterable[tuple[str, str]], run: Path, page_dir: Path) -> dict[str, str]:
+    """Return how a page in `page_dir` links to the boards' pages in the folder of a run.
+
+    Args:
+        boards: (serial, record) of boards.
+        run: The run's folder.
+        page_dir: The folder of the page that links.
+
+    Returns:
+        Relative addresses by record, of the pages that exist.
+    """
+    files = {entry.name for entry in os.scandir(run / _BOARDS)} if (run / _BOARDS).is_dir() else set()
+    folder = quote(Path(os.path.relpath(run / _BOARDS, page_dir)).as_posix())
+    names = ((record, name_board_file(serial, record)) for serial, record in boards)
+    return {record: f"{folder}/{name}" for record, name in names if name in files}
 
 
 def write_page(path: Path, text: str) -> None:
-    """Write a page so that a reader sees the old one or the whole new one. Raises `StoreFault`."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """Write a page atomically: a reader sees the old one or the whole new one. Raises `StoreFault`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8", errors="backslashreplace")
-        part.replace(path)
+        write_bytes(path, text.encode("utf-8", "backslashreplace"))
     except OSError as error:
-        with contextlib.suppress(OSError):  # where the folder itself is at fault there is nothing to clear away
-            part.unlink(missing_ok=True)
         raise StoreFault(
             str(path), expected="a page written there", found=str(error), remedy="Free or unlock the folder."
         ) from error
 
 
-# ---- report/write_yields
-def write_yield_report(
-    path: Path,
-    store: Store,
-    *,
-    title: str = "Yield",
-    since: str | None = None,
-    until: str | None = None,
-    only: Mapping[str, Key] | None = None,
-    runs: Sequence[Path] = (),
-) -> Path:
-    """Write the yield page of a selection to `path`; its serials link to the boards' pages in the folders of `runs`.
+@dataclass(frozen=True)
+class Share:
+    """`count` of `total`, with the 95 % interval of the share; (0, 1) where nothing was counted."""
 
-    Raises `UsageFault` for a bound that is no time, `StoreFault`.
+    count: int
+    total: int
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, count: int, total: int) -> "Share":
+        """Return the share with its exact interval (Clopper and Pearson)."""
+        return cls(count, total, *clopper_pearson(count, total))
+
+    @property
+    def value(self) -> float:
+        """The share itself; NaN where nothing was counted."""
+        return self.count / self.total if self.total else float("nan")
+
+
+@dataclass(frozen=True)
+class RunTotals:
+    """Sums over the boards of a run; shares with their 95 % interval."""
+
+    boards: int
+    verdicts: dict[str, Share]
+    joints: int
+    labels: dict[str, Share]
+    undecided: int
+    review: int
+    quarantined: int
+
+
+def count_totals(boards: Sequence[BoardRecord], quarantined: int = 0) -> RunTotals:
+    """Count over all boards; every record counts, a re-inspection too."""
+    joints = sum(b.n_joints for b in boards)
+    return RunTotals(
+        boards=len(boards),
+        verdicts={v: Share.of(sum(b.verdict == v for b in boards), len(boards)) for v in VERDICTS},
+        joints=joints,
+        labels={c: Share.of(sum(getattr(b, f"n_{c}") for b in boards), joints) for c in DEFECTS},
+        undecided=sum(b.n_undecided for b in boards),
+        review=sum(b.n_review for b in boards),
+        quarantined=quarantined,
+    )
+
+
+def render_run_page(
+    boards: Sequence[BoardRecord], quarantine: Sequence[tuple[str, str]], pages: Mapping[str, str], title: str = "Inspection run"
+) -> str:
+    """Render one self-contained HTML page.
+
+    Args:
+        boards: The boards, in the order of the list.
+        quarantine: (path, reason) of every board that could not be inspected.
+        pages: The address of a board's own page, relative to this one, by `BoardRecord.record`; a board may have none.
+        title: The page's title.
     """
-    view = yield_view(store, title, since=since, until=until, only=only)
-    boards = [(b.serial, b.record) for b in view.failed]
-    pages = {record: page for run in runs for record, page in linked_pages(boards, run, path.parent).items()}
-    write_page(path, yields_page(view, pages))
-    return path
-
-
-def write_lot_report(
-    path: Path, store: Store, lot: str | None, *, since: str | None = None, until: str | None = None, runs: Sequence[Path] = ()
-) -> Path:
-    """Write one lot's page to `path`, as `write_yield_report` does; None is the boards without a lot."""
-    title = "Boards without a lot" if lot is None else f"Lot {lot}"
-    return write_yield_report(path, store, title=title, since=since, until=until, only={"lot": lot}, runs=runs)
+    return render(
+        "run.html",
+        title=title,
+        boards=[(b, sum(getattr(b, f"n_{c}") for c in DEFECTS)) for b in boards],
+        quarantine=quarantine,
+        pages=pages,
+        totals=count_totals(boards, len(quarantine)),
+    )

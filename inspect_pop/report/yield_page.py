@@ -1,17 +1,16 @@
-"""Charts with axes, by matplotlib, as pictures that a page carries: vector, no script, the same everywhere.
+"""Yield pages of all that a store holds, or of one lot: trend, Pareto, control charts, position heat maps.
 
-matplotlib takes half a second to import, so nothing imports this module but a page that draws a chart. Letters are drawn
-as outlines: no font needs to be on the reader's machine. A picture is an `<img>`: its styles and names stay its own.
-
-Yield pages: trend, Pareto, control charts, position heat map; of all that a store holds, or of one lot.
+A page's figures are read from the store first, so that drawing needs no store. Charts are vector pictures made by matplotlib,
+the same everywhere: no script, and letters drawn as outlines, so that the reader's machine needs no font. Each is an `<img>`,
+which keeps its styles and names apart from the page's. matplotlib takes half a second to import: import this module only where
+a yield page is made.
 """
 
 import base64
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Any
+from typing import Any, TypedDict
 
 import matplotlib as mpl
 import numpy as np
@@ -21,20 +20,81 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
+from sqlalchemy import select
 
-from inspect_pop.core.joint_table import CLASSES
-from inspect_pop.report.page import number, render
-from inspect_pop.report.style import CLASS_LOOKS
-from inspect_pop.report.yield_data import MeasureView, YieldView
-from inspect_pop.yields import RULES, Bar, Chart, PositionMap, Series, YieldGroup
+from inspect_pop.core.classes import DEFECTS, joint_class
+from inspect_pop.diagnose import Cause, LotDefects, diagnose_lot
+from inspect_pop.report.page import format_number, render, to_words
+from inspect_pop.store import Store
+from inspect_pop.store.schema import boards as board_table
+from inspect_pop.store.schema import contexts
+from inspect_pop.yields import (
+    RULES,
+    Capability,
+    Chart,
+    ParetoBar,
+    PositionMap,
+    Series,
+    YieldGroup,
+    chart_series,
+    compute_capability,
+    compute_yield,
+    fill_days,
+    map_positions,
+    p_chart,
+    rank_causes,
+    rank_defects,
+    read_series,
+    u_chart,
+)
+from inspect_pop.yields.selection import GroupKey, make_selection
 
-__all__ = ["HeatMap", "chart_picture", "heat_maps", "measure_picture", "pareto_picture", "trend_picture", "yields_page"]
+__all__ = [
+    "BREAKDOWNS",
+    "FailedBoard",
+    "HeatMap",
+    "MeasureView",
+    "YieldView",
+    "diagnose_packages",
+    "draw_control_chart",
+    "draw_heat_maps",
+    "draw_measure_chart",
+    "draw_pareto",
+    "draw_trend",
+    "read_yield_view",
+    "render_yield_page",
+]
 
-# ---- report/charts
+# What yield is broken down by, besides days; each where it has more than one value.
+BREAKDOWNS = ("line", "station", "product", "lot", "recipe", "interface", "construction")
+# (measure, interface, title) of each chart of a measurement.
+_CHARTS: tuple[tuple[str, str | None, str], ...] = (
+    ("warpage_um", None, "warpage"),
+    ("offset_um", None, "package offset"),
+    ("stack_height_um", None, "stack height"),
+    *(
+        (name, interface, f"{title}, {interface} interface")
+        for interface in ("lower", "upper")
+        for name, title in (
+            ("volume_ratio", "mean volume over nominal"),
+            ("diameter_um", "mean diameter at mid height"),
+            ("void_fraction_max", "largest void area over ball area"),
+        )
+    ),
+)
+_UNITS = {"um": "µm", "deg": "°", "1": ""}
+# A longer series is charted from its newest points: a screen cannot show more. Its capability is that of all points.
+_MOST_POINTS = 240
+_MOST_BARS = 15
+_MOST_DAYS = 120
+_MOST_FAILED = 300
+# More names than this along an axis cannot be read.
+_MOST_NAMES = 12
+_FONT = "DejaVu Sans"
 _STYLE = {
     "svg.fonttype": "path",
     "svg.hashsalt": "inspect_pop",
-    "font.family": "DejaVu Sans",
+    "font.family": _FONT,
     "font.size": 9,
     "text.parse_math": False,  # a serial may hold a dollar sign
     "axes.edgecolor": "#8a97a2",
@@ -50,14 +110,144 @@ _STYLE = {
     "figure.facecolor": "none",
     "axes.facecolor": "none",
 }
-_INK, _SOFT, _POINT, _LIMIT, _SIGNAL = "#16202a", "#8a97a2", "#0067a8", "#55636f", "#a3241c"
+_INK, _POINT, _LIMIT, _SIGNAL = "#16202a", "#0067a8", "#55636f", "#a3241c"
 _BAND = "#cfe0ee"
-# More names than this along an axis cannot be read.
-_MOST_NAMES = 12
 
 
-def _picture(draw: Callable[[Axes], None], size: tuple[float, float] = (5.6, 2.6)) -> str:
-    """A `data:` address of the SVG that `draw` makes; `size` in inches."""
+class _Where(TypedDict):
+    since: str | None
+    until: str | None
+    only: Mapping[str, GroupKey]
+
+
+@dataclass(frozen=True)
+class FailedBoard:
+    """One board that did not pass at its first inspection; `final` is its state after review: pass, fail or pending."""
+
+    record: str
+    serial: str
+    inspected_at: str
+    verdict: str
+    final: str
+    defects: int
+    review: int
+    cause: str | None
+    disposition: str
+
+
+@dataclass(frozen=True)
+class MeasureView:
+    """One measurement over time: all of it as `read_series` and `compute_capability`, its newest points as `chart`."""
+
+    title: str
+    series: Series
+    chart: Chart
+    capability: Capability
+
+
+@dataclass(frozen=True)
+class YieldView:
+    """Everything that a yield page shows. `only` is the lot, line, … that it is about; empty for all that the store holds."""
+
+    title: str
+    only: Mapping[str, GroupKey]
+    since: str | None
+    until: str | None
+    total: YieldGroup
+    days: Sequence[YieldGroup]
+    breakdowns: Mapping[str, Sequence[YieldGroup]]
+    failing: Chart
+    defects: Chart
+    by_label: Sequence[ParetoBar]
+    by_ball: Sequence[ParetoBar]
+    by_cause: Sequence[ParetoBar]
+    positions: PositionMap
+    measures: Sequence[MeasureView]
+    failed: Sequence[FailedBoard]
+    causes: Mapping[str, Cause]
+
+
+def read_yield_view(
+    store: Store,
+    title: str,
+    *,
+    since: str | None = None,
+    until: str | None = None,
+    only: Mapping[str, GroupKey] | None = None,
+) -> YieldView:
+    """Read a page's figures from the store.
+
+    Args:
+        store: The store.
+        title: The page's title.
+        since, until: ISO 8601 bounds of the time of inspection; None for no bound.
+        only: The lot, line, … that the page is about, by key; empty for all.
+
+    Raises:
+        UsageFault: A bound is no time.
+        StoreFault: The store cannot be read.
+    """
+    where = _Where(since=since, until=until, only=dict(only or {}))
+    days = fill_days(compute_yield(store, ["day"], **where))[-_MOST_DAYS:]
+    positions = map_positions(store, **where)
+    by_cause = rank_causes(store, **where)
+    breakdowns = {key: compute_yield(store, [key], **where) for key in BREAKDOWNS if key not in where["only"]}
+    measures = []
+    for name, interface, chart_title in _CHARTS:
+        whole = read_series(store, name, interface=interface, **where)
+        if len(whole.value) >= 2:
+            newest = slice(-_MOST_POINTS, None)
+            part = replace(whole, serial=whole.serial[newest], at_us=whole.at_us[newest], value=whole.value[newest])
+            measures.append(MeasureView(chart_title, whole, chart_series(part).values, compute_capability(whole)))
+    return YieldView(
+        title=title,
+        only=where["only"],
+        since=since,
+        until=until,
+        total=compute_yield(store, **where)[0],
+        days=days,
+        breakdowns={key: found for key, found in breakdowns.items() if len(found) > 1},
+        failing=p_chart(days),
+        defects=u_chart(days),
+        by_label=rank_defects(store, **where),
+        by_ball=rank_defects(store, ["refdes", "interface", "ball"], **where)[:_MOST_BARS],
+        by_cause=by_cause,
+        positions=positions,
+        measures=measures,
+        failed=_read_failed_boards(store, where),
+        causes=diagnose_packages(positions, by_cause),
+    )
+
+
+def _read_failed_boards(store: Store, where: _Where) -> list[FailedBoard]:
+    """Return the newest boards that did not pass, newest first."""
+    chosen, b = make_selection(where["since"], where["until"], where["only"]), board_table.c
+    columns = (b.record, b.serial, b.inspected_at, b.verdict, b.final, b.cause, b.disposition, b.n_review.label("review"))
+    first, *others = (b[f"n_{c}"] for c in DEFECTS)
+    defects = sum(others, first)
+    query = select(*columns, defects.label("defects")).join_from(board_table, contexts, contexts.c.id == b.context_id)
+    query = chosen.limit(query.where(chosen.contexts, b.verdict != "pass")).order_by(b.inspected_us.desc()).limit(_MOST_FAILED)
+    with store.reading() as connection:
+        return [FailedBoard(**row) for row in connection.execute(query).mappings()]
+
+
+def diagnose_packages(positions: PositionMap, by_cause: Sequence[ParetoBar]) -> dict[str, Cause]:
+    """Return the probable cause of each package's failures, by refdes.
+
+    The causes of single boards are not known by package: they count for each of a board's packages.
+    """
+    votes = {str(bar.keys["cause"]): bar.count for bar in by_cause if bar.keys["cause"] is not None}
+    found = {}
+    for refdes in dict.fromkeys(positions.refdes.tolist()):
+        rows = positions.refdes == refdes
+        boards = int(positions.boards[rows].max(initial=0))
+        lot = LotDefects(boards, positions.interface[rows], positions.ball[rows], positions.defects[rows])
+        found[str(refdes)] = diagnose_lot(lot, votes)
+    return found
+
+
+def _draw(draw: Callable[[Axes], None], size: tuple[float, float] = (5.6, 2.6)) -> str:
+    """Return a `data:` URL of the SVG that `draw` makes; `size` in inches."""
     with mpl.rc_context(_STYLE):  # type: ignore[arg-type]
         figure = Figure(figsize=size, layout="constrained")
         draw(figure.add_subplot())
@@ -66,8 +256,8 @@ def _picture(draw: Callable[[Axes], None], size: tuple[float, float] = (5.6, 2.6
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def trend_picture(groups: Sequence[YieldGroup], names: Sequence[str]) -> str:
-    """First-pass yield of each group as a point with its 95 % interval, and the number of boards as bars behind."""
+def draw_trend(groups: Sequence[YieldGroup], names: Sequence[str]) -> str:
+    """Draw the first-pass yield of each group as a point with its 95 % interval, and the number of boards as bars behind."""
 
     def draw(axes: Axes) -> None:
         at = np.arange(len(groups))
@@ -83,25 +273,30 @@ def trend_picture(groups: Sequence[YieldGroup], names: Sequence[str]) -> str:
         axes.errorbar(at, value, yerr=[value - low, high - value], color=_POINT, ecolor=_POINT, fmt="o", ms=4, lw=1.2, capsize=2)
         axes.set(ylabel="first-pass yield", ylim=(max(0.0, float(np.nanmin([*low, 1.0])) - 0.02), 1.01))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
-        _name(axes, names)
+        _label_points(axes, names)
 
-    return _picture(draw, (10.4, 2.6))
+    return _draw(draw, (10.4, 2.6))
 
 
-def pareto_picture(
-    bars: Sequence[Bar], names: Sequence[str], colours: Sequence[str] | None = None, what: str = "defective joints"
+def draw_pareto(
+    bars: Sequence[ParetoBar], keys: Sequence[str], colours: Sequence[str] | None = None, unit: str = "defective joints"
 ) -> str:
-    """Bars, most first, and the share of each and all larger ones as a line."""
+    """Draw bars, largest first, and as a line the share of each together with all larger ones.
+
+    Args:
+        bars: The bars.
+        keys: The keys of a bar that make its name.
+        colours: A colour per bar; None for one colour.
+        unit: What is counted.
+    """
+    names = [" ".join("not diagnosed" if b.keys[k] is None else to_words(str(b.keys[k])) for k in keys) for b in bars]
 
     def draw(axes: Axes) -> None:
         at = np.arange(len(bars))
         axes.bar(at, [b.count for b in bars], color=list(colours) if colours else _POINT, width=0.7)
-        axes.set(ylabel=what, xticks=at)
-        axes.set_xticklabels(
-            [_drawable(n) for n in names],
-            rotation=0 if len(bars) <= 6 else 40,
-            ha="center" if len(bars) <= 6 else "right",
-        )
+        axes.set(ylabel=unit, xticks=at)
+        few = len(bars) <= 6
+        axes.set_xticklabels([_fit_name(n) for n in names], rotation=0 if few else 40, ha="center" if few else "right")
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         share = axes.twinx()
         share.plot(at, [b.cumulative for b in bars], color=_INK, marker="o", ms=3, lw=1.2)
@@ -110,28 +305,27 @@ def pareto_picture(
         share.grid(visible=False)
         share.spines["right"].set_visible(True)
 
-    return _picture(draw)
+    return _draw(draw)
 
 
-def chart_picture(chart: Chart, unit: str, percent: bool = False) -> str:
-    """A control chart: points, centre, limits; points that end a pattern are marked and numbered by its test."""
+def draw_control_chart(chart: Chart, unit: str, percent: bool = False) -> str:
+    """Draw points, centre and limits; a point that ends a pattern is marked and bears the number of its test."""
 
     def draw(axes: Axes) -> None:
-        at = np.arange(len(chart.value))
-        _control(axes, at, chart)
+        _plot_control(axes, chart)
         axes.set(ylabel=unit)
         if percent:
             axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
-        _name(axes, chart.labels)
+        _label_points(axes, chart.labels)
 
-    return _picture(draw)
+    return _draw(draw)
 
 
-def measure_picture(chart: Chart, series: Series, unit: str) -> str:
-    """A control chart of one measurement with the specification's limits."""
+def draw_measure_chart(chart: Chart, series: Series, unit: str) -> str:
+    """Draw a control chart of one measurement with the specification's limits."""
 
     def draw(axes: Axes) -> None:
-        _control(axes, np.arange(len(chart.value)), chart)
+        _plot_control(axes, chart)
         for limit in (series.low, series.high):
             if limit is not None:
                 axes.axhline(limit, color=_SIGNAL, lw=1.2, ls=(0, (6, 3)))
@@ -145,12 +339,13 @@ def measure_picture(chart: Chart, series: Series, unit: str) -> str:
                     color=_SIGNAL,
                 )
         axes.set(ylabel=unit)
-        _name(axes, chart.labels)
+        _label_points(axes, chart.labels)
 
-    return _picture(draw)
+    return _draw(draw)
 
 
-def _control(axes: Axes, at: NDArray[Any], chart: Chart) -> None:
+def _plot_control(axes: Axes, chart: Chart) -> None:
+    at: NDArray[Any] = np.arange(len(chart.value))
     axes.fill_between(at, chart.lower, chart.upper, step="mid", color=_BAND, alpha=0.5, lw=0)
     for limit in (chart.lower, chart.upper):
         axes.plot(at, limit, color=_LIMIT, lw=0.9, ls="--", drawstyle="steps-mid")
@@ -168,43 +363,29 @@ def _control(axes: Axes, at: NDArray[Any], chart: Chart) -> None:
         )
 
 
-def _name(axes: Axes, names: Sequence[str]) -> None:
-    """Names along x, as many as can be read."""
+def _label_points(axes: Axes, names: Sequence[str]) -> None:
+    """Write names along x, as many as can be read."""
     step = max(1, -(-len(names) // _MOST_NAMES))
     shown = range(0, len(names), step)
     axes.set_xticks(list(shown))
     long = any(len(names[k]) > 5 for k in shown)
-    axes.set_xticklabels([_drawable(names[k]) for k in shown], rotation=35 if long else 0, ha="right" if long else "center")
+    axes.set_xticklabels([_fit_name(names[k]) for k in shown], rotation=35 if long else 0, ha="right" if long else "center")
     axes.margins(x=0.02)
 
 
-def _drawable(name: str) -> str:
-    """A name as the chart's font can draw it: letters that it has not become boxes, and a long name is cut."""
-    text = "".join(c if ord(c) in _letters() else "\N{WHITE SQUARE}" for c in name)
+def _fit_name(name: str) -> str:
+    """Return a name as the chart's font can draw it: letters that the font lacks become boxes, a long name is shortened."""
+    font = get_font(findfont(_FONT))
+    text = "".join(c if font.get_char_index(ord(c)) else "\N{WHITE SQUARE}" for c in name)
     return text if len(text) <= 22 else text[:21] + "…"
-
-
-@lru_cache(maxsize=1)
-def _letters() -> frozenset[int]:
-    return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
-
-
-# ---- report/yields_page
-_UNITS = {"um": "µm", "deg": "°", "1": ""}
-_TITLES = {
-    "warpage_um": "warpage",
-    "offset_um": "package offset",
-    "stack_height_um": "stack height",
-    "volume_ratio": "mean volume over nominal",
-    "diameter_um": "mean diameter at mid height",
-    "void_fraction_max": "largest void area over ball area",
-}
-_COLOURS = {look.name: look.colour for look in CLASS_LOOKS}
 
 
 @dataclass(frozen=True)
 class HeatMap:
-    """How often each position of an interface failed; map units are 10 um, y downwards. `marks` is SVG."""
+    """How often each position of an interface failed; map units are 10 um, y points down.
+
+    `marks` is SVG, `most` the largest count of all maps, `worst` names the positions that failed most.
+    """
 
     refdes: str
     interface: str
@@ -214,6 +395,34 @@ class HeatMap:
     boards: int
     most: int
     worst: tuple[str, ...]
+
+
+def draw_heat_maps(positions: PositionMap) -> list[HeatMap]:
+    """Draw a map per interface whose positions are known, shaded by how many boards failed there."""
+    maps = []
+    most = int(positions.defects.sum(axis=1).max(initial=0))  # one scale for all maps: a good interface must look good
+    for refdes, interface in dict.fromkeys(zip(positions.refdes.tolist(), positions.interface.tolist(), strict=True)):
+        chosen = (positions.refdes == refdes) & (positions.interface == interface) & np.isfinite(positions.x_um)
+        if not chosen.any():
+            continue
+        x_um, y_um, defects = positions.x_um[chosen], positions.y_um[chosen], positions.defects[chosen]
+        balls, boards = positions.ball[chosen], positions.boards[chosen]
+        # The pitch is the smallest step between columns or rows; places are measured, so steps under 50 um are one place.
+        steps = np.concatenate([np.diff(np.unique(np.rint(v / 50) * 50)) for v in (x_um, y_um)])
+        pitch = float(steps[steps > 50].min(initial=np.inf)) / 10
+        pitch = pitch if np.isfinite(pitch) else 50.0
+        x, y, total = np.rint(x_um / 10).astype(int), np.rint(-y_um / 10).astype(int), defects.sum(axis=1)
+        marks = []
+        for k, shade in enumerate(np.ceil(total / max(most, 1) * 8).astype(int).tolist()):
+            counts = [f"{n} {joint_class(c).words}" for n, c in zip(defects[k].tolist(), DEFECTS, strict=True) if n]
+            tip = f"{balls[k]}: {', '.join(counts) if counts else 'never'} of {boards[k]} boards"
+            circle = Markup('<circle class="heat h{}" cx="{}" cy="{}" r="{}"><title>{}</title></circle>')
+            marks.append(circle.format(shade, x[k], y[k], round(pitch * 0.38, 1), tip))
+        worst = tuple(f"{balls[k]}: {total[k]}" for k in np.argsort(-total, kind="stable")[:5] if total[k])
+        half = int(max(np.abs(x).max(), np.abs(y).max()) + pitch)
+        maps.append(HeatMap(str(refdes), str(interface), half, pitch, Markup("").join(marks), int(boards.max()), most, worst))
+    half = max((m.half for m in maps), default=0)
+    return [replace(m, half=half) for m in maps]
 
 
 @dataclass(frozen=True)
@@ -226,108 +435,52 @@ class _Panel:
     signals: tuple[str, ...]
 
 
-def yields_page(view: YieldView, pages: Mapping[str, str] | None = None) -> str:
-    """One self-contained HTML page; `pages` gives the address of a board's own page by record, where there is one."""
-    shown = bool(view.total.boards)
+def render_yield_page(view: YieldView, pages: Mapping[str, str] | None = None) -> str:
+    """Render one self-contained HTML page.
+
+    Args:
+        view: The page's figures.
+        pages: The address of a board's own page by record; a board may have none.
+    """
+    has_boards = bool(view.total.boards)
+    colours = [joint_class(str(b.keys["label"])).colour for b in view.by_label]
     return render(
         "yields.html",
         view=view,
         pages=pages or {},
-        labels=[c for c in CLASSES if c != "good"],
-        trend=trend_picture(view.days, [str(g.keys["day"]) for g in view.days]) if shown else "",
-        failing=chart_picture(view.failing, "share of boards", percent=True) if shown else "",
-        failing_signals=_signals(view.failing),
-        defects=chart_picture(view.defects, "defects a board") if shown else "",
-        defects_signals=_signals(view.defects),
-        pareto_label=_label_pareto(view.by_label) if view.by_label else "",
-        pareto_ball=_pareto(view.by_ball, ("refdes", "interface", "ball")) if view.by_ball else "",
-        pareto_cause=_pareto(view.by_cause, ("cause",), "boards with a defect") if view.by_cause else "",
-        maps=heat_maps(view.positions) if shown else [],
-        panels=[_panel(m) for m in view.measures],
-        keys={key: [_name_yields_page(g, key) for g in found] for key, found in view.breakdowns.items()},
+        trend_chart=draw_trend(view.days, [str(g.keys["day"]) for g in view.days]) if has_boards else "",
+        failing_chart=draw_control_chart(view.failing, "share of boards", percent=True) if has_boards else "",
+        failing_signals=_describe_signals(view.failing),
+        defect_chart=draw_control_chart(view.defects, "defects per board") if has_boards else "",
+        defect_signals=_describe_signals(view.defects),
+        pareto_label=draw_pareto(view.by_label, ["label"], colours) if view.by_label else "",
+        pareto_ball=draw_pareto(view.by_ball, ["refdes", "interface", "ball"]) if view.by_ball else "",
+        pareto_cause=draw_pareto(view.by_cause, ["cause"], unit="boards with a defect") if view.by_cause else "",
+        maps=draw_heat_maps(view.positions) if has_boards else [],
+        panels=[_make_panel(m) for m in view.measures],
     )
 
 
-def heat_maps(positions: PositionMap) -> list[HeatMap]:
-    """A map for each interface whose positions are known, shaded by how many boards failed there."""
-    maps = []
-    pairs = dict.fromkeys(zip(positions.refdes.tolist(), positions.interface.tolist(), strict=True))
-    for refdes, interface in pairs:
-        own = (positions.refdes == refdes) & (positions.interface == interface) & np.isfinite(positions.x_um)
-        if own.any():
-            maps.append(_heat_map(positions, own, str(refdes), str(interface)))
-    half = max((m.half for m in maps), default=0)
-    return [replace(m, half=half) for m in maps]
-
-
-def _heat_map(positions: PositionMap, own: NDArray[np.bool_], refdes: str, interface: str) -> HeatMap:
-    x, y = np.rint(positions.x_um[own] / 10).astype(int), np.rint(-positions.y_um[own] / 10).astype(int)
-    total = positions.defects[own].sum(axis=1)
-    most = int(positions.defects.sum(axis=1).max())  # one scale for all maps: an interface that is fine must look so
-    pitch = _pitch(positions.x_um[own], positions.y_um[own]) / 10
-    shade = np.ceil(total / max(most, 1) * 8).astype(int)
-    text = [_tip(positions, k) for k in np.flatnonzero(own).tolist()]
-    marks = Markup("").join(
-        Markup('<circle class="heat h{}" cx="{}" cy="{}" r="{}"><title>{}</title></circle>').format(
-            s, cx, cy, round(pitch * 0.38, 1), t
-        )
-        for s, cx, cy, t in zip(shade.tolist(), x.tolist(), y.tolist(), text, strict=True)
-    )
-    worst = np.argsort(-total, kind="stable")[:5]
-    balls = positions.ball[own]
-    half = int(max(np.abs(x).max(), np.abs(y).max()) + pitch)
-    boards = int(positions.boards[own].max())
-    return HeatMap(
-        refdes, interface, half, pitch, marks, boards, most, tuple(f"{balls[k]}: {total[k]}" for k in worst if total[k])
-    )
-
-
-def _tip(positions: PositionMap, k: int) -> str:
-    counts = [f"{n} {c.replace('_', '-')}" for n, c in zip(positions.defects[k].tolist(), CLASSES[1:], strict=True) if n]
-    return f"{positions.ball[k]}: {', '.join(counts) if counts else 'never'} of {positions.boards[k]} boards"
-
-
-def _pitch(x_um: NDArray[np.float64], y_um: NDArray[np.float64]) -> float:
-    """The smallest step between columns or rows; places were measured, so steps under 50 um are one place."""
-    steps = np.concatenate([np.diff(np.unique(np.rint(v / 50) * 50)) for v in (x_um, y_um)])
-    steps = steps[steps > 50]
-    return float(steps.min()) if len(steps) else 500.0
-
-
-def _label_pareto(bars: Sequence[Bar]) -> str:
-    names = [str(b.keys["label"]) for b in bars]
-    return pareto_picture(bars, [n.replace("_", "-") for n in names], [_COLOURS[n] for n in names])
-
-
-def _pareto(bars: Sequence[Bar], keys: Sequence[str], what: str = "defective joints") -> str:
-    names = [" ".join("not asked" if b.keys[k] is None else str(b.keys[k]) for k in keys).replace("_", " ") for b in bars]
-    return pareto_picture(bars, names, what=what)
-
-
-def _signals(chart: Chart) -> tuple[str, ...]:
-    """What the run rules found, in words."""
+def _describe_signals(chart: Chart) -> tuple[str, ...]:
+    """Return what the run rules found, in words."""
     return tuple(
         f"{chart.labels[s.index] if chart.labels else s.index + 1}: {RULES[s.rule]} (test {s.rule})" for s in chart.signals
     )
 
 
-def _panel(measure: MeasureView) -> _Panel:
-    of, c = measure.series.measure, measure.capability
-    unit = _UNITS.get(of.unit, of.unit)
-    title = _TITLES.get(of.name, of.meaning) + (f", {measure.interface} interface" if measure.interface else "")
+def _make_panel(measure: MeasureView) -> _Panel:
+    c = measure.capability
+    unit = _UNITS.get(measure.series.measure.unit, measure.series.measure.unit)
     decimals = 0 if unit == "µm" else 2
-    words = [f"mean {number(c.mean, decimals, unit)}, spread {number(c.sigma_overall, decimals + 1, unit)} over {c.n} boards"]
+    mean, spread = format_number(c.mean, decimals, unit), format_number(c.sigma_overall, decimals + 1, unit)
+    words = [f"mean {mean}, spread {spread} over {c.n} boards"]
     if c.cpk is not None and c.cpk_low is not None and c.cpk_high is not None:
-        words.append(f"Cpk {number(c.cpk, 2)} ({number(c.cpk_low, 2)} to {number(c.cpk_high, 2)})")
+        words.append(f"Cpk {format_number(c.cpk, 2)} ({format_number(c.cpk_low, 2)} to {format_number(c.cpk_high, 2)})")
     if measure.series.low is not None or measure.series.high is not None:
         words.append(f"{c.outside} outside the limits")
     if measure.series.left_out:
         words.append(f"{measure.series.left_out} boards without the figure")
     if len(measure.chart.value) < c.n:
-        words.append(f"the newest {len(measure.chart.value)} are drawn")
-    return _Panel(title, measure_picture(measure.chart, measure.series, unit), "; ".join(words), _signals(measure.chart))
-
-
-def _name_yields_page(group: YieldGroup, key: str) -> str:
-    value = group.keys[key]
-    return "none" if value is None else str(value).replace("_", " ")
+        words.append(f"chart of the newest {len(measure.chart.value)}")
+    picture = draw_measure_chart(measure.chart, measure.series, unit)
+    return _Panel(measure.title, picture, "; ".join(words), _describe_signals(measure.chart))

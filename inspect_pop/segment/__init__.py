@@ -1,1 +1,1 @@
-"""Classical segmentation: windows of joints, background, balls, webs between them, voids."""
+"""Classical segmentation: windows of joints, outlines, webs between neighbours, voids, surfaces, balls without a recipe."""

@@ -1,1 +1,1 @@
-"""Whole boards with known truth: joint shapes, X-ray, surfaces, machines, and the export format they are written in."""
+"""Simulate boards with known truth: solder shapes, X-ray slices, height maps, machines, and batches in the export format."""

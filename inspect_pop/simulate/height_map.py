@@ -18,14 +18,14 @@ from inspect_pop.core.geometry import Grid, HeightMap, Placement
 from inspect_pop.core.recipe import Package
 from inspect_pop.simulate.machines import Machine
 from inspect_pop.simulate.scene import Passive
-from inspect_pop.simulate.warpage import Stack
+from inspect_pop.simulate.warpage import WarpedStack
 
-__all__ = ["MOLD_ABOVE_UM", "Domes", "View", "height_map"]
+__all__ = ["MOLD_ABOVE_UM", "Domes", "HeightScene", "carve_openings", "engrave_text", "render_height_map"]
 
 Floats = NDArray[np.float64]
 MOLD_ABOVE_UM = 172.0  # the mold's surface above the upper interface's lower pads
 _OPENING_FLOOR, _OPENING_WALL = 1.07, 0.5  # radius of the floor over the pad's; width of the sloping wall over the pad radius
-_LOST_FIRST, _LOST_SECOND, _LOST_WALL = 0.45, 0.13, 0.6
+_LOSS_FIRST, _LOSS_SECOND, _LOSS_WALL = 0.45, 0.13, 0.6
 
 
 @dataclass(frozen=True)
@@ -39,54 +39,68 @@ class Domes:
 
 
 @dataclass(frozen=True)
-class View:
-    """What is looked at, and from where: the stage, the finished stack, the domes, the parts beside it, the marking."""
+class HeightScene:
+    """What the projector sees: the stage, the finished stack, the domes, the parts beside it, the marking."""
 
     stage: str
-    stack: Stack
+    stack: WarpedStack
     domes: Domes
     passives: tuple[Passive, ...]
     text: tuple[str, ...]
 
 
-def height_map(
-    rng: np.random.Generator, package: Package, view: View, grid: Grid, placement: Placement, machine: Machine
+def render_height_map(
+    rng: np.random.Generator, package: Package, scene: HeightScene, grid: Grid, placement: Placement, machine: Machine
 ) -> HeightMap:
-    """Height map (float32 um, NaN: no data) of one stage, `pre_stack` or `post_reflow`, through the machine's tilt and noise."""
+    """Render the height map (float32 um, NaN: no data) of one stage, through the machine's tilt and noise.
+
+    The stage is `pre_stack` or `post_reflow`.
+    """
     rows, cols = np.mgrid[: grid.shape[0], : grid.shape[1]].astype(np.float64)
-    gx, gy = grid.to_um(rows, cols)
-    x, y = (np.asarray(v, np.float64) for v in placement.undo(gx, gy))
-    true, body = _true_height(rng, package, view, x, y)
-    height = true + _texture(rng, body, machine)
-    lost = _lost(rng, true, machine, grid.pixel_um)
-    odd = rng.random(true.shape) < machine.outliers
-    height = np.where(odd, height + rng.normal(0, 130, true.shape), height)
-    turn, tilt = rng.uniform(0, 2 * math.pi), math.tan(math.radians(min(abs(float(rng.normal(0, 0.05))), 0.3)))
-    height = height + tilt * (gx * math.cos(turn) + gy * math.sin(turn))
-    return HeightMap(package.refdes, view.stage, np.where(lost, np.nan, height).astype(np.float32), grid)
+    grid_x, grid_y = grid.to_um(rows, cols)
+    x, y = (np.asarray(v, np.float64) for v in placement.undo(grid_x, grid_y))
 
-
-def _true_height(
-    rng: np.random.Generator, package: Package, view: View, x: Floats, y: Floats
-) -> tuple[Floats, NDArray[np.bool_]]:
-    height = np.full(x.shape, 3.0)
-    for part in view.passives:
+    surface = np.full(x.shape, 3.0)
+    for part in scene.passives:
         size = (part.width_um, part.length_um) if part.upright else (part.length_um, part.width_um)
-        height[(np.abs(x - part.x_um) < size[0] / 2) & (np.abs(y - part.y_um) < size[1] / 2)] = part.height_um
+        surface[(np.abs(x - part.x_um) < size[0] / 2) & (np.abs(y - part.y_um) < size[1] / 2)] = part.height_um
     body = (np.abs(x) < package.body_um[0] / 2) & (np.abs(y) < package.body_um[1] / 2)
-    if view.stage == "pre_stack":
+    if scene.stage == "pre_stack":
         mold = package.interfaces[-1].pads_z_um[0] + MOLD_ABOVE_UM
-        top = mold + view.stack.lift_um + view.stack.early * view.stack.bottom.bent().at(x, y) + _openings(x, y, view.domes)
-        top = top - 55.0 * _disc(x, y, package, inset=0.04, radius=60.0 / package.body_um[0])
+        bend = scene.stack.early_share * scene.stack.bottom.without_plane().height_at(x, y)
+        top = mold + scene.stack.lift_um + bend + carve_openings(x, y, scene.domes)
+        top = top - 55.0 * _dimple(x, y, package, inset=0.04, radius=60.0 / package.body_um[0])
     else:
-        top = package.stack_height_um + view.stack.memory.at(x, y)
-        top = top - 35.0 * _disc(x, y, package, inset=0.08, radius=0.028) - _engraved(x, y, package, view.text)
-    height[body] = top[body]
-    return _tall_neighbour(rng, height, package, (x, y)), body
+        top = package.stack_height_um + scene.stack.memory.height_at(x, y)
+        top = top - 35.0 * _dimple(x, y, package, inset=0.08, radius=0.028) - engrave_text(x, y, package, scene.text)
+    surface[body] = top[body]
+    if rng.random() <= 0.35:  # a tall part reaches into the field from one side
+        away = package.body_um[0] / 2 + float(rng.uniform(560, 680))
+        axis, sign = (x, y)[int(rng.integers(2))], float(rng.choice([-1, 1]))
+        surface = np.where(sign * axis > away, float(rng.uniform(900, 1400)), surface)
+
+    fine = rng.normal(0, machine.height_noise_um, body.shape)
+    rough = ndimage.gaussian_filter(rng.standard_normal(body.shape), 1.2) * 4.2
+    stripes = ndimage.gaussian_filter1d(rng.standard_normal((body.shape[0], 1)), 6.0, axis=0) * 12.0
+    height = surface + np.where(body, fine, fine + rough * 6.0 / 2.2 + stripes)
+
+    azimuth = float(rng.uniform(0, 2 * math.pi))
+    first = _cast_shadow(surface, azimuth, float(rng.uniform(2.6, 4.2)), grid.pixel_um)
+    second = _cast_shadow(surface, azimuth + math.pi, float(rng.uniform(2.6, 4.2)), grid.pixel_um)
+    slope = np.hypot(*np.gradient(surface)) / grid.pixel_um
+    wall = _LOSS_WALL * np.clip((slope - 1.2) / 1.2, 0, 1)
+    p_seen = (1 - _LOSS_FIRST * first) * (1 - _LOSS_SECOND * second) * (1 - wall) * (1 - machine.dropouts)
+    lost = np.asarray(rng.random(surface.shape) > p_seen)
+
+    outlier = rng.random(surface.shape) < machine.outliers
+    height = np.where(outlier, height + rng.normal(0, 130, surface.shape), height)
+    turn, tilt = rng.uniform(0, 2 * math.pi), math.tan(math.radians(min(abs(float(rng.normal(0, 0.05))), 0.3)))
+    height = height + tilt * (grid_x * math.cos(turn) + grid_y * math.sin(turn))
+    return HeightMap(package.refdes, scene.stage, np.where(lost, np.nan, height).astype(np.float32), grid)
 
 
-def _openings(x: Floats, y: Floats, domes: Domes) -> Floats:
-    """Depth (negative) of the openings with their domes, relative to the mold's surface."""
+def carve_openings(x: Floats, y: Floats, domes: Domes) -> Floats:
+    """Return the depth (um, negative) of the openings with their domes, relative to the mold's surface."""
     out = np.zeros(x.shape)
     floor, wall = _OPENING_FLOOR * domes.pad_radius_um, _OPENING_WALL * domes.pad_radius_um
     for dx, dy, high in zip(domes.x_um, domes.y_um, domes.height_um, strict=True):
@@ -104,17 +118,8 @@ def _openings(x: Floats, y: Floats, domes: Domes) -> Floats:
     return out
 
 
-def _disc(x: Floats, y: Floats, package: Package, *, inset: float, radius: float) -> Floats:
-    """A round dimple (1 inside, soft over its last tenth) near the corner that carries the pin-1 mark."""
-    sx = -1.0 if package.a1_corner.endswith("left") else 1.0
-    sy = 1.0 if package.a1_corner.startswith("upper") else -1.0
-    width = package.body_um[0]
-    r = np.hypot(x - sx * (0.5 - inset) * width, y - sy * (0.5 - inset) * width) / (radius * width)
-    return np.asarray(np.clip((1.05 - r) / 0.1, 0, 1), np.float64)
-
-
-def _engraved(x: Floats, y: Floats, package: Package, text: tuple[str, ...]) -> Floats:
-    """Depth of the laser marking: three lines in the middle of the top."""
+def engrave_text(x: Floats, y: Floats, package: Package, text: tuple[str, ...]) -> Floats:
+    """Return the depth (um) of the laser marking: up to three lines in the middle of the top."""
     size = 512
     canvas = np.zeros((size, size), np.uint8)
     for line, content in enumerate(text):
@@ -126,44 +131,23 @@ def _engraved(x: Floats, y: Floats, package: Package, text: tuple[str, ...]) -> 
     return np.asarray(depth, np.float64) / 255 * 16.0
 
 
-def _tall_neighbour(rng: np.random.Generator, height: Floats, package: Package, at: tuple[Floats, Floats]) -> Floats:
-    """In a third of the pictures a tall part reaches into the field from one side."""
-    if rng.random() > 0.35:
-        return height
-    away = package.body_um[0] / 2 + float(rng.uniform(560, 680))
-    axis, sign = at[int(rng.integers(2))], float(rng.choice([-1, 1]))
-    return np.where(sign * axis > away, float(rng.uniform(900, 1400)), height)
+def _dimple(x: Floats, y: Floats, package: Package, *, inset: float, radius: float) -> Floats:
+    """Return a round dimple (1 inside, soft over its last tenth) near the corner that carries the pin-1 mark."""
+    sx = -1.0 if package.a1_corner.endswith("left") else 1.0
+    sy = 1.0 if package.a1_corner.startswith("upper") else -1.0
+    width = package.body_um[0]
+    r = np.hypot(x - sx * (0.5 - inset) * width, y - sy * (0.5 - inset) * width) / (radius * width)
+    return np.asarray(np.clip((1.05 - r) / 0.1, 0, 1), np.float64)
 
 
-def _texture(rng: np.random.Generator, body: NDArray[np.bool_], machine: Machine) -> Floats:
-    fine = rng.normal(0, machine.height_noise_um, body.shape)
-    rough = ndimage.gaussian_filter(rng.standard_normal(body.shape), 1.2) * 4.2
-    stripes = ndimage.gaussian_filter1d(rng.standard_normal((body.shape[0], 1)), 6.0, axis=0) * 12.0
-    return np.where(body, fine, fine + rough * 6.0 / 2.2 + stripes)
-
-
-def _lost(rng: np.random.Generator, height: Floats, machine: Machine, pixel_um: float) -> NDArray[np.bool_]:
-    azimuth = float(rng.uniform(0, 2 * math.pi))
-    first = _shadow(height, azimuth, float(rng.uniform(2.6, 4.2)), pixel_um)
-    second = _shadow(height, azimuth + math.pi, float(rng.uniform(2.6, 4.2)), pixel_um)
-    slope = np.hypot(*np.gradient(height)) / pixel_um
-    wall = _LOST_WALL * np.clip((slope - 1.2) / 1.2, 0, 1)
-    keep = (1 - _LOST_FIRST * first) * (1 - _LOST_SECOND * second) * (1 - wall) * (1 - machine.dropouts)
-    return np.asarray(rng.random(height.shape) > keep)
-
-
-def _shadow(height: Floats, azimuth: float, steepness: float, pixel_um: float) -> NDArray[np.bool_]:
-    """Points that something nearer to the light hides; the light comes from `azimuth`, rising `steepness` um per um."""
+def _cast_shadow(height: Floats, azimuth: float, steepness: float, pixel_um: float) -> NDArray[np.bool_]:
+    """Mark points that something nearer to the light hides; the light comes from `azimuth`, rising `steepness` um per um."""
     steps = int(np.ptp(height) / steepness / pixel_um) + 1
+    rows, cols = np.arange(height.shape[0]), np.arange(height.shape[1])
     hidden = np.zeros(height.shape, bool)
     for step in range(1, steps + 1):
-        dr, dc = round(math.sin(azimuth) * step), round(math.cos(azimuth) * step)
-        hidden |= _moved(height, dr, dc) - step * pixel_um * steepness > height + 8.0
+        # the map `step` pixels towards the light, its border repeated
+        nearer_rows = np.clip(rows + round(math.sin(azimuth) * step), 0, height.shape[0] - 1)
+        nearer_cols = np.clip(cols + round(math.cos(azimuth) * step), 0, height.shape[1] - 1)
+        hidden |= height[nearer_rows[:, None], nearer_cols[None, :]] - step * pixel_um * steepness > height + 8.0
     return hidden
-
-
-def _moved(height: Floats, dr: int, dc: int) -> Floats:
-    """The map seen from (dr, dc) away: value at (r + dr, c + dc), the border repeated."""
-    rows = np.clip(np.arange(height.shape[0]) + dr, 0, height.shape[0] - 1)
-    cols = np.clip(np.arange(height.shape[1]) + dc, 0, height.shape[1] - 1)
-    return height[rows[:, None], cols[None, :]]

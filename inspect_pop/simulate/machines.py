@@ -1,4 +1,4 @@
-"""The machines that take the pictures: one table of named ones, and random ones around and beyond them.
+"""The machines that take the pictures: a table of named ones, and random ones around and beyond them.
 
 The parameters of `line_a` and `line_b` were fitted to the sample exports: the number of views and the tilt from where the
 other interface's ghosts lie, filter, blur and saturation from the mean radial profiles of good joints in every slice (1 % rms
@@ -6,13 +6,12 @@ left), noise from its spectrum outside the package and its growth behind solder.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from inspect_pop.core.errors import UsageFault
 
-__all__ = ["MACHINES", "Machine", "named_machine", "of_the_day", "random_machine"]
+__all__ = ["MACHINES", "Machine", "draw_machine", "find_machine", "vary_machine"]
 
 
 @dataclass(frozen=True)
@@ -145,16 +144,16 @@ MACHINES: dict[str, Machine] = {
 _GREY = {"uint8": (20.0, 60.0, 70.0, 130.0), "uint16": (300.0, 20000.0, 900.0, 26000.0), "float32": (-0.5, 0.5, 0.4, 3.0)}
 
 
-def named_machine(name: str) -> Machine:
-    """The machine of that name; UsageFault for an unknown one."""
+def find_machine(name: str) -> Machine:
+    """Return the machine of that name. Raises `UsageFault` for an unknown name."""
     try:
         return MACHINES[name]
     except KeyError:
         raise UsageFault(f"machine {name}", expected=f"one of {', '.join(MACHINES)}", remedy="Name one of these.") from None
 
 
-def of_the_day(rng: np.random.Generator, machine: Machine) -> Machine:
-    """The same machine as it is today: spot, beam and reconstruction a few per cent from where they were yesterday."""
+def vary_machine(rng: np.random.Generator, machine: Machine) -> Machine:
+    """Return the same machine on another day: spot, beam and reconstruction differ by a few per cent."""
 
     def near(value: float, share: float) -> float:
         return value * float(np.exp(rng.normal(0, share)))
@@ -172,8 +171,8 @@ def of_the_day(rng: np.random.Generator, machine: Machine) -> Machine:
     )
 
 
-def random_machine(rng: np.random.Generator, method: str | None = None) -> Machine:
-    """A machine that nobody has seen: parameters around and beyond the named ones, of one method or of any.
+def draw_machine(rng: np.random.Generator, method: str | None = None) -> Machine:
+    """Draw an invented machine: parameters around and beyond the named ones, of one method or of any.
 
     Seven in ten are laminographs, the others CT and transmission in equal parts.
     """
@@ -181,6 +180,7 @@ def random_machine(rng: np.random.Generator, method: str | None = None) -> Machi
     dtype = str(rng.choice(["uint8", "uint16", "float32"], p=[0.25, 0.55, 0.2]))
     low, high, least, most = _GREY[dtype]
     slices = {"laminography": int(rng.integers(3, 10)), "ct": int(rng.integers(5, 10)), "transmission": 1}[method]
+    straight = method == "transmission"  # one view from straight above, and no reconstruction filter
     return Machine(
         name="random",
         line="R",
@@ -190,7 +190,21 @@ def random_machine(rng: np.random.Generator, method: str | None = None) -> Machi
         dtype=dtype,
         pixel_um=round(_about(rng, 7, 16), 1),
         slices=slices,
-        **_random_beam(rng, straight=method == "transmission"),
+        views=1 if straight else round(_about(rng, 8, 32)),
+        tilt_deg=_between(rng, 25, 58),
+        reference_um=_between(rng, 0, 740),
+        unsharp=0.0 if straight else _between(rng, 0.0, 0.65),
+        unsharp_um=_between(rng, 90, 280),
+        crisp=0.0 if straight else _between(rng, 0.0, 0.25),
+        crisp_um=_between(rng, 40, 90),
+        blur_um=_between(rng, 6, 19),
+        mu_per_um=_between(rng, 0.003, 0.008),
+        hardening=_between(rng, 0.1, 1.0),
+        noise=_about(rng, 0.008, 0.09) * (0.4 if straight else 1.0),
+        noise_blur_um=_between(rng, 2, 9),
+        mottle=_between(rng, 0, 4),
+        axial_blur_um=_between(rng, 8, 28),
+        rings=_between(rng, 0, 0.01),
         level=_between(rng, low, high),
         span=_between(rng, least, most),
         drift=_between(rng, 0.02, 0.15),
@@ -205,31 +219,10 @@ def random_machine(rng: np.random.Generator, method: str | None = None) -> Machi
     )
 
 
-def _random_beam(rng: np.random.Generator, *, straight: bool) -> dict[str, Any]:
-    """What the beam and the reconstruction do; a straight-down picture has one view and no filter."""
-    return {
-        "views": 1 if straight else round(_about(rng, 8, 32)),
-        "tilt_deg": _between(rng, 25, 58),
-        "reference_um": _between(rng, 0, 740),
-        "unsharp": 0.0 if straight else _between(rng, 0.0, 0.65),
-        "unsharp_um": _between(rng, 90, 280),
-        "crisp": 0.0 if straight else _between(rng, 0.0, 0.25),
-        "crisp_um": _between(rng, 40, 90),
-        "blur_um": _between(rng, 6, 19),
-        "mu_per_um": _between(rng, 0.003, 0.008),
-        "hardening": _between(rng, 0.1, 1.0),
-        "noise": _about(rng, 0.008, 0.09) * (0.4 if straight else 1.0),
-        "noise_blur_um": _between(rng, 2, 9),
-        "mottle": _between(rng, 0, 4),
-        "axial_blur_um": _between(rng, 8, 28),
-        "rings": _between(rng, 0, 0.01),
-    }
-
-
 def _between(rng: np.random.Generator, low: float, high: float) -> float:
     return float(rng.uniform(low, high))
 
 
 def _about(rng: np.random.Generator, low: float, high: float) -> float:
-    """Evenly spread on a logarithmic scale."""
+    """Draw from a range, evenly spread on a logarithmic scale."""
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))

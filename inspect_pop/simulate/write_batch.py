@@ -1,4 +1,4 @@
-"""Simulated boards as a labelled batch in the export format, with everything that is known about them beside it.
+"""Write simulated boards as a labelled batch in the export format, together with everything that is known about them.
 
 OUT/recipes/tst4-pop.json, tst4-pop_U1_lower.csv ...
 OUT/boards/SIM-7-000001/export.json, xray/U1_lower.tif ...
@@ -11,8 +11,9 @@ import csv
 import hashlib
 import json
 import multiprocessing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -22,13 +23,13 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from inspect_pop.core.causes import CAUSES
+from inspect_pop.core.classes import GOOD
 from inspect_pop.core.errors import UsageFault
-from inspect_pop.core.geometry import HeightMap, SliceStack
 from inspect_pop.core.recipe import Recipe
 from inspect_pop.simulate.board import SimulatedBoard, simulate_board
-from inspect_pop.simulate.causes import CAUSES
-from inspect_pop.simulate.machines import Machine, named_machine, random_machine
-from inspect_pop.simulate.products import named_recipe, random_recipe
+from inspect_pop.simulate.machines import Machine, draw_machine, find_machine
+from inspect_pop.simulate.products import draw_recipe, find_recipe
 
 __all__ = ["simulate_batch", "write_board", "write_recipe"]
 
@@ -36,7 +37,6 @@ _START = datetime(2026, 1, 5, 8, 0, tzinfo=timezone(timedelta(hours=1)))
 _BETWEEN = timedelta(minutes=9, seconds=17)
 _COMPRESSIONS = ("zlib", "zlib", "lzw", "zstd", None)
 _LABELS = ("serial", "refdes", "interface", "ball", "label", "source", "labelled_by", "labelled_at", "note")
-_BOARDS = ("serial", "refdes", "warpage_um", "cause", "n_defects")
 _DEFECT_RATE = 0.08
 
 
@@ -51,46 +51,70 @@ def simulate_batch(
     jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write a labelled batch of `boards` boards under `out`; the same arguments write the same bytes, whatever `jobs`.
+    """Write a labelled batch of `boards` boards under `out`. The same arguments write the same bytes, whatever `jobs`.
 
-    `machine` and `product` are names of `MACHINES` and `PRODUCTS`, or `random` (another one for each board); `machine` may be
-    your own besides. `cause` is one of `CAUSES` or `random`. `progress` is told (done, all) after each board. Raises UsageFault
-    for an unknown name, a number below one, or a folder that already holds a batch.
+    Parameters
+    ----------
+    out
+        A new or empty folder.
+    boards, seed
+        How many boards, and the seed that decides them. Boards are numbered from 1.
+    machine
+        A name of `MACHINES`, `random` for another one per board, or a `Machine`.
+    product
+        A name of `PRODUCTS`, or `random` for another one per board.
+    cause
+        One of `CAUSES`, or `random`.
+    jobs
+        Number of processes.
+    progress
+        Called with (done, all) after each board.
+
+    Raises
+    ------
+    UsageFault
+        A name is unknown, a number is below one, or the folder already holds a batch.
     """
-    _check(out, boards, jobs, machine, product, cause)
-    work = [_Work(out, seed, number, machine, product, cause) for number in range(1, boards + 1)]
-    joints: list[dict[str, Any]] = []
-    packages: list[dict[str, Any]] = []
-    for done, (rows, board) in enumerate(_all(work, jobs), start=1):
-        joints += rows
-        packages.append(board)
-        if progress is not None:
-            progress(done, boards)
-    truth = list(joints[0])
-    given = {"source": "simulated", "labelled_by": "inspect-pop simulate", "labelled_at": _START.isoformat(), "note": ""}
-    _write_table(out / "labels.csv", _LABELS, ({k: row.get(k, given.get(k, "")) for k in _LABELS} for row in joints))
-    _write_table(out / "truth.csv", truth, joints)
-    _write_table(out / "truth_boards.csv", _BOARDS, packages)
-
-
-def _check(out: Path, boards: int, jobs: int, machine: str | Machine, product: str, cause: str) -> None:
     for name, value in (("boards", boards), ("jobs", jobs)):
         if value < 1:
             raise UsageFault(f"number of {name}", expected="1 or more", found=str(value))
     if isinstance(machine, str) and machine != "random":
-        named_machine(machine)
+        find_machine(machine)
     if product != "random":
-        named_recipe(product)
+        find_recipe(product)
     if cause not in (*CAUSES, "random"):
         raise UsageFault(f"cause {cause}", expected=f"random or one of {', '.join(CAUSES)}", remedy="Name one of these.")
     if any((out / name).exists() for name in ("boards", "recipes", "labels.csv")):
-        raise UsageFault(
-            str(out), expected="a new or empty folder", found="a batch", remedy="Name another folder, or remove this one."
-        )
+        remedy = "Name another folder, or remove this one."
+        raise UsageFault(str(out), expected="a new or empty folder", found="a batch", remedy=remedy)
+
+    tasks = [_BoardTask(out, seed, number, machine, product, cause) for number in range(1, boards + 1)]
+    joints: list[dict[str, Any]] = []
+    packages: list[dict[str, Any]] = []
+    with ExitStack() as stack:
+        if jobs == 1:
+            results: Iterable[_Rows] = map(_BoardTask.run, tasks)
+        else:
+            context = multiprocessing.get_context("spawn")
+            pool = stack.enter_context(ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=context))
+            results = pool.map(_BoardTask.run, tasks)
+        for done, (rows, board) in enumerate(results, start=1):
+            joints += rows
+            packages.append(board)
+            if progress is not None:
+                progress(done, boards)
+
+    source = {"source": "simulated", "labelled_by": "inspect-pop simulate", "labelled_at": _START.isoformat(), "note": ""}
+    _write_table(out / "labels.csv", _LABELS, ({k: row.get(k, source.get(k, "")) for k in _LABELS} for row in joints))
+    _write_table(out / "truth.csv", list(joints[0]), joints)
+    _write_table(out / "truth_boards.csv", list(packages[0]), packages)
+
+
+_Rows = tuple[list[dict[str, Any]], dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class _Work:
+class _BoardTask:
     """One board to simulate and write; small enough to send to another process."""
 
     out: Path
@@ -100,54 +124,39 @@ class _Work:
     product: str
     cause: str
 
-    def run(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        """Rows of truth.csv of this board, and its row of truth_boards.csv."""
+    def run(self) -> _Rows:
+        """Simulate and write the board; returns its rows of truth.csv, and its row of truth_boards.csv."""
         rng = np.random.default_rng([self.seed, self.number])
-        machine = self._machine(rng)
-        recipe = random_recipe(rng) if self.product == "random" else named_recipe(self.product)
+        machine = self.machine
+        if not isinstance(machine, Machine):
+            machine = draw_machine(rng) if machine == "random" else find_machine(machine)
+        recipe = draw_recipe(rng) if self.product == "random" else find_recipe(self.product)
         board = simulate_board(rng, recipe, machine, cause=self.cause, defect_rate=_DEFECT_RATE)
         serial = f"SIM-{self.seed}-{self.number:06d}"
         write_recipe(self.out / "recipes", recipe)
         compression = _COMPRESSIONS[int(rng.integers(len(_COMPRESSIONS)))]
         write_board(self.out / "boards" / serial, board, serial, self.number, compression=compression)
-        return _rows(board, serial)
 
-    def _machine(self, rng: np.random.Generator) -> Machine:
-        if isinstance(self.machine, Machine):
-            return self.machine
-        return random_machine(rng) if self.machine == "random" else named_machine(self.machine)
-
-
-def _run(work: _Work) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    return work.run()
-
-
-def _all(work: list[_Work], jobs: int) -> Iterator[tuple[list[dict[str, Any]], dict[str, Any]]]:
-    if jobs == 1:
-        yield from map(_run, work)
-        return
-    with ProcessPoolExecutor(min(jobs, len(work)), mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(_run, work)
-
-
-def _rows(board: SimulatedBoard, serial: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    truth = board.truth
-    rows = [{"serial": serial, **{name: _plain(values[k]) for name, values in truth.items()}} for k in range(len(truth["ball"]))]
-    refdes = board.recipe.packages[0].refdes
-    n_defects = int((truth["label"] != "good").sum())
-    values = (serial, refdes, round(board.warpage_um, 2), board.cause, n_defects)
-    return rows, dict(zip(_BOARDS, values, strict=True))
-
-
-def _plain(value: Any) -> Any:
-    """A number as it goes into a table: four digits after the point are enough, NaN is empty."""
-    if isinstance(value, float):
-        return "" if np.isnan(value) else round(float(value), 4)
-    return value
+        rows = []
+        for k in range(len(board.truth["ball"])):
+            row: dict[str, Any] = {"serial": serial}
+            for name, values in board.truth.items():
+                value = values[k]
+                if isinstance(value, float):  # four decimals are enough; NaN is an empty field
+                    value = "" if np.isnan(value) else round(float(value), 4)
+                row[name] = value
+            rows.append(row)
+        return rows, {
+            "serial": serial,
+            "refdes": recipe.packages[0].refdes,
+            "warpage_um": round(board.warpage_um, 2),
+            "cause": board.cause,
+            "n_defects": int((board.truth["label"] != GOOD).sum()),
+        }
 
 
 def write_recipe(folder: Path, recipe: Recipe) -> None:
-    """The recipe and its joints' tables, as the export format has them; the same recipe again is the same bytes."""
+    """Write a recipe and its joints' tables in the export format. The same recipe writes the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     packages = []
     for package in recipe.packages:
@@ -173,9 +182,49 @@ def write_recipe(folder: Path, recipe: Recipe) -> None:
 
 
 def write_board(folder: Path, board: SimulatedBoard, serial: str, number: int, *, compression: str | None = "zlib") -> None:
-    """One board's folder: export.json and its TIFF files. `number` counts boards: it gives time, panel and position."""
-    images = [_write_stack(folder, stack, compression) for stack in board.stacks]
-    images += [_write_height(folder, height, board.machine, compression) for height in board.heights]
+    """Write one board's folder: export.json and its TIFF files. `number` counts boards: it gives time, panel and position.
+
+    A height map is float32 with NaN for no data, or uint16 with a scale and 0 for no data, as its machine has it.
+    """
+    images: list[dict[str, Any]] = []
+    for stack in board.stacks:
+        file = f"xray/{stack.refdes}_{stack.interface}.tif"
+        images.append(
+            {
+                "kind": "xray_slices",
+                "refdes": stack.refdes,
+                "interface": stack.interface,
+                "file": file,
+                "sha256": _write_tiff(folder / file, stack.values, compression),
+                "z_um": list(stack.z_um),
+                "pixel_um": stack.grid.pixel_um,
+                "origin_um": list(stack.grid.origin_um),
+                "polarity": stack.polarity,
+                "method": stack.method,
+            }
+        )
+    scale_um, offset_um = board.machine.height_scale_um, board.machine.height_offset_um
+    is_uint16 = board.machine.height_dtype == "uint16"
+    for height in board.heights:
+        file = f"height/{height.refdes}_{height.stage}.tif"
+        values: NDArray[Any] = height.height_um
+        if is_uint16:
+            counts = np.clip(np.rint((np.nan_to_num(values) - offset_um) / scale_um), 1, 65535)
+            values = np.where(np.isnan(values), 0, counts).astype(np.uint16)
+        images.append(
+            {
+                "kind": "height_map",
+                "refdes": height.refdes,
+                "stage": height.stage,
+                "file": file,
+                "sha256": _write_tiff(folder / file, values, compression),
+                "pixel_um": height.grid.pixel_um,
+                "origin_um": list(height.grid.origin_um),
+                "scale_um": scale_um,
+                "offset_um": offset_um,
+                "no_data": 0 if is_uint16 else None,
+            }
+        )
     content = {
         "schema": "pop-export/1",
         "serial": serial,
@@ -194,46 +243,8 @@ def write_board(folder: Path, board: SimulatedBoard, serial: str, number: int, *
     _write_text(folder / "export.json", json.dumps(content, indent=1))
 
 
-def _write_stack(folder: Path, stack: SliceStack, compression: str | None) -> dict[str, Any]:
-    file = f"xray/{stack.refdes}_{stack.interface}.tif"
-    digest = _write_tiff(folder / file, stack.values, compression)
-    return {
-        "kind": "xray_slices",
-        "refdes": stack.refdes,
-        "interface": stack.interface,
-        "file": file,
-        "sha256": digest,
-        "z_um": list(stack.z_um),
-        "pixel_um": stack.grid.pixel_um,
-        "origin_um": list(stack.grid.origin_um),
-        "polarity": stack.polarity,
-        "method": stack.method,
-    }
-
-
-def _write_height(folder: Path, height: HeightMap, machine: Machine, compression: str | None) -> dict[str, Any]:
-    """A map as float32 with NaN, or as uint16 with a scale and 0 for no data."""
-    file = f"height/{height.refdes}_{height.stage}.tif"
-    values: NDArray[Any] = height.height_um
-    if machine.height_dtype == "uint16":
-        counts = np.clip(np.rint((np.nan_to_num(values) - machine.height_offset_um) / machine.height_scale_um), 1, 65535)
-        values = np.where(np.isnan(values), 0, counts).astype(np.uint16)
-    return {
-        "kind": "height_map",
-        "refdes": height.refdes,
-        "stage": height.stage,
-        "file": file,
-        "sha256": _write_tiff(folder / file, values, compression),
-        "pixel_um": height.grid.pixel_um,
-        "origin_um": list(height.grid.origin_um),
-        "scale_um": machine.height_scale_um,
-        "offset_um": machine.height_offset_um,
-        "no_data": 0 if machine.height_dtype == "uint16" else None,
-    }
-
-
 def _write_tiff(path: Path, values: NDArray[Any], compression: str | None) -> str:
-    """Write pages, and return the file's sha256."""
+    """Write the pages of one file and return its sha256."""
     path.parent.mkdir(parents=True, exist_ok=True)
     predictor = bool(compression) and values.dtype.kind == "u"
     tifffile.imwrite(path, values, compression=compression, predictor=predictor, photometric="minisblack", metadata=None)

@@ -1,4 +1,4 @@
-"""The line's door: hook, service, watched folder, and the line's language (CFX).
+"""The station on the line: the command that the line calls (`hook`), the HTTP service, and the watched folder.
 
-`hook`, `client` and `answer` import nothing but the standard library: the hook is a fresh process for every board.
+`hook` and `contract` import the standard library only: the hook is a new process for every board.
 """

@@ -1,13 +1,14 @@
-"""What the line calls for one board: one JSON object on standard output, and an exit status.
+"""The command that the line calls for one board: one JSON object on standard output, and an exit status.
 
-0 pass, 1 fail, 2 review, 3 could not inspect. It asks the service when one runs and inspects by itself, in a child process
-that is killed at the deadline, when none does. Anything unexpected is 3, never a pass.
+Exit status: 0 pass, 1 fail, 2 review, 3 could not inspect. The hook asks the service if one runs. Otherwise it inspects in a
+child process, which it kills at the deadline. Anything unexpected is 3, never a pass.
 
-Only the standard library is imported here: with a service, this process must be over in a fraction of a second.
+This module imports the standard library only: with a service, the process must end within a fraction of a second.
 """
 
 import argparse
 import contextlib
+import http.client
 import json
 import os
 import subprocess
@@ -16,25 +17,78 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import NoReturn
+from urllib.parse import urlsplit
 
-from inspect_pop.core.errors import DeadlinePassed, PopError, UsageFault
-from inspect_pop.station.answer import Answer, checked, could_not, exit_status, to_json
-from inspect_pop.station.client import COMMAND, DEFAULT_STORE, NoService, ask, environment, pages_folder, urls
+from inspect_pop.core.errors import DeadlineFault, PopError, UsageFault
+from inspect_pop.station.contract import (
+    DEFAULT_STORE,
+    DEFAULT_URL,
+    EXIT_STATUS,
+    STORE_HEADER,
+    WORKER_COMMAND,
+    Answer,
+    build_worker_environment,
+    check_answer,
+    identify_store,
+    locate_address_file,
+    locate_pages,
+    make_error_answer,
+    to_json,
+)
 
-__all__ = ["Alone", "hook", "main"]
+__all__ = ["NoService", "ServiceReply", "StandaloneOptions", "list_service_urls", "main", "post_inspection", "run_hook"]
 
-DEADLINE_S = 30.0
-COULD_NOT = 3
-REAP_S = 0.1
-ANSWER_S = 0.15  # kept back from the deadline to kill the child, and to print
+DEFAULT_DEADLINE_S = 30.0
+COULD_NOT_INSPECT = EXIT_STATUS["error"]
+_MAX_DEADLINE_S = 86_400
+_REAP_S = 0.1
+_ANSWER_S = 0.15  # reserved before the deadline: to kill the child and to print
+_CONNECT_S = 0.25  # a service on this machine or its switch answers much faster; the line must not wait for one that is off
+# The service runs and refuses. Inspecting without it would hide that.
+_REFUSALS = (
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.FORBIDDEN,
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+)
+
+_running_children: list["subprocess.Popen[bytes]"] = []  # referenced until they end: they still write their board's page
 
 
-_LEFT: list["subprocess.Popen[bytes]"] = []  # they write their board's page; nobody waits for them
+class NoService(Exception):
+    """No service took the board: none runs at the address, it stopped, or it uses another store."""
+
+
+@dataclass(frozen=True)
+class ServiceReply:
+    """A service's reply: the HTTP status, the answer and, if the service is busy, the seconds to wait before the next try."""
+
+    status: int
+    answer: Answer
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True)
+class StandaloneOptions:
+    """How to inspect without a service; None stands for the default of each.
+
+    Attributes:
+        root: Folder that all files of the board must lie in.
+        model: Model folder.
+        limits: Limits file.
+        inspector_factory: `module:function` that builds the inspector in the child process.
+    """
+
+    root: str | None = None
+    model: str | None = None
+    limits: str | None = None
+    inspector_factory: str | None = None
 
 
 class _Parser(argparse.ArgumentParser):
-    """An argument parser that never prints to standard output and never exits: both mean something to the line."""
+    """An argument parser that neither prints to standard output nor exits: both have a meaning for the line."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageFault("arguments", found=message)
@@ -43,176 +97,246 @@ class _Parser(argparse.ArgumentParser):
         super().print_help(sys.stderr)
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:  # noqa: ARG002 (argparse's signature)
-        raise UsageFault("arguments", found=message or "a question for help; nothing was inspected")
-
-
-@dataclass(frozen=True)
-class Alone:
-    """How to inspect without a service: which root, model and limits; `maker` builds the inspector in the child."""
-
-    root: str | None = None
-    model: str | None = None
-    limits: str | None = None
-    maker: str | None = None
-
-
-def hook(
-    export: str,
-    store: str | None,
-    deadline_s: float = DEADLINE_S,
-    *,
-    service: str | None = None,
-    token: str | None = None,
-    alone: Alone | None = None,
-    only_alone: bool = False,
-) -> tuple[int, Answer]:
-    """Inspect one board within `deadline_s` seconds from now; returns the exit status and the answer.
-
-    `store` is where the record belongs; a service that keeps another store is not used. `only_alone` asks no service.
-    """
-    started = time.monotonic()
-    until = started + deadline_s - ANSWER_S
-    path = os.path.abspath(export)  # noqa: PTH100 (asks no file system, which may hang)
-    try:
-        answer = None if only_alone else _from_service(path, store, service, token, until)
-        answer = answer or _by_itself(path, store, alone or Alone(), until)
-    except TimeoutError:
-        answer = could_not(_too_late(deadline_s))
-    answer["elapsed_ms"] = round((time.monotonic() - started) * 1000, 1)
-    return exit_status(answer), answer
+        raise UsageFault("arguments", found=message or "a request for help; no board was inspected")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command `inspect-pop hook`: prints the answer and returns the exit status."""
-    only_once = threading.Lock()
+    """Run the command `inspect-pop hook`: print the answer and return the exit status."""
+    print_once = threading.Lock()
     try:
-        options = _parse(sys.argv[1:] if argv is None else argv)
-        _watch_over(options.deadline, only_once)
-        status, answer = hook(
+        options = _parse_arguments(sys.argv[1:] if argv is None else argv)
+        _start_watchdog(options.deadline, print_once)
+        token = os.environ.get("INSPECT_POP_TOKEN")
+        if options.token_file is not None:
+            with open(options.token_file, encoding="utf-8") as file:  # noqa: PTH123 (no pathlib where open does)
+                token = file.read().strip()
+        status, answer = run_hook(
             options.export,
             options.store,
             options.deadline,
             service=options.service,
-            token=_token(options.token_file),
-            alone=Alone(options.root, options.model, options.limits),
-            only_alone=options.alone or any((options.root, options.model, options.limits)),
+            token=token,
+            standalone=StandaloneOptions(options.root, options.model, options.limits),
+            use_service=not (options.alone or any((options.root, options.model, options.limits))),
         )
         line = to_json(answer)
     except PopError as fault:
-        status, line = COULD_NOT, to_json(could_not(fault))
-    except Exception as error:  # noqa: BLE001 (the interpreter's own exit status for it is 1, which is a verdict here)
+        status, line = COULD_NOT_INSPECT, to_json(make_error_answer(fault))
+    except Exception as error:  # noqa: BLE001 (the interpreter would exit with 1, which means fail)
         sys.excepthook(type(error), error, error.__traceback__)
-        status, line = COULD_NOT, to_json(could_not(PopError("the hook", found=f"{type(error).__name__}: {error}")))
-    if not only_once.acquire(blocking=False):
-        threading.Event().wait()  # the watchdog is answering, and ends the process
-    return _say(line, status)
+        status, line = (
+            COULD_NOT_INSPECT,
+            to_json(make_error_answer(PopError("the hook", found=f"{type(error).__name__}: {error}"))),
+        )
+    if not print_once.acquire(blocking=False):
+        threading.Event().wait()  # the watchdog is printing its answer and then ends the process
+    return _print_answer(line, status)
 
 
-def _watch_over(deadline_s: float, only_once: threading.Lock) -> None:
-    """Answer at the deadline even where this process hangs: in a name that is looked up, in a disk that went away."""
+def run_hook(
+    export: str,
+    store: str | None,
+    deadline_s: float = DEFAULT_DEADLINE_S,
+    *,
+    service: str | None = None,
+    token: str | None = None,
+    standalone: StandaloneOptions | None = None,
+    use_service: bool = True,
+) -> tuple[int, Answer]:
+    """Inspect one board within a deadline.
 
-    def late() -> None:
-        if only_once.acquire(blocking=False):
-            _say(to_json(could_not(_too_late(deadline_s))), COULD_NOT)
-            os._exit(COULD_NOT)
+    Args:
+        export: The board's folder.
+        store: Where the record belongs. A service with another store is not used.
+        deadline_s: Seconds from now until the answer must be ready.
+        service: Address of the service; None looks for one on this machine.
+        token: Token for the service.
+        standalone: How to inspect without a service.
+        use_service: Whether to ask a service first.
 
-    timer = threading.Timer(deadline_s, late)
+    Returns:
+        The exit status and the answer.
+    """
+    started = time.monotonic()
+    until = started + deadline_s - _ANSWER_S
+    path = os.path.abspath(export)  # noqa: PTH100 (does not touch the file system, which may hang)
+    try:
+        answer = _ask_service(path, store, service, token, until) if use_service else None
+        answer = answer or _inspect_standalone(path, store, standalone or StandaloneOptions(), until)
+    except TimeoutError:
+        answer = make_error_answer(_deadline_fault(deadline_s))
+    answer["elapsed_ms"] = round((time.monotonic() - started) * 1000, 1)
+    return EXIT_STATUS[answer["verdict"]], answer
+
+
+def list_service_urls(service: str | None, store: str | None) -> list[str]:
+    """Return the addresses where a service may run, the most likely one first.
+
+    An address that the caller or `INSPECT_POP_SERVICE` names is the only one. Otherwise the address file next to the store
+    comes first, then the default port of this machine.
+    """
+    named = service or os.environ.get("INSPECT_POP_SERVICE")
+    if named:
+        return [named]
+    urls = [DEFAULT_URL]
+    file = locate_address_file(store) if store else None
+    if file is not None:
+        # Without a service there is no file, and one that was killed while it wrote left half of one: the default port is tried.
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            urls.insert(0, str(json.loads(file.read_text(encoding="utf-8"))["url"]))
+    return list(dict.fromkeys(urls))
+
+
+def post_inspection(url: str, body: dict[str, str], *, token: str | None, store: str | None, until: float) -> ServiceReply:
+    """Post one inspection to a service and return its reply.
+
+    Args:
+        url: Address of the service.
+        body: The request, `{"path": …}`.
+        token: Token for the service; None sends none.
+        store: Store that the record belongs in; None accepts any.
+        until: Time of `time.monotonic` at which to stop waiting.
+
+    Raises:
+        NoService: The caller should try another way.
+        TimeoutError: The time is over.
+    """
+    headers = {"Content-Type": "application/json"}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    if store:
+        headers[STORE_HEADER] = identify_store(store)
+    parts = urlsplit(url)
+    connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    try:
+        connection = connect(parts.hostname or "", parts.port, timeout=min(_CONNECT_S, max(0.001, until - time.monotonic())))
+        connection.connect()
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise NoService(f"{url}: {error}") from error
+    try:
+        connection.request("POST", parts.path.rstrip("/") + "/v1/inspections", json.dumps(body), headers)
+        connection.sock.settimeout(max(0.001, until - time.monotonic()))
+        return _read_reply(connection.getresponse(), url)
+    except TimeoutError:
+        raise
+    except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
+        raise NoService(f"{url}: {error}") from error
+    finally:
+        connection.close()
+
+
+def _read_reply(response: http.client.HTTPResponse, url: str) -> ServiceReply:
+    value = json.loads(response.read())
+    if response.status == HTTPStatus.CONFLICT:
+        raise NoService(f"{url} uses another store")
+    if response.status in _REFUSALS:
+        fault = PopError(url, expected="access to the service", found=str(value["reason"]))
+        return ServiceReply(response.status, make_error_answer(fault))
+    answer = check_answer(value)
+    if (response.status == HTTPStatus.OK) == (answer["verdict"] == "error"):
+        raise NoService(f"{url}: status {response.status} with verdict {answer['verdict']}")
+    is_busy = response.status == HTTPStatus.SERVICE_UNAVAILABLE
+    retry_after = response.headers.get("Retry-After") if is_busy else None
+    return ServiceReply(response.status, answer, float(retry_after) if retry_after else None)
+
+
+def _ask_service(path: str, store: str | None, service: str | None, token: str | None, until: float) -> Answer | None:
+    """Return the service's answer; None if no service takes the board. Waits and asks again while the service is busy."""
+    for url in list_service_urls(service, store):
+        with contextlib.suppress(NoService):
+            while True:
+                reply = post_inspection(url, {"path": path}, token=token, store=store, until=until)
+                if reply.retry_after_s is None or time.monotonic() + reply.retry_after_s >= until:
+                    return reply.answer
+                time.sleep(reply.retry_after_s)
+    return None
+
+
+def _inspect_standalone(path: str, store: str | None, options: StandaloneOptions, until: float) -> Answer:
+    """Inspect in a child process, which is killed when the time is over. The child writes the board's page after it answered."""
+    store = store or DEFAULT_STORE
+    config = {
+        "store": store,
+        "pages": locate_pages(store),
+        "once": True,
+        "limit_s": max(1.0, until - time.monotonic()),
+        "model": options.model,
+        "limits": options.limits,
+        "inspector_factory": options.inspector_factory,
+    }
+    job = {"kind": "inspect", "path": path, "root": options.root}
+    request = "".join(json.dumps(line) + "\n" for line in (config, job)).encode()
+    child = subprocess.Popen(
+        WORKER_COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, env=build_worker_environment()
+    )
+    output: list[bytes] = []
+
+    def exchange() -> None:
+        """Write the request and read until the child closes its output, which it does before it ends."""
+        with child.stdin as stdin, child.stdout as stdout:  # type: ignore[union-attr]
+            with contextlib.suppress(BrokenPipeError):
+                stdin.write(request)
+                stdin.flush()
+            output.append(stdout.read())
+
+    reader = threading.Thread(target=exchange, daemon=True)
+    reader.start()
+    reader.join(max(0.001, until - time.monotonic()))
+    _running_children[:] = [*(c for c in _running_children if c.poll() is None), child]
+    if reader.is_alive():
+        child.kill()
+        reader.join(_REAP_S)
+        raise TimeoutError
+    lines = b"".join(output).decode("utf-8", "replace").splitlines()
+    try:  # a line that says whether the process is ready, then the answer
+        replies = [json.loads(line) for line in lines]
+        is_refused = replies and not replies[0]["ready"]
+        return check_answer(replies[0 if is_refused else 1]["answer"])
+    except (ValueError, LookupError, TypeError):
+        found = "part of an answer" if lines[1:] else "no answer: it ended"
+        remedy = "Read its log on standard error."
+        return make_error_answer(PopError("the inspecting process", expected="an answer", found=found, remedy=remedy))
+
+
+def _start_watchdog(deadline_s: float, print_once: threading.Lock) -> None:
+    """Answer at the deadline even if this process hangs, for example in a name lookup or on a disk that is gone."""
+
+    def give_up() -> None:
+        if print_once.acquire(blocking=False):
+            _print_answer(to_json(make_error_answer(_deadline_fault(deadline_s))), COULD_NOT_INSPECT)
+            os._exit(COULD_NOT_INSPECT)
+
+    timer = threading.Timer(deadline_s, give_up)
     timer.daemon = True
     timer.start()
 
 
-def _too_late(deadline_s: float) -> DeadlinePassed:
-    return DeadlinePassed("the board", expected=f"an answer within {deadline_s:g} s", found="none")
+def _deadline_fault(deadline_s: float) -> DeadlineFault:
+    return DeadlineFault("the board", expected=f"an answer within {deadline_s:g} s", found="none")
 
 
-def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(prog="inspect-pop hook", description="Inspect one board; 0 pass, 1 fail, 2 review, 3 could not inspect.")
-    parser.add_argument("export", help="the board's folder")
-    parser.add_argument("--store", default=os.environ.get("INSPECT_POP_STORE"), help="where the record goes")
-    parser.add_argument("--deadline", type=float, default=DEADLINE_S, metavar="S", help="seconds after which to give up")
-    parser.add_argument("--service", metavar="URL", help="address of the service; found by itself where it runs here")
-    parser.add_argument("--token-file", metavar="FILE", help="file that holds the token; or INSPECT_POP_TOKEN")
-    parser.add_argument("--root", metavar="DIR", help="inspect alone, within this folder")
-    parser.add_argument("--model", metavar="DIR", help="inspect alone, by this model")
-    parser.add_argument("--limits", metavar="FILE", help="inspect alone, by these limits")
-    parser.add_argument("--alone", action="store_true", help="inspect here, and ask no service")
-    options = parser.parse_args(list(argv))
-    if not 0 < options.deadline <= 86400:
-        raise UsageFault("--deadline", expected="seconds, more than 0 and at most 86400", found=f"{options.deadline:g}")
-    return options
-
-
-def _token(file: str | None) -> str | None:
-    if file is None:
-        return os.environ.get("INSPECT_POP_TOKEN")
-    with open(file, encoding="utf-8") as text:  # noqa: PTH123 (pathlib is not imported in this process)
-        return text.read().strip()
-
-
-def _from_service(path: str, store: str | None, service: str | None, token: str | None, until: float) -> Answer | None:
-    """The service's answer, waiting where it is busy; None when there is no service for this board."""
-    for url in urls(service, store):
-        try:
-            return _patiently(url, path, store, token, until)
-        except NoService:
-            continue
-    return None
-
-
-def _patiently(url: str, path: str, store: str | None, token: str | None, until: float) -> Answer:
-    while True:
-        asked = ask(url, {"path": path}, token=token, store=store, until=until)
-        if asked.retry_after_s is None or time.monotonic() + asked.retry_after_s >= until:
-            return asked.answer
-        time.sleep(asked.retry_after_s)
-
-
-def _by_itself(path: str, store: str | None, alone: Alone, until: float) -> Answer:
-    """Inspect in a child process, which is killed when the time is over; it writes the board's page after this one is gone."""
-    where = store or DEFAULT_STORE
-    hello = {"store": where, "pages": pages_folder(where), "once": True, "limit_s": max(1.0, until - time.monotonic())}
-    hello |= {"model": alone.model, "limits": alone.limits, "maker": alone.maker}
-    job = {"kind": "inspect", "path": path, "root": alone.root}
-    talk = "".join(json.dumps(line) + "\n" for line in (hello, job))
-    child = subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, env=environment())
-    said: list[bytes] = []
-    reader = threading.Thread(target=_talk, args=(child, talk.encode(), said), daemon=True)
-    reader.start()
-    reader.join(max(0.001, until - time.monotonic()))
-    _LEFT[:] = [*(left for left in _LEFT if left.poll() is None), child]
-    if reader.is_alive():
-        child.kill()
-        reader.join(REAP_S)
-        raise TimeoutError
-    return _child_answer(b"".join(said).decode("utf-8", "replace").splitlines())
-
-
-def _talk(child: "subprocess.Popen[bytes]", talk: bytes, said: list[bytes]) -> None:
-    """Say everything, and hear what comes until the child has no more to say: it lets go before it ends."""
-    with child.stdin as tells, child.stdout as hears:  # type: ignore[union-attr]
-        with contextlib.suppress(BrokenPipeError):
-            tells.write(talk)
-            tells.flush()
-        said.append(hears.read())
-
-
-def _child_answer(lines: list[str]) -> Answer:
-    """The child's last word: a ready line, then the answer. Half of it is none."""
-    try:
-        said = [json.loads(line) for line in lines]
-        if said and not said[0]["ready"]:
-            return checked(said[0]["answer"])
-        return checked(said[1]["answer"])
-    except (ValueError, LookupError, TypeError):
-        found = "half of one" if lines[1:] else "it ended without one"
-        remedy = "Its log, on standard error, tells why."
-        return could_not(PopError("the inspecting process", expected="an answer", found=found, remedy=remedy))
-
-
-def _say(line: str, status: int) -> int:
+def _print_answer(line: str, status: int) -> int:
     try:
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
     except OSError:
-        return COULD_NOT  # nobody could read the answer
+        return COULD_NOT_INSPECT  # the line could not read the answer
     return status
+
+
+def _parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    parser = _Parser(prog="inspect-pop hook", description="Inspect one board; 0 pass, 1 fail, 2 review, 3 could not inspect.")
+    parser.add_argument("export", help="the board's folder")
+    parser.add_argument("--store", default=os.environ.get("INSPECT_POP_STORE"), help="store for the record")
+    parser.add_argument("--deadline", type=float, default=DEFAULT_DEADLINE_S, metavar="S", help="seconds until the answer")
+    parser.add_argument("--service", metavar="URL", help="address of the service; found automatically on this machine")
+    parser.add_argument("--token-file", metavar="FILE", help="file that holds the token; or INSPECT_POP_TOKEN")
+    parser.add_argument("--root", metavar="DIR", help="inspect without a service, with files from this folder only")
+    parser.add_argument("--model", metavar="DIR", help="inspect without a service, with this model")
+    parser.add_argument("--limits", metavar="FILE", help="inspect without a service, with these limits")
+    parser.add_argument("--alone", action="store_true", help="inspect without a service")
+    options = parser.parse_args(list(argv))
+    if not 0 < options.deadline <= _MAX_DEADLINE_S:
+        expected = f"seconds, more than 0 and at most {_MAX_DEADLINE_S}"
+        raise UsageFault("--deadline", expected=expected, found=f"{options.deadline:g}")
+    return options

@@ -1,9 +1,9 @@
-"""What every request passes before anything of it is read: who asks, how much they send, and how fast.
+"""What every connection and request passes: who asks, how much they send, how fast, and how many connections are open.
 
-HTTP/1.1 connections that must say something: half-open and slow ones are closed, and too many at once.
-
-uvicorn times a connection only between requests; here one that has not sent a whole request head in time is closed, and
-where there are too many connections, the one that has been silent longest makes room.
+uvicorn limits the time between two requests only. It waits without limit for a request head that began, and for the first
+byte of a new connection, and it has no limit for idle connections (`limit_concurrency` refuses requests, too).
+`ConnectionGuard` closes such connections. It uses public interfaces only: `asyncio.Protocol`, around the protocol class in
+`uvicorn.Config.http_protocol_class`, says when a connection opens and closes; ASGI says when a request begins and ends.
 """
 
 import asyncio
@@ -16,188 +16,230 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from inspect_pop.station.access import LOCAL, Caller, Tokens
-from inspect_pop.station.settings import Settings, is_loopback
-from inspect_pop.station.telemetry import Metrics
+from inspect_pop.station.access import LOCAL_CALLER, Tokens
+from inspect_pop.station.settings import ServiceSettings, is_loopback
+from inspect_pop.station.station import Metrics
 
-__all__ = ["Gate", "timed_protocol"]
+__all__ = ["ConnectionGuard", "RequestGuard"]
 
-# ---- station/gate
-LINGER_S = 1.0  # a refused upload is read on for this long, so that its sender sees the answer instead of a broken pipe
+LINGER_S = 1.0  # the rest of a refused upload is read for this long, so that its sender sees the answer, not a broken pipe
 LINGER_BYTES = 16 << 20
 log = logging.getLogger(__name__)
 
 
-class Gate:
-    """ASGI middleware: `scope["state"]["caller"]` is who asks (None: nobody known); bodies are bounded in size and time."""
+class RequestGuard:
+    """ASGI middleware that identifies the caller, bounds bodies in size and time, and logs and counts each request.
 
-    def __init__(self, app: ASGIApp, settings: Settings, tokens: Tokens | None, metrics: Metrics) -> None:
+    Sets `scope["state"]["caller"]`, None if the caller is unknown. A route adds to the log line by
+    `scope["state"]["log_fields"]`.
+    """
+
+    def __init__(self, app: ASGIApp, settings: ServiceSettings, tokens: Tokens | None, metrics: Metrics) -> None:
         self._app, self._settings, self._tokens, self._metrics = app, settings, tokens, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         started = time.monotonic()
         connection = HTTPConnection(scope)
-        seen = _Seen()
-        scope.setdefault("state", {})["caller"] = self._caller(connection)
-        refusal = self._refusal(connection)
-        app = self._app if refusal is None else _refuse(*refusal)
-        bodiless = not ({"content-length", "transfer-encoding"} & set(connection.headers.keys()))
-        body = _Body(receive, self._most_bytes(connection), self._settings, whole=bodiless)
+        caller = LOCAL_CALLER if self._tokens is None else self._tokens.find_caller(connection.headers.get("authorization"))
+        state = scope.setdefault("state", {})
+        state["caller"] = caller
+        is_multipart = connection.headers.get("content-type", "").lower().startswith("multipart/form-data")
+        max_bytes = self._settings.upload_bytes if is_multipart else self._settings.json_bytes
+        refusal = self._find_refusal(connection, max_bytes)
+        app = self._app if refusal is None else JSONResponse({"verdict": "error", "reason": refusal[1]}, refusal[0])
+        exchange = _Exchange(receive, send, max_bytes, self._settings)
+        exchange.is_read = not ({"content-length", "transfer-encoding"} & set(connection.headers.keys()))
         try:
-            await app(scope, body.receive, seen.watch(send, body))
+            await app(scope, exchange.receive, exchange.send)
         finally:
-            self._told(scope, seen.status, started)
+            route = getattr(scope.get("route"), "path", "none")
+            self._metrics.requests.labels(route, str(exchange.status)).inc()
+            ms = round((time.monotonic() - started) * 1000, 1)
+            fields: dict[str, Any] = {"method": scope["method"], "route": route, "status": exchange.status, "ms": ms}
+            fields["caller"] = caller.name if caller else None
+            log.info("request", extra=fields | state.get("log_fields", {}))
 
-    def _caller(self, connection: HTTPConnection) -> Caller | None:
+    def _find_refusal(self, connection: HTTPConnection, max_bytes: int) -> tuple[int, str] | None:
+        """Return status and reason if the request is refused before its body is read."""
         if self._tokens is None:
-            return LOCAL
-        return self._tokens.caller(connection.headers.get("authorization"))
-
-    def _refusal(self, connection: HTTPConnection) -> tuple[int, str] | None:
-        """Status and reason where the request is refused unread."""
-        if self._tokens is None and not _from_here(connection):
-            return 403, "this service is for programs on its own machine: Host and Origin must be loopback"
+            # Without tokens, callers are programs on this machine: neither a page in a browser nor a name that points here.
+            origin = connection.headers.get("origin")
+            try:
+                host = urlsplit(f"//{connection.headers.get('host', '127.0.0.1')}").hostname or ""
+                is_local = is_loopback(host) and (origin is None or is_loopback(urlsplit(origin).hostname or ""))
+            except ValueError:
+                is_local = False
+            if not is_local:
+                return 403, "this service accepts programs on its own machine only: Host and Origin must be loopback"
         try:
             declared = int(connection.headers.get("content-length", "0"))
         except ValueError:
-            return 400, "Content-Length is no number"
-        most = self._most_bytes(connection)
-        return (413, f"a body of at most {most} bytes") if declared > most else None
-
-    def _most_bytes(self, connection: HTTPConnection) -> int:
-        multipart = connection.headers.get("content-type", "").lower().startswith("multipart/form-data")
-        return self._settings.upload_bytes if multipart else self._settings.json_bytes
-
-    def _told(self, scope: Scope, status: int, started: float) -> None:
-        route = getattr(scope.get("route"), "path", "none")
-        self._metrics.requests.labels(route, str(status)).inc()
-        caller: Caller | None = scope["state"]["caller"]
-        ms = round((time.monotonic() - started) * 1000, 1)
-        told: dict[str, Any] = {"method": scope["method"], "route": route, "status": status, "ms": ms}
-        log.info("request", extra=told | {"caller": caller.name if caller else None, **scope["state"].get("told", {})})
+            return 400, "Content-Length is not a number"
+        return (413, f"the body is longer than {max_bytes} bytes") if declared > max_bytes else None
 
 
-class _Body:
-    """A request's body that may not be too long, nor come too slowly."""
+class _Exchange:
+    """One request's body, bounded in size and time, and its response.
 
-    def __init__(self, receive: Receive, most: int, settings: Settings, *, whole: bool) -> None:
-        self._receive, self._most, self._idle_s = receive, most, settings.body_idle_s
+    A response that is sent before the body was read closes the connection, after a moment in which the body is still read.
+    """
+
+    def __init__(self, receive: Receive, send: Send, max_bytes: int, settings: ServiceSettings) -> None:
+        self._receive, self._send, self._max_bytes, self._idle_s = receive, send, max_bytes, settings.body_idle_s
         self._until = time.monotonic() + settings.body_s
-        self.read, self.whole = 0, whole
+        self.n_bytes, self.is_read, self.status = 0, False, 0
 
     async def receive(self) -> Message:
-        """The next piece; HTTPException 408 where it does not come in time, 413 where it is one too many."""
-        if self.whole:
-            return await self._receive()  # only the disconnect can still come, and it may take its time
-        limit_s = min(self._idle_s, self._until - time.monotonic())
+        """Return the next piece of the body.
+
+        Raises:
+            HTTPException: 408 if it does not arrive in time, 413 if the body is too long.
+        """
+        if self.is_read:
+            return await self._receive()  # only the disconnect can follow, at any time
         try:
-            async with asyncio.timeout(limit_s):
-                message = await self._receive()
+            async with asyncio.timeout(min(self._idle_s, self._until - time.monotonic())):
+                message = await self._receive_piece()
         except TimeoutError as error:
-            raise HTTPException(408, "the body came too slowly") from error
-        self.read += len(message.get("body", b""))
-        self.whole = not message.get("more_body", False)
-        if self.read > self._most:
-            raise HTTPException(413, f"a body of at most {self._most} bytes")
+            raise HTTPException(408, "the body arrived too slowly") from error
+        if self.n_bytes > self._max_bytes:
+            raise HTTPException(413, f"the body is longer than {self._max_bytes} bytes")
         return message
 
-    async def linger(self) -> None:
-        """Read on for a moment and throw it away."""
-        limit = self.read + LINGER_BYTES
-        try:
-            async with asyncio.timeout(LINGER_S):
-                while not self.whole and self.read < limit:
-                    message = await self._receive()
-                    self.read += len(message.get("body", b""))
-                    self.whole = not message.get("more_body", False)
-        except TimeoutError:
+    async def send(self, message: Message) -> None:
+        """Send a part of the response."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            if not self.is_read:
+                message = {**message, "headers": [*message.get("headers", []), (b"connection", b"close")]}
+        elif not self.is_read and not message.get("more_body", False):
+            await self._send({**message, "more_body": True})
+            limit = self.n_bytes + LINGER_BYTES
+            try:
+                async with asyncio.timeout(LINGER_S):
+                    while not self.is_read and self.n_bytes < limit:
+                        await self._receive_piece()
+            except TimeoutError:
+                pass
+            message = {"type": "http.response.body", "body": b"", "more_body": False}
+        await self._send(message)
+
+    async def _receive_piece(self) -> Message:
+        message = await self._receive()
+        self.n_bytes += len(message.get("body", b""))
+        self.is_read = not message.get("more_body", False)
+        return message
+
+
+class ConnectionGuard:
+    """Closes connections that send no whole request head in time, and the longest idle one if there are too many.
+
+    It is an ASGI application around `app`, and `wrap_protocol` gives the server's protocol class. Both are needed. A
+    request's connection is found by `scope["client"]` and `scope["server"]`, its two socket addresses.
+
+    Args:
+        app: The application.
+        header_s: Seconds from the connection's start within which a whole head must arrive.
+        keep_alive_s: Seconds that the server keeps an idle connection. The next head must arrive `header_s` later.
+        max_connections: Most open connections. One more closes the one that has been idle longest.
+    """
+
+    def __init__(self, app: ASGIApp, *, header_s: float, keep_alive_s: float, max_connections: int) -> None:
+        self._app, self._header_s, self._keep_alive_s, self._max_connections = app, header_s, keep_alive_s, max_connections
+        self._connections: dict[object, _Connection] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request; its connection is not closed meanwhile."""
+        connection = self._connections.get((scope.get("client"), scope.get("server"))) if scope["type"] == "http" else None
+        if connection is None:
+            await self._app(scope, receive, send)
             return
+        connection.begin_request()
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            connection.end_request(self._keep_alive_s + self._header_s)
+
+    def wrap_protocol(self, protocol: type[asyncio.Protocol]) -> type[asyncio.Protocol]:
+        """Return a protocol class that reports each connection here and passes all events on to an instance of `protocol`."""
+        guard = self
+
+        class GuardedProtocol(asyncio.Protocol):
+            def __init__(self, **options: Any) -> None:
+                self._inner = protocol(**options)
+
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                client, server = (transport.get_extra_info(name) for name in ("peername", "sockname"))
+                # A client that left before the connection was accepted has no address.
+                self._key = ((str(client[0]), int(client[1])), (str(server[0]), int(server[1]))) if client else object()
+                self._connection = guard._add(self._key, transport)
+                self._inner.connection_made(transport)
+
+            def connection_lost(self, exc: Exception | None) -> None:
+                guard._remove(self._key, self._connection)
+                self._inner.connection_lost(exc)
+
+            def data_received(self, data: bytes) -> None:
+                self._inner.data_received(data)
+
+            def eof_received(self) -> bool | None:
+                return self._inner.eof_received()
+
+            def pause_writing(self) -> None:
+                self._inner.pause_writing()
+
+            def resume_writing(self) -> None:
+                self._inner.resume_writing()
+
+        return GuardedProtocol
+
+    def _add(self, key: object, transport: asyncio.BaseTransport) -> "_Connection":
+        connection = self._connections[key] = _Connection(transport)
+        connection.close_if_idle_in(self._header_s)
+        if len(self._connections) > self._max_connections:
+            idle = [c for c in self._connections.values() if c.is_idle]
+            if idle:
+                min(idle, key=lambda c: c.idle_since).transport.close()
+        return connection
+
+    def _remove(self, key: object, connection: "_Connection") -> None:
+        connection.cancel_timer()
+        if self._connections.get(key) is connection:  # not so if the client uses the address again already
+            del self._connections[key]
 
 
-class _Seen:
-    """The status that was sent; an answer given before the body was read closes the connection, after a moment."""
+class _Connection:
+    """One open connection: how many requests it is answering, and since when it is idle."""
 
-    def __init__(self) -> None:
-        self.status = 0
+    def __init__(self, transport: asyncio.BaseTransport) -> None:
+        self.transport, self._loop = transport, asyncio.get_running_loop()
+        self._requests = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self.idle_since = self._loop.time()
 
-    def watch(self, send: Send, body: _Body) -> Send:
-        async def watching(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                self.status = message["status"]
-                if not body.whole:
-                    message = {**message, "headers": [*message.get("headers", []), (b"connection", b"close")]}
-            elif not body.whole and not message.get("more_body", False):
-                await send({**message, "more_body": True})
-                await body.linger()
-                message = {"type": "http.response.body", "body": b"", "more_body": False}
-            await send(message)
+    @property
+    def is_idle(self) -> bool:
+        return self._requests == 0 and not self.transport.is_closing()
 
-        return watching
+    def begin_request(self) -> None:
+        self._requests += 1
+        self.cancel_timer()
 
+    def end_request(self, close_after_s: float) -> None:
+        self._requests -= 1
+        self.idle_since = self._loop.time()
+        if self.is_idle:
+            self.close_if_idle_in(close_after_s)
 
-def _refuse(status: int, reason: str) -> ASGIApp:
-    return JSONResponse({"verdict": "error", "reason": reason}, status)
+    def close_if_idle_in(self, seconds: float) -> None:
+        self.cancel_timer()
+        self._timer = self._loop.call_later(seconds, lambda: self.transport.close() if self.is_idle else None)
 
-
-def _from_here(connection: HTTPConnection) -> bool:
-    """Neither a page in some browser nor a name that points here: what a request without a token must be."""
-    origin = connection.headers.get("origin")
-    try:
-        host = urlsplit(f"//{connection.headers.get('host', '127.0.0.1')}").hostname or ""
-        return is_loopback(host) and (origin is None or is_loopback(urlsplit(origin).hostname or ""))
-    except ValueError:
-        return False
-
-
-# ---- station/protocol
-def timed_protocol(header_s: float, connections: int) -> type[H11Protocol]:
-    """uvicorn's protocol class with a time for the request head and a bound on connections."""
-
-    class TimedProtocol(H11Protocol):
-        """One connection."""
-
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            self._silent_since = self.loop.time()
-            self._head_timer = self.loop.call_later(header_s, self._close_if_waiting)
-            if len(self.connections) > connections:
-                _close_oldest(self.connections)
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._head_timer.cancel()
-            super().connection_lost(exc)
-
-        def data_received(self, data: bytes) -> None:
-            answered = self.cycle
-            super().data_received(data)
-            if self.cycle is not answered:
-                self._head_timer.cancel()
-
-        def on_response_complete(self) -> None:
-            super().on_response_complete()
-            self._silent_since = self.loop.time()
-            self._head_timer.cancel()
-            self._head_timer = self.loop.call_later(self.timeout_keep_alive + header_s, self._close_if_waiting)
-
-        @property
-        def waits_for_head(self) -> bool:
-            """Whether no request is being answered here."""
-            return self.cycle is None or self.cycle.response_complete
-
-        def _close_if_waiting(self) -> None:
-            if self.waits_for_head and not self.transport.is_closing():
-                self.transport.close()
-
-    return TimedProtocol
-
-
-def _close_oldest(connections: set[Any]) -> None:
-    silent = [c for c in connections if getattr(c, "waits_for_head", False) and not c.transport.is_closing()]
-    if silent:
-        min(silent, key=lambda c: c._silent_since).transport.close()
+    def cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()

@@ -1,9 +1,7 @@
-"""One inspecting process, as its service sees it: started, asked, let go or killed.
+"""The inspecting processes: a bounded queue in front of a few warm worker processes, any of which may be killed.
 
-Inspecting processes that are warm, few, and can be killed: a bounded queue in front of worker processes.
-
-Each worker is a process that holds the model and speaks one line of JSON at a time (`worker.py`). One that does not
-answer within the time limit is killed and replaced; the boards behind it wait for the replacement, not for it.
+A worker process holds the model and answers jobs as lines of JSON (`worker.py`). One that does not answer within the time
+limit is killed and replaced; the boards behind it wait for the replacement, not for it.
 """
 
 import asyncio
@@ -16,110 +14,122 @@ from collections import deque
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from inspect_pop.core.errors import BusyFault, DeadlinePassed, ModelFault, PopError
-from inspect_pop.station.client import COMMAND, environment
+from inspect_pop.core.errors import BusyFault, DeadlineFault, ModelFault, PopError
+from inspect_pop.station.contract import WORKER_COMMAND, build_worker_environment
 
-__all__ = ["Died", "Job", "Pool", "Reply", "Worker"]
+__all__ = ["Job", "Pool", "Worker", "WorkerDied", "WorkerReply"]
 
-# ---- station/process
 Job = dict[str, Any]
-Reply = dict[str, Any]
+WorkerReply = dict[str, Any]
 
-LINE_LIMIT = 64 << 20  # an answer names every defect joint; 100,000 of them stay below this
-PIPES_S = 1.0  # after its end; somebody whom it started may hold them open
-START_S = 120.0  # a cold disk reads libraries and model slowly
+LINE_LIMIT = 64 << 20  # an answer names every defective joint; 100,000 of them need less
+CLOSE_PIPES_S = 1.0  # after the process ended; a process that it started may hold its pipes open
+START_S = 120.0  # reading libraries and model from a cold disk is slow
+RESTART_S = 2.0
+log = logging.getLogger(__name__)
 
 
-class Died(PopError):
-    """The inspecting process ended without an answer; `killed` where somebody killed it, so that trying again may help."""
+class WorkerDied(PopError):
+    """A worker process ended without an answer. `was_killed`: by a signal from outside, so that another try may succeed."""
 
     about = "worker"
 
     def __init__(self, status: int | None) -> None:
-        self.killed = status in (-signal.SIGKILL, -signal.SIGTERM)
+        self.was_killed = status in (-signal.SIGKILL, -signal.SIGTERM)
         super().__init__("the inspecting process", expected="an answer", found=f"it ended (status {status})")
 
 
 class Worker:
-    """One process: started, asked one job at a time, and closed or killed."""
+    """One worker process as the service sees it."""
 
     def __init__(self, process: asyncio.subprocess.Process, generation: int) -> None:
         self.process, self.generation = process, generation
         self.model = ""
-        self._hearing = asyncio.Lock()
+        self._reading = asyncio.Lock()
 
     @classmethod
-    async def start(cls, command: Sequence[str], hello: Job, generation: int) -> "Worker":
-        """A process that is ready; `hello` says how it is set up. Raises `ModelFault` where it cannot be."""
+    async def start(cls, command: Sequence[str], config: Job, generation: int) -> "Worker":
+        """Start a process and wait until it is ready.
+
+        Args:
+            command: The program and its arguments.
+            config: The first line that the process reads; see `worker.py`.
+            generation: Which generation of the pool the worker belongs to.
+
+        Raises:
+            ModelFault: The process cannot start, for example because the model cannot be used.
+        """
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
-            *command, stdin=pipe, stdout=pipe, limit=LINE_LIMIT, start_new_session=True, env=environment()
+            *command, stdin=pipe, stdout=pipe, limit=LINE_LIMIT, start_new_session=True, env=build_worker_environment()
         )
         worker = cls(process, generation)
         try:
-            ready = await worker.ask(hello, START_S)
-        except (TimeoutError, Died) as error:
-            await worker.end()
-            raise ModelFault("the inspecting process", expected="a start", found=str(error)) from error
+            ready = await worker.send(config, START_S)
+        except (TimeoutError, WorkerDied) as error:
+            worker.kill()
+            await worker.wait_closed()
+            raise ModelFault("the inspecting process", expected="to start", found=str(error)) from error
         if not ready.get("ready"):
-            await worker.end()
-            told = ready["answer"]["problem"]
-            raise ModelFault(told["thing"], **{k: told[k] for k in ("expected", "found", "remedy")})
+            worker.kill()
+            await worker.wait_closed()
+            problem = ready["answer"]["problem"]
+            raise ModelFault(problem["thing"], **{k: problem[k] for k in ("expected", "found", "remedy")})
         worker.model = str(ready.get("model", ""))
         return worker
 
-    async def ask(self, job: Job, limit_s: float) -> Reply:
-        """The reply to one job; `hear` must follow, for the word that it is done."""
+    async def send(self, job: Job, limit_s: float) -> WorkerReply:
+        """Send a job and return its reply. Call `read` next: the process reports when it can take another job.
+
+        Raises:
+            TimeoutError: No reply within `limit_s` seconds.
+            WorkerDied: The process ended.
+        """
         stdin = self.process.stdin
         if stdin is None:
-            raise Died(self.process.returncode)
+            raise WorkerDied(self.process.returncode)
         try:
             stdin.write(json.dumps(job).encode() + b"\n")
             await stdin.drain()
         except (BrokenPipeError, ConnectionResetError) as error:
-            raise Died(await self._status()) from error
-        return await self.hear(limit_s)
+            raise WorkerDied(await self._wait_for_status()) from error
+        return await self.read(limit_s)
 
-    async def hear(self, limit_s: float) -> Reply:
-        """The next line that the process says, within so many seconds."""
+    async def read(self, limit_s: float) -> WorkerReply:
+        """Return the next line that the process writes. Raises as `send` does."""
         if self.process.stdout is None:
-            raise Died(self.process.returncode)
-        async with asyncio.timeout(limit_s), self._hearing:
+            raise WorkerDied(self.process.returncode)
+        async with asyncio.timeout(limit_s), self._reading:
             line = await self.process.stdout.readline()
         if not line.endswith(b"\n"):
-            raise Died(await self._status())
-        reply: Reply = json.loads(line)
+            raise WorkerDied(await self._wait_for_status())
+        reply: WorkerReply = json.loads(line)
         return reply
 
-    async def _status(self) -> int | None:
-        """How it ended; one that closed its output and does not end is killed (None)."""
+    async def _wait_for_status(self) -> int | None:
+        """Return the exit status. A process that closed its output and does not end is killed (None)."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PIPES_S):
+            async with asyncio.timeout(CLOSE_PIPES_S):
                 return await self.process.wait()
         self.kill()
         return None
 
     def kill(self) -> None:
-        """End it at once."""
+        """End the process at once."""
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
 
-    def let_go(self) -> None:
-        """Closing its input ends it, after what it is doing."""
+    def close_input(self) -> None:
+        """End the process after the job in progress."""
         if self.process.stdin is not None:
             self.process.stdin.close()
 
-    async def end(self) -> None:
-        """Kill it, and wait until it is gone."""
-        self.kill()
-        await self.gone()
-
-    async def gone(self) -> None:
-        """Wait until it has ended and its pipes are closed."""
+    async def wait_closed(self) -> None:
+        """Wait until the process has ended and its pipes are closed."""
         await self.process.wait()
         stdin, stdout = self.process.stdin, self.process.stdout
         with contextlib.suppress(TimeoutError, BrokenPipeError, ConnectionResetError):
-            async with asyncio.timeout(PIPES_S), self._hearing:
+            async with asyncio.timeout(CLOSE_PIPES_S), self._reading:
                 if stdout is not None:
                     await stdout.read()
                 if stdin is not None:
@@ -127,147 +137,163 @@ class Worker:
                     await stdin.wait_closed()
 
 
-# ---- station/pool
-RESTART_S = 2.0
-log = logging.getLogger(__name__)
-
-
 class Pool:
-    """`size` workers behind a queue of at most `queue` waiting jobs."""
+    """A fixed number of workers behind a bounded queue.
 
-    def __init__(self, hello: Job, *, size: int, queue: int, limit_s: float, command: Sequence[str] = COMMAND) -> None:
-        self._hello, self._size, self._queue, self._limit_s, self._command = hello, size, queue, limit_s, command
+    Args:
+        config: The first line that each worker process reads; see `worker.py`.
+        size: Number of workers.
+        queue: Most jobs that wait.
+        limit_s: Seconds per job, after which its worker is killed.
+        command: The worker program and its arguments.
+    """
+
+    def __init__(self, config: Job, *, size: int, queue: int, limit_s: float, command: Sequence[str] = WORKER_COMMAND) -> None:
+        self._config, self._size, self._queue, self._limit_s, self._command = config, size, queue, limit_s, command
         self._idle: deque[Worker] = deque()
         self._waiting: deque[asyncio.Future[Worker]] = deque()
-        self._all: set[Worker] = set()
-        self._leaving: set[Worker] = set()
+        self._workers: set[Worker] = set()
+        self._leaving: set[Worker] = set()  # asked to end, or killed, and not ended yet
         self._tasks: set[asyncio.Task[None]] = set()
         self._generation = 0
-        self._stopping = False
+        self._is_stopping = False
         self._swap = asyncio.Lock()
         self.model = ""
-        self.recent_s = 0.5  # how long an inspection takes, for Retry-After; a running mean
+        self.recent_s = 0.5  # running mean of an inspection's time, for Retry-After
 
     @property
     def waiting(self) -> int:
-        """Jobs that wait for a worker."""
+        """Number of jobs that wait for a worker."""
         return len(self._waiting)
 
     @property
     def alive(self) -> int:
-        """Workers that hold the present model and run."""
-        return sum(w.generation == self._generation and w.process.returncode is None for w in self._all)
+        """Number of workers that run with the current model."""
+        return sum(w.generation == self._generation and w.process.returncode is None for w in self._workers)
 
     @property
     def busy(self) -> int:
-        """Workers with a job in hand."""
-        return len(self._all) - len(self._idle)
+        """Number of workers with a job."""
+        return len(self._workers) - len(self._idle)
 
     @property
     def retry_after_s(self) -> int:
-        """Whole seconds after which the queue should have room again."""
+        """Whole seconds until the queue should have room again."""
         return max(1, math.ceil(self.recent_s * (self.waiting + 1) / self._size))
 
     async def start(self) -> None:
-        """Start all workers, if they are not there yet; raises `ModelFault` where the model cannot be used."""
-        if self._all:
+        """Start all workers, unless they run already. Raises `ModelFault` if the model cannot be used."""
+        if self._workers:
             return
-        for worker in await self._crew(self._hello, self._generation):
-            self._welcome(worker)
+        for worker in await self._start_workers(self._config, self._generation):
+            self._enlist(worker)
 
-    async def submit(self, job: Job) -> Reply:
-        """One job's reply. Raises `BusyFault`, `DeadlinePassed` (its worker was killed) or `Died`."""
+    async def submit(self, job: Job) -> WorkerReply:
+        """Return a job's reply. A job whose worker was killed from outside is tried once more.
+
+        Raises:
+            BusyFault: The queue is full, or the pool is stopping.
+            DeadlinePassed: The job took too long; its worker was killed.
+            WorkerDied: The worker process ended.
+        """
         try:
-            return await self._once(job)
-        except Died as error:
-            if not error.killed:
+            return await self._try(job)
+        except WorkerDied as error:
+            if not error.was_killed:
                 raise
-        return await self._once(job)
+        return await self._try(job)
 
-    async def swap(self, **hello: Any) -> str:
-        """Change what workers are started with; the old ones serve until the new ones are ready. Returns the model's digest."""
+    async def swap(self, **config: Any) -> str:
+        """Change the workers' configuration and return the new model's digest.
+
+        The old workers serve until all new ones are ready. Raises `ModelFault` if these cannot start; nothing changes then.
+        """
         async with self._swap:
-            fresh = self._hello | hello
-            crew = await self._crew(fresh, self._generation + 1)
-            self._hello, self._generation = fresh, self._generation + 1
+            new_config = self._config | config
+            workers = await self._start_workers(new_config, self._generation + 1)
+            self._config, self._generation = new_config, self._generation + 1
             while self._idle:
                 self._retire(self._idle.popleft())
-            for worker in crew:
-                self._welcome(worker)
+            for worker in workers:
+                self._enlist(worker)
             return self.model
 
-    def give_back(self) -> None:
-        """Take no more work, and answer 'busy' to what waits; what runs goes on."""
-        self._stopping = True
+    def refuse_waiting(self) -> None:
+        """Take no more jobs, and answer 'busy' to those that wait. Jobs in progress go on."""
+        self._is_stopping = True
         for future in self._waiting:
             if not future.done():
-                future.set_exception(_stopping())
+                future.set_exception(_stopping_fault())
 
     async def close(self, limit_s: float) -> None:
-        """Give back what waits, finish what runs, end all workers; those that take longer than `limit_s` are killed."""
-        self.give_back()
-        everyone = self._all | self._leaving
-        for worker in everyone:
-            worker.let_go()
-        ends = [asyncio.create_task(w.gone()) for w in everyone]
+        """Refuse what waits, finish what is in progress, and end all workers, those that take longer than `limit_s` by a kill."""
+        self.refuse_waiting()
+        workers = self._workers | self._leaving
+        for worker in workers:
+            worker.close_input()
+        ends = [asyncio.create_task(w.wait_closed()) for w in workers]
         if ends:
             await asyncio.wait(ends, timeout=limit_s)
-            for worker in everyone:
+            for worker in workers:
                 worker.kill()
             await asyncio.gather(*ends)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._all.clear()
+        self._workers.clear()
 
-    async def _crew(self, hello: Job, generation: int) -> list[Worker]:
-        started = await asyncio.gather(
-            *(Worker.start(self._command, hello, generation) for _ in range(self._size)), return_exceptions=True
+    async def _start_workers(self, config: Job, generation: int) -> list[Worker]:
+        """Start a whole generation of workers, or none."""
+        results = await asyncio.gather(
+            *(Worker.start(self._command, config, generation) for _ in range(self._size)), return_exceptions=True
         )
-        failed = [s for s in started if isinstance(s, BaseException)]
-        crew = [s for s in started if isinstance(s, Worker)]
-        if failed:
-            await asyncio.gather(*(worker.end() for worker in crew))
-            raise failed[0]
-        return crew
+        errors = [r for r in results if isinstance(r, BaseException)]
+        workers = [r for r in results if isinstance(r, Worker)]
+        if errors:
+            for worker in workers:
+                worker.kill()
+            await asyncio.gather(*(worker.wait_closed() for worker in workers))
+            raise errors[0]
+        return workers
 
-    async def _once(self, job: Job) -> Reply:
-        worker = await self._take()
+    async def _try(self, job: Job) -> WorkerReply:
+        worker = await self._acquire()
         clock = asyncio.get_running_loop().time
-        begun = clock()
+        started = clock()
         try:
-            reply = await worker.ask(job, self._limit_s)
+            reply = await worker.send(job, self._limit_s)
         except TimeoutError as error:
             self._replace(worker)
             found = f"none after {self._limit_s:g} s"
-            raise DeadlinePassed(
-                "the inspection", expected="an answer", found=found, remedy="Look at this board by hand."
-            ) from error
+            remedy = "Inspect this board by hand."
+            raise DeadlineFault("the inspection", expected="an answer", found=found, remedy=remedy) from error
         except BaseException:
             self._replace(worker)
             raise
-        self.recent_s = 0.8 * self.recent_s + 0.2 * (clock() - begun)
-        self._later(self._when_done(worker))
+        self.recent_s = 0.8 * self.recent_s + 0.2 * (clock() - started)
+
+        async def release_when_done() -> None:
+            """Release the worker when it has written the board's page, too."""
+            try:
+                await worker.read(self._limit_s)
+            except (TimeoutError, WorkerDied) as error:
+                log.error("a worker did not finish", extra={"reason": str(error)})
+                self._replace(worker)
+            else:
+                self._release(worker)
+
+        self._spawn(release_when_done())
         return reply
 
-    async def _when_done(self, worker: Worker) -> None:
-        """Hand the worker on once it has written the board's page, too."""
-        try:
-            await worker.hear(self._limit_s)
-        except (TimeoutError, Died) as error:
-            log.error("a worker did not finish", extra={"reason": str(error)})
-            self._replace(worker)
-        else:
-            self._hand_over(worker)
-
-    async def _take(self) -> Worker:
-        while self._idle and not self._stopping:
+    async def _acquire(self) -> Worker:
+        """Return an idle worker, or wait for one in the queue."""
+        while self._idle and not self._is_stopping:
             worker = self._idle.popleft()
             if worker.process.returncode is None:
                 return worker
             self._replace(worker)
-        if self._stopping:
-            raise _stopping()
+        if self._is_stopping:
+            raise _stopping_fault()
         if len(self._waiting) >= self._queue:
             raise BusyFault("the service", expected="room in the queue", found=f"{self._queue} waiting", remedy="Try again.")
         future: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
@@ -276,16 +302,16 @@ class Pool:
             return await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and future.exception() is None:
-                self._hand_over(future.result())
+                self._release(future.result())
             raise
         finally:
             with contextlib.suppress(ValueError):
                 self._waiting.remove(future)
 
-    def _hand_over(self, worker: Worker) -> None:
-        """Give a free worker to who waits longest, or keep it idle; one of an earlier model is let go."""
-        self._all.add(worker)
-        if worker.generation != self._generation or self._stopping:
+    def _release(self, worker: Worker) -> None:
+        """Give a free worker to the job that has waited longest, or keep it idle. End it if it has an earlier model."""
+        self._workers.add(worker)
+        if worker.generation != self._generation or self._is_stopping:
             self._retire(worker)
             return
         self.model = worker.model
@@ -296,56 +322,60 @@ class Pool:
                 return
         self._idle.append(worker)
 
+    def _enlist(self, worker: Worker) -> None:
+        """Take a new worker into service. It is replaced if it dies while idle."""
+
+        async def replace_if_idle() -> None:
+            await worker.process.wait()
+            if worker in self._idle and not self._is_stopping:
+                log.error("an idle worker died", extra={"status": worker.process.returncode})
+                self._idle.remove(worker)
+                self._replace(worker)
+
+        self._spawn(replace_if_idle())
+        self._release(worker)
+
     def _retire(self, worker: Worker) -> None:
-        self._all.discard(worker)
-        self._leave(worker)
-        worker.let_go()
-
-    def _leave(self, worker: Worker) -> None:
-        self._leaving.add(worker)
-        self._later(self._gone(worker))
-
-    async def _gone(self, worker: Worker) -> None:
-        await worker.gone()
-        self._leaving.discard(worker)
+        self._discard(worker)
+        worker.close_input()
 
     def _replace(self, worker: Worker) -> None:
-        self._all.discard(worker)
+        """Kill a worker and start another one of the current generation."""
         worker.kill()
-        self._leave(worker)
-        if not self._stopping and worker.generation == self._generation:
-            self._later(self._start_another())
+        self._discard(worker)
+        if self._is_stopping or worker.generation != self._generation:
+            return
 
-    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        async def start_another() -> None:
+            """Try until a worker starts. A newer generation needs none."""
+            while not self._is_stopping and worker.generation == self._generation:
+                try:
+                    started = await Worker.start(self._command, self._config, worker.generation)
+                except (ModelFault, OSError) as error:
+                    log.error("a worker cannot start", extra={"reason": str(error)})
+                    await asyncio.sleep(RESTART_S)
+                else:
+                    self._enlist(started)
+                    return
+
+        self._spawn(start_another())
+
+    def _discard(self, worker: Worker) -> None:
+        """Take a worker out of service, and keep track of it until it has ended."""
+
+        async def forget_when_closed() -> None:
+            await worker.wait_closed()
+            self._leaving.discard(worker)
+
+        self._workers.discard(worker)
+        self._leaving.add(worker)
+        self._spawn(forget_when_closed())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _start_another(self) -> None:
-        """Start one more of the present generation, however often it takes; a newer crew needs none."""
-        generation = self._generation
-        while not self._stopping and generation == self._generation:
-            try:
-                worker = await Worker.start(self._command, self._hello, generation)
-            except (ModelFault, OSError) as error:
-                log.error("a worker cannot start", extra={"reason": str(error)})
-                await asyncio.sleep(RESTART_S)
-            else:
-                self._welcome(worker)
-                return
 
-    def _welcome(self, worker: Worker) -> None:
-        """A new worker: into service, and replaced when it dies while it has nothing to do."""
-        self._later(self._mourn(worker))
-        self._hand_over(worker)
-
-    async def _mourn(self, worker: Worker) -> None:
-        await worker.process.wait()
-        if worker in self._idle and not self._stopping:
-            log.error("an idle worker died", extra={"status": worker.process.returncode})
-            self._idle.remove(worker)
-            self._replace(worker)
-
-
-def _stopping() -> BusyFault:
+def _stopping_fault() -> BusyFault:
     return BusyFault("the service", expected="a service that takes work", found="it is stopping", remedy="Try again in a moment.")

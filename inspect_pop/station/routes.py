@@ -1,30 +1,39 @@
-"""`POST /v1/inspections`: one board by its path or as an upload.
-
-What the service tells of boards that were inspected, and what people decide about them.
-
-How the service is: alive, ready, its numbers; and a new model taken while it works.
-"""
+"""The service's routes: inspections for the line, records and decisions for people, health and models for the operator."""
 
 import asyncio
 import contextlib
 import dataclasses
+import shutil
+import tempfile
 import time
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import ValidationError
+from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
+from inspect_pop.core.clock import utc_now
 from inspect_pop.core.errors import FileFault, InputFault, ModelFault, UsageFault
 from inspect_pop.messages import from_decision
-from inspect_pop.station.access import MISSING, REFUSALS, WRONG, Caller, Here, Responses, Station, may, within
-from inspect_pop.station.client import OTHER_STORE, STORE_HEADER, store_identity
-from inspect_pop.station.dispatch import Said, refused, work
-from inspect_pop.station.handler import UNUSABLE, page_path
+from inspect_pop.station.access import (
+    NOT_FOUND_RESPONSE,
+    PROBLEM_RESPONSE,
+    REFUSAL_RESPONSES,
+    Caller,
+    Responses,
+    StationDep,
+    require,
+    resolve_path,
+)
+from inspect_pop.station.contract import STORE_HEADER, identify_store
+from inspect_pop.station.handler import locate_page
 from inspect_pop.station.schemas import (
     AnswerBody,
     BoardBody,
@@ -35,22 +44,28 @@ from inspect_pop.station.schemas import (
     ModelBody,
     ModelReply,
 )
-from inspect_pop.station.uploads import received
+from inspect_pop.station.station import InspectionReply, Station, refuse
+from inspect_pop.station.uploads import make_disk_fault
 from inspect_pop.store import Decision, StoredBoard
 
-__all__ = ["inspections", "records", "upkeep"]
+__all__ = ["Upload", "admin", "inspections", "receive_upload", "records"]
 
-# ---- station/inspections
+UPLOAD_FIELD = "file"
+PAGE_WAIT_S, PAGE_POLL_S = 5.0, 0.1  # a page is complete a tenth of a second after its board was answered
+PAGE_FRESH = timedelta(minutes=1)  # the page of an older record is not on its way
+
 inspections = APIRouter(tags=["line"])
+records = APIRouter(tags=["records"])
+admin = APIRouter(tags=["admin"])
 
-_ANSWERS: Responses = {
-    **REFUSALS,
-    409: WRONG | {"description": f"The service keeps another store than the header {STORE_HEADER} names"},
-    422: {"model": AnswerBody, "description": "Could not be inspected, and why; the board is in quarantine"},
+_INSPECTION_RESPONSES: Responses = {
+    **REFUSAL_RESPONSES,
+    409: PROBLEM_RESPONSE | {"description": f"The service uses another store than the header {STORE_HEADER} names"},
+    422: {"model": AnswerBody, "description": "The board could not be inspected; `problem` says why. It is in quarantine"},
     503: {"model": AnswerBody, "description": "Busy, or the store cannot be written: try again after `Retry-After` seconds"},
     504: {"model": AnswerBody, "description": "No answer within the time limit; the board is in quarantine"},
 }
-_BODY: dict[str, Any] = {
+_INSPECTION_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
@@ -58,188 +73,235 @@ _BODY: dict[str, Any] = {
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
-                    "required": ["file"],
-                    "properties": {"file": {"type": "string", "format": "binary", "description": "a zip that holds one board"}},
+                    "required": [UPLOAD_FIELD],
+                    "properties": {UPLOAD_FIELD: {"type": "string", "format": "binary", "description": "A zip with one board"}},
                     "additionalProperties": False,
                 }
             },
         },
     }
 }
+_NO_PAGE = HTTPException(404, "this record has no page; a page is written in the moment after the answer")
 
 
-@inspections.post("/v1/inspections", response_model=AnswerBody, responses=_ANSWERS, openapi_extra=_BODY)
-async def inspect(request: Request, here: Here, caller: Annotated[Caller, Depends(may("inspect"))]) -> Response:
-    """Inspect one board, by path within the service's roots or as an uploaded zip; answers after the record is kept."""
+@inspections.post("/v1/inspections", response_model=AnswerBody, responses=_INSPECTION_RESPONSES, openapi_extra=_INSPECTION_BODY)
+async def inspect_board(
+    request: Request, station: StationDep, caller: Annotated[Caller, Depends(require("inspect"))]
+) -> Response:
+    """Inspect one board, by its path within the service's roots or as an uploaded zip.
+
+    The answer comes after the record is in the store.
+    """
     started = time.monotonic()
-    wanted = request.headers.get(STORE_HEADER)
-    if wanted is not None and wanted != store_identity(here.settings.store):
-        raise HTTPException(OTHER_STORE, "this service keeps another store")
+    store = request.headers.get(STORE_HEADER)
+    if store is not None and store != identify_store(station.settings.store):
+        raise HTTPException(HTTPStatus.CONFLICT, "this service uses another store")
+    report = f"{request.base_url}v1/reports/{{record}}"
     if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        said = await _uploaded(here, request)
+        async with receive_upload(request) as upload:
+            limits = dataclasses.asdict(station.settings.archive)
+            job = {"kind": "upload", "path": str(upload.archive), "into": str(upload.into), "limits": limits}
+            reply = await station.inspect(job | {"name": f"upload: {upload.name[:200]}", "report": report})
     else:
-        said = await _by_path(here, request, caller)
+        reply = await _inspect_path(station, caller, await request.body(), report)
     seconds = time.monotonic() - started
-    said.answer["elapsed_ms"] = round(seconds * 1000, 1)
-    here.metrics.verdicts.labels(said.answer["verdict"]).inc()
-    here.metrics.latency.observe(seconds)
-    request.state.told = {k: said.answer[k] for k in ("serial", "verdict", "record", "reason")}
-    return JSONResponse(said.answer, said.status, said.headers)
+    reply.answer["elapsed_ms"] = round(seconds * 1000, 1)
+    station.metrics.verdicts.labels(reply.answer["verdict"]).inc()
+    station.metrics.latency.observe(seconds)
+    request.state.log_fields = {k: reply.answer[k] for k in ("serial", "verdict", "record", "reason")}
+    return JSONResponse(reply.answer, reply.status, reply.headers)
 
 
-async def _uploaded(here: Station, request: Request) -> Said:
-    async with received(request) as upload:
-        limits = dataclasses.asdict(here.settings.archive)
-        job = {"kind": "upload", "path": str(upload.archive), "into": str(upload.into), "limits": limits}
-        return await work(here, job | {"name": f"upload: {upload.name[:200]}", "report": _page_address(request)})
+class Upload:
+    """A received upload.
+
+    Attributes:
+        archive: The zip.
+        into: The empty folder to unpack it into.
+        name: The file's name as the sender gave it.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.archive, self.into, self.name = folder / "upload.zip", folder / "board", name
 
 
-async def _by_path(here: Station, request: Request, caller: Caller) -> Said:
-    body = await request.body()
+@contextlib.asynccontextmanager
+async def receive_upload(request: Request) -> AsyncIterator[Upload]:
+    """Write a request's upload to disk, and remove it when the block ends.
+
+    Raises:
+        HTTPException: 422 if the body is not a multipart form with one file.
+        StoreFault: The disk has no room.
+    """
+    expected = f"expected a multipart form with one file '{UPLOAD_FIELD}'"
     try:
-        asked = InspectBody.model_validate_json(body)
-        path, root = await asyncio.to_thread(within, here.settings.roots, asked.path)
-        _own(caller, path)
+        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="inspect_pop-"))
+    except OSError as error:
+        raise make_disk_fault(error) from error
+    try:
+        try:
+            form = await request.form(max_files=1, max_fields=0)
+        except HTTPException as error:
+            if error.status_code != 400:
+                raise
+            raise HTTPException(422, f"{expected}: {error.detail}") from error
+        except OSError as error:
+            raise make_disk_fault(error) from error
+        try:
+            part = form.get(UPLOAD_FIELD)
+            if not isinstance(part, UploadFile):
+                raise HTTPException(422, expected)
+            upload = Upload(folder, part.filename or "unnamed")
+            await asyncio.to_thread(_store_upload, part.file, upload)
+        finally:
+            await form.close()
+        yield upload
+    finally:
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _store_upload(source: IO[bytes], upload: Upload) -> None:
+    try:
+        upload.into.mkdir()
+        with upload.archive.open("xb") as file:
+            shutil.copyfileobj(source, file, 1 << 20)
+    except OSError as error:
+        raise make_disk_fault(error) from error
+
+
+async def _inspect_path(station: Station, caller: Caller, body: bytes, report: str) -> InspectionReply:
+    try:
+        text = InspectBody.model_validate_json(body).path
+        path, root = await asyncio.to_thread(resolve_path, station.settings.roots, text)
     except ValidationError as error:
-        return refused(UNUSABLE, FileFault("the request", expected='JSON as {"path": "…"}', found=error.errors()[0]["msg"]))
+        fault = FileFault("the request", expected='JSON such as {"path": "…"}', found=error.errors()[0]["msg"])
+        return refuse(HTTPStatus.UNPROCESSABLE_ENTITY, fault)
     except InputFault as fault:
-        return refused(UNUSABLE, fault)
-    job = {"kind": "inspect", "path": str(path), "root": str(root), "name": str(path), "report": _page_address(request)}
-    return await work(here, job)
+        return refuse(HTTPStatus.UNPROCESSABLE_ENTITY, fault)
+    if caller.roots is not None and not any(path.is_relative_to(r) for r in caller.roots):
+        raise HTTPException(403, f"{caller.name} has no right to read {path}")
+    return await station.inspect({"kind": "inspect", "path": str(path), "root": str(root), "name": str(path), "report": report})
 
 
-def _own(caller: Caller, path: Path) -> None:
-    """A caller that is kept to roots of its own gets 403 for a board elsewhere."""
-    if caller.roots is not None and not any(path.is_relative_to(root) for root in caller.roots):
-        raise HTTPException(403, f"{caller.name} may not read {path}")
+@records.post(
+    "/v1/boards/{serial:path}/decisions",
+    responses={
+        **REFUSAL_RESPONSES,
+        **NOT_FOUND_RESPONSE,
+        422: PROBLEM_RESPONSE | {"description": "A decision that is not valid for this joint"},
+    },
+)
+async def record_decision(
+    serial: str, body: DecisionBody, station: StationDep, caller: Annotated[Caller, Depends(require("verify"))]
+) -> DecisionReply:
+    """Record a person's decision about one joint, and send it to the line's systems."""
 
+    def record() -> DecisionReply:
+        boards = _find_boards(station, serial)
+        stored = next((b for b in reversed(boards) if body.record in (None, b.board.record)), None)
+        if stored is None:
+            raise HTTPException(404, "this serial has no such record")
+        name, at = stored.board.record, utc_now()
+        joint = (body.refdes, body.interface, body.ball)
+        decision = Decision(name, *joint, body.state, caller.name, at, label=body.label, note=body.note)
+        message = from_decision(stored.board, stored.defects, decision, station.settings.cfx_handle)
+        try:
+            station.store.add_decision(decision, messages=[message])
+        except UsageFault as fault:
+            raise HTTPException(422, str(fault)) from fault
+        final = next((b.final for b in station.store.board(serial) if b.board.record == name), stored.final)
+        return DecisionReply(record=name, decided_by=caller.name, decided_at=at, final=final)
 
-def _page_address(request: Request) -> str:
-    return f"{request.base_url}v1/reports/{{record}}"
-
-
-# ---- station/records
-records = APIRouter(tags=["records"])
-PAGE_S, POLL_S = 5.0, 0.1  # a page is there a tenth of a second after its board was answered
-FRESH = timedelta(minutes=1)
-_NO_PAGE = HTTPException(404, "no page of this record; it is written in the moment after the answer")
-_UNUSABLE: dict[int | str, dict[str, Any]] = {422: WRONG | {"description": "A decision that cannot be"}}
-
-
-@records.post("/v1/boards/{serial:path}/decisions", responses={**REFUSALS, **MISSING, **_UNUSABLE})
-async def decide(serial: str, body: DecisionBody, here: Here, caller: Annotated[Caller, Depends(may("decide"))]) -> DecisionReply:
-    """Record what a person decided about one joint; the line's systems are told."""
-    return await asyncio.to_thread(_decide, here, serial, body, caller.name)
-
-
-@records.get("/v1/boards/{serial:path}", responses={**REFUSALS, **MISSING}, dependencies=[Depends(may("read"))])
-async def board(serial: str, here: Here) -> BoardBody:
-    """All records of a serial, the first inspection first, with the decisions about them."""
-    found = await asyncio.to_thread(_records, here, serial)
-    return BoardBody(serial=serial, records=[stored.to_dict() for stored in found])
+    return await asyncio.to_thread(record)
 
 
 @records.get(
-    "/v1/reports/{record}", response_class=HTMLResponse, responses={**REFUSALS, **MISSING}, dependencies=[Depends(may("read"))]
+    "/v1/boards/{serial:path}",
+    responses={**REFUSAL_RESPONSES, **NOT_FOUND_RESPONSE},
+    dependencies=[Depends(require("read"))],
 )
-async def report(record: str, here: Here) -> HTMLResponse:
-    """The page of one record; of one that was made a moment ago it is waited for."""
-    if here.settings.pages is None:
-        raise _NO_PAGE
-    page, until = page_path(here.settings.pages, record), time.monotonic() + PAGE_S
-    while (found := await asyncio.to_thread(_read, page)) is None:
-        if time.monotonic() > until or not await asyncio.to_thread(_is_fresh, here, record):
-            raise _NO_PAGE
-        await asyncio.sleep(POLL_S)
-    return HTMLResponse(found)
+async def get_board(serial: str, station: StationDep) -> BoardBody:
+    """Return all records of a serial with the decisions about them, the first inspection first."""
+    boards = await asyncio.to_thread(_find_boards, station, serial)
+    return BoardBody(serial=serial, records=[stored.to_dict() for stored in boards])
 
 
-def _read(page: Path) -> bytes | None:
-    with contextlib.suppress(FileNotFoundError):
-        return page.read_bytes()
-    return None
-
-
-def _is_fresh(here: Station, record: str) -> bool:
-    """Whether the record was made so lately that its page may still be drawn."""
-    stored = here.store.record(record)
-    return stored is not None and datetime.now(UTC) - datetime.fromisoformat(stored.board.finished_at) < FRESH
-
-
-def _decide(here: Station, serial: str, body: DecisionBody, who: str) -> DecisionReply:
-    stored = _chosen(_records(here, serial), body.record)
-    at = datetime.now(UTC).isoformat(timespec="milliseconds")
-    decision = Decision(
-        stored.board.record, body.refdes, body.interface, body.ball, body.state, who, at, label=body.label, note=body.note
-    )
-    message = from_decision(stored.board, stored.defects, decision, here.settings.cfx_handle)
-    try:
-        here.store.add_decision(decision, messages=[message])
-    except UsageFault as fault:
-        raise HTTPException(422, str(fault)) from fault
-    final = next((b.final for b in here.store.board(serial) if b.board.record == stored.board.record), stored.final)
-    return DecisionReply(record=stored.board.record, decided_by=who, decided_at=at, final=final)
-
-
-def _records(here: Station, serial: str) -> list[StoredBoard]:
-    found = here.store.board(serial)
-    if not found:
+def _find_boards(station: Station, serial: str) -> list[StoredBoard]:
+    boards = station.store.board(serial)
+    if not boards:
         raise HTTPException(404, "no record of this serial")
-    return found
+    return boards
 
 
-def _chosen(found: list[StoredBoard], record: str | None) -> StoredBoard:
-    for stored in reversed(found):
-        if record in (None, stored.board.record):
-            return stored
-    raise HTTPException(404, "no such record of this serial")
+@records.get(
+    "/v1/reports/{record}",
+    response_class=HTMLResponse,
+    responses={**REFUSAL_RESPONSES, **NOT_FOUND_RESPONSE},
+    dependencies=[Depends(require("read"))],
+)
+async def get_report(record: str, station: StationDep) -> HTMLResponse:
+    """Return the page of one record. If the record is less than a minute old, wait up to 5 s for its page."""
+    if station.settings.pages is None:
+        raise _NO_PAGE
+    page, until = locate_page(station.settings.pages, record), time.monotonic() + PAGE_WAIT_S
+
+    def is_fresh() -> bool:
+        stored = station.store.record(record)
+        return stored is not None and datetime.now(UTC) - datetime.fromisoformat(stored.board.finished_at) < PAGE_FRESH
+
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            return HTMLResponse(await asyncio.to_thread(page.read_bytes))
+        if time.monotonic() > until or not await asyncio.to_thread(is_fresh):
+            raise _NO_PAGE
+        await asyncio.sleep(PAGE_POLL_S)
 
 
-# ---- station/upkeep
-upkeep = APIRouter(tags=["upkeep"])
-
-
-@upkeep.get("/healthz", response_class=PlainTextResponse)
-async def alive() -> str:
-    """The process runs and answers."""
+@admin.get("/healthz", response_class=PlainTextResponse)
+async def check_alive() -> str:
+    """Return `ok` if the service runs."""
     return "ok"
 
 
-@upkeep.get("/readyz", responses={503: {"model": HealthBody, "description": "Not ready, and why"}})
-async def ready(here: Here, response: Response) -> HealthBody:
-    """Whether a board that comes now would be inspected and recorded."""
-    status = _not_ready(here) or "ready"
-    response.status_code = 200 if status == "ready" else 503
-    return HealthBody(status=status, workers=here.pool.alive, waiting=here.pool.waiting, model=here.pool.model)
+@admin.get("/readyz", responses={503: {"model": HealthBody, "description": "Not ready; `status` says why"}})
+async def check_ready(station: StationDep, response: Response) -> HealthBody:
+    """Return whether the next board would be inspected and recorded."""
+    if station.is_stopping:
+        problem = "stopping"
+    elif station.pool.alive == 0:
+        problem = "no inspecting process runs"
+    else:
+        problem = station.store_fault
+    response.status_code = 503 if problem else 200
+    pool = station.pool
+    return HealthBody(status=problem or "ready", workers=pool.alive, waiting=pool.waiting, model=pool.model)
 
 
-@upkeep.get("/metrics", response_class=PlainTextResponse, responses=REFUSALS, dependencies=[Depends(may("read"))])
-async def metrics(here: Here) -> Response:
-    """For a Prometheus server."""
-    own, pool = here.metrics, here.pool
-    own.waiting.set(pool.waiting)
-    own.workers.set(pool.alive)
-    own.working.set(pool.busy)
-    own.outbox.set((await asyncio.to_thread(here.store.waiting, 0))[0])
-    own.model.clear()
-    own.model.labels(pool.model).set(1)
-    return Response(own.text(), media_type=CONTENT_TYPE_LATEST)
+@admin.get("/metrics", response_class=PlainTextResponse, responses=REFUSAL_RESPONSES, dependencies=[Depends(require("read"))])
+async def get_metrics(station: StationDep) -> Response:
+    """Return the metrics in Prometheus's text format."""
+    values, pool = station.metrics, station.pool
+    values.waiting.set(pool.waiting)
+    values.workers.set(pool.alive)
+    values.working.set(pool.busy)
+    values.outbox.set((await asyncio.to_thread(station.store.waiting, 0))[0])
+    values.model.clear()
+    values.model.labels(pool.model).set(1)
+    return Response(values.to_text(), media_type=CONTENT_TYPE_LATEST)
 
 
-@upkeep.post("/v1/model", responses={**REFUSALS, 422: WRONG | {"description": "A model that cannot be used; the old one stays"}})
-async def model(body: ModelBody, here: Here, _: Annotated[Caller, Depends(may("administer"))]) -> ModelReply:
-    """Use another model from now on: new processes are started with it, and take over when they are all ready."""
+@admin.post(
+    "/v1/model",
+    responses={
+        **REFUSAL_RESPONSES,
+        422: PROBLEM_RESPONSE | {"description": "The model cannot be used; the current model stays"},
+    },
+)
+async def load_model(body: ModelBody, station: StationDep, _: Annotated[Caller, Depends(require("administer"))]) -> ModelReply:
+    """Change the current model. New processes load it and take over when all of them are ready."""
     try:
-        folder, _root = await asyncio.to_thread(within, here.settings.may_load_from, body.path)
-        digest = await here.pool.swap(model=str(folder))
+        folder, _root = await asyncio.to_thread(resolve_path, station.settings.model_folders, body.path)
+        digest = await station.pool.swap(model=str(folder))
     except (InputFault, ModelFault) as fault:
         raise HTTPException(422, str(fault)) from fault
     return ModelReply(model=digest)
-
-
-def _not_ready(here: Station) -> str:
-    if here.stopping:
-        return "stopping"
-    if here.pool.alive == 0:
-        return "no inspecting process runs"
-    return here.fault

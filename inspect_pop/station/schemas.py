@@ -1,8 +1,12 @@
-"""What goes over HTTP, as pydantic models: OpenAPI and validation follow from them."""
+"""The bodies of HTTP requests and responses as pydantic models; OpenAPI and validation follow from them."""
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from inspect_pop.core.classes import CLASSES
+from inspect_pop.station.contract import EXIT_STATUS
+from inspect_pop.store import DECISION_STATES
 
 __all__ = [
     "AnswerBody",
@@ -17,33 +21,40 @@ __all__ = [
 ]
 
 Text = Annotated[str, Field(min_length=1, max_length=128)]
-State = Literal["DefectConfirmed", "DefectRejected", "DefectAccepted", "DefectRepaired", "DefectClosed", "DefectMissed"]
+if TYPE_CHECKING:  # mypy cannot read literals from tables
+    State = str
+    Label = str
+    AnswerVerdict = str
+else:
+    State = Literal[DECISION_STATES]
+    Label = Literal[CLASSES]
+    AnswerVerdict = Literal[tuple(EXIT_STATUS)]
 
 
-class _Asked(BaseModel):
+class _RequestBody(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class InspectBody(_Asked):
+class InspectBody(_RequestBody):
     """Inspect the board at a path within the service's roots."""
 
     path: Annotated[str, Field(min_length=1, max_length=4096, examples=["/exports/line-a/boards/PB2411-010200"])]
 
 
-class ModelBody(_Asked):
+class ModelBody(_RequestBody):
     """Use the model in this folder from now on."""
 
     path: Annotated[str, Field(min_length=1, max_length=4096)]
 
 
-class DecisionBody(_Asked):
-    """What a person decided about one joint of a record; without `record`, of the serial's last inspection."""
+class DecisionBody(_RequestBody):
+    """A person's decision about one joint of a record; without `record`, of the serial's last inspection."""
 
     refdes: Text
     interface: Text
     ball: Text
     state: State
-    label: Literal["good", "bridged", "open", "starved", "head_in_pillow"] | None = None
+    label: Label | None = None
     note: Annotated[str, Field(max_length=2000)] = ""
     record: Annotated[str, Field(min_length=1, max_length=128)] | None = None
 
@@ -59,13 +70,13 @@ class DefectJoint(BaseModel):
 
 
 class ReviewJoint(DefectJoint):
-    """A joint that a person must look at, and why."""
+    """A joint that a person must look at, and the reason."""
 
     reason: str
 
 
 class Problem(BaseModel):
-    """What is wrong with a board: which thing, what was expected and found there, and what to do."""
+    """What is wrong with a board: the thing, what was expected and found, and what to do."""
 
     about: str
     thing: str
@@ -75,10 +86,10 @@ class Problem(BaseModel):
 
 
 class AnswerBody(BaseModel):
-    """The hook's object; `problem` says what is wrong where the verdict is `error`."""
+    """The answer for one board, the same as the hook prints; with the verdict `error`, `problem` says what is wrong."""
 
     serial: str | None
-    verdict: Literal["pass", "fail", "review", "error"]
+    verdict: AnswerVerdict
     reason: str
     defects: list[DefectJoint]
     record: str | None
@@ -91,7 +102,7 @@ class AnswerBody(BaseModel):
 
 
 class ProblemBody(BaseModel):
-    """A request that was refused, and why."""
+    """A refused request, and the reason."""
 
     verdict: Literal["error"] = "error"
     reason: str
@@ -105,7 +116,7 @@ class BoardBody(BaseModel):
 
 
 class DecisionReply(BaseModel):
-    """The decision as it was recorded, and what became of the board: `final` is pass, fail or pending."""
+    """The decision as it was recorded; `final` is the board's outcome: pass, fail or pending."""
 
     record: str
     decided_by: str
@@ -114,13 +125,13 @@ class DecisionReply(BaseModel):
 
 
 class ModelReply(BaseModel):
-    """The digest of the model in use."""
+    """The digest of the current model."""
 
     model: str
 
 
 class HealthBody(BaseModel):
-    """`ready`, or what keeps the service from working."""
+    """Whether the service works: `ready`, or what prevents it."""
 
     status: str
     workers: int

@@ -1,61 +1,99 @@
-"""`inspect-pop serve`: the service on its address, until it is told to stop; then it finishes what it began."""
+"""`inspect-pop serve`: run the service on its address until it is stopped, then finish what is in progress."""
 
 import contextlib
 import json
 import logging
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
+from datetime import UTC, datetime
 
 import uvicorn
 
+from inspect_pop.core.atomic import write_text
 from inspect_pop.core.errors import PopError, UsageFault
-from inspect_pop.station import telemetry as logs
-from inspect_pop.station.access import Station
 from inspect_pop.station.app import create_app
-from inspect_pop.station.client import address_file, store_identity
-from inspect_pop.station.middleware import timed_protocol
-from inspect_pop.station.settings import Settings
+from inspect_pop.station.contract import identify_store, locate_address_file
+from inspect_pop.station.middleware import ConnectionGuard
+from inspect_pop.station.settings import ServiceSettings
+from inspect_pop.station.station import Station
 
-__all__ = ["Server", "listening", "serve"]
+__all__ = ["JsonFormatter", "Server", "listen", "log_to_stderr", "serve"]
 
 HEAD_BYTES = 32 << 10
-KEEP_ALIVE_S = 75  # longer than any client waits between two boards, so that none asks while its connection is closed
+KEEP_ALIVE_S = 75  # longer than a client pauses between two boards, so that no request meets a closing connection
 BACKLOG = 256
+_STANDARD_FIELDS = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "color_message", "taskName"}
 log = logging.getLogger(__name__)
 
 
-def serve(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT; the exit status. Raises `UsageFault`, `StoreFault` or `ModelFault` where it cannot start."""
-    logs.to_stderr()
-    with listening(settings) as (server, bound):
+def serve(settings: ServiceSettings) -> int:
+    """Serve until SIGTERM or SIGINT, and return the exit status.
+
+    Raises:
+        UsageFault, StoreFault, ModelFault: The service cannot start.
+    """
+    log_to_stderr()
+    with listen(settings) as (server, bound):
         server.run(sockets=[bound])
-    if server.station.trouble is not None:
-        raise server.station.trouble
+    if server.station.start_fault is not None:
+        raise server.station.start_fault
     return 0
 
 
 @contextlib.contextmanager
-def listening(settings: Settings) -> Iterator[tuple["Server", socket.socket]]:
-    """A server and its bound socket; port 0 takes a free one. Where it listens is told in the store's address file."""
-    with _bound(settings) as bound:
+def listen(settings: ServiceSettings) -> Iterator[tuple["Server", socket.socket]]:
+    """Bind the address and yield a server with its socket; port 0 takes a free one.
+
+    While the block runs, the address file next to an embedded store tells the hooks on this machine where the service is.
+
+    Raises:
+        UsageFault: The address cannot be bound.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        bound = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        remedy = "Is a service running there already? Choose another --port."
+        raise UsageFault(
+            f"{settings.host}:{settings.port}", expected="an address to listen on", found=str(error), remedy=remedy
+        ) from error
+    with bound:
         settings = replace(settings, port=bound.getsockname()[1])
-        with _told(settings):
+        file = locate_address_file(settings.store)
+        address = json.dumps({"url": settings.url, "pid": os.getpid(), "store": identify_store(settings.store)})
+        if file is not None:
+            try:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                write_text(file, address)
+            except OSError as error:
+                log.warning("the address file was not written; hooks need --service", extra={"reason": str(error)})
+        try:
             yield Server(settings), bound
+        finally:
+            with contextlib.suppress(OSError):
+                if file is not None and file.read_text(encoding="utf-8") == address:
+                    file.unlink()
 
 
 class Server(uvicorn.Server):
-    """uvicorn with the house's limits; when it stops, what waits in the queue is given back and what runs is finished."""
+    """A uvicorn server with this service's limits.
 
-    def __init__(self, settings: Settings) -> None:
+    When it stops, it answers 'busy' to what waits in the queue and finishes what is in progress.
+    """
+
+    def __init__(self, settings: ServiceSettings) -> None:
         app = create_app(settings)
         self.station: Station = app.state.station
+        self._guard = ConnectionGuard(
+            app, header_s=settings.header_s, keep_alive_s=KEEP_ALIVE_S, max_connections=settings.connections
+        )
         config = uvicorn.Config(
-            app,
+            self._guard,
             loop="asyncio",
-            http=timed_protocol(settings.header_s, settings.connections),
+            http="h11",
             ws="none",
             lifespan="on",
             log_config=None,
@@ -66,61 +104,49 @@ class Server(uvicorn.Server):
             timeout_graceful_shutdown=round(settings.stop_s),
             h11_max_incomplete_event_size=HEAD_BYTES,
         )
+        config.load()
+        config.http_protocol_class = self._guard.wrap_protocol(config.http_protocol_class)
         super().__init__(config)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the inspecting processes, then listen; without them, leave why and end."""
+        """Start the inspecting processes, then listen. If they cannot start, store the reason and exit."""
         try:
             await self.station.pool.start()
         except PopError as fault:
-            self.station.trouble = fault
+            self.station.start_fault = fault
             self.should_exit = True
         else:
             await super().startup(sockets)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Give back what waits, finish what runs, close."""
-        self.station.stopping = True
-        self.station.pool.give_back()
+        """Answer 'busy' to what waits, finish what is in progress, close."""
+        self.station.is_stopping = True
+        self.station.pool.refuse_waiting()
         await super().shutdown(sockets)
 
 
-@contextlib.contextmanager
-def _bound(settings: Settings) -> Iterator[socket.socket]:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        bound = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        remedy = "Does a service run there already? Choose another --port."
-        raise UsageFault(
-            f"{settings.host}:{settings.port}", expected="an address to listen on", found=str(error), remedy=remedy
-        ) from error
-    with bound:
-        yield bound
+class JsonFormatter(logging.Formatter):
+    """Format log records as JSON lines: time, level, logger, message, the fields of `extra`, and an exception's traceback.
+
+    Headers, tokens and bodies are never logged.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return one line."""
+        line = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= {key: value for key, value in record.__dict__.items() if key not in _STANDARD_FIELDS}
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
 
 
-@contextlib.contextmanager
-def _told(settings: Settings) -> Iterator[None]:
-    """The address file beside the store, while the service is there; a hook on this machine looks into it."""
-    file = address_file(settings.store)
-    if file is None:
-        yield
-        return
-    told = json.dumps({"url": settings.url, "pid": os.getpid(), "store": store_identity(settings.store)})
-    _write(file, told)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            if file.read_text(encoding="utf-8") == told:
-                file.unlink()
-
-
-def _write(file: Path, text: str) -> None:
-    part = file.with_suffix(f".{os.getpid()}.part")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
-        part.replace(file)
-    except OSError as error:
-        log.warning("the address file was not written; hooks need --service", extra={"reason": str(error)})
+def log_to_stderr(level: int = logging.INFO) -> None:
+    """Send all logs, uvicorn's among them, to standard error as JSON lines."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    logging.basicConfig(level=level, handlers=[handler], force=True)

@@ -1,4 +1,4 @@
-"""How one service is set up: addresses, roots, limits. Checked once, before anything starts."""
+"""How one service is set up: addresses, roots, limits. Everything is checked once, before anything starts."""
 
 import ipaddress
 import os
@@ -6,20 +6,40 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from inspect_pop.core.errors import UsageFault
-from inspect_pop.station.client import pages_folder
+from inspect_pop.station.contract import DEFAULT_FACTORY, DEFAULT_HANDLE, locate_pages
 from inspect_pop.station.uploads import ArchiveLimits
 
-__all__ = ["Settings", "is_loopback"]
+__all__ = ["ServiceSettings", "is_loopback"]
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Everything that `serve` can be told.
+class ServiceSettings:
+    """The settings of `serve` and `watch`.
 
-    `queue` inspections wait at most; one more is answered 'busy'. `time_limit_s` bounds one inspection, after which its
-    process is killed. `maker` is the `module:function` that builds the inspector in each worker process. `cfx` is where
-    messages go (`amqp://host/address`, `http(s)://…` or a folder; None: they stay in the store's outbox) and
-    `cfx_handle` the name that this station has in them.
+    Attributes:
+        roots: Folders that exports may be read from.
+        store: Path of an embedded store, or the address of a database server.
+        host, port: Address to listen on; port 0 takes a free one.
+        model: Model folder; None: the current model.
+        model_roots: Folders that `POST /v1/model` may load from; default: the folder that holds `model`.
+        limits: Limits file; None: the default limits.
+        tokens: Token file; needed beyond loopback.
+        workers: Number of inspecting processes.
+        queue: Most inspections that wait; one more is answered 'busy'.
+        time_limit_s: Seconds per inspection, after which its process is killed.
+        json_bytes, upload_bytes: Most bytes of a request's body, as JSON and as a multipart form.
+        archive: What an upload may unpack to.
+        header_s: Seconds within which a connection must send a whole request head.
+        body_idle_s, body_s: Most seconds between two pieces of a body, and for the whole body.
+        connections: Most open connections.
+        stop_s: Seconds that a stopping service waits for inspections in progress.
+        inspector_factory: `module:function` that builds the inspector in each worker process.
+        cfx: Where messages go: `amqp://host/address`, `http(s)://…` or a folder; None: they stay in the store's outbox.
+        cfx_handle: This station's name in messages.
+        heartbeat_s: Seconds between two CFX heartbeats.
+
+    Raises:
+        UsageFault: A setting cannot be used.
     """
 
     roots: tuple[Path, ...]
@@ -41,9 +61,9 @@ class Settings:
     body_s: float = 300.0
     connections: int = 512
     stop_s: float = 30.0
-    maker: str = "inspect_pop.station.worker:released"
+    inspector_factory: str = DEFAULT_FACTORY
     cfx: str | None = None
-    cfx_handle: str = "inspect_pop"
+    cfx_handle: str = DEFAULT_HANDLE
     heartbeat_s: float = 60.0
 
     def __post_init__(self) -> None:
@@ -59,30 +79,30 @@ class Settings:
             raise UsageFault(
                 f"--host {self.host}",
                 expected="a token file",
-                remedy="Give --tokens FILE, or bind to 127.0.0.1 for this machine alone.",
+                remedy="Give --tokens FILE, or listen on 127.0.0.1 for this machine only.",
             )
 
     @property
     def url(self) -> str:
-        """Where the service answers, as its own machine sees it."""
+        """The service's address, as its own machine sees it."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 (compared, not bound)
         host = f"[{host}]" if ":" in host else host
         return f"http://{host}:{self.port}"
 
     @property
     def pages(self) -> Path | None:
-        """Where the boards' pages lie: beside an embedded store, or nowhere."""
-        folder = pages_folder(self.store)
+        """The folder of the boards' pages, next to an embedded store; None for a database server, which has no pages."""
+        folder = locate_pages(self.store)
         return None if folder is None else Path(folder)
 
     @property
-    def may_load_from(self) -> tuple[Path, ...]:
-        """Folders that a new model may come from: those told, and the one beside the model in use."""
+    def model_folders(self) -> tuple[Path, ...]:
+        """Folders that a new model may come from: `model_roots`, or the folder that holds the current model."""
         return self.model_roots or ((self.model.resolve().parent,) if self.model else ())
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address."""
+    """Return whether only this machine can reach an address."""
     if host == "localhost":
         return True
     try:

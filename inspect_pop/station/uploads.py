@@ -1,41 +1,36 @@
-"""One board as an uploaded zip, unpacked within limits: nothing it claims is believed.
+"""Boards that are uploaded as a zip, unpacked within limits: nothing that an archive claims about itself is trusted.
 
-A board that comes over the wire: a zip as multipart `file`, kept in a folder of its own until it has been inspected.
+The inspecting process imports this module: it loads no web framework.
 """
 
-import asyncio
 import errno
-import shutil
 import stat
-import tempfile
 import zipfile
 import zlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-
 from inspect_pop.core.errors import FileFault, PathFault, StoreFault
+from inspect_pop.ingest.contract import MANIFEST
 
-__all__ = ["ArchiveLimits", "Upload", "no_room", "received", "unpack"]
+__all__ = ["ArchiveLimits", "make_disk_fault", "unpack"]
 
-# ---- station/archive
-CHUNK = 1 << 20
-MANIFEST = "export.json"
-_WHOLE = "a whole zip, stored or deflated, not encrypted"
+CHUNK_BYTES = 1 << 20
+_EXPECTED_ZIP = "a complete zip, stored or deflated, not encrypted"
 
 
 @dataclass(frozen=True)
 class ArchiveLimits:
-    """How much an upload may unpack to; bytes are counted as they come out, whatever the directory claims.
+    """How much an upload may unpack to. Bytes are counted as they come out, whatever the archive's directory claims.
 
-    `ratio` bounds unpacked over packed size once more than `ratio_from_bytes` came out: an empty slice packs a
-    thousandfold, a bomb does so for a gigabyte.
+    Attributes:
+        files: Most files and folders.
+        total_bytes: Most bytes in all files.
+        ratio: Most unpacked bytes per packed byte, once more than `ratio_from_bytes` came out. An empty slice packs a
+            thousandfold; a zip bomb does so for a gigabyte.
+        depth: Most folders above a file, itself included.
+        name_length: Most bytes of a name.
     """
 
     files: int = 1000
@@ -47,54 +42,59 @@ class ArchiveLimits:
 
 
 def unpack(archive: Path, into: Path, limits: ArchiveLimits) -> Path:
-    """Unpack a zip below `into` (which exists and is empty); returns the folder of the one board in it.
+    """Unpack a zip and return the folder of the one board in it.
 
-    Raises `FileFault` for a broken, encrypted or oversized archive, and for none or several boards; `PathFault` for a
-    name that leaves the folder, and for links; `StoreFault` where the disk has no room.
+    Args:
+        archive: The zip.
+        into: An existing, empty folder.
+        limits: How much the archive may hold.
+
+    Raises:
+        FileFault: The archive is broken, encrypted or too large, or it holds no board or several.
+        PathFault: A name leaves the folder, or is a link or device.
+        StoreFault: The disk has no room.
     """
     try:
         with zipfile.ZipFile(archive) as packed:
-            _unpack_all(packed, into, limits)
+            _extract_all(packed, into, limits)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, OverflowError, RuntimeError) as error:
-        raise FileFault("the upload", expected=_WHOLE, found=str(error)) from error
+        raise FileFault("the upload", expected=_EXPECTED_ZIP, found=str(error)) from error
     except OSError as error:
         if error.errno != errno.EINVAL:
-            raise no_room(error) from error
-        raise FileFault("the upload", expected=_WHOLE, found="a position outside the file") from error
+            raise make_disk_fault(error) from error
+        raise FileFault("the upload", expected=_EXPECTED_ZIP, found="a position outside the file") from error
     boards = sorted(path.parent for path in into.rglob(MANIFEST))
     if len(boards) != 1:
         raise FileFault("the upload", expected=f"one board, that is one {MANIFEST}", found=str(len(boards)))
     return boards[0]
 
 
-def no_room(error: OSError) -> StoreFault:
-    """The place for uploads cannot be written, which is not the sender's doing: it is told to come again."""
-    remedy = "Make room where temporary files lie (TMPDIR), then send the board again."
-    return StoreFault("the place for uploads", expected="a folder that can be written", found=str(error), remedy=remedy)
-
-
-def _unpack_all(packed: zipfile.ZipFile, into: Path, limits: ArchiveLimits) -> None:
+def _extract_all(packed: zipfile.ZipFile, into: Path, limits: ArchiveLimits) -> None:
     members = packed.infolist()
     if len(members) > limits.files:
         raise FileFault("the upload", expected=f"at most {limits.files} files", found=str(len(members)))
     declared = sum(m.file_size for m in members)
     if declared > limits.total_bytes:
         raise FileFault("the upload", expected=f"at most {limits.total_bytes} bytes unpacked", found=f"{declared} declared")
-    out = packed_bytes = 0
+    n_bytes = packed_bytes = 0
     for member in members:
-        target = into / _safe_name(member, limits)
-        if member.is_dir():
-            _folder(target, member.filename)
-            continue
-        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise FileFault("the upload", expected=_WHOLE, found=f"compression method {member.compress_type}")
-        _folder(target.parent, member.filename)
-        packed_bytes += member.compress_size
-        with packed.open(member) as source, _new_file(target, member.filename) as sink:
-            out = _copy(source, sink, out, packed_bytes, limits)
+        target = into / _check_name(member, limits)
+        if not member.is_dir() and member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise FileFault("the upload", expected=_EXPECTED_ZIP, found=f"compression method {member.compress_type}")
+        try:
+            (target if member.is_dir() else target.parent).mkdir(parents=True, exist_ok=True)
+            sink = None if member.is_dir() else target.open("xb")
+        except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+            found = "a name that occurs twice, or for a file and a folder"
+            raise FileFault(f"the upload: {member.filename}", expected="each name once", found=found) from error
+        if sink is not None:
+            packed_bytes += member.compress_size
+            with sink, packed.open(member) as source:
+                n_bytes = _copy(source, sink, n_bytes, packed_bytes, limits)
 
 
-def _safe_name(member: zipfile.ZipInfo, limits: ArchiveLimits) -> PurePosixPath:
+def _check_name(member: zipfile.ZipInfo, limits: ArchiveLimits) -> PurePosixPath:
+    """Return a member's name as a path that stays within the folder it is unpacked into."""
     name = member.orig_filename
     path = PurePosixPath(name)
     kind = stat.S_IFMT(member.external_attr >> 16)
@@ -109,84 +109,22 @@ def _safe_name(member: zipfile.ZipInfo, limits: ArchiveLimits) -> PurePosixPath:
     return path
 
 
-def _folder(target: Path, name: str) -> None:
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise FileFault(f"the upload: {name}", expected="each name once", found="a folder with the name of a file") from error
-
-
-def _new_file(target: Path, name: str) -> IO[bytes]:
-    try:
-        return target.open("xb")
-    except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
-        raise FileFault(f"the upload: {name}", expected="each name once") from error
-
-
-def _copy(source: IO[bytes], sink: IO[bytes], out: int, packed_bytes: int, limits: ArchiveLimits) -> int:
-    while chunk := source.read(CHUNK):
-        out += len(chunk)
-        if out > limits.total_bytes or (out > limits.ratio_from_bytes and out > limits.ratio * max(1, packed_bytes)):
+def _copy(source: IO[bytes], sink: IO[bytes], n_bytes: int, packed_bytes: int, limits: ArchiveLimits) -> int:
+    """Unpack one member. Takes and returns the number of bytes unpacked so far."""
+    while chunk := source.read(CHUNK_BYTES):
+        n_bytes += len(chunk)
+        is_bomb = n_bytes > limits.ratio_from_bytes and n_bytes > limits.ratio * max(1, packed_bytes)
+        if n_bytes > limits.total_bytes or is_bomb:
             raise FileFault(
                 "the upload",
                 expected=f"at most {limits.total_bytes} bytes and {limits.ratio:g} times the packed size",
                 found="a zip bomb",
             )
         sink.write(chunk)
-    return out
+    return n_bytes
 
 
-# ---- station/uploads
-FIELD = "file"
-
-
-class Upload:
-    """Where the archive lies, what its sender called it, and the empty folder to unpack it into."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self.archive, self.into, self.name = folder / "upload.zip", folder / "board", name
-
-
-@asynccontextmanager
-async def received(request: Request) -> AsyncIterator[Upload]:
-    """The upload on disk; it is gone when the block ends.
-
-    HTTPException 422 where the form is no such form, `StoreFault` where the disk has no room.
-    """
-    try:
-        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="inspect_pop-"))
-    except OSError as error:
-        raise no_room(error) from error
-    try:
-        yield await _kept(request, folder)
-    finally:
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-
-
-async def _kept(request: Request, folder: Path) -> Upload:
-    try:
-        form = await request.form(max_files=1, max_fields=0)
-    except HTTPException as error:
-        if error.status_code != 400:
-            raise
-        raise HTTPException(422, f"a multipart form with one file '{FIELD}': {error.detail}") from error
-    except OSError as error:
-        raise no_room(error) from error
-    try:
-        part = form.get(FIELD)
-        if not isinstance(part, UploadFile):
-            raise HTTPException(422, f"a multipart form with one file '{FIELD}'")
-        upload = Upload(folder, part.filename or "unnamed")
-        await asyncio.to_thread(_write, part, upload)
-        return upload
-    finally:
-        await form.close()
-
-
-def _write(part: UploadFile, upload: Upload) -> None:
-    try:
-        upload.into.mkdir()
-        with upload.archive.open("xb") as file:
-            shutil.copyfileobj(part.file, file, 1 << 20)
-    except OSError as error:
-        raise no_room(error) from error
+def make_disk_fault(error: OSError) -> StoreFault:
+    """Return the fault for a temporary folder that cannot be written. It is not the sender's, who should try again."""
+    remedy = "Free space in the folder for temporary files (TMPDIR), then send the board again."
+    return StoreFault("the folder for uploads", expected="a folder that can be written", found=str(error), remedy=remedy)

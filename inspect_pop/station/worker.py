@@ -1,11 +1,16 @@
-"""The product's own inspector, warm: model loaded, libraries imported, one thread a process.
+"""The inspecting process: it holds the model and inspects one board at a time. It may be killed at any moment.
 
-The inspecting process: warm, one board at a time, spoken to by lines of JSON; it may be killed at any moment.
+It reads and writes lines of JSON. The first line that it reads is its configuration: `store`, `pages`, `model`, `limits`,
+`inspector_factory`, `cfx_handle`, `limit_s`, `once`. Every further line is a job (`InspectionHandler.handle`). The first
+line that it writes says whether it is ready. Each job is answered by two lines: the reply, and `done` when the process can
+take another job. It ends when its input ends.
 
-The first line that it reads says how it is set up (`store`, `model`, `limits`, `maker`, `limit_s`), each further line is one
-job. The first line that it writes says that it is ready; a job is answered by two more, the reply and, when it can take the
-next one, `done`. It ends when its input ends. A fault that nobody declared ends it, with a traceback in the log;
-whoever asked sees that and answers 'could not inspect'. With `once` it serves one job, and lets its asker go before `done`.
+An undeclared error ends the process, with a traceback in the log. The process that asked then answers 'could not inspect'.
+With `once` it handles one job and closes its output after the reply, so that the hook does not wait for the page.
+
+Where pandas is installed, pyarrow imports it at the first board although nothing here uses it: 3.8 s of CPU time until the
+process ends become 4.2 s, and 271 MB become 294 MB (medians of 10 processes, one board each). `requirements-station.txt`
+leaves pandas out. scipy imports `numpy.f2py`, which costs less than these measurements can tell.
 """
 
 import faulthandler
@@ -17,156 +22,132 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
 from typing import IO, Any
 
-from inspect_pop.batch.process_tuning import settle_on_one_core
-from inspect_pop.batch.run import cores
-from inspect_pop.classify.model import load
-from inspect_pop.classify.session import Classifier
-from inspect_pop.core import limits as limit_files
+from inspect_pop.core.clock import utc_now
 from inspect_pop.core.errors import PopError, UsageFault
 from inspect_pop.core.inspection import Inspection
 from inspect_pop.core.recipe import Recipe
-from inspect_pop.ingest import open_export
-from inspect_pop.pipeline.board import inspect_board
-from inspect_pop.station.answer import could_not
-from inspect_pop.station.handler import Bench, Books, Inspector, Ledger, Maker, Scribe
-from inspect_pop.station.page_drawer import Apart, Here, Pages
+from inspect_pop.station.contract import DEFAULT_FACTORY, DEFAULT_HANDLE, make_error_answer
+from inspect_pop.station.handler import InspectionHandler, Inspector, InspectorFactory
+from inspect_pop.station.outputs import (
+    ForkedProcess,
+    InlinePages,
+    Ledger,
+    PageDrawer,
+    StoreLedger,
+    SubprocessLedger,
+    SubprocessPages,
+)
 
-__all__ = ["main", "released", "warm"]
+__all__ = ["load_inspector", "main"]
+
+YIELD_S = 0.01  # on a busy machine the process that asked needs this core to pass the answer on; the page can wait
+GRACE_S = 5.0  # after the time limit that the asking process enforces, this one ends itself: the other may be gone
 
 
-# ---- station/inspector
-def warm(model: Path | None, limits_file: Path | None) -> tuple[Inspector, str]:
-    """An inspector by the model at `model` (None: the released one) and the limits of a file; and the model's digest.
+def load_inspector(model: Path | None, limits_file: Path | None) -> tuple[Inspector, str]:
+    """Load the product's inspector, which keeps to one core.
 
-    Raises `ModelFault`, `LimitsFault`.
+    Args:
+        model: Model folder; None: the current model.
+        limits_file: Limits file; None: the default limits.
+
+    Returns:
+        The inspector and the model's digest.
+
+    Raises:
+        ModelFault: The model cannot be used.
+        LimitsFault: The limits cannot be used.
     """
-    settle_on_one_core()
+    # These load numpy, scipy, onnxruntime and OpenCV: after `main` has forked its child, and not for another factory.
+    from inspect_pop.batch.process_tuning import tune_process
+    from inspect_pop.batch.run import count_cores
+    from inspect_pop.classify.model import load
+    from inspect_pop.classify.session import Classifier
+    from inspect_pop.core.limits import Limits, load_limits
+    from inspect_pop.ingest import open_export
+    from inspect_pop.pipeline.board import inspect_board
+
+    tune_process()
     classifier = Classifier(load(model))
-    ahead = cores() > 1  # the line waits for one board, not for the next ones
-    limits = limit_files.load(limits_file) if limits_file else limit_files.Limits()
+    prefetch = count_cores() > 1  # the line waits for this board, so a second core may decode its pictures
+    limits = load_limits(limits_file) if limits_file else Limits()
 
     def inspect(path: Path, root: Path) -> tuple[Inspection, Recipe]:
         export = open_export(path, root)
-        started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        return inspect_board(export, classifier, limits, started_at=started_at, ahead=ahead), export.recipe
+        return inspect_board(export, classifier, limits, started_at=utc_now(), read_ahead=prefetch), export.recipe
 
     return inspect, classifier.digest
 
 
-# ---- station/worker
-GIVE_WAY_S = 0.01  # on a busy machine whoever asked needs this core to pass the answer on; all else can wait
-GRACE_S = 5.0  # after the asker's own limit, the process ends itself: its asker may be gone
-
-
 def main() -> int:
     """Serve standard input until it ends."""
-    gc.disable()  # a full collection takes 60 ms and finds 300 objects a board: it is done when nobody waits, see `_serve`
-    hello = json.loads(sys.stdin.readline() or "{}")
-    # A process for one board has its store opened apart: before anything heavy is imported here, and before the pipe for
-    # replies is doubled, which would stay open there. So has another one its pages drawn apart.
-    apart = Scribe(hello["store"], _handle(hello)) if hello.get("once") and Scribe.can() else None
-    drawer: Pages = Apart() if hello.get("pages") and not hello.get("once") and Apart.can() else Here()
-    replies = _private_output()
+    gc.disable()  # a full collection takes 60 ms and finds 300 objects per board: `_serve` runs it when no board waits
+    config: dict[str, Any] = json.loads(sys.stdin.readline() or "{}")
+    once, pages, store = config.get("once"), config.get("pages"), config["store"]
+    cfx_handle = str(config.get("cfx_handle") or DEFAULT_HANDLE)
+    # Children are forked before the pipe for replies is duplicated, which would stay open in them, and before anything
+    # loads more memory. A process for one board has its store opened by a child, a resident one its pages drawn by one.
+    child_ledger = SubprocessLedger(store, cfx_handle) if once and ForkedProcess.is_supported() else None
+    drawer: PageDrawer = SubprocessPages() if pages and not once and ForkedProcess.is_supported() else InlinePages()
+    # Replies alone go to standard output. What a library prints goes to the log.
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
     try:
-        inspector, model = _maker(hello)(*(Path(hello[k]) if hello.get(k) else None for k in ("model", "limits")))
-        ledger: Ledger = apart or Books(hello["store"], _handle(hello))
+        factory = _import_factory(str(config.get("inspector_factory") or DEFAULT_FACTORY))
+        inspector, model = factory(*(Path(config[k]) if config.get(k) else None for k in ("model", "limits")))
+        ledger: Ledger = child_ledger or StoreLedger(store, cfx_handle)
     except PopError as error:
-        _say(replies, {"ready": False, "answer": could_not(error)})
+        _write_reply(replies, {"ready": False, "answer": make_error_answer(error)})
         return 1
-    _say(replies, {"ready": True, "model": model})
-    if not hello.get("once"):
+    _write_reply(replies, {"ready": True, "model": model})
+    if not once:
         gc.collect()
-        gc.freeze()  # libraries and model are here to stay
-    bench = Bench(inspector, model, ledger, pages=Path(hello["pages"]) if hello.get("pages") else None, drawer=drawer)
-    status = _serve(bench, replies, hello)
+        gc.freeze()  # libraries and model stay: no collection needs to look through them
+    handler = InspectionHandler(inspector, model, ledger, pages=Path(pages) if pages else None, drawer=drawer)
+    status = _serve(handler, replies, limit_s=config.get("limit_s"), once=bool(once))
     drawer.close()
     return status
 
 
-def _serve(bench: Bench, replies: IO[str], hello: dict[str, Any]) -> int:
+def _serve(handler: InspectionHandler, replies: IO[str], *, limit_s: float | None, once: bool) -> int:
     for line in sys.stdin:
-        with _no_longer_than(hello.get("limit_s")):
-            _say(replies, bench.do(json.loads(line)))
-            if hello.get("once"):
-                _let_go(replies)
-            time.sleep(GIVE_WAY_S)
-            bench.finish()
-            if hello.get("once"):
+        with _end_process_after(limit_s):
+            _write_reply(replies, handler.handle(json.loads(line)))
+            if once:
+                # The hook reads until all ends of its pipes are closed.
+                replies.close()
+                null = os.open(os.devnull, os.O_RDWR)
+                for descriptor in (0, 1, 2):
+                    os.dup2(null, descriptor)
+            time.sleep(YIELD_S)
+            handler.finish()
+            if once:
                 return 0
             gc.collect()
-            _say(replies, {"done": True})
+            _write_reply(replies, {"done": True})
     return 0
 
 
-class _Unneeded(MetaPathFinder):
-    """Keeps out what libraries import and an inspection never uses: a fresh process would let a board wait for it.
-
-    pyarrow imports pandas at its first array, where it is installed: most of a second. scipy takes all names of numpy, and so
-    imports its translator of Fortran (40 ms), which becomes an empty module.
-    """
-
-    def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
-        if name == "pandas":
-            raise ModuleNotFoundError("not in an inspecting process", name=name)
-        return ModuleSpec(name, _Empty()) if name == "numpy.f2py" else None
-
-
-class _Empty(Loader):
-    def exec_module(self, module: ModuleType) -> None:
-        """Nothing is in it."""
-
-
-def released(model: Path | None, limits: Path | None) -> tuple[Inspector, str]:
-    """The product's own inspector with the model at `model` (None: the released one), and the model's digest."""
-    # heavy, and not needed by a process that is given another maker
-
-    return warm(model, limits)
-
-
-def _let_go(replies: IO[str]) -> None:
-    """Whoever asked has its answer and is not to wait for this process: nothing of theirs stays open."""
-    replies.close()
-    null = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
-        os.dup2(null, descriptor)
-
-
-def _private_output() -> IO[str]:
-    """Standard output as it was, for replies alone: whatever a library prints goes to the log."""
-    private = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    return private
-
-
-def _say(replies: IO[str], reply: dict[str, Any]) -> None:
+def _write_reply(replies: IO[str], reply: dict[str, Any]) -> None:
     replies.write(json.dumps(reply) + "\n")
     replies.flush()
 
 
-def _handle(hello: dict[str, Any]) -> str:
-    return str(hello.get("handle") or "inspect_pop")
-
-
-def _maker(hello: dict[str, Any]) -> Maker:
-    name = hello.get("maker") or "inspect_pop.station.worker:released"
+def _import_factory(name: str) -> InspectorFactory:
     module, _, function = name.partition(":")
     try:
-        maker: Maker = getattr(importlib.import_module(module), function)
+        factory: InspectorFactory = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
-        raise UsageFault(f"maker {name}", expected="module:function", found=str(error)) from error
-    return maker
+        raise UsageFault(f"inspector factory {name}", expected="module:function", found=str(error)) from error
+    return factory
 
 
 @contextmanager
-def _no_longer_than(limit_s: float | None) -> Iterator[None]:
-    """End the process, with a traceback in the log, when one job takes too long: works in native code too."""
+def _end_process_after(limit_s: float | None) -> Iterator[None]:
+    """End the process, with a traceback in the log, if the block takes too long. Works within native code, too."""
     if limit_s is not None:
         faulthandler.dump_traceback_later(limit_s + GRACE_S, exit=True)
     try:
@@ -176,5 +157,4 @@ def _no_longer_than(limit_s: float | None) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.meta_path.insert(0, _Unneeded())
     sys.exit(main())

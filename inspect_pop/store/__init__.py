@@ -1,25 +1,35 @@
-"""Where inspections are kept: once, for good, found again in an instant.
+"""Store inspections once and permanently, and find them again at once.
 
-SQLite or PostgreSQL holds what is asked for often; Parquet files beside it hold every joint's measurements.
+SQLite or PostgreSQL holds what is queried often. Parquet files beside it hold every joint's measurements.
 """
 
-from inspect_pop.store.maintain import Compacted
-from inspect_pop.store.rows import defects_in
+from inspect_pop.store.joint_files import CompactionResult
+from inspect_pop.store.rows import extract_defects
 from inspect_pop.store.store import Store, open_store
-from inspect_pop.store.types import STATES, Decision, Defect, Message, Quarantined, Run, Standing, StoredBoard, Written
+from inspect_pop.store.types import (
+    DECISION_STATES,
+    Decision,
+    DefectRecord,
+    InspectionSequence,
+    Message,
+    QuarantinedExport,
+    RunRecord,
+    StoredBoard,
+    WriteResult,
+)
 
 __all__ = [
-    "STATES",
-    "Compacted",
+    "DECISION_STATES",
+    "CompactionResult",
     "Decision",
-    "Defect",
+    "DefectRecord",
+    "InspectionSequence",
     "Message",
-    "Quarantined",
-    "Run",
-    "Standing",
+    "QuarantinedExport",
+    "RunRecord",
     "Store",
     "StoredBoard",
-    "Written",
-    "defects_in",
+    "WriteResult",
+    "extract_defects",
     "open_store",
 ]

@@ -1,10 +1,11 @@
-"""Where the store's database is and how it is opened: SQLite with a write-ahead log, or PostgreSQL.
+"""Open the store's database, SQLite with a write-ahead log or PostgreSQL, and run transactions and prepared statements.
 
-SQLite runs with `synchronous=FULL`: a record that was acknowledged outlives a power cut (NORMAL may lose the last ones,
+SQLite runs with `synchronous=FULL`: a record that was acknowledged survives a power cut (NORMAL may lose the last ones,
 https://www.sqlite.org/pragma.html#pragma_synchronous). Each write takes its lock at once (`BEGIN IMMEDIATE`), since a
-transaction that reads first and writes later fails where another wrote in between.
+transaction that reads first and writes later fails if another process wrote in between.
 
-Statements that every record runs, compiled once a dialect: SQLAlchemy takes longer to build one than a database to run it.
+Statements that every record runs are compiled once per dialect: SQLAlchemy takes longer to build one than a database to
+run it.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,27 +22,51 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from inspect_pop.core.errors import StoreFault
 
 __all__ = [
-    "Run",
-    "adding",
+    "PreparedStatement",
     "checkpoint",
     "database_url",
-    "faults",
-    "insert_or_skip",
+    "hide_password",
+    "insert_rows",
+    "make_upsert",
     "open_engine",
-    "prepared",
+    "prepare_statement",
     "reading",
-    "shown",
+    "run_outside_transaction",
+    "translate_errors",
     "writing",
 ]
 
-# ---- store/engine
 BUSY_S = 60
 CONNECT_S = 10
 WRITERS_LOCK = 0x706F70  # the advisory lock that every PostgreSQL writer shares and that maintenance takes alone
 
+# KiB of pages that SQLite keeps in memory. A worker that writes board after board must not grow with its store; a reader
+# gets more, since a chart goes through the same pages again and again.
+_SMALL_CACHE, _LARGE_CACHE = "cache_size=-4096", "cache_size=-65536"
+
+_NO_SPACE = "Make room on the disk, then repeat: what was not written is inspected again."
+_NO_PERMISSION = "The store cannot be written by this user."
+_REMEDIES = (
+    ("full", _NO_SPACE),
+    ("no space", _NO_SPACE),
+    ("locked", "Another process holds the store; repeat, and see that none hangs."),
+    ("readonly", _NO_PERMISSION),
+    ("read-only", _NO_PERMISSION),
+    ("permission denied", _NO_PERMISSION),
+    ("unable to open", "Check that the folder exists and can be written."),
+    ("not a database", "Name another file: this one is not a store."),
+    ("malformed", "The file is damaged: restore it from a copy. The files of joints can be read without it."),
+    ("[errno 2]", "Restore the joints' files from a copy, or correct files=. The database's counts and defects are complete."),
+    ("connection", "Check that the database server runs and can be reached."),
+)
+
 
 def database_url(where: str | Path) -> URL:
-    """The SQLAlchemy URL of a plain path (a SQLite file) or of a URL as text; raises `StoreFault`."""
+    """Return the SQLAlchemy URL of a plain path (a SQLite file), or of a URL given as text.
+
+    Raises `StoreFault` for a URL that cannot be parsed, another database than SQLite or PostgreSQL, and a SQLite database
+    in memory.
+    """
     if isinstance(where, Path) or "://" not in where:
         return URL.create("sqlite", database=str(where))
     try:
@@ -58,58 +83,83 @@ def database_url(where: str | Path) -> URL:
     return url
 
 
-def shown(url: URL) -> str:
-    """The URL for messages and logs: never with its password."""
+def hide_password(url: URL) -> str:
+    """Return the URL as text for messages and logs, its password replaced by `***`."""
     return url.render_as_string(hide_password=True)
 
 
 def open_engine(url: URL) -> Engine:
-    """An engine for `database_url`'s result; SQLite's folder must exist. Nothing is read or written yet."""
-    if url.drivername.startswith("sqlite"):
-        engine = create_engine(url, connect_args={"timeout": BUSY_S})
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-        return engine
-    try:
-        patience = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_S}
-        return create_engine(url, pool_pre_ping=True, connect_args=patience)
-    except ImportError as error:
-        remedy = "Install inspect_pop[postgresql]."
-        raise StoreFault(shown(url), expected="the psycopg driver", found=str(error), remedy=remedy) from error
+    """Make an engine for a result of `database_url`. SQLite's folder must exist. Nothing is read or written yet.
+
+    Raises `StoreFault` if the database's driver is not installed.
+    """
+    if not url.drivername.startswith("sqlite"):
+        try:
+            timeout = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_S}
+            return create_engine(url, pool_pre_ping=True, connect_args=timeout)
+        except ImportError as error:
+            remedy = "Install inspect_pop[postgresql]."
+            raise StoreFault(hide_password(url), expected="the psycopg driver", found=str(error), remedy=remedy) from error
+
+    def configure(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # the driver would begin late, and never around a schema change
+        for pragma in ("foreign_keys=ON", "synchronous=FULL", _SMALL_CACHE):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    def begin(connection: Connection) -> None:
+        immediate = connection.get_execution_options().get("immediate", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+    engine = create_engine(url, connect_args={"timeout": BUSY_S})
+    event.listen(engine, "connect", configure)
+    event.listen(engine, "begin", begin)
+    return engine
 
 
 @contextmanager
-def faults(where: str) -> Iterator[None]:
-    """Turn what the database or the disk says into a `StoreFault` that names the store."""
+def translate_errors(where: str) -> Iterator[None]:
+    """Turn errors of the database and the disk into a `StoreFault` that names the store `where`."""
     try:
         yield
     except SQLAlchemyError as error:
         found = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        raise StoreFault(where, found=found, remedy=_remedy(found)) from error
+        raise StoreFault(where, found=found, remedy=_find_remedy(found)) from error
     except OSError as error:
-        raise StoreFault(where, found=str(error), remedy=_remedy(str(error))) from error
+        raise StoreFault(where, found=str(error), remedy=_find_remedy(str(error))) from error
     except UnicodeError as error:
         raise StoreFault(where, expected="text that UTF-8 can hold", found=str(error)) from error
 
 
+def _find_remedy(found: str) -> str:
+    return next((remedy for sign, remedy in _REMEDIES if sign in found.lower()), "")
+
+
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """A connection whose reads see one state of the store."""
-    with faults(shown(engine.url)), engine.connect() as connection:
+    """Yield a connection whose queries all see the same state of the store. Raises `StoreFault`."""
+    with translate_errors(hide_password(engine.url)), engine.connect() as connection:
         if engine.dialect.name == "postgresql":
             connection.execution_options(isolation_level="REPEATABLE READ")
-        with connection.begin(), _much_kept(connection):
-            yield connection
+            with connection.begin():
+                yield connection
+            return
+        with connection.begin():
+            connection.exec_driver_sql(f"PRAGMA {_LARGE_CACHE}")
+            try:
+                yield connection
+            finally:
+                connection.exec_driver_sql(f"PRAGMA {_SMALL_CACHE}")
+                connection.exec_driver_sql("PRAGMA shrink_memory")
 
 
 @contextmanager
 def writing(engine: Engine, *, alone: bool = False) -> Iterator[Connection]:
-    """A transaction that commits at the end of the block and leaves nothing behind when the block raises.
+    """Yield a connection whose transaction commits when the block ends, and is rolled back if the block raises.
 
-    SQLite has one writer at a time. PostgreSQL's writers share an advisory lock, which `alone` takes for itself: then no
-    other write is between its file and its commit.
+    SQLite has one writer at a time. PostgreSQL's writers share an advisory lock; `alone` takes it exclusively, so that no
+    other write is between placing its file and its commit. Raises `StoreFault`.
     """
-    with faults(shown(engine.url)), engine.connect() as connection:
+    with translate_errors(hide_password(engine.url)), engine.connect() as connection:
         connection.execution_options(immediate=True)
         with connection.begin():
             if engine.dialect.name == "postgresql":
@@ -119,104 +169,69 @@ def writing(engine: Engine, *, alone: bool = False) -> Iterator[Connection]:
 
 
 def checkpoint(engine: Engine) -> None:
-    """See `Store.checkpoint`; a passive one leaves out what others still read (https://www.sqlite.org/wal.html#ckpt)."""
-    if engine.dialect.name != "sqlite":
-        return
-    with faults(shown(engine.url)):
+    """Move SQLite's log into the database file; nothing to do for PostgreSQL.
+
+    A passive checkpoint leaves out what others still read (https://www.sqlite.org/wal.html#ckpt). Raises `StoreFault`.
+    """
+    if engine.dialect.name == "sqlite":
+        run_outside_transaction(engine, "PRAGMA wal_checkpoint(PASSIVE)")
+
+
+def run_outside_transaction(engine: Engine, statement: str) -> None:
+    """Run a statement of SQLite that must not be part of a transaction. Raises `StoreFault`."""
+    with translate_errors(hide_password(engine.url)):
         raw = engine.raw_connection()
         try:
-            raw.driver_connection.execute("PRAGMA wal_checkpoint(PASSIVE)").close()  # type: ignore[union-attr]
+            raw.driver_connection.execute(statement).close()  # type: ignore[union-attr]
         finally:
             raw.close()
 
 
-@contextmanager
-def _much_kept(connection: Connection) -> Iterator[None]:
-    """More pages in memory while someone reads: a chart goes through the same ones again and again."""
-    if connection.dialect.name != "sqlite":
-        yield
-        return
-    connection.exec_driver_sql(f"PRAGMA {_MUCH}")
-    try:
-        yield
-    finally:
-        connection.exec_driver_sql(f"PRAGMA {_LITTLE}")
-        connection.exec_driver_sql("PRAGMA shrink_memory")
-
-
-# KiB of pages that SQLite keeps: a worker that writes board after board must not grow with its store.
-_LITTLE, _MUCH = "cache_size=-4096", "cache_size=-65536"
-
-
-def _prepare_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # the driver would begin late, and never around a schema change
-    for pragma in ("foreign_keys=ON", "synchronous=FULL", _LITTLE):
-        connection.execute(f"PRAGMA {pragma}").close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    immediate = connection.get_execution_options().get("immediate", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
-
-
-def _remedy(found: str) -> str:
-    for sign, remedy in _REMEDIES:
-        if sign in found.lower():
-            return remedy
-    return ""
-
-
-_REMEDIES = (
-    ("full", "Make room on the disk, then repeat: what was not written is inspected again."),
-    ("no space", "Make room on the disk, then repeat: what was not written is inspected again."),
-    ("locked", "Another process holds the store; repeat, and see that none hangs."),
-    ("readonly", "The store cannot be written by this user."),
-    ("read-only", "The store cannot be written by this user."),
-    ("permission denied", "The store cannot be written by this user."),
-    ("unable to open", "See that the folder exists and can be written."),
-    ("not a database", "Name another file: this one is no store."),
-    ("malformed", "The file is damaged: restore it from a copy; joints' files can be read without it."),
-    ("[errno 2]", "Restore the joints' files from a copy, or correct files=; the database's counts and defects are whole."),
-    ("connection", "See that the database server runs and can be reached."),
-)
-
-
-# ---- store/prepared
 Row = Mapping[str, Any]
-Run = Callable[[Connection, Row | Sequence[Row]], Any]
+PreparedStatement = Callable[[Connection, Row | Sequence[Row]], Any]
 
 
-def prepared(statement: Any, dialect: Any, names: Sequence[str] | None = None) -> Run:
-    """What runs `statement` with one row, or with many, of the parameters `names` (those of the statement itself: None).
+def prepare_statement(statement: Any, dialect: Any, names: Sequence[str] | None = None) -> PreparedStatement:
+    """Compile a statement; return a function that runs it on a connection with one row of parameters, or with many.
 
-    No parameter has a type of its own here (`schema.py` names columns alone), so that the driver may take them as they are.
+    Parameters
+    ----------
+    statement
+        A SQLAlchemy Core statement.
+    dialect
+        The connection's dialect.
+    names
+        The columns that an insert gets. None: the statement names its parameters itself.
+
+    The values go to the driver as they are. The types of the store's tables (text, integers, doubles) need no conversion in
+    either driver.
     """
     compiled = statement.compile(dialect=dialect, column_keys=None if names is None else list(names))
-    text, order, fixed = str(compiled), compiled.positiontup, dict(compiled.params)
+    sql, order, constants = str(compiled), compiled.positiontup, dict(compiled.params)
 
-    def values(row: Row) -> Any:
-        own = {**fixed, **row}
-        return own if order is None else tuple(own[name] for name in order)
+    def to_values(row: Row) -> Any:
+        values = {**constants, **row}
+        return values if order is None else tuple(values[name] for name in order)
 
     def run(connection: Connection, row: Row | Sequence[Row]) -> Any:
-        told = values(row) if isinstance(row, Mapping) else [values(one) for one in row]
-        return connection.exec_driver_sql(text, told)
+        values = to_values(row) if isinstance(row, Mapping) else [to_values(one) for one in row]
+        return connection.exec_driver_sql(sql, values)
 
     return run
 
 
-def adding(connection: Connection, table: TableClause, rows: Sequence[Row]) -> None:
-    """Insert rows that have the same columns; none are none."""
+def insert_rows(connection: Connection, table: TableClause, rows: Sequence[Row]) -> None:
+    """Insert rows that all have the same columns. Does nothing without rows."""
     if rows:
-        _adding(table, tuple(rows[0]), connection.dialect)(connection, rows)
-
-
-def insert_or_skip(table: TableClause, dialect: str) -> Any:
-    """An insert to which `on_conflict_…` can be told, in the words of SQLite or PostgreSQL."""
-    module: Any = postgresql if dialect == "postgresql" else sqlite
-    return module.insert(table)
+        _prepare_insert(table, tuple(rows[0]), connection.dialect)(connection, rows)
 
 
 @cache
-def _adding(table: TableClause, names: tuple[str, ...], dialect: Any) -> Run:
-    return prepared(insert(table), dialect, names)
+def _prepare_insert(table: TableClause, names: tuple[str, ...], dialect: Any) -> PreparedStatement:
+    return prepare_statement(insert(table).inline(), dialect, names)
+
+
+def make_upsert(table: TableClause, dialect: str) -> Any:
+    """Return an insert that takes `on_conflict_do_nothing` and `on_conflict_do_update`, for `sqlite` or `postgresql`."""
+    module: Any = postgresql if dialect == "postgresql" else sqlite
+    return module.insert(table).inline()

@@ -1,17 +1,17 @@
-"""Joint tables as Arrow and Parquet, from the declared columns. NaN is null in a file, and NaN again when read.
+"""Files of all joints' measurements: Parquet files beside the database, one per record until they are merged.
 
-All joints' measurements, as Parquet files beside the database: `joints/day=2026-03-02/lot=L-2411/<record>.parquet`.
+Paths are `joints/day=2026-03-02/lot=L-2411/<record>.parquet`. Columns are those of `inspect_pop.core.columns`. NaN is null in
+a file, and NaN again when it is read.
 
-A file counts only once its record is in the database. It is written under another name, put in place by one rename just
-before the database commits, and left out of every answer where that commit never came. So a crash leaves at most an
-orphan, which `repair` removes.
-
-A record's file of joints, on its way to the disk while the record's rows are made and inserted.
+A file counts only if its record is in the database. It is written under another name, renamed just before the database
+commits, and ignored if that commit never came. A crash therefore leaves at most an orphan, which `repair_files` removes.
 """
 
 import hashlib
 import os
+import time
 import uuid
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,65 +23,101 @@ from urllib.parse import quote
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from sqlalchemy import Connection, Engine, insert, select, update
 
+from inspect_pop.core.columns import COLUMNS
 from inspect_pop.core.errors import StoreFault
 from inspect_pop.core.inspection import Inspection
-from inspect_pop.core.joint_table import COLUMNS, JointTable
+from inspect_pop.core.joint_table import JointTable
 from inspect_pop.store import rows
-from inspect_pop.store.types import Waiting
+from inspect_pop.store.engine import hide_password, reading, translate_errors, writing
+from inspect_pop.store.schema import boards, contexts, files
 
 __all__ = [
     "JOINT_SCHEMA",
     "RECORD_SCHEMA",
-    "Beside",
+    "BackgroundJointWriter",
+    "CompactionResult",
     "JointFiles",
-    "Waiting",
-    "file_of",
+    "LocalFiles",
+    "PendingFile",
+    "compact_files",
     "from_arrow",
-    "open_files",
+    "joint_file_path",
+    "open_joint_files",
     "parquet_options",
-    "partition_of",
+    "partition_path",
+    "repair_files",
     "to_arrow",
+    "write_tables",
 ]
 
-# ---- store/arrow
 _TYPES = {"text": pa.string(), "float32": pa.float32(), "int64": pa.int64()}
 JOINT_SCHEMA = pa.schema([pa.field(c.name, _TYPES[c.kind]) for c in COLUMNS])
 RECORD_SCHEMA = pa.schema([pa.field("record", pa.string()), *JOINT_SCHEMA])
 
+TEMPORARY_PREFIX = ".writing-"
+_LONGEST_NAME = 120  # file systems allow 255 bytes; the rest is for what is put around a name
+_NO_LOT = "__HIVE_DEFAULT_PARTITION__"
+_RECORD_COMPRESSION = "lz4"  # in two thirds of zstd's time, for a tenth more bytes, until files are merged
+_BOARDS_PER_GROUP = 32  # boards in a row group of a merged file: reading one record decodes as many
+
 
 def to_arrow(joints: JointTable, *, record: str | None = None) -> pa.Table:
-    """All declared columns, in declared order; a column that the table lacks is null. `record` is put in front."""
+    """Convert a joint table to Arrow: all declared columns in declared order.
+
+    A column that the table lacks is null. If `record` is given, a column of that name comes first.
+    """
     n = len(joints)
-    arrays = [_array(joints, c.name, c.kind, n) for c in COLUMNS]
+    arrays = []
+    for column in COLUMNS:
+        if column.name not in joints:
+            arrays.append(pa.nulls(n, _TYPES[column.kind]))
+            continue
+        values = joints[column.name]
+        arrays.append(pa.array(values, _TYPES[column.kind], mask=np.isnan(values) if column.kind == "float32" else None))
     if record is None:
         return pa.Table.from_arrays(arrays, schema=JOINT_SCHEMA)
     return pa.Table.from_arrays([pa.array([record] * n, pa.string()), *arrays], schema=RECORD_SCHEMA)
 
 
 def from_arrow(table: pa.Table) -> JointTable:
-    """The joint table again, without what is not declared (the record) and without text that an older file did not have."""
-    there = [c for c in COLUMNS if c.name in table.column_names]
-    there = [c for c in there if c.kind != "text" or c.nullable or not table[c.name].null_count]
-    return JointTable({c.name: _values(table[c.name], c.kind) for c in there})
+    """Convert an Arrow table back to a joint table.
+
+    Columns that are not declared, such as the record, are left out. So is a text column that must not be null but is: an older
+    file did not have it.
+    """
+    columns: dict[str, Any] = {}
+    for column in COLUMNS:
+        if column.name not in table.column_names:
+            continue
+        values = table[column.name]
+        if column.kind == "float32":
+            columns[column.name] = values.to_numpy().astype(np.float32)
+        elif column.kind != "text":
+            columns[column.name] = values.to_numpy()
+        elif column.nullable or not values.null_count:
+            columns[column.name] = np.array(values.to_pylist(), dtype=object)
+    return JointTable(columns)
 
 
 def parquet_options(schema: pa.Schema, compression: str = "zstd") -> dict[str, Any]:
-    """How every file is written: compressed, dictionaries for text, split bytes for floats, statistics where one looks up."""
-    texts = [f.name for f in schema if pa.types.is_string(f.type)]
-    floats = [f.name for f in schema if pa.types.is_floating(f.type)]
-    looked_up = [n for n in ("record", "serial", "refdes", "interface", "label", "verdict") if n in schema.names]
+    """Return the options that every file is written with.
+
+    Dictionaries for text, split bytes for floats, statistics for the columns that readers filter by.
+    """
+    filtered = ("record", "serial", "refdes", "interface", "label", "verdict")
     return {
         "compression": compression,
-        "use_dictionary": texts,
-        "use_byte_stream_split": floats,
-        "write_statistics": looked_up,
+        "use_dictionary": [f.name for f in schema if pa.types.is_string(f.type)],
+        "use_byte_stream_split": [f.name for f in schema if pa.types.is_floating(f.type)],
+        "write_statistics": [n for n in filtered if n in schema.names],
         "store_schema": False,
     }
 
 
 def write_tables(sink: Any, tables: Iterable[pa.Table], schema: pa.Schema, compression: str) -> int:
-    """Write tables one after the other into an open file; number of rows."""
+    """Write tables one after the other into an open file. Return the number of rows."""
     n = 0
     with pq.ParquetWriter(sink, schema, **parquet_options(schema, compression)) as writer:
         for table in tables:
@@ -90,42 +126,29 @@ def write_tables(sink: Any, tables: Iterable[pa.Table], schema: pa.Schema, compr
     return n
 
 
-def _array(joints: JointTable, name: str, kind: str, n: int) -> pa.Array:
-    if name not in joints:
-        return pa.nulls(n, _TYPES[kind])
-    values = joints[name]
-    return pa.array(values, _TYPES[kind], mask=np.isnan(values) if kind == "float32" else None)
+def partition_path(day: str, lot: str | None) -> str:
+    """Return the folder of a day and lot, relative to the base. The lot may hold any characters."""
+    return f"joints/day={_quote(day)}/lot={_NO_LOT if lot is None else _quote(lot)}"
 
 
-def _values(column: pa.ChunkedArray, kind: str) -> Any:
-    if kind == "text":
-        return np.array(column.to_pylist(), dtype=object)
-    if kind == "float32":
-        return column.to_numpy().astype(np.float32)
-    return column.to_numpy()
+def joint_file_path(day: str, lot: str | None, record: str) -> str:
+    """Return the path of the file that holds only this record, relative to the base."""
+    return f"{partition_path(day, lot)}/{_quote(record)}.parquet"
 
 
-# ---- store/joint_files
-TEMPORARY = ".writing-"
-_LONGEST_NAME = 120  # file systems allow 255 bytes; the rest is for what is put around a name
-_NO_LOT = "__HIVE_DEFAULT_PARTITION__"
-
-
-def partition_of(day: str, lot: str | None) -> str:
-    """The folder of a day and lot, relative to the base, whatever characters the lot holds."""
-    return f"joints/day={_safe(day)}/lot={_NO_LOT if lot is None else _safe(lot)}"
-
-
-def file_of(day: str, lot: str | None, record: str) -> str:
-    """The path of a record's own file, relative to the base."""
-    return f"{partition_of(day, lot)}/{_safe(record)}.parquet"
-
-
-def _safe(text: str) -> str:
+def _quote(text: str) -> str:
     encoded = quote(text, safe="")
     if len(encoded) <= _LONGEST_NAME and encoded.strip("."):
         return encoded
     return f"{encoded[: _LONGEST_NAME - 20]}~{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
+
+
+@dataclass(frozen=True)
+class PendingFile:
+    """A file of joints that is written but not yet in its place. Paths are relative to the base."""
+
+    temporary: str
+    path: str
 
 
 class JointFiles(Protocol):
@@ -138,43 +161,43 @@ class JointFiles(Protocol):
 
     @property
     def is_near(self) -> bool:
-        """Whether a file takes no longer than the database's own log, so that a transaction may wait for it."""
+        """Whether writing a file takes no longer than the database's log, so that a transaction may wait for it."""
         ...
 
-    def write(self, path: str, tables: Iterable[pa.Table], compression: str) -> Waiting:
-        """Write tables under a name that nobody reads."""
+    def write(self, path: str, tables: Iterable[pa.Table], compression: str) -> PendingFile:
+        """Write tables under a name that readers ignore."""
         ...
 
-    def secure(self, waiting: Waiting) -> None:
-        """Return when the file's content outlives a power cut; before that it must not be placed."""
+    def secure(self, pending: PendingFile) -> None:
+        """Return when the file's content survives a power cut. Must be called before `place`."""
         ...
 
-    def place(self, waiting: Waiting) -> None:
-        """Give the file its name; whoever reads sees all of it or none."""
+    def place(self, pending: PendingFile) -> None:
+        """Give the file its name. Readers see all of it or nothing."""
         ...
 
-    def discard(self, waiting: Waiting) -> None:
-        """Remove a file that will not be placed; nothing happens where it is gone."""
+    def discard(self, pending: PendingFile) -> None:
+        """Remove a file that will not be placed. Does nothing if it does not exist."""
         ...
 
     def read(self, path: str, records: Iterable[str] | None = None) -> pa.Table:
-        """A file's rows, of these records only where they are named. FileNotFoundError where there is no such file."""
+        """Read a file's rows, only those of `records` if given. Raises FileNotFoundError if there is no such file."""
         ...
 
     def remove(self, path: str) -> None:
-        """Remove a file; nothing happens where it is gone."""
+        """Remove a file. Does nothing if it does not exist."""
         ...
 
-    def listed(self) -> Iterator[tuple[str, float]]:
-        """Every file below the base with the time (seconds since 1970) of its last change."""
+    def list_files(self) -> Iterator[tuple[str, float]]:
+        """Yield every file below the base with the time (seconds since 1970) of its last change."""
         ...
 
-    def changed(self, path: str) -> float | None:
-        """When the file was changed last, asked now; None where it is gone."""
+    def read_mtime(self, path: str) -> float | None:
+        """Return the time of the file's last change, not from a cache; None if it does not exist."""
         ...
 
     def address(self, path: str) -> str:
-        """The file's address for other tools."""
+        """Return the file's address for other tools."""
         ...
 
 
@@ -194,51 +217,61 @@ class LocalFiles:
         """See `JointFiles`."""
         return True
 
-    def write(self, path: str, tables: Iterable[pa.Table], compression: str) -> Waiting:
+    def write(self, path: str, tables: Iterable[pa.Table], compression: str) -> PendingFile:
         """See `JointFiles`."""
         target = self.base / path
         _make_folder(target.parent)
-        temporary = target.with_name(f"{TEMPORARY}{os.getpid()}-{uuid.uuid4().hex}")
+        temporary = target.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{uuid.uuid4().hex}")
         try:
             with pa.OSFile(str(temporary), "wb") as sink:  # Arrow's own: a Python file is called for each small piece
                 write_tables(sink, tables, RECORD_SCHEMA, compression)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        return Waiting(temporary.relative_to(self.base).as_posix(), path)
+        return PendingFile(temporary.relative_to(self.base).as_posix(), path)
 
-    def secure(self, waiting: Waiting) -> None:
+    def secure(self, pending: PendingFile) -> None:
         """See `JointFiles`."""
-        _sync(self.base / waiting.temporary)
+        handle = os.open(self.base / pending.temporary, os.O_RDWR)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
-    def place(self, waiting: Waiting) -> None:
-        """See `JointFiles`; the folder's entry too is on the disk afterwards."""
-        target = self.base / waiting.path
-        (self.base / waiting.temporary).replace(target)
+    def place(self, pending: PendingFile) -> None:
+        """See `JointFiles`. The folder's entry is on the disk afterwards, too."""
+        target = self.base / pending.path
+        (self.base / pending.temporary).replace(target)
         _sync_folder(target.parent)
 
-    def discard(self, waiting: Waiting) -> None:
+    def discard(self, pending: PendingFile) -> None:
         """See `JointFiles`."""
-        (self.base / waiting.temporary).unlink(missing_ok=True)
+        (self.base / pending.temporary).unlink(missing_ok=True)
 
     def read(self, path: str, records: Iterable[str] | None = None) -> pa.Table:
-        """See `JointFiles`."""
-        return _read(self.base / path, records)
+        """See `JointFiles`. Raises `StoreFault` for a damaged file."""
+        source = self.base / path
+        filters = None if records is None else [("record", "in", sorted(records))]
+        try:
+            return pq.read_table(source, schema=RECORD_SCHEMA, filters=filters, partitioning=None)
+        except pa.ArrowInvalid as error:
+            remedy = "Restore the file from a copy. The database's counts and defects are complete."
+            raise StoreFault(str(source), expected="a Parquet file of joints", found=str(error), remedy=remedy) from error
 
     def remove(self, path: str) -> None:
         """See `JointFiles`."""
         (self.base / path).unlink(missing_ok=True)
 
-    def listed(self) -> Iterator[tuple[str, float]]:
-        """See `JointFiles`; a file that vanishes meanwhile is left out."""
+    def list_files(self) -> Iterator[tuple[str, float]]:
+        """See `JointFiles`. A file that vanishes meanwhile is left out."""
         for path in (self.base / "joints").glob("day=*/lot=*/*"):
             try:
-                changed = path.stat().st_mtime
+                mtime = path.stat().st_mtime
             except FileNotFoundError:
                 continue
-            yield path.relative_to(self.base).as_posix(), changed
+            yield path.relative_to(self.base).as_posix(), mtime
 
-    def changed(self, path: str) -> float | None:
+    def read_mtime(self, path: str) -> float | None:
         """See `JointFiles`."""
         try:
             return (self.base / path).stat().st_mtime
@@ -250,26 +283,20 @@ class LocalFiles:
         return str(self.base / path)
 
 
-def open_files(where: str | Path) -> JointFiles:
-    """Files in a folder, or below an fsspec address such as `s3://bucket/records`."""
-    if isinstance(where, str) and "://" in where and not where.startswith("file://"):
-        from inspect_pop.store.remote_files import open_remote
+def open_joint_files(where: str | Path) -> JointFiles:
+    """Open files in a folder, or below an fsspec address such as `s3://bucket/records`.
 
-        return open_remote(where)
+    Raises `StoreFault` if fsspec or its driver for the address is not installed.
+    """
+    if isinstance(where, str) and "://" in where and not where.startswith("file://"):
+        from inspect_pop.store.remote_files import open_remote_files
+
+        return open_remote_files(where)
     return LocalFiles(Path(str(where).removeprefix("file://")).absolute())
 
 
-def _read(source: Path, records: Iterable[str] | None) -> pa.Table:
-    filters = None if records is None else [("record", "in", sorted(records))]
-    try:
-        return pq.read_table(source, schema=RECORD_SCHEMA, filters=filters, partitioning=None)
-    except pa.ArrowInvalid as error:
-        remedy = "Restore the file from a copy; the database's counts and defects are whole."
-        raise StoreFault(str(source), expected="a Parquet file of joints", found=str(error), remedy=remedy) from error
-
-
 def _make_folder(folder: Path) -> None:
-    """Make a folder whose own entry, and those of the folders above that had to be made, are on the disk afterwards."""
+    """Make a folder and those above it, so that all new entries are on the disk afterwards."""
     if not folder.is_dir():
         _make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
@@ -277,65 +304,146 @@ def _make_folder(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
+    """Sync a folder's entries to the disk. Unlike `core.atomic.sync_folder` it raises OSError: the file must not count then."""
     if os.name != "nt":  # a folder cannot be opened there; NTFS keeps its own journal
-        _sync(folder, os.O_RDONLY)
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
-def _sync(path: Path, how: int = os.O_RDWR) -> None:
-    handle = os.open(path, how)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+class BackgroundJointWriter:
+    """Write a record's file of joints in a thread, while its rows are made and inserted.
 
-
-# ---- store/beside
-_COMPRESSION = "lz4"  # in two thirds of zstd's time, for a tenth more bytes, until files are merged
-
-
-class Beside:
-    """`wait` until the file is on the disk, then `place` it; one that was not placed is removed at the end.
-
-    Encoding and the disk are left to a thread: Arrow encodes without Python's lock. With `files` None there is no file, and
-    all of this does nothing. Whatever the disk says is raised as it is.
+    Use it as a context manager: `wait` until the file is on the disk, then `place` it. A file that was not placed is removed
+    when the block ends. Arrow encodes without Python's lock, so that the thread runs in parallel. Without `joint_files` there
+    is no file, and nothing happens. Errors of the disk are raised unchanged.
     """
 
-    def __init__(self, files: JointFiles | None, inspection: Inspection) -> None:
-        self._files, self._inspection = files, inspection
+    def __init__(self, joint_files: JointFiles | None, inspection: Inspection) -> None:
+        self._joint_files, self._inspection = joint_files, inspection
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="joints")
-        self._secured: Future[Waiting] | None = None
-        self._placed = False
+        self._pending: Future[PendingFile] | None = None
+        self._is_placed = False
 
     def __enter__(self) -> Self:
-        if self._files is not None:
+        if self._joint_files is not None:
             board = self._inspection.board
-            path = file_of(rows.local_day(board.inspected_at), board.lot, board.record)
+            path = joint_file_path(rows.parse_local_day(board.inspected_at), board.lot, board.record)
             table = to_arrow(self._inspection.joints, record=board.record)
-            self._secured = self._thread.submit(_secured, self._files, path, table)
+            self._pending = self._thread.submit(_write_securely, self._joint_files, path, table)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._thread.shutdown()
-        if self._files is not None and self._secured is not None and not self._placed and self._secured.exception() is None:
-            self._files.discard(self._secured.result())
+        if self._joint_files is None or self._pending is None or self._is_placed or self._pending.exception() is not None:
+            return
+        self._joint_files.discard(self._pending.result())
 
     def wait(self) -> None:
-        """Until the file is on the disk for good."""
-        if self._secured is not None:
-            self._secured.result()
+        """Wait until the file is on the disk."""
+        if self._pending is not None:
+            self._pending.result()
 
     def place(self) -> None:
-        """Wait, and give the file its name."""
-        if self._files is not None and self._secured is not None:
-            self._files.place(self._secured.result())
-            self._placed = True
+        """Wait until the file is on the disk, then give it its name."""
+        if self._joint_files is not None and self._pending is not None:
+            self._joint_files.place(self._pending.result())
+            self._is_placed = True
 
 
-def _secured(files: JointFiles, path: str, table: pa.Table) -> Waiting:
-    waiting = files.write(path, [table], _COMPRESSION)
+def _write_securely(joint_files: JointFiles, path: str, table: pa.Table) -> PendingFile:
+    pending = joint_files.write(path, [table], _RECORD_COMPRESSION)
     try:
-        files.secure(waiting)
+        joint_files.secure(pending)
     except OSError:
-        files.discard(waiting)
+        joint_files.discard(pending)
         raise
-    return waiting
+    return pending
+
+
+@dataclass(frozen=True)
+class CompactionResult:
+    """How many small files were merged (`merged`), and into how many (`into`)."""
+
+    merged: int
+    into: int
+
+
+def compact_files(engine: Engine, joint_files: JointFiles, before: str | None, largest: int) -> CompactionResult:
+    """Merge the small files of each day and lot. See `Store.compact`."""
+    partitions = select(contexts.c.day, contexts.c.lot).distinct().order_by(contexts.c.day, contexts.c.lot)
+    partitions = partitions if before is None else partitions.where(contexts.c.day < before)
+    with reading(engine) as connection:
+        found = connection.execute(partitions).all()
+    merged = into = 0
+    for day, lot in found:
+        with reading(engine) as connection:
+            records = _find_unmerged(connection, day, lot)
+        for start in range(0, len(records), largest):
+            part = records[start : start + largest]
+            if len(part) > 1:
+                merged, into = merged + _merge_files(engine, joint_files, day, lot, part), into + 1
+    return CompactionResult(merged, into)
+
+
+def _find_unmerged(connection: Connection, day: str, lot: str | None) -> list[str]:
+    """Return a partition's records that are in no merged file, in the order in which they are read."""
+    query = select(boards.c.record).join_from(boards, contexts, contexts.c.id == boards.c.context_id)
+    query = query.where(contexts.c.day == day, contexts.c.lot.is_not_distinct_from(lot), boards.c.has_record_file == 1)
+    return list(connection.scalars(query.order_by(boards.c.inspected_us, boards.c.record)))
+
+
+def _merge_files(engine: Engine, joint_files: JointFiles, day: str, lot: str | None, records: list[str]) -> int:
+    """Write a merged file, make the records refer to it in one transaction, then remove the small files."""
+
+    def read_groups() -> Iterator[pa.Table]:
+        names = sorted(records)  # so that row groups' statistics find a single record
+        for start in range(0, len(names), _BOARDS_PER_GROUP):
+            group = names[start : start + _BOARDS_PER_GROUP]
+            yield pa.concat_tables([joint_files.read(joint_file_path(day, lot, record)) for record in group])
+
+    path = f"{partition_path(day, lot)}/merged-{hashlib.sha256('|'.join(records).encode()).hexdigest()[:32]}.parquet"
+    with translate_errors(hide_password(engine.url)):
+        pending = joint_files.write(path, read_groups(), "zstd")
+    try:
+        with translate_errors(hide_password(engine.url)):
+            joint_files.secure(pending)
+        with writing(engine, alone=True) as connection:
+            if not set(_find_unmerged(connection, day, lot)).issuperset(records):
+                return 0  # another process merged them meanwhile
+            row = {"path": path, "day": day, "lot": lot, "n_boards": len(records)}
+            file_id = connection.execute(insert(files).returning(files.c.id), row).scalar_one()
+            values = {"file_id": file_id, "has_record_file": 0}
+            connection.execute(update(boards).where(boards.c.record.in_(records)).values(values))
+            joint_files.place(pending)
+    finally:
+        joint_files.discard(pending)
+    with translate_errors(hide_password(engine.url)):
+        for record in records:
+            joint_files.remove(joint_file_path(day, lot, record))
+    return len(records)
+
+
+def repair_files(engine: Engine, joint_files: JointFiles, older_than_s: float) -> list[str]:
+    """Remove files that belong to no record. See `Store.repair`."""
+    latest = time.time() - older_than_s
+    by_day: defaultdict[str, list[str]] = defaultdict(list)
+    with translate_errors(hide_password(engine.url)):
+        for path, mtime in joint_files.list_files():
+            if mtime <= latest:
+                by_day[path.split("/")[1].removeprefix("day=")].append(path)
+    removed = []
+    for day, paths in sorted(by_day.items()):
+        with writing(engine, alone=True) as connection:  # no writer is between placing its file and its commit
+            query = select(boards.c.record, contexts.c.lot).join_from(boards, contexts, contexts.c.id == boards.c.context_id)
+            single = connection.execute(query.where(contexts.c.day == day, boards.c.has_record_file == 1))
+            known = {joint_file_path(day, lot, record) for record, lot in single}
+            known.update(connection.scalars(select(files.c.path).where(files.c.day == day)))
+            for path in sorted(set(paths) - known):
+                now = joint_files.read_mtime(path)  # an upload precedes its transaction: it may have replaced what was listed
+                if now is not None and now <= latest:
+                    joint_files.remove(path)
+                    removed.append(path)
+    return removed

@@ -1,37 +1,45 @@
-"""What a board's inspections and people's decisions come to: pure, so that it can be checked by hand.
+"""Resolve a board's outcome from its inspections and people's decisions, without a database.
 
-`final` looks at the last inspection: pass where every joint that was called or doubted has been rejected as a false call,
-accepted, repaired or closed, and none was found that the machine missed; pending where only undecided doubts are left.
-The counts of confirmed calls, false calls, cleared doubts and escapes look at the first inspection: they tell how the
-machine did, on the same joints that first-pass yield and DPMO are about.
+`final` follows from the last inspection. It is `pass` if every joint that failed or was in review has been rejected as a
+false call, accepted, repaired or closed, and no missed defect was found. It is `pending` if only undecided reviews are left,
+otherwise `fail`.
+
+The counts of confirmed calls, false calls, cleared reviews and escapes follow from the first inspection. They tell how well
+the machine did, on the same joints that first-pass yield and DPMO are about.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Looked", "Settled", "settle"]
+__all__ = ["BoardOutcome", "InspectionState", "resolve_outcome"]
 
-Key = tuple[str, str, str]
-_SETTLING = {"DefectRejected", "DefectAccepted", "DefectRepaired", "DefectClosed"}
+JointKey = tuple[str, str, str]
+_RESOLVING = {"DefectRejected", "DefectAccepted", "DefectRepaired", "DefectClosed"}
 _JUDGING = {"DefectConfirmed", "DefectRejected", "DefectAccepted", "DefectMissed"}
 
 
 @dataclass(frozen=True)
-class Looked:
-    """One inspection of a board: its verdict, its interfaces, its joints that failed or are in review, decisions in order.
+class InspectionState:
+    """One inspection of a board, with the decisions about it.
 
-    Joints are `(refdes, interface, ball)`; `bad` gives their verdict, `decided` the states in the order of their time.
+    Joints are `(refdes, interface, ball)`.
+
+    Attributes:
+        verdict: The board's verdict.
+        interfaces: `(refdes, interface)` of every interface that was inspected.
+        suspects: The verdict of every joint that failed or is in review.
+        decided: The states that people gave to each joint, in order of time.
     """
 
     verdict: str
     interfaces: frozenset[tuple[str, str]]
-    bad: Mapping[Key, str]
-    decided: Mapping[Key, Sequence[str]]
+    suspects: Mapping[JointKey, str]
+    decided: Mapping[JointKey, Sequence[str]]
 
 
 @dataclass(frozen=True)
-class Settled:
-    """The outcome for a board, or for one interface of it."""
+class BoardOutcome:
+    """The outcome of a board, or of one of its interfaces."""
 
     final: str
     n_confirmed: int = 0
@@ -40,42 +48,45 @@ class Settled:
     n_escapes: int = 0
 
 
-def settle(inspections: Sequence[Looked]) -> tuple[Settled, dict[tuple[str, str], Settled]]:
-    """The board's outcome, and that of each interface of its first inspection by (refdes, interface)."""
+def resolve_outcome(inspections: Sequence[InspectionState]) -> tuple[BoardOutcome, dict[tuple[str, str], BoardOutcome]]:
+    """Resolve the outcome of a board from its inspections, given in order of time.
+
+    Returns the board's outcome, and that of each interface of the first inspection by `(refdes, interface)`. An interface
+    that a later inspection does not cover keeps the state that it had before.
+    """
     first, last = inspections[0], inspections[-1]
-    final = _final(last.bad, last.decided)
-    if final == "pass" and not last.bad and last.verdict != "pass":
+    final = _resolve_final(last.suspects, last.decided)
+    if final == "pass" and not last.suspects and last.verdict != "pass":
         final = "pending" if last.verdict == "review" else "fail"
     parts = {}
     for interface in first.interfaces:
-        seen = [looked for looked in inspections if interface in looked.interfaces][-1]
-        bad = {k: v for k, v in seen.bad.items() if k[:2] == interface}
-        decided = {k: v for k, v in seen.decided.items() if k[:2] == interface}
-        own = {k: v for k, v in first.decided.items() if k[:2] == interface}
-        parts[interface] = _counted(_final(bad, decided), first.bad, own)
-    return _counted(final, first.bad, first.decided), parts
+        latest = [state for state in inspections if interface in state.interfaces][-1]
+        suspects = {k: v for k, v in latest.suspects.items() if k[:2] == interface}
+        decided = {k: v for k, v in latest.decided.items() if k[:2] == interface}
+        decided_first = {k: v for k, v in first.decided.items() if k[:2] == interface}
+        parts[interface] = _count_judgements(_resolve_final(suspects, decided), first.suspects, decided_first)
+    return _count_judgements(final, first.suspects, first.decided), parts
 
 
-def _final(bad: Mapping[Key, str], decided: Mapping[Key, Sequence[str]]) -> str:
-    if any(joint not in bad and states[-1] not in _SETTLING for joint, states in decided.items()):
-        return "fail"
-    left = [joint for joint in bad if joint not in decided or decided[joint][-1] not in _SETTLING]
+def _resolve_final(suspects: Mapping[JointKey, str], decided: Mapping[JointKey, Sequence[str]]) -> str:
+    if any(joint not in suspects and states[-1] not in _RESOLVING for joint, states in decided.items()):
+        return "fail"  # a missed defect that is still there
+    left = [joint for joint in suspects if joint not in decided or decided[joint][-1] not in _RESOLVING]
     if not left:
         return "pass"
-    return "pending" if all(bad[joint] == "review" and joint not in decided for joint in left) else "fail"
+    return "pending" if all(suspects[joint] == "review" and joint not in decided for joint in left) else "fail"
 
 
-def _counted(final: str, bad: Mapping[Key, str], decided: Mapping[Key, Sequence[str]]) -> Settled:
-    judged = [(bad.get(joint, "pass"), _judgement(states)) for joint, states in decided.items()]
-    return Settled(
+def _count_judgements(final: str, suspects: Mapping[JointKey, str], decided: Mapping[JointKey, Sequence[str]]) -> BoardOutcome:
+    """Count by the last state that says whether it was a defect; a repair without such a state means that it was one."""
+    judged = [
+        (suspects.get(joint, "pass"), next((s for s in reversed(states) if s in _JUDGING), "DefectConfirmed"))
+        for joint, states in decided.items()
+    ]
+    return BoardOutcome(
         final,
-        n_confirmed=sum(j in ("DefectConfirmed", "DefectAccepted") for _, j in judged),
+        n_confirmed=sum(judgement in ("DefectConfirmed", "DefectAccepted") for _, judgement in judged),
         n_false_calls=judged.count(("fail", "DefectRejected")),
         n_cleared=judged.count(("review", "DefectRejected")),
-        n_escapes=sum(j == "DefectMissed" for _, j in judged),
+        n_escapes=sum(judgement == "DefectMissed" for _, judgement in judged),
     )
-
-
-def _judgement(states: Sequence[str]) -> str:
-    """The last word on whether it was a defect; a repair without one says that it was."""
-    return next((s for s in reversed(states) if s in _JUDGING), "DefectConfirmed")

@@ -1,32 +1,59 @@
-"""Names of the store's tables and columns, for SQLAlchemy Core; `migrations/` holds their types, keys and indexes.
+"""The store's tables, declared once, and their creation in SQLite or PostgreSQL.
 
-The tables are named twice, here and in the migrations, so that a statement with a wrong name fails in Python; a test
-compares the two.
+Everything about a table is declared here: types, keys, indexes. The columns of classes, of joint measurements and of their
+aggregates follow from `inspect_pop.core.classes` and `inspect_pop.core.columns`. Statements and DDL follow from the tables.
 
-Bring a store's schema to the newest version: an ordered list that only grows.
-
-Each step runs in one transaction together with its record, under a lock that lets processes which start at the same
-time wait for one another; a step that fails leaves nothing behind.
+`migrate` creates the tables in an empty database. In an existing store it adds what a later version has declared, such as
+the columns of a new class or measurement: it compares the tables with the database and adds what is missing, in one
+transaction, under a lock that makes processes which start at the same time wait for one another. A step that fails leaves
+nothing behind. A column that is added later must allow null or have a default, since the rows in the store lack it.
+A change that is not an addition needs a new `VERSION` and a step of its own in `migrate`.
 """
 
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib import resources
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
 
-from sqlalchemy import Connection, Engine, TableClause, column, inspect, table, text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Double,
+    Engine,
+    ForeignKey,
+    Identity,
+    Index,
+    Inspector,
+    Integer,
+    MetaData,
+    Select,
+    Table,
+    Text,
+    insert,
+    inspect,
+    select,
+    text,
+)
+from sqlalchemy.schema import CreateColumn
 
+from inspect_pop.core.classes import CLASSES
+from inspect_pop.core.clock import utc_now
+from inspect_pop.core.columns import AGGREGATES, column, list_stored_columns
 from inspect_pop.core.errors import StoreFault
-from inspect_pop.core.joint_table import CLASSES
-from inspect_pop.store.engine import faults, reading, shown, writing
+from inspect_pop.store.engine import hide_password, reading, run_outside_transaction, writing
 
 __all__ = [
-    "COUNTS",
-    "MEASURED",
-    "MIGRATIONS",
-    "SETTLED",
-    "SUMS",
+    "AGGREGATE_COLUMNS",
+    "COUNT_COLUMNS",
+    "MEASURED_COLUMNS",
+    "METADATA",
+    "OUTCOME_COLUMNS",
+    "SUM_COLUMNS",
     "TABLES",
-    "Migration",
+    "VERSION",
+    "VIEWS",
     "boards",
     "contexts",
     "decisions",
@@ -42,158 +69,418 @@ __all__ = [
     "recipes",
     "rollups",
     "runs",
+    "schema_migrations",
     "sites",
 ]
 
-# ---- store/schema
-COUNTS = tuple(f"n_{c}" for c in (*CLASSES, "undecided", "review"))
-SETTLED = ("final", "n_confirmed", "n_false_calls", "n_cleared", "n_escapes")
-SUMS = ("boards", "passed", "joints", "opportunities", "reinspected", "final_passed", "pending", *COUNTS, *SETTLED[1:])
-MEASURED = (
-    *(f"p_{c}" for c in CLASSES),
-    *("x_um", "y_um", "dx_um", "dy_um", "diameter_um", "volume_ratio", "void_fraction", "standoff_um", "clearance_um"),
+VERSION = 1
+
+COUNT_COLUMNS = tuple(f"n_{c}" for c in (*CLASSES, "undecided", "review"))
+OUTCOME_COLUMNS = ("final", "n_confirmed", "n_false_calls", "n_cleared", "n_escapes")
+SUM_COLUMNS = (
+    *("boards", "passed", "joints", "opportunities", "reinspected", "final_passed", "pending"),
+    *COUNT_COLUMNS,
+    *OUTCOME_COLUMNS[1:],
+)
+MEASURED_COLUMNS = list_stored_columns()
+AGGREGATE_COLUMNS = tuple(a.name for a in AGGREGATES)
+
+METADATA = MetaData()
+_KINDS: Mapping[str, Any] = {"text": Text, "float32": Double, "int64": BigInteger}
+
+
+def _identity(name: str = "id") -> Column[int]:
+    return Column(name, BigInteger().with_variant(Integer, "sqlite"), Identity(), primary_key=True)
+
+
+def _key(name: str, refers_to: str = "") -> Column[Any]:
+    """Return a column of a primary key: text, or the number of a row of another table."""
+    if refers_to:
+        return Column(name, BigInteger, ForeignKey(refers_to), primary_key=True, autoincrement=False)
+    return Column(name, Text, primary_key=True)
+
+
+def _text(name: str, **options: Any) -> Column[str]:
+    return Column(name, Text, nullable=False, **options)
+
+
+def _text_or_null(name: str, *foreign_key: ForeignKey) -> Column[str]:
+    return Column(name, Text, *foreign_key)
+
+
+def _integer(name: str, kind: type[Integer] = Integer) -> Column[int]:
+    return Column(name, kind, nullable=False)
+
+
+def _reference(name: str, refers_to: str, *, nullable: bool = False) -> Column[int]:
+    return Column(name, BigInteger, ForeignKey(refers_to), nullable=nullable)
+
+
+def _double(name: str) -> Column[float]:
+    return Column(name, Double)
+
+
+def _counts(*names: str, kind: type[Integer] = Integer) -> Iterator[Column[int]]:
+    """Yield columns of counts. Their default lets a later version add one for a new class."""
+    for name in names:
+        yield Column(name, kind, nullable=False, server_default=text("0"))
+
+
+# Tables without a number of their own are stored in the order of their key (SQLite: WITHOUT ROWID).
+_CLUSTERED: dict[str, Any] = {"sqlite_with_rowid": False}
+
+# What many boards share, stored once. Yield groups are formed here: a group of 100,000 boards joins a few hundred rows.
+contexts = Table(
+    "contexts",
+    METADATA,
+    _identity(),
+    _text("key", unique=True),
+    _text("day"),
+    _text("product"),
+    _text_or_null("lot"),
+    _text_or_null("work_order"),
+    _text("line"),
+    _text("station"),
+    _text("recipe"),
+    _integer("recipe_revision"),
+)
+recipes = Table("recipes", METADATA, _identity(), _text("digest", unique=True))
+digests = Table(
+    "digests",
+    METADATA,
+    _identity(),
+    _text("key", unique=True),
+    _reference("recipe_id", "recipes.id"),
+    _text("model_digest"),
+    _text("limits_digest"),
+    _text("software"),
+)
+sites = Table(
+    "sites",
+    METADATA,
+    _identity(),
+    _text("key", unique=True),
+    _text("refdes"),
+    _text("part"),
+    _text("construction"),
+    _double("warpage_limit_um"),
 )
 
+# Every ball that a recipe expects, and its place once a board has shown it.
+positions = Table(
+    "positions",
+    METADATA,
+    _key("recipe_id", "recipes.id"),
+    _key("refdes"),
+    _key("interface"),
+    _key("ball"),
+    _double("x_um"),
+    _double("y_um"),
+    **_CLUSTERED,
+)
+runs = Table(
+    "runs",
+    METADATA,
+    _key("id"),
+    _text("command"),
+    _text("arguments"),
+    _text("software"),
+    _text("started_at"),
+    _text_or_null("finished_at"),
+    _text_or_null("outcome"),
+)
 
-def _table(name: str, *columns: str) -> TableClause:
-    names = [n for group in columns for n in group.split()]
-    return table(name, *(column(n) for n in names))
+# Merged files of joints.
+files = Table(
+    "files", METADATA, _identity(), _text("path", unique=True), _text("day"), _text_or_null("lot"), _integer("n_boards")
+)
 
-
-contexts = _table("contexts", "id key day product lot work_order line station recipe recipe_revision")
-recipes = _table("recipes", "id digest")
-digests = _table("digests", "id key recipe_id model_digest limits_digest software")
-sites = _table("sites", "id key refdes part construction warpage_limit_um")
-positions = _table("positions", "recipe_id refdes interface ball x_um y_um")
-runs = _table("runs", "id command arguments software started_at finished_at outcome")
-files = _table("files", "id path day lot n_boards")
-boards = _table(
+# One row per inspection. `extra` is JSON of the record's fields that have no column.
+# The joints of a record are in a file of that record alone, whose name follows from the record (`has_record_file` is 1), in
+# the merged file `file_id`, or in none.
+# `n_inspections` and the outcome are about the board as a whole, and valid on a serial's first inspection only.
+boards = Table(
     "boards",
-    "id record serial panel position operator context_id digests_id own_file file_id run_id export_digest",
-    "inspected_at inspected_us started_at finished_at verdict n_joints",
-    *COUNTS,
-    "n_packages fpy dpmo cause cause_evidence disposition missing more inspection_no first_id n_inspections",
-    *SETTLED,
+    METADATA,
+    _identity(),
+    _text("record", unique=True),
+    _text("serial"),
+    _text_or_null("panel"),
+    Column("position", Integer),
+    _text_or_null("operator"),
+    _reference("context_id", "contexts.id"),
+    _reference("digests_id", "digests.id"),
+    _integer("has_record_file"),
+    _reference("file_id", "files.id", nullable=True),
+    _text_or_null("run_id", ForeignKey("runs.id")),
+    _text("export_digest"),
+    _text("inspected_at"),
+    _integer("inspected_us", BigInteger),
+    _text("started_at"),
+    _text("finished_at"),
+    _text("verdict"),
+    _integer("n_joints"),
+    *_counts(*COUNT_COLUMNS),
+    _integer("n_packages"),
+    Column("fpy", Double, nullable=False),
+    Column("dpmo", Double, nullable=False),
+    _text_or_null("cause"),
+    _text("cause_evidence"),
+    _text("disposition"),
+    _text("missing"),
+    _text("extra"),
+    _integer("inspection_no"),
+    _reference("first_id", "boards.id", nullable=True),
+    _integer("n_inspections"),
+    _text("final"),
+    *_counts(*OUTCOME_COLUMNS[1:]),
+    Index("boards_serial", "serial"),
+    Index("boards_context", "context_id", "inspected_us"),
 )
-packages = _table(
-    "packages", "board_id site_id seat offset_x_um offset_y_um rotation_deg warpage_um stack_height_um cause cause_evidence more"
+
+# `package_index` is the package's place in the recipe.
+packages = Table(
+    "packages",
+    METADATA,
+    _key("board_id", "boards.id"),
+    _key("site_id", "sites.id"),
+    _integer("package_index"),
+    _double("offset_x_um"),
+    _double("offset_y_um"),
+    _double("rotation_deg"),
+    _double("warpage_um"),
+    _double("stack_height_um"),
+    _text_or_null("cause"),
+    _text("cause_evidence"),
+    _text("extra"),
+    **_CLUSTERED,
 )
-interfaces = _table(
+interfaces = Table(
     "interfaces",
-    "board_id interface site_id",
-    *COUNTS,
-    "passed diameter_um volume_ratio volume_ratio_min void_fraction void_fraction_max standoff_um clearance_um_min",
-    *SETTLED,
-)
-defects = _table("defects", "board_id refdes interface ball label verdict reason", *MEASURED, "flags")
-decisions = _table("decisions", "id key board_id refdes interface ball state label decided_by decided_at decided_us note")
-rollups = _table("rollups", "context_id level refdes part construction interface", *SUMS)
-quarantine = _table("quarantine", "key path reason run_id seen_at")
-messages = _table(
-    "messages", "seq id record kind payload created_at delivered_at attempts claimed_by claimed_until_us last_error"
-)
-
-TABLES: tuple[TableClause, ...] = (
-    contexts,
-    recipes,
-    digests,
-    sites,
-    positions,
-    runs,
-    files,
-    boards,
-    packages,
-    interfaces,
-    defects,
-    decisions,
-    quarantine,
-    rollups,
-    messages,
+    METADATA,
+    _key("board_id", "boards.id"),
+    _key("interface"),
+    _key("site_id", "sites.id"),
+    *_counts(*COUNT_COLUMNS),
+    _integer("passed"),
+    *(_double(n) for n in AGGREGATE_COLUMNS),
+    _text("final"),
+    *_counts(*OUTCOME_COLUMNS[1:]),
+    **_CLUSTERED,
 )
 
+# Every joint that is not both good and pass.
+defects = Table(
+    "defects",
+    METADATA,
+    _key("board_id", "boards.id"),
+    _key("refdes"),
+    _key("interface"),
+    _key("ball"),
+    _text_or_null("label"),
+    _text("verdict"),
+    _text("reason"),
+    *(Column(n, _KINDS[column(n).kind]) for n in MEASURED_COLUMNS),
+    _integer("flags", BigInteger),
+    **_CLUSTERED,
+)
 
-# ---- store/migrate
-_DIALECT = {
-    "sqlite": {"${identity}": "INTEGER NOT NULL PRIMARY KEY", "${clustered}": "WITHOUT ROWID"},
-    "postgresql": {"${identity}": "BIGINT GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY", "${clustered}": ""},
-}
-_OWN = """CREATE TABLE IF NOT EXISTS schema_migrations (
-  number INTEGER NOT NULL PRIMARY KEY, name TEXT NOT NULL, applied_at TEXT NOT NULL)"""
+# What people decided about single joints. Rows are never changed; a later decision follows an earlier one.
+decisions = Table(
+    "decisions",
+    METADATA,
+    _identity(),
+    _text("key", unique=True),
+    _reference("board_id", "boards.id"),
+    _text("refdes"),
+    _text("interface"),
+    _text("ball"),
+    _text("state"),
+    _text_or_null("label"),
+    _text("decided_by"),
+    _text("decided_at"),
+    _integer("decided_us", BigInteger),
+    _text("note"),
+    Index("decisions_board", "board_id"),
+)
+quarantine = Table(
+    "quarantine",
+    METADATA,
+    _key("key"),
+    _text("path"),
+    _text("reason"),
+    _text_or_null("run_id", ForeignKey("runs.id")),
+    _text("seen_at"),
+)
+
+# Sums over first inspections by context and level, updated by every write. A name that the level does not have is empty.
+rollups = Table(
+    "rollups",
+    METADATA,
+    _key("context_id", "contexts.id"),
+    *(_key(n) for n in ("level", "refdes", "part", "construction", "interface")),
+    *_counts(*SUM_COLUMNS, kind=BigInteger),
+    **_CLUSTERED,
+)
+
+# The outbox: messages for the line's systems, until they are delivered and after.
+messages = Table(
+    "messages",
+    METADATA,
+    _identity("seq"),
+    _text("id", unique=True),
+    _text_or_null("record"),
+    _text("kind"),
+    _text("payload"),
+    _text("created_at"),
+    _text_or_null("delivered_at"),
+    _integer("attempts"),
+    _text_or_null("claimed_by"),
+    Column("claimed_until_us", BigInteger),
+    _text_or_null("last_error"),
+)
+Index(
+    "messages_waiting",
+    messages.c.seq,
+    sqlite_where=messages.c.delivered_at.is_(None),
+    postgresql_where=messages.c.delivered_at.is_(None),
+)
+
+TABLES: tuple[Table, ...] = tuple(METADATA.sorted_tables)
+
+# The history of the schema: a row per step of `migrate`.
+schema_migrations = Table(
+    "schema_migrations",
+    METADATA,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    _text("name"),
+    _text("applied_at"),
+    _integer("version"),
+    _text("digest"),
+)
 
 
-@dataclass(frozen=True)
-class Migration:
-    """One step: its number from 1 on without gaps, its name, and its statements with places for the dialect."""
+def _declare_views() -> dict[str, Select[Any]]:
+    """Return the views that put names in the place of numbers, for people: one per table of a record's parts."""
+    b, c, d, s = boards.c, contexts.c, digests.c, sites.c
+    first = boards.alias("first")
+    board = select(
+        b.id.label("board_id"),
+        *(b[n] for n in ("record", "serial", "panel", "position")),
+        *(c[n] for n in ("product", "lot", "work_order", "line", "station")),
+        b.operator,
+        *(c[n] for n in ("day", "recipe", "recipe_revision")),
+        recipes.c.digest.label("recipe_digest"),
+        *(b[n] for n in ("inspected_at", "started_at", "finished_at", "verdict", "n_joints", *COUNT_COLUMNS, "n_packages")),
+        *(b[n] for n in ("fpy", "dpmo", "cause", "cause_evidence", "disposition", "missing", "inspection_no")),
+        first.c.record.label("first_record"),
+        first.c.n_inspections,
+        first.c.final,
+        b.export_digest,
+        *(d[n] for n in ("model_digest", "limits_digest", "software")),
+        b.run_id,
+    ).join_from(boards, first, first.c.id == b.first_id)
+    board = board.join(contexts, c.id == b.context_id).join(digests, d.id == b.digests_id)
+    place = (b.record, b.serial, b.inspection_no, c.day, c.lot, c.line)
 
-    number: int
-    name: str
-    sql: str
+    def of_part(table: Table, *columns: Any) -> Select[Any]:
+        joined = select(*place, *columns).join_from(table, boards, b.id == table.c.board_id)
+        return joined.join(contexts, c.id == b.context_id)
 
-    def statements(self, dialect: str) -> list[str]:
-        """Single statements for `sqlite` or `postgresql`, without comments."""
-        body = "\n".join(line for line in self.sql.splitlines() if not line.startswith("--"))
-        for place, words in _DIALECT[dialect].items():
-            body = body.replace(place, words)
-        return [s.strip() for s in body.split(";") if s.strip()]
-
-
-def _read_all() -> tuple[Migration, ...]:
-    files = [p for p in resources.files("inspect_pop.store").joinpath("migrations").iterdir() if p.name.endswith(".sql")]
-    files.sort(key=lambda p: p.name)
-    return tuple(Migration(int(p.name[:4]), p.name[5:-4], p.read_text(encoding="utf-8")) for p in files)
-
-
-MIGRATIONS = _read_all()
+    package_columns = [p for p in packages.c if p.name not in ("board_id", "site_id", "package_index", "extra")]
+    interface_columns = (interfaces.c[n] for n in ("interface", *COUNT_COLUMNS, "passed", *AGGREGATE_COLUMNS))
+    return {
+        "board_records": board.join(recipes, recipes.c.id == d.recipe_id),
+        "package_records": of_part(
+            packages, *(s[n] for n in ("refdes", "part", "construction", "warpage_limit_um")), *package_columns
+        ).join(sites, s.id == packages.c.site_id),
+        "interface_records": of_part(interfaces, s.refdes, s.construction, *interface_columns).join(
+            sites, s.id == interfaces.c.site_id
+        ),
+        "defect_records": of_part(defects, *(x for x in defects.c if x.name != "board_id")),
+    }
 
 
-def migrate(engine: Engine, migrations: tuple[Migration, ...] = MIGRATIONS) -> None:
-    """Apply what is missing. Raises `StoreFault` where the store is newer than this software, or is something else."""
+VIEWS = _declare_views()
+
+
+def migrate(engine: Engine, metadata: MetaData = METADATA, version: int = VERSION) -> None:
+    """Create the tables, or add what an existing store lacks.
+
+    Raises `StoreFault` if the store is newer than this software, or if the database belongs to other software.
+    """
+    digest = _digest_tables(metadata)
     with reading(engine) as connection:
-        if _done(connection) == {m.number for m in migrations}:
+        if (version, digest) == _read_latest(connection, metadata)[1:]:
             return
     if engine.dialect.name == "sqlite":
-        _use_write_ahead_log(engine)
-    for migration in migrations:
-        with writing(engine, alone=True) as connection:
-            connection.execute(text(_OWN))
-            done = _done(connection)
-            _refuse_newer(engine, done, migrations)
-            if migration.number not in done:
-                _apply(connection, migration)
+        run_outside_transaction(engine, "PRAGMA journal_mode=WAL")  # kept in the file; SQLite waits for it as for a lock
+    with writing(engine, alone=True) as connection:
+        number, found_version, found_digest = _read_latest(connection, metadata)
+        if (version, digest) == (found_version, found_digest):
+            return  # another process was first
+        if found_version > version:
+            _refuse_newer(engine, f"schema {version} or older", f"schema {found_version}")
+        added = _add_missing(connection, metadata)
+        row = {"number": number + 1, "name": added, "applied_at": utc_now(), "version": version, "digest": digest}
+        connection.execute(insert(schema_migrations), row)
 
 
-def _apply(connection: Connection, migration: Migration) -> None:
-    for statement in migration.statements(connection.dialect.name):
-        connection.exec_driver_sql(statement)
-    values = {"number": migration.number, "name": migration.name, "at": datetime.now(UTC).isoformat()}
-    connection.execute(text("INSERT INTO schema_migrations VALUES (:number, :name, :at)"), values)
+@cache
+def _digest_tables(metadata: MetaData) -> str:
+    """Return a digest of all names of tables, columns and indexes."""
+    names = {t.name: [[c.name for c in t.c], sorted(str(i.name) for i in t.indexes)] for t in metadata.sorted_tables}
+    return hashlib.sha256(json.dumps(names, sort_keys=True).encode()).hexdigest()
 
 
-def _done(connection: Connection) -> set[int]:
-    names = inspect(connection).get_table_names()
-    if "schema_migrations" in names:
-        return set(connection.scalars(text("SELECT number FROM schema_migrations")))
-    if "boards" in names:
-        raise StoreFault(
-            shown(connection.engine.url), expected="a store or an empty database", found="tables of another software"
-        )
-    return set()
+def _read_latest(connection: Connection, metadata: MetaData) -> tuple[int, int, str]:
+    """Return number, version and digest of the latest step; (0, 0, "") for an empty database."""
+    known = set(inspect(connection).get_table_names())
+    if schema_migrations.name in known:
+        query = "SELECT * FROM schema_migrations ORDER BY number DESC LIMIT 1"
+        result = connection.exec_driver_sql(query)
+        if set(result.keys()) >= set(schema_migrations.c.keys()):
+            row = result.first()
+            return (0, 0, "") if row is None else (row.number, row.version, row.digest)
+    elif not known & set(metadata.tables):
+        return 0, 0, ""
+    where = hide_password(connection.engine.url)
+    raise StoreFault(where, expected="a store or an empty database", found="tables of another software")
 
 
-def _refuse_newer(engine: Engine, done: set[int], migrations: tuple[Migration, ...]) -> None:
-    unknown = done - {m.number for m in migrations}
-    if unknown:
-        remedy = "Update the software; an older one must not write into a newer store."
-        raise StoreFault(
-            shown(engine.url), expected=f"schema {len(migrations)} or older", found=f"schema {max(unknown)}", remedy=remedy
-        )
+def _add_missing(connection: Connection, metadata: MetaData) -> str:
+    """Create the tables, columns, indexes and views that the database lacks; return what was added, in words."""
+    found = inspect(connection)
+    existing = set(found.get_table_names())
+    added = []
+    for view in VIEWS:
+        connection.exec_driver_sql(f"DROP VIEW IF EXISTS {view}")
+    for table in metadata.sorted_tables:
+        if table.name not in existing:
+            table.create(connection)
+            added.append(table.name)
+            continue
+        added += _add_columns(connection, found, table)
+    for name, query in VIEWS.items():
+        connection.exec_driver_sql(f"CREATE VIEW {name} AS {query.compile(dialect=connection.dialect)}")
+    return "all tables" if not existing & set(metadata.tables) else ", ".join(added)
 
 
-def _use_write_ahead_log(engine: Engine) -> None:
-    """The mode is kept in the file; it is set outside of any transaction, and SQLite waits here as for any lock."""
-    with faults(shown(engine.url)):
-        raw = engine.raw_connection()
-        try:
-            raw.driver_connection.execute("PRAGMA journal_mode=WAL").close()  # type: ignore[union-attr]
-        finally:
-            raw.close()
+def _add_columns(connection: Connection, found: Inspector, table: Table) -> list[str]:
+    existing = {c["name"] for c in found.get_columns(table.name)}
+    if unknown := existing - set(table.c.keys()):
+        _refuse_newer(connection.engine, f"the columns of {table.name} that this software knows", ", ".join(sorted(unknown)))
+    missing = [c for c in table.c if c.name not in existing]
+    for column_ in missing:
+        words = CreateColumn(column_).compile(dialect=connection.dialect)
+        connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {words}")
+    indexed = {i["name"] for i in found.get_indexes(table.name)}
+    new_indexes = [i for i in table.indexes if i.name not in indexed]
+    for index in new_indexes:
+        index.create(connection)
+    return [f"{table.name}.{c.name}" for c in missing] + [str(i.name) for i in new_indexes]
+
+
+def _refuse_newer(engine: Engine, expected: str, found: str) -> None:
+    remedy = "Update the software; an older one must not write into a newer store."
+    raise StoreFault(hide_password(engine.url), expected=expected, found=found, remedy=remedy)

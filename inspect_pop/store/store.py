@@ -1,4 +1,4 @@
-"""The store as the other rooms see it. Every method opens and ends its own transaction and raises `StoreFault`."""
+"""The store: records, decisions, quarantine, runs and the outbox. Every method runs one transaction."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,39 +9,47 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 import pyarrow as pa
-from sqlalchemy import Connection, Engine, select, update
+from sqlalchemy import Connection, Engine, RowMapping, delete, func, or_, select, update
 
 from inspect_pop.core.errors import StoreFault, UsageFault
 from inspect_pop.core.inspection import Inspection
-from inspect_pop.store import outbox, read
-from inspect_pop.store.decisions import insert_decision
-from inspect_pop.store.engine import checkpoint, database_url, faults, open_engine, reading, shown, writing
-from inspect_pop.store.joint_files import JointFiles, open_files
-from inspect_pop.store.maintain import Compacted, compact_files, repair_files
-from inspect_pop.store.rows import key_of
+from inspect_pop.store import read
+from inspect_pop.store.engine import checkpoint, database_url, hide_password, open_engine, reading, translate_errors, writing
+from inspect_pop.store.joint_files import CompactionResult, JointFiles, compact_files, open_joint_files, repair_files
+from inspect_pop.store.rows import make_key, make_message_row
+from inspect_pop.store.schema import messages as outbox
 from inspect_pop.store.schema import migrate, quarantine, runs
-from inspect_pop.store.types import Decision, Message, Quarantined, Run, Standing, StoredBoard, Written, printable
-from inspect_pop.store.write import add_messages, insert_new, standing_of, write_inspection
+from inspect_pop.store.types import (
+    Decision,
+    InspectionSequence,
+    Message,
+    QuarantinedExport,
+    RunRecord,
+    StoredBoard,
+    WriteResult,
+    escape_text,
+)
+from inspect_pop.store.write import add_messages, find_sequences, insert_decision, insert_new, write_inspection
 
 __all__ = ["Store", "open_store"]
 
 T = TypeVar("T")
-_LOOKUPS = 2  # a reader whose file was merged away looks up the new one, before it takes the file for lost
+_LOOKUPS = 2  # a reader whose file was merged away looks up the new one before it takes the file for lost
 
 
 def open_store(url: str | Path, *, files: str | Path | None = None, must_exist: bool = False) -> "Store":
-    """Open a store, making or updating its schema.
+    """Open a store; create its database, or update its schema, if necessary.
 
     Parameters
     ----------
     url
-        A plain path (a SQLite file, whose folder is made) or a SQLAlchemy URL of SQLite or PostgreSQL. In a URL,
-        `?files=ADDRESS` says the same as `files`.
+        A plain path (a SQLite file; its folder is created) or a SQLAlchemy URL of SQLite or PostgreSQL. A URL may give
+        `files` as `?files=ADDRESS`.
     files
-        Where the Parquet files of all joints lie: a folder or an fsspec address. Not told, SQLite keeps them beside the
+        Where the Parquet files of all joints are: a folder or an fsspec address. By default SQLite keeps them beside the
         database (`records.db` has `records-files/`), and PostgreSQL keeps none.
     must_exist
-        Refuse a SQLite file that is not there rather than make it: for whoever only reads.
+        Refuse a SQLite file that does not exist instead of creating it; for commands that only read.
 
     Raises
     ------
@@ -50,23 +58,35 @@ def open_store(url: str | Path, *, files: str | Path | None = None, must_exist: 
     """
     where = database_url(url)
     query = dict(where.query)
-    told = files if files is not None else query.pop("files", None)
+    files_address = files if files is not None else query.pop("files", None)
     where = where.set(query={k: v for k, v in query.items() if k != "files"})
     if where.database is not None and where.drivername.startswith("sqlite"):
         path = Path(where.database)
-        told = told if told is not None else path.with_name(f"{path.stem}-files")
-        _prepare_folder(path, must_exist)
+        if path.is_dir():
+            remedy = f"Name a file in it, such as {path / 'records.db'}."
+            raise StoreFault(str(path), expected="a file", found="a folder", remedy=remedy)
+        if must_exist and not path.exists():
+            remedy = "Inspect something first, or correct the path."
+            raise StoreFault(str(path), expected="a store", found="no such file", remedy=remedy)
+        with translate_errors(str(path)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        files_address = files_address if files_address is not None else path.with_name(f"{path.stem}-files")
     engine = open_engine(where)
     try:
         migrate(engine)
     except StoreFault:
         engine.dispose()
         raise
-    return Store(engine, None if told is None else open_files(told if isinstance(told, str | Path) else told[0]))
+    if files_address is None:
+        return Store(engine, None)
+    return Store(engine, open_joint_files(files_address if isinstance(files_address, str | Path) else files_address[0]))
 
 
 class Store:
-    """Records, decisions, quarantine and outbox; made by `open_store`. Safe to use from several threads."""
+    """Records, decisions, quarantine, runs and the outbox. Made by `open_store`; safe to use from several threads.
+
+    Every method opens and ends its own transaction and raises `StoreFault` if the database or the files fail.
+    """
 
     def __init__(self, engine: Engine, files: JointFiles | None) -> None:
         self._engine, self._files = engine, files
@@ -78,199 +98,230 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Give back all connections."""
+        """Close all connections."""
         self._engine.dispose()
 
     @property
     def where(self) -> str:
         """The database's address, without its password."""
-        return shown(self._engine.url)
+        return hide_password(self._engine.url)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A connection for queries of one's own, all of which see one state of the store."""
+        """Yield a connection for other queries, all of which see one state of the store."""
         with reading(self._engine) as connection:
             yield connection
 
     # Writing
 
-    def write(self, inspection: Inspection, *, messages: Iterable[Message] = (), run: str | None = None) -> Written:
-        """Keep an inspection and the messages that tell of it: all or nothing, once.
+    def write(self, inspection: Inspection, *, messages: Iterable[Message] = (), run: str | None = None) -> WriteResult:
+        """Write an inspection and its messages: all or nothing, and once.
 
-        A record that is there already changes nothing. Another record of the same serial is a re-inspection: all of
+        A record that is in the store already changes nothing. Another record of the same serial is a re-inspection: all of
         the serial's records are numbered by `inspected_at`, and in order of writing where that is the same.
+
+        Parameters
+        ----------
+        inspection
+            What `inspect_board` returns. Its pictures are not stored.
+        messages
+            Added to the outbox if the record is new.
+        run
+            The `id` of a run that `begin_run` stored.
         """
         return write_inspection(self._engine, self._files, inspection, messages, run)
 
     def add_decision(self, decision: Decision, *, messages: Iterable[Message] = ()) -> bool:
-        """Keep what a person decided about a joint; False where it was there already.
+        """Add what a person decided about a joint. Return False, and change nothing, if it is in the store already.
 
-        Raises `UsageFault` for a joint, state or time that cannot be.
+        Raises `UsageFault` for an unknown record, joint, state, class or time, and for a state that does not fit the joint.
         """
         with writing(self._engine) as connection:
-            new = insert_decision(connection, decision)
-            if new:
+            is_new = insert_decision(connection, decision)
+            if is_new:
                 add_messages(connection, list(messages))
-            return new
+            return is_new
 
-    def quarantine(self, found: Quarantined, *, messages: Iterable[Message] = ()) -> bool:
-        """Keep that an export could not be inspected, with the messages that tell of it.
+    def quarantine(self, found: QuarantinedExport, *, messages: Iterable[Message] = ()) -> bool:
+        """Record that an export could not be inspected, with its messages.
 
-        False where this path and reason were there already: nothing is changed, and no message is added.
+        Return False if this path and reason are in the store already; nothing is changed, and no message is added.
         """
-        path, reason = printable(found.path), printable(found.reason)
-        row = {"key": key_of(path, reason), "path": path, "reason": reason, "run_id": found.run, "seen_at": found.seen_at}
+        path, reason = escape_text(found.path), escape_text(found.reason)
+        row = {"key": make_key(path, reason), "path": path, "reason": reason, "run_id": found.run, "seen_at": found.seen_at}
         with writing(self._engine) as connection:
-            new = insert_new(connection, quarantine, row, "key")
-            if new:
+            is_new = insert_new(connection, quarantine, row, "key")
+            if is_new:
                 add_messages(connection, list(messages))
-            return new
+            return is_new
 
-    def begin_run(self, run: Run) -> None:
-        """Keep that a run began; one whose id is there already goes on."""
+    def begin_run(self, run: RunRecord) -> None:
+        """Record that a run began. A run whose `id` is in the store already continues."""
         row = {n: getattr(run, n) for n in ("id", "command", "software", "started_at")}
         row |= {"arguments": json.dumps(run.arguments, default=str)}
         with writing(self._engine) as connection:
             insert_new(connection, runs, row, "id")
 
     def end_run(self, run: str, *, finished_at: str, outcome: str) -> None:
-        """Keep that a run ended, and how."""
+        """Record when and how a run ended."""
         with writing(self._engine) as connection:
             connection.execute(update(runs).where(runs.c.id == run).values(finished_at=finished_at, outcome=outcome))
 
     # Reading
 
     def has(self, record: str) -> bool:
-        """Whether the record is in the store."""
-        return record in self.standing([record])
+        """Return whether the record is in the store."""
+        return record in self.find_sequences([record])
 
-    def standing(self, records: Sequence[str]) -> dict[str, Standing]:
-        """The place of each of these records among its serial's inspections; those that are not there are left out."""
+    def find_sequences(self, records: Sequence[str]) -> dict[str, InspectionSequence]:
+        """Return the place of each record among its serial's inspections. Records that are not in the store are left out."""
         with self.reading() as connection:
-            return standing_of(connection, records)
+            return find_sequences(connection, records)
 
     def board(self, serial: str) -> list[StoredBoard]:
-        """All records of a serial, the first inspection first; empty where there is none."""
+        """Return all records of a serial, the first inspection first. Empty for an unknown serial."""
         with self.reading() as connection:
-            return read.stored_boards(connection, serial=serial)
+            return read.read_boards(connection, serial=serial)
 
     def record(self, record: str) -> StoredBoard | None:
-        """One record, or None."""
+        """Return one record, or None."""
         with self.reading() as connection:
-            return next(iter(read.stored_boards(connection, record=record)), None)
+            return next(iter(read.read_boards(connection, record=record)), None)
 
     def inspection(self, record: str) -> Inspection:
-        """The inspection as it was written, without its pictures. Raises `StoreFault` where the record is not there."""
-
-        def once(connection: Connection) -> Inspection:
-            return read.inspection_of(connection, self._held(), record)
-
-        return self._from_files(once)
+        """Return the inspection as it was written, without its pictures. Raises `StoreFault` for an unknown record."""
+        return self._read_files(lambda connection: read.read_inspection(connection, self._require_files(), record))
 
     def joints(self, *, day: str | None = None, lot: str | None = None, record: str | None = None) -> pa.Table:
-        """All joints of a day, lot or record: an Arrow table of `record` and the declared columns; reads those files alone."""
+        """Return all joints of a day, lot or record; only their files are read.
 
-        def once(connection: Connection) -> pa.Table:
-            return read.read_joints(self._held(), read.joint_paths(connection, day=day, lot=lot, record=record))
+        The result is an Arrow table of `record` and the declared columns, in order of inspection.
+        """
 
-        return self._from_files(once)
+        def read_once(connection: Connection) -> pa.Table:
+            paths = read.find_joint_paths(connection, day=day, lot=lot, record=record)
+            return read.read_joints(self._require_files(), paths)
+
+        return self._read_files(read_once)
 
     def joint_files(self, *, day: str | None = None, lot: str | None = None) -> list[str]:
-        """Addresses of the Parquet files that count, for other tools such as DuckDB."""
+        """Return the addresses of the Parquet files that count, for other tools such as DuckDB."""
         with self.reading() as connection:
-            located = read.joint_paths(connection, day=day, lot=lot)
-        return [self._held().address(p) for p in dict.fromkeys(p for _, p in located) if p]
+            located = read.find_joint_paths(connection, day=day, lot=lot)
+        return [self._require_files().address(p) for p in dict.fromkeys(p for _, p in located) if p]
 
-    def quarantined(self) -> list[Quarantined]:
-        """What could not be inspected, in order of path and reason."""
+    def list_quarantine(self) -> list[QuarantinedExport]:
+        """Return the exports that could not be inspected, in order of path and reason."""
         columns = (quarantine.c.path, quarantine.c.reason, quarantine.c.seen_at, quarantine.c.run_id)
         with self.reading() as connection:
-            return [Quarantined(*row) for row in connection.execute(select(*columns).order_by(*columns))]
+            return [QuarantinedExport(*row) for row in connection.execute(select(*columns).order_by(*columns))]
 
-    def runs(self) -> list[Run]:
-        """All runs, in order of their start."""
+    def runs(self) -> list[RunRecord]:
+        """Return all runs, in order of their start."""
         with self.reading() as connection:
             found = connection.execute(select(runs).order_by(runs.c.started_at, runs.c.id)).mappings().all()
-        return [Run(**{**row, "arguments": json.loads(row["arguments"])}) for row in found]
+        return [RunRecord(**{**row, "arguments": json.loads(row["arguments"])}) for row in found]
 
     # The outbox
+    #
+    # A message is added in the transaction of the record that it is about. A sender claims some for a while, sends them, and
+    # marks them as delivered or failed. The claim of a sender that dies expires, and its messages are claimed again. Each
+    # message is therefore sent at least once, and its id lets the receiver drop a second copy.
 
     def queue(self, messages: Iterable[Message]) -> int:
-        """Add messages that belong to no record; how many were not there yet."""
+        """Add messages that belong to no record. Return how many are new."""
         with writing(self._engine) as connection:
-            return outbox.queue(connection, messages)
+            return sum(insert_new(connection, outbox, make_message_row(m), "id") for m in messages)
 
     def claim(self, n: int, *, owner: str, now_us: int, lease_s: float = 60.0) -> list[Message]:
-        """Take up to `n` undelivered messages for a while, in order; nobody else gets them before the lease ends."""
-        with writing(self._engine) as connection:
-            return outbox.claim(connection, n, owner, now_us, lease_s)
+        """Claim up to `n` undelivered messages in the order in which they were added.
 
-    def delivered(self, ids: Iterable[str], *, at: str) -> None:
-        """These messages arrived."""
-        with writing(self._engine) as connection:
-            outbox.delivered(connection, ids, at)
+        Messages that another owner has claimed are left out until that claim expires.
 
-    def failed(self, ids: Iterable[str], *, error: str, retry_us: int) -> None:
-        """These messages did not arrive; nobody claims them before `retry_us` (microseconds since 1970)."""
+        Parameters
+        ----------
+        n
+            The largest number of messages.
+        owner
+            The sender's name, for people who look into the database.
+        now_us
+            The time now in microseconds since 1970.
+        lease_s
+            How long the claim lasts, in seconds.
+        """
+        free = or_(outbox.c.claimed_until_us.is_(None), outbox.c.claimed_until_us <= now_us)
+        query = select(outbox).where(outbox.c.delivered_at.is_(None), free).order_by(outbox.c.seq).limit(n)
+        claim = {"claimed_by": owner, "claimed_until_us": now_us + round(lease_s * 1e6), "attempts": outbox.c.attempts + 1}
         with writing(self._engine) as connection:
-            outbox.failed(connection, ids, error, retry_us)
+            found = connection.execute(query.with_for_update(skip_locked=True)).mappings().all()
+            connection.execute(update(outbox).where(outbox.c.seq.in_([m["seq"] for m in found])).values(claim))
+        return [_make_message(m, m["attempts"] + 1) for m in found]
+
+    def mark_delivered(self, ids: Iterable[str], *, at: str) -> None:
+        """Mark messages as delivered at a time (ISO 8601). One that was marked before keeps its first time."""
+        which = outbox.c.id.in_(list(ids)) & outbox.c.delivered_at.is_(None)
+        values = {"delivered_at": at, "claimed_by": None, "claimed_until_us": None}
+        with writing(self._engine) as connection:
+            connection.execute(update(outbox).where(which).values(values))
+
+    def mark_failed(self, ids: Iterable[str], *, error: str, retry_us: int) -> None:
+        """Give messages back that could not be sent. No sender claims them before `retry_us` (microseconds since 1970)."""
+        which = outbox.c.id.in_(list(ids)) & outbox.c.delivered_at.is_(None)
+        values = {"claimed_by": None, "claimed_until_us": retry_us, "last_error": error}
+        with writing(self._engine) as connection:
+            connection.execute(update(outbox).where(which).values(values))
 
     def waiting(self, n: int | None = None) -> tuple[int, list[Message]]:
-        """How many messages are undelivered, and the first `n` of them."""
+        """Return how many messages are undelivered, claimed or not, and the first `n` of them (all for None)."""
+        undelivered = outbox.c.delivered_at.is_(None)
+        query = select(outbox).where(undelivered).order_by(outbox.c.seq).limit(n)
         with self.reading() as connection:
-            return outbox.waiting(connection, n)
+            total = connection.scalar(select(func.count()).select_from(outbox).where(undelivered))
+            return int(total or 0), [_make_message(m, m["attempts"]) for m in connection.execute(query).mappings()]
 
     def forget_delivered(self, before: str) -> int:
-        """Delete the messages that arrived before this day (YYYY-MM-DD); how many. None that waits is touched.
+        """Delete the messages that were delivered before a day (YYYY-MM-DD). Return how many. Undelivered ones stay.
 
-        Raises `UsageFault` for anything but a day.
+        Raises `UsageFault` if `before` is not a day.
         """
         try:
             day = date.fromisoformat(before).isoformat()
         except ValueError as error:
             raise UsageFault(f"messages before {before!r}", expected="a day such as 2026-03-01", found=str(error)) from error
         with writing(self._engine) as connection:
-            return outbox.forget(connection, day)
+            return connection.execute(delete(outbox).where(outbox.c.delivered_at < day)).rowcount
 
     # Maintenance
 
     def checkpoint(self) -> None:
-        """Move what SQLite's log holds into the database, now rather than in a write that somebody waits for."""
+        """Move SQLite's log into the database file now, rather than during a write that someone waits for."""
         checkpoint(self._engine)
 
-    def compact(self, *, before: str | None = None, largest: int = 1000) -> Compacted:
-        """Merge the small files of each day and lot, up to `largest` boards a file; only days before `before` (YYYY-MM-DD).
+    def compact(self, *, before: str | None = None, largest: int = 1000) -> CompactionResult:
+        """Merge the small files of each day and lot, up to `largest` boards per file, only of days before `before` (YYYY-MM-DD).
 
-        Whoever reads meanwhile sees each record once; a crash leaves orphans for `repair` and nothing else.
+        Readers see each record once meanwhile. A crash leaves only orphans, which `repair` removes.
         """
-        return compact_files(self._engine, self._held(), before, largest)
+        return compact_files(self._engine, self._require_files(), before, largest)
 
     def repair(self, *, older_than_s: float = 3600.0) -> list[str]:
-        """Remove files that a crash left without their record, unchanged for so long; their paths below the base."""
-        return repair_files(self._engine, self._held(), older_than_s)
+        """Remove files that a crash left without a record, if unchanged for `older_than_s`. Return their paths below the base."""
+        return repair_files(self._engine, self._require_files(), older_than_s)
 
-    def _held(self) -> JointFiles:
+    def _require_files(self) -> JointFiles:
         if self._files is None:
             remedy = "Open it with files=, or ?files= in its URL."
             raise StoreFault(self.where, expected="a place for the joints' files", found="none", remedy=remedy)
         return self._files
 
-    def _from_files(self, once: Callable[[Connection], T]) -> T:
+    def _read_files(self, read_once: Callable[[Connection], T]) -> T:
+        """Read files whose paths the database gives; again if one of them was merged away meanwhile."""
         for _ in range(_LOOKUPS):
             with self.reading() as connection, suppress(FileNotFoundError):
-                return once(connection)
+                return read_once(connection)
         with self.reading() as connection:
-            return once(connection)
+            return read_once(connection)
 
 
-def _prepare_folder(path: Path, must_exist: bool) -> None:
-    if path.is_dir():
-        raise StoreFault(
-            str(path), expected="a file", found="a folder", remedy=f"Name a file in it, such as {path / 'records.db'}."
-        )
-    if must_exist and not path.exists():
-        raise StoreFault(
-            str(path), expected="a store", found="no such file", remedy="Inspect something first, or correct the path."
-        )
-    with faults(str(path)):
-        path.parent.mkdir(parents=True, exist_ok=True)
+def _make_message(row: RowMapping, attempts: int) -> Message:
+    return Message(row["id"], row["kind"], row["payload"], row["created_at"], row["record"], attempts)

@@ -1,6 +1,7 @@
-"""What goes into the store and what comes out of it, as plain values."""
+"""Values that the store takes and returns, and the conversions of time and text that they need."""
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
@@ -9,30 +10,30 @@ from inspect_pop.core.errors import StoreFault
 from inspect_pop.core.inspection import BoardRecord, PackageRecord
 
 __all__ = [
-    "STATES",
+    "DECISION_STATES",
     "Decision",
-    "Defect",
+    "DefectRecord",
+    "InspectionSequence",
     "Message",
-    "Quarantined",
-    "Run",
-    "Standing",
+    "QuarantinedExport",
+    "RunRecord",
     "StoredBoard",
-    "Waiting",
-    "Written",
-    "instant",
-    "instant_us",
-    "printable",
+    "WriteResult",
+    "escape_text",
+    "parse_time",
+    "parse_time_us",
 ]
 
 # The verification states of IPC-CFX, and DefectMissed for a defect at a joint that passed, which CFX does not know.
-STATES = ("DefectConfirmed", "DefectRejected", "DefectAccepted", "DefectRepaired", "DefectClosed", "DefectMissed")
+DECISION_STATES = ("DefectConfirmed", "DefectRejected", "DefectAccepted", "DefectRepaired", "DefectClosed", "DefectMissed")
 
 
 @dataclass(frozen=True)
-class Standing:
+class InspectionSequence:
     """A record's place among the inspections of its serial, in order of `inspected_at`.
 
-    `inspection_no` counts from 1; `first_record` is the record of number 1, and `fpy` is 1 where that one passed.
+    `inspection_no` counts from 1. `first_record` is the record of inspection 1. `fpy` is 1 if that inspection passed,
+    otherwise 0.
     """
 
     inspection_no: int
@@ -41,19 +42,19 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Written:
-    """What a write did: `new` is False where the record was there before, and nothing was changed."""
+class WriteResult:
+    """The result of a write. `new` is False if the record was already in the store; nothing was changed then."""
 
     record: str
     new: bool
-    standing: Standing
+    sequence: InspectionSequence
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What a person decided about one joint of one record; `decided_at` is ISO 8601 with an offset.
+    """What a person decided about one joint of one record. `decided_at` is ISO 8601 with an offset.
 
-    `state` is one of `STATES`; `label` is what the joint really is, where the person said so.
+    `state` is one of `DECISION_STATES`. `label` is the joint's true class, or None if the person did not give it.
     """
 
     record: str
@@ -68,8 +69,11 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class Defect:
-    """A joint that is not good and pass; `measured` holds probabilities and measurements by column name, null where unknown."""
+class DefectRecord:
+    """A joint that is not both good and pass.
+
+    `measured` holds the joint columns that the store keeps (probabilities, measurements) by name, None where unknown.
+    """
 
     refdes: str
     interface: str
@@ -83,22 +87,27 @@ class Defect:
 
 @dataclass(frozen=True)
 class StoredBoard:
-    """One record with all that the database holds of it. `final` is the board's state after review: pass, fail or pending."""
+    """One record with everything that the database holds of it.
+
+    `final` is the board's state after re-inspection and decisions: pass, fail or pending.
+    """
 
     board: BoardRecord
-    standing: Standing
+    sequence: InspectionSequence
     final: str
     packages: tuple[PackageRecord, ...]
     interfaces: tuple[dict[str, Any], ...]
-    defects: tuple[Defect, ...]
+    defects: tuple[DefectRecord, ...]
     decisions: tuple[Decision, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain values that JSON can carry; NaN becomes null."""
-        packages = [{k: _plain(v) for k, v in asdict(p).items()} for p in self.packages]
+        """Return plain values that JSON can carry. NaN in a package becomes None."""
+        packages = [
+            {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(p).items()} for p in self.packages
+        ]
         return {
             **asdict(self.board),
-            **asdict(self.standing),
+            **asdict(self.sequence),
             "final": self.final,
             "packages": packages,
             "interfaces": [dict(i) for i in self.interfaces],
@@ -109,7 +118,10 @@ class StoredBoard:
 
 @dataclass(frozen=True)
 class Message:
-    """One message of the outbox: its JSON as it travels. A message whose `id` is there already is not added again."""
+    """One message of the outbox. `text` is its JSON as it is sent.
+
+    A message whose `id` is already in the outbox is not added again.
+    """
 
     id: str
     kind: str
@@ -120,14 +132,14 @@ class Message:
 
     @property
     def payload(self) -> dict[str, Any]:
-        """What the JSON says."""
+        """The content of the JSON."""
         payload: dict[str, Any] = json.loads(self.text)
         return payload
 
 
 @dataclass(frozen=True)
-class Quarantined:
-    """An export that could not be inspected, and why."""
+class QuarantinedExport:
+    """An export that could not be inspected, and the reason."""
 
     path: str
     reason: str
@@ -136,8 +148,8 @@ class Quarantined:
 
 
 @dataclass(frozen=True)
-class Run:
-    """One call of the software that wrote records; `outcome` is empty while it goes on, or when it was killed."""
+class RunRecord:
+    """One run of the software that wrote records. `outcome` is None while the run goes on, or if it was killed."""
 
     id: str
     command: str
@@ -148,16 +160,11 @@ class Run:
     outcome: str | None = None
 
 
-@dataclass(frozen=True)
-class Waiting:
-    """A file of joints that is written, but not in its place yet; paths relative to the files' base."""
+def parse_time(text: str, what: str) -> datetime:
+    """Parse an ISO 8601 time, keeping its offset from UTC.
 
-    temporary: str
-    path: str
-
-
-def instant(text: str, what: str) -> datetime:
-    """The instant that an ISO 8601 time names, on its own wall clock; `StoreFault` where it has no offset or is no time."""
+    Raises `StoreFault`, which names `what`, if the text is not a time or has no offset.
+    """
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
@@ -167,15 +174,14 @@ def instant(text: str, what: str) -> datetime:
     return moment
 
 
-def instant_us(text: str, what: str) -> int:
-    """The same in microseconds since 1970 UTC."""
-    return round(instant(text, what).timestamp() * 1_000_000)
+def parse_time_us(text: str, what: str) -> int:
+    """Parse an ISO 8601 time into microseconds since 1970 UTC. Raises `StoreFault` as `parse_time` does."""
+    return round(parse_time(text, what).timestamp() * 1_000_000)
 
 
-def printable(text: str) -> str:
-    """Text that any database and file keeps: bytes that are no UTF-8 (a file's name may hold them) and NUL are spelled out."""
+def escape_text(text: str) -> str:
+    r"""Escape what some databases and files cannot hold: bytes that are not UTF-8 (as in a file name) and NUL.
+
+    Such bytes become a backslash escape, for example `\udcff` or `\x00`.
+    """
     return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\x00")
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and value != value else value  # noqa: PLR0124 -- NaN is what differs from itself

@@ -1,6 +1,6 @@
-"""Rows that many boards share, kept once: what a board needs of them is looked up together, and made where it is missing.
+"""Write inspections and decisions, each in one transaction: all of its rows and its file, or nothing; once, however often asked.
 
-Write one inspection: its file and its rows, or neither; once, however often and by however many it is asked.
+The transaction begins with one query for what the database knows already, and ends with the sums and the file's name.
 """
 
 from collections.abc import Iterable, Sequence
@@ -27,14 +27,26 @@ from sqlalchemy import (
     update,
 )
 
-from inspect_pop.core.errors import StoreFault
+from inspect_pop.core.classes import CLASSES
+from inspect_pop.core.errors import StoreFault, UsageFault
 from inspect_pop.core.inspection import Inspection
+from inspect_pop.core.joint_table import JointTable
 from inspect_pop.store import rows
-from inspect_pop.store.engine import Run, adding, faults, insert_or_skip, prepared, reading, shown, writing
-from inspect_pop.store.joint_files import Beside, JointFiles
-from inspect_pop.store.outcome import Looked, settle
-from inspect_pop.store.rollup import contribute
+from inspect_pop.store.engine import (
+    PreparedStatement,
+    hide_password,
+    insert_rows,
+    make_upsert,
+    prepare_statement,
+    reading,
+    translate_errors,
+    writing,
+)
+from inspect_pop.store.joint_files import BackgroundJointWriter, JointFiles
+from inspect_pop.store.outcome import InspectionState, resolve_outcome
+from inspect_pop.store.rollup import add_contribution
 from inspect_pop.store.schema import (
+    OUTCOME_COLUMNS,
     boards,
     contexts,
     decisions,
@@ -47,263 +59,333 @@ from inspect_pop.store.schema import (
     recipes,
     sites,
 )
-from inspect_pop.store.types import Message, Standing, Written
+from inspect_pop.store.types import DECISION_STATES, Decision, InspectionSequence, Message, WriteResult, parse_time_us
 
-__all__ = ["Shared", "add_messages", "first_of", "insert_new", "lock_serial", "resettle", "standing_of", "write_inspection"]
+__all__ = [
+    "DimensionKeys",
+    "add_messages",
+    "find_sequences",
+    "insert_decision",
+    "insert_new",
+    "write_inspection",
+]
+
+_RECORDS_PER_QUERY = 1000  # a statement takes a limited number of values
+_NO_JUDGEMENTS = dict.fromkeys(OUTCOME_COLUMNS[1:], 0)
 
 
-# ---- store/shared
 def insert_new(connection: Connection, table: TableClause, row: rows.Row, key: str) -> bool:
-    """Insert a row unless one with the same `key`, a unique column, is there; whether it was inserted."""
-    statement = insert_or_skip(table, connection.dialect.name).on_conflict_do_nothing(index_elements=[key])
+    """Insert a row unless one with the same `key`, a unique column, exists. Return whether it was inserted."""
+    statement = make_upsert(table, connection.dialect.name).on_conflict_do_nothing(index_elements=[key])
     return connection.execute(statement.returning(literal(1)), row).first() is not None
 
 
-class Shared:
-    """What the database knows already of one record, its serial and the rows that it shares, by one query."""
+class DimensionKeys:
+    """The numbers (`id`) of the rows that a record shares with others: recipe, context, digests and sites.
+
+    One query finds those that exist, together with the record and the first inspection of its serial. Properties create a row
+    that is missing.
+    """
 
     def __init__(self, connection: Connection, record: rows.RecordRows) -> None:
         self._connection, self._record = connection, record
         board = record.record
         wanted = {"record": board.record, "serial": board.serial, "recipe": board.recipe_digest, "context": record.context["key"]}
         places = {f"site{i}": site["key"] for i, site in enumerate(record.sites)}
-        found = _lookup(connection.dialect, len(places))(connection, wanted | places)
-        self._ids = {(what, key): int(number) for what, key, number in found}
+        found = _prepare_lookup(connection.dialect, len(places))(connection, wanted | places)
+        self._ids = {(kind, key): int(number) for kind, key, number in found}
 
     @property
     def is_known(self) -> bool:
-        """Whether the record is there."""
+        """Whether the record is in the store."""
         return ("record", self._record.record.record) in self._ids
 
     @property
     def first(self) -> int | None:
-        """The id of the serial's first inspection."""
+        """The number of the serial's first inspection; None for a new serial."""
         return self._ids.get(("serial", self._record.record.serial))
 
     @property
     def recipe(self) -> int:
-        """The recipe's id."""
-        return self._id("recipe", recipes, {"digest": self._record.record.recipe_digest}, "digest")
+        """The recipe's number."""
+        return self._get_or_create("recipe", recipes, {"digest": self._record.record.recipe_digest}, "digest")
 
     @property
     def context(self) -> int:
-        """The id of day, lot and line."""
-        return self._id("context", contexts, self._record.context)
+        """The number of day, lot and line."""
+        return self._get_or_create("context", contexts, self._record.context)
 
     @property
     def digests(self) -> int:
-        """The id of what made the record."""
-        return self._id("digests", digests, rows.digests_row(self._record.record, self.recipe))
+        """The number of what produced the record."""
+        return self._get_or_create("digests", digests, rows.make_digests_row(self._record.record, self.recipe))
 
     def site(self, row: rows.Row) -> int:
-        """The id of a package's place."""
-        return self._id("site", sites, row)
+        """Return the number of a package's site."""
+        return self._get_or_create("site", sites, row)
 
-    def _id(self, what: str, table: TableClause, row: rows.Row, key: str = "key") -> int:
-        """The id of a shared row, which is made where it is missing; another writer may make it at the same time."""
-        named = (what, row[key])
+    def _get_or_create(self, kind: str, table: TableClause, row: rows.Row, key: str = "key") -> int:
+        """Return a row's number. Another writer may create the row at the same time."""
+        named = (kind, row[key])
         if named not in self._ids:
-            query = select(table.c.id).where(table.c[key] == row[key])
-            found = self._connection.scalar(query)
+            find, wanted = _prepare_find(self._connection.dialect, table, key), {"value": row[key]}
+            found = find(self._connection, wanted).scalar()
             if found is None:
                 insert_new(self._connection, table, row, key)
-                found = self._connection.execute(query).scalar_one()
+                found = find(self._connection, wanted).scalar_one()
             self._ids[named] = int(found)
         return self._ids[named]
 
 
 @cache
-def _lookup(dialect: Any, n_sites: int) -> Run:
-    """(what, key, id) of all that is there."""
+def _prepare_find(dialect: Any, table: TableClause, key: str) -> PreparedStatement:
+    return prepare_statement(select(table.c.id).where(table.c[key] == bindparam("value")), dialect)
+
+
+@cache
+def _prepare_lookup(dialect: Any, n_sites: int) -> PreparedStatement:
+    """Prepare the query for (kind, key, id) of everything that exists."""
+
+    def find(kind: str, table: TableClause, key: str) -> Select[Any]:
+        return select(literal(kind), table.c[key], table.c.id).where(table.c[key] == bindparam(kind))
+
     places: list[BindParameter[str]] = [bindparam(f"site{i}") for i in range(n_sites)]
     statement = union_all(
-        _known("record", boards, "record"),
-        _known("serial", boards, "serial").where(boards.c.inspection_no == 1),
-        _known("recipe", recipes, "digest"),
-        _known("context", contexts, "key"),
+        find("record", boards, "record"),
+        find("serial", boards, "serial").where(boards.c.inspection_no == 1),
+        find("recipe", recipes, "digest"),
+        find("context", contexts, "key"),
         select(literal("site"), sites.c.key, sites.c.id).where(or_(false(), *(sites.c.key == place for place in places))),
     )
-    return prepared(statement, dialect)
-
-
-def _known(what: str, table: TableClause, key: str) -> Select[Any]:
-    return select(literal(what), table.c[key], table.c.id).where(table.c[key] == bindparam(what))
-
-
-# ---- store/write
-_RECORDS_AT_ONCE = 1000  # a statement takes a limited number of values
-_NOTHING_DECIDED = {"n_confirmed": 0, "n_false_calls": 0, "n_cleared": 0, "n_escapes": 0}
+    return prepare_statement(statement, dialect)
 
 
 def write_inspection(
-    engine: Engine, files: JointFiles | None, inspection: Inspection, sent: Iterable[Message] = (), run: str | None = None
-) -> Written:
-    """See `Store.write`. A record that is there already needs no room, nor a second upload."""
-    if files is not None and not files.is_near and (known := _known_write(engine, inspection.board.record)):
+    engine: Engine,
+    joint_files: JointFiles | None,
+    inspection: Inspection,
+    sent: Iterable[Message] = (),
+    run: str | None = None,
+) -> WriteResult:
+    """Write an inspection. See `Store.write`.
+
+    The file of joints goes to the disk while the rows are made and inserted. A record that is in the store already needs no
+    space on the disk, and no second upload.
+    """
+    board = inspection.board
+
+    def find_known() -> WriteResult | None:
+        with reading(engine) as connection:
+            found = find_sequences(connection, [board.record])
+        return WriteResult(board.record, False, found[board.record]) if found else None
+
+    is_far = joint_files is not None and not joint_files.is_near
+    if is_far and (known := find_known()):
         return known
     try:
-        return _write(engine, files, inspection, sent, run)
+        with translate_errors(hide_password(engine.url)), BackgroundJointWriter(joint_files, inspection) as file:
+            record, outgoing = rows.make_record_rows(inspection), list(sent)
+            if is_far:
+                file.wait()
+            with writing(engine) as connection:
+                _lock_serial(connection, board.serial)
+                keys = DimensionKeys(connection, record)
+                if keys.is_known:
+                    return WriteResult(board.record, False, find_sequences(connection, [board.record])[board.record])
+                _insert_record(connection, inspection, record, keys, run, has_file=joint_files is not None)
+                add_messages(connection, outgoing)
+                sequence = InspectionSequence(1, board.record, float(board.verdict == "pass"))
+                if keys.first is not None:
+                    sequence = find_sequences(connection, [board.record])[board.record]
+                file.place()  # the last step before the commit
+        return WriteResult(board.record, True, sequence)
     except StoreFault:
         with suppress(StoreFault):
-            if known := _known_write(engine, inspection.board.record):
+            if known := find_known():
                 return known
         raise
 
 
-def _known_write(engine: Engine, record: str) -> Written | None:
-    with reading(engine) as connection:
-        found = standing_of(connection, [record])
-    return Written(record, False, found[record]) if found else None
-
-
-def _write(engine: Engine, files: JointFiles | None, inspection: Inspection, sent: Iterable[Message], run: str | None) -> Written:
-    """The joints' file goes to the disk while the rows are made and inserted."""
-    board = inspection.board
-    with faults(shown(engine.url)), Beside(files, inspection) as file:
-        record, told = rows.record_rows(inspection), list(sent)
-        if files is not None and not files.is_near:
-            file.wait()
-        with writing(engine) as connection:
-            lock_serial(connection, board.serial)
-            shared = Shared(connection, record)
-            if shared.is_known:
-                return Written(board.record, False, standing_of(connection, [board.record])[board.record])
-            _insert(connection, inspection, record, shared, {"run_id": run, "own_file": int(files is not None)})
-            add_messages(connection, told)
-            standing = Standing(1, board.record, float(board.verdict == "pass"))
-            if shared.first is not None:
-                standing = standing_of(connection, [board.record])[board.record]
-            file.place()  # the last step before the commit
-    return Written(board.record, True, standing)
-
-
-def lock_serial(connection: Connection, serial: str) -> None:
-    """Let two writers of one serial follow each other; SQLite has one writer at a time anyway."""
+def _lock_serial(connection: Connection, serial: str) -> None:
+    """Make writers of one serial wait for each other. SQLite has one writer at a time anyway."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(1, hashtext(:serial))"), {"serial": serial})
 
 
-def _one_reinspection_at_a_time(connection: Connection) -> None:
-    """A re-inspection may change the sums of two contexts; two of them, in either order, would wait for each other."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(2, 0)"))
-
-
-def standing_of(connection: Connection, records: Sequence[str]) -> dict[str, Standing]:
-    """The place of each of these records among its serial's inspections; a record that is not there is left out."""
+def find_sequences(connection: Connection, records: Sequence[str]) -> dict[str, InspectionSequence]:
+    """Return the place of each record among its serial's inspections. A record that is not in the store is left out."""
     first = boards.alias("first")
     query = select(boards.c.record, boards.c.inspection_no, first.c.record, first.c.verdict)
     query = query.join_from(boards, first, first.c.id == boards.c.first_id)
     found = {}
-    for start in range(0, len(records), _RECORDS_AT_ONCE):
-        some = query.where(boards.c.record.in_(records[start : start + _RECORDS_AT_ONCE]))
-        found.update({r: Standing(no, one, float(verdict == "pass")) for r, no, one, verdict in connection.execute(some)})
+    for start in range(0, len(records), _RECORDS_PER_QUERY):
+        some = query.where(boards.c.record.in_(records[start : start + _RECORDS_PER_QUERY]))
+        for record, number, first_record, verdict in connection.execute(some):
+            found[record] = InspectionSequence(number, first_record, float(verdict == "pass"))
     return found
 
 
 def add_messages(connection: Connection, sent: Sequence[Message]) -> None:
-    """Add messages to the outbox, in order and in one statement; those that are there already are left as they are."""
+    """Add messages to the outbox, in order and in one statement. Those that are there already stay unchanged."""
     if sent:
-        its = [rows.message_row(m) for m in sent]
-        _messages(connection.dialect, tuple(its[0]))(connection, its)
+        message_rows = [rows.make_message_row(m) for m in sent]
+        _prepare_messages(connection.dialect, tuple(message_rows[0]))(connection, message_rows)
 
 
-def first_of(connection: Connection, serial: str) -> int | None:
-    """The id of a serial's first inspection."""
+@cache
+def _prepare_messages(dialect: Any, names: tuple[str, ...]) -> PreparedStatement:
+    return prepare_statement(make_upsert(messages, dialect.name).on_conflict_do_nothing(index_elements=["id"]), dialect, names)
+
+
+def _insert_record(
+    connection: Connection,
+    inspection: Inspection,
+    record: rows.RecordRows,
+    keys: DimensionKeys,
+    run: str | None,
+    *,
+    has_file: bool,
+) -> None:
+    """Insert all rows of a record, and update the outcome and the sums of its board."""
+    ids = {"context_id": keys.context, "digests_id": keys.digests, "run_id": run, "has_record_file": int(has_file)}
+    board_row = record.board | _NO_JUDGEMENTS | ids | {"inspection_no": 1, "n_inspections": 1}
+    insert_board, set_first = _prepare_board(connection.dialect, tuple(board_row))
+    board_id = insert_board(connection, board_row).scalar_one()
+    set_first(connection, {"board": board_id})
+    package_keys = [{"board_id": board_id, "site_id": keys.site(site)} for site in record.sites]
+    package_rows = [key | row for key, row in zip(package_keys, record.packages, strict=True)]
+    interface_rows = [
+        key | _NO_JUDGEMENTS | row for key, of_package in zip(package_keys, record.interfaces, strict=True) for row in of_package
+    ]
+    insert_rows(connection, packages, package_rows)
+    insert_rows(connection, interfaces, interface_rows)
+    insert_rows(connection, defects, [{"board_id": board_id} | row for row in record.defects])
+    _insert_positions(connection, inspection.joints, keys.recipe)
+    if keys.first is None:
+        add_contribution(connection, board_id, 1)
+        return
+    if connection.dialect.name == "postgresql":
+        # A re-inspection may change the sums of two contexts; two of them, in either order, would wait for each other.
+        connection.execute(text("SELECT pg_advisory_xact_lock(2, 0)"))
+    add_contribution(connection, keys.first, -1)
+    _update_outcome(connection, record.record.serial)
+    add_contribution(connection, _find_first(connection, record.record.serial) or board_id, 1)
+
+
+@cache
+def _prepare_board(dialect: Any, names: tuple[str, ...]) -> tuple[PreparedStatement, PreparedStatement]:
+    """Prepare the insert of a board that returns its number, and the update that makes it the first of its serial."""
+    board: BindParameter[int] = bindparam("board")
+    set_first = update(boards).where(boards.c.id == board).values(first_id=board)
+    return prepare_statement(insert(boards).returning(boards.c.id), dialect, names), prepare_statement(set_first, dialect)
+
+
+def _insert_positions(connection: Connection, joints: JointTable, recipe: int) -> None:
+    """Insert the recipe's balls once. A later board fills in the places of joints that earlier boards did not show."""
+    known, placed = _prepare_position_counts(connection.dialect)(connection, {"recipe": recipe}).one()
+    if known >= len(joints) and placed >= int(np.isfinite(joints["x_um"] - joints["dx_um"]).sum()):
+        return
+    statement = make_upsert(positions, connection.dialect.name)
+    fill = {n: func.coalesce(positions.c[n], statement.excluded[n]) for n in ("x_um", "y_um")}
+    keys = ["recipe_id", "refdes", "interface", "ball"]
+    upsert = statement.on_conflict_do_update(index_elements=keys, set_=fill)
+    connection.execute(upsert, [{"recipe_id": recipe} | row for row in rows.make_position_rows(joints)])
+
+
+@cache
+def _prepare_position_counts(dialect: Any) -> PreparedStatement:
+    counts = select(func.count(), func.count(positions.c.x_um))
+    return prepare_statement(counts.where(positions.c.recipe_id == bindparam("recipe")), dialect)
+
+
+def _find_first(connection: Connection, serial: str) -> int | None:
+    """Return the number of a serial's first inspection."""
     return connection.scalar(select(boards.c.id).where(boards.c.serial == serial, boards.c.inspection_no == 1))
 
 
-def resettle(connection: Connection, serial: str) -> None:
-    """Number the serial's inspections by their time, and keep on the first what became of the board."""
+def _update_outcome(connection: Connection, serial: str) -> None:
+    """Assign numbers to the serial's inspections by their time, and store the board's outcome with the first of them."""
     query = select(boards.c.id, boards.c.verdict).where(boards.c.serial == serial).order_by(boards.c.inspected_us, boards.c.id)
     found = connection.execute(query).all()
     first = found[0].id
     for number, row in enumerate(found, 1):
         values = {"inspection_no": number, "first_id": first, "n_inspections": len(found)}
         connection.execute(update(boards).where(boards.c.id == row.id).values(values))
-    board, parts = settle([_looked(connection, r.id, r.verdict) for r in found])
+    board, parts = resolve_outcome([_read_state(connection, r.id, r.verdict) for r in found])
     connection.execute(update(boards).where(boards.c.id == first).values(**vars(board)))
-    for (refdes, interface), settled in parts.items():
+    for (refdes, interface), outcome in parts.items():
         site = select(sites.c.id).where(sites.c.refdes == refdes)
         which = (interfaces.c.board_id == first) & (interfaces.c.interface == interface) & interfaces.c.site_id.in_(site)
-        connection.execute(update(interfaces).where(which).values(**vars(settled)))
+        connection.execute(update(interfaces).where(which).values(**vars(outcome)))
 
 
-def _insert(connection: Connection, inspection: Inspection, record: rows.RecordRows, shared: Shared, more: rows.Row) -> None:
-    more = more | {"context_id": shared.context, "digests_id": shared.digests, "inspection_no": 1, "n_inspections": 1}
-    own = record.board | _NOTHING_DECIDED | more
-    board_id = _board(connection.dialect, tuple(own))(connection, own).scalar_one()
-    _is_first(connection.dialect)(connection, {"own": board_id})
-    _insert_parts(connection, record, shared, board_id)
-    _insert_positions(connection, inspection, shared.recipe)
-    if shared.first is None:
-        contribute(connection, board_id, 1)
-        return
-    _one_reinspection_at_a_time(connection)
-    contribute(connection, shared.first, -1)
-    resettle(connection, record.record.serial)
-    contribute(connection, first_of(connection, record.record.serial) or board_id, 1)
-
-
-def _insert_parts(connection: Connection, record: rows.RecordRows, shared: Shared, board_id: int) -> None:
-    seats = [{"board_id": board_id, "site_id": shared.site(site)} for site in record.sites]
-    parts = [own | _NOTHING_DECIDED | part for own, its in zip(seats, record.interfaces, strict=True) for part in its]
-    for table, its in (
-        (packages, [own | package for own, package in zip(seats, record.packages, strict=True)]),
-        (interfaces, parts),
-        (defects, [{"board_id": board_id} | row for row in record.defects]),
-    ):
-        adding(connection, table, its)
-
-
-@cache
-def _board(dialect: Any, names: tuple[str, ...]) -> Run:
-    return prepared(insert(boards).returning(boards.c.id), dialect, names)
-
-
-@cache
-def _is_first(dialect: Any) -> Run:
-    own: BindParameter[int] = bindparam("own")
-    return prepared(update(boards).where(boards.c.id == own).values(first_id=own), dialect)
-
-
-@cache
-def _messages(dialect: Any, names: tuple[str, ...]) -> Run:
-    statement = insert_or_skip(messages, dialect.name).on_conflict_do_nothing(index_elements=["id"])
-    return prepared(statement, dialect, names)
-
-
-@cache
-def _known_positions(dialect: Any) -> Run:
-    counts = select(func.count(), func.count(positions.c.x_um))
-    return prepared(counts.where(positions.c.recipe_id == bindparam("recipe")), dialect)
-
-
-def _insert_positions(connection: Connection, inspection: Inspection, recipe: int) -> None:
-    """Keep the recipe's balls once; a later board fills in the places that the ones before did not show."""
-    joints = inspection.joints
-    known, placed = _known_positions(connection.dialect)(connection, {"recipe": recipe}).one()
-    if known >= len(joints) and placed >= int(np.isfinite(joints["x_um"] - joints["dx_um"]).sum()):
-        return
-    statement = insert_or_skip(positions, connection.dialect.name)
-    fill = {n: func.coalesce(positions.c[n], statement.excluded[n]) for n in ("x_um", "y_um")}
-    keys = ["recipe_id", "refdes", "interface", "ball"]
-    upsert = statement.on_conflict_do_update(index_elements=keys, set_=fill)
-    connection.execute(upsert, [{"recipe_id": recipe} | row for row in rows.position_rows(joints)])
-
-
-def _looked(connection: Connection, board_id: int, verdict: str) -> Looked:
+def _read_state(connection: Connection, board_id: int, verdict: str) -> InspectionState:
     part = select(sites.c.refdes, interfaces.c.interface).join_from(interfaces, sites, sites.c.id == interfaces.c.site_id)
     bad = select(defects.c.refdes, defects.c.interface, defects.c.ball, defects.c.verdict).where(defects.c.board_id == board_id)
-    told = select(decisions.c.refdes, decisions.c.interface, decisions.c.ball, decisions.c.state).where(
-        decisions.c.board_id == board_id
-    )
+    decided = select(decisions.c.refdes, decisions.c.interface, decisions.c.ball, decisions.c.state)
+    decided = decided.where(decisions.c.board_id == board_id).order_by(decisions.c.decided_us, decisions.c.id)
     states: dict[tuple[str, str, str], list[str]] = {}
-    for refdes, interface, ball, state in connection.execute(told.order_by(decisions.c.decided_us, decisions.c.id)):
+    for refdes, interface, ball, state in connection.execute(decided):
         states.setdefault((refdes, interface, ball), []).append(state)
-    return Looked(
+    return InspectionState(
         verdict,
         frozenset((r, i) for r, i in connection.execute(part.where(interfaces.c.board_id == board_id))),
         {(r, i, b): v for r, i, b, v in connection.execute(bad) if v != "pass"},
         states,
     )
+
+
+def insert_decision(connection: Connection, decision: Decision) -> bool:
+    """Insert a decision and update its board's outcome. Return False if it is in the store already.
+
+    Raises `UsageFault` for an unknown record, joint, state or class, and for a state that does not fit the joint's verdict.
+    """
+    decided_us = _check_decision(decision)
+    query = select(boards.c.id, boards.c.serial, boards.c.digests_id).where(boards.c.record == decision.record)
+    board = connection.execute(query).first()
+    if board is None:
+        raise UsageFault(f"record {decision.record}", expected="a record in the store", found="none")
+    _lock_serial(connection, board.serial)
+    _check_decided_joint(connection, board.id, board.digests_id, decision)
+    row: dict[str, Any] = {n: getattr(decision, n) for n in Decision.__dataclass_fields__ if n != "record"}
+    row |= {"board_id": board.id, "decided_us": decided_us}
+    parts = ("refdes", "interface", "ball", "state", "decided_by", "decided_at")
+    row["key"] = rows.make_key(decision.record, *(row[n] for n in parts))
+    first = _find_first(connection, board.serial) or board.id
+    if not insert_new(connection, decisions, row, "key"):
+        return False
+    add_contribution(connection, first, -1)
+    _update_outcome(connection, board.serial)
+    add_contribution(connection, first, 1)
+    return True
+
+
+def _check_decision(decision: Decision) -> int:
+    """Check what can be checked without the database; return the decision's time in microseconds since 1970."""
+    if decision.state not in DECISION_STATES:
+        raise UsageFault("state", expected=f"one of {', '.join(DECISION_STATES)}", found=repr(decision.state))
+    if decision.label is not None and decision.label not in CLASSES:
+        raise UsageFault("label", expected=f"one of {', '.join(CLASSES)}", found=repr(decision.label))
+    if not decision.decided_by:
+        raise UsageFault("decided_by", expected="the person who decided", found="nothing")
+    try:
+        return parse_time_us(decision.decided_at, "decided_at")
+    except StoreFault as error:
+        raise UsageFault(error.thing, expected=error.expected, found=error.found) from error
+
+
+def _check_decided_joint(connection: Connection, board_id: int, digests_id: int, decision: Decision) -> None:
+    """Check that the joint exists, and that `DefectMissed` is given to a joint that passed, and only to such a joint."""
+    name = f"{decision.refdes}.{decision.interface}.{decision.ball}"
+    place = {n: getattr(decision, n) for n in ("refdes", "interface", "ball")}
+    recipe = select(digests.c.recipe_id).where(digests.c.id == digests_id).scalar_subquery()
+    known = select(positions.c.ball).where(positions.c.recipe_id == recipe).filter_by(**place)
+    if connection.scalar(known) is None:
+        raise UsageFault(name, expected="a joint of the record's recipe", found="none of that name")
+    verdict = connection.scalar(select(defects.c.verdict).where(defects.c.board_id == board_id).filter_by(**place)) or "pass"
+    if decision.state in ("DefectRepaired", "DefectClosed", "DefectRejected"):
+        return  # these may follow any verdict
+    if (verdict == "pass") != (decision.state == "DefectMissed"):
+        remedy = "DefectMissed is for a joint that passed; the others are for one that failed or is in review."
+        expected = f"a state for a joint whose verdict is {verdict}"
+        raise UsageFault(name, expected=expected, found=decision.state, remedy=remedy)

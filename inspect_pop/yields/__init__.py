@@ -1,4 +1,4 @@
-"""Yield figures, charts and maps from the store. What each figure means, and its source: docs/yield.md."""
+"""Compute yield figures, charts and maps from the store. docs/yield.md gives each figure's meaning and source."""
 
 from inspect_pop.yields.control_charts import (
     RULES,
@@ -6,47 +6,47 @@ from inspect_pop.yields.control_charts import (
     Chart,
     ControlChart,
     Signal,
-    capability,
-    control_chart,
-    individuals,
+    apply_run_rules,
+    chart_series,
+    compute_capability,
+    individuals_chart,
     p_chart,
-    run_rules,
     u_chart,
-    xbar_r,
+    xbar_r_chart,
 )
-from inspect_pop.yields.groups import YieldGroup, as_csv, as_json, as_table, fill_days, groups, yield_report
-from inspect_pop.yields.pareto import Bar, PositionMap, causes, pareto, position_map
+from inspect_pop.yields.groups import YieldGroup, as_csv, as_json, as_table, compute_yield, fill_days, report_yield
+from inspect_pop.yields.pareto import ParetoBar, PositionMap, map_positions, rank_causes, rank_defects
 from inspect_pop.yields.selection import KEYS
-from inspect_pop.yields.series import MEASURES, Measure, Series, series
+from inspect_pop.yields.series import MEASURES, ProcessMeasure, Series, read_series
 
 __all__ = [
     "KEYS",
     "MEASURES",
     "RULES",
-    "Bar",
     "Capability",
     "Chart",
     "ControlChart",
-    "Measure",
+    "ParetoBar",
     "PositionMap",
+    "ProcessMeasure",
     "Series",
     "Signal",
     "YieldGroup",
+    "apply_run_rules",
     "as_csv",
     "as_json",
     "as_table",
-    "capability",
-    "causes",
-    "control_chart",
+    "chart_series",
+    "compute_capability",
+    "compute_yield",
     "fill_days",
-    "groups",
-    "individuals",
+    "individuals_chart",
+    "map_positions",
     "p_chart",
-    "pareto",
-    "position_map",
-    "run_rules",
-    "series",
+    "rank_causes",
+    "rank_defects",
+    "read_series",
+    "report_yield",
     "u_chart",
-    "xbar_r",
-    "yield_report",
+    "xbar_r_chart",
 ]

@@ -1,14 +1,14 @@
-"""Yield by group: first-pass, final and rolled yield, defects per unit and per million opportunities, with intervals.
+"""Compute yield by group: first-pass, final and rolled yield, defects per unit and per million opportunities, with intervals.
 
-Every figure is about boards at their first inspection (a later one never changes it), but for final yield, which is about
-the same boards at their last. Formulas and sources: docs/yield.md.
-
-Yield groups as JSON, CSV, or a table on the terminal.
+Every figure is about boards at their first inspection, which a later one never changes. Only final yield is about the same
+boards at their last inspection. Formulas and sources: docs/yield.md. Groups can be written as JSON, CSV, or a table on the
+terminal.
 """
 
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -16,26 +16,34 @@ from typing import Any
 
 from rich.table import Table
 
-from inspect_pop.core.joint_table import CLASSES
+from inspect_pop.core.classes import DEFECTS, joint_class
 from inspect_pop.core.statistics import Interval, clopper_pearson, poisson_interval, product_interval
 from inspect_pop.store import Store, open_store
-from inspect_pop.store.schema import COUNTS
-from inspect_pop.yields.selection import Key, check_keys, selection, sums
+from inspect_pop.store.schema import COUNT_COLUMNS
+from inspect_pop.yields.selection import GroupKey, check_group_keys, make_selection, sum_groups
 
-__all__ = ["YieldGroup", "as_csv", "as_json", "as_table", "fill_days", "groups", "yield_report"]
+__all__ = ["YieldGroup", "as_csv", "as_json", "as_table", "compute_yield", "fill_days", "report_yield"]
+
+_JUDGEMENTS = ("confirmed", "false_calls", "cleared", "escapes")
+_SHORT_WORDS = {"head_in_pillow": "HiP"}  # headings of narrow columns; other classes have short names
 
 
-# ---- yields/groups
 @dataclass(frozen=True)
 class YieldGroup:
     """Counts of one group; every figure follows from them. A share without a base is None, its interval (0, 1).
 
-    `keys` are the group's, in the order asked for. `counts` are joints by label, with `n_undecided` and `n_review`.
-    `interface_passed` gives, for each interface, the boards that passed there and those that have it; empty where the
-    group is one interface already.
+    Attributes:
+        keys: The group's keys, in the order in which they were requested.
+        boards, passed: Boards, and those that passed at their first inspection.
+        joints, opportunities: Joints, and opportunities for a defect.
+        counts: Joints by label, with `n_undecided` and `n_review`.
+        reinspected, final_passed, pending: Boards inspected again, and boards by their final state.
+        confirmed, false_calls, cleared, escapes: Joints by what a person decided.
+        interface_passed: For each interface, its name, the boards that passed there and those that have it. Empty if the
+            group is about a single interface.
     """
 
-    keys: dict[str, Key]
+    keys: dict[str, GroupKey]
     boards: int
     passed: int
     joints: int
@@ -53,7 +61,7 @@ class YieldGroup:
     @property
     def fpy(self) -> float | None:
         """First-pass yield: boards that passed at their first inspection over boards."""
-        return _over(self.passed, self.boards)
+        return _divide(self.passed, self.boards)
 
     @property
     def fpy_interval(self) -> Interval:
@@ -62,8 +70,8 @@ class YieldGroup:
 
     @property
     def final(self) -> float | None:
-        """Final yield: boards that stand as good after re-inspection and people's decisions, over boards."""
-        return _over(self.final_passed, self.boards)
+        """Final yield: boards that are good after re-inspection and people's decisions, over boards."""
+        return _divide(self.final_passed, self.boards)
 
     @property
     def final_interval(self) -> Interval:
@@ -72,42 +80,36 @@ class YieldGroup:
 
     @property
     def defects(self) -> int:
-        """Joints that the machine labelled bridged, open, starved or head-in-pillow, whatever the verdict."""
-        return sum(self.counts[f"n_{c}"] for c in CLASSES[1:])
+        """Joints that the machine labelled with a class other than good, whatever the verdict."""
+        return sum(self.counts[f"n_{c}"] for c in DEFECTS)
 
     @property
     def dpmo(self) -> float | None:
-        """10^6 x defects over opportunities (joints, placements and components; IPC-7912)."""
-        found = _over(self.defects, self.opportunities)
-        return None if found is None else 1e6 * found
+        """Defects per million opportunities (joints, placements and components; IPC-7912)."""
+        share = _divide(self.defects, self.opportunities)
+        return None if share is None else 1e6 * share
 
     @property
     def dpmo_interval(self) -> Interval:
-        """Clopper-Pearson, 95 %, as if joints failed one by one: it is too narrow where defects come in clusters."""
+        """Clopper-Pearson, 95 %, as if joints failed independently: it is too narrow where defects come in clusters."""
         low, high = clopper_pearson(self.defects, self.opportunities)
         return 1e6 * low, 1e6 * high
 
     @property
     def dpu(self) -> float | None:
         """Defects per unit: defects over boards."""
-        return _over(self.defects, self.boards)
+        return _divide(self.defects, self.boards)
 
     @property
     def dpu_interval(self) -> Interval | None:
-        """Garwood, 95 %, with the same reservation."""
+        """Garwood, 95 %, as if joints failed independently."""
         return poisson_interval(self.defects, self.boards)
 
     @property
     def rolled(self) -> float | None:
-        """Rolled yield: the product of the interfaces' own first-pass yields."""
-        parts = [_over(k, n) for _, k, n in self.interface_passed]
-        known = [p for p in parts if p is not None]
-        if not known:
-            return None
-        result = 1.0
-        for value in known:
-            result *= value
-        return result
+        """Rolled yield: the product of the interfaces' first-pass yields."""
+        parts = [k / n for _, k, n in self.interface_passed if n]
+        return math.prod(parts, start=1.0) if parts else None
 
     @property
     def rolled_interval(self) -> Interval | None:
@@ -117,14 +119,14 @@ class YieldGroup:
 
     @property
     def false_call_ppm(self) -> float | None:
-        """10^6 x failed joints that a person found good, over joints; a lower bound until all failed joints are reviewed."""
-        found = _over(self.false_calls, self.joints)
-        return None if found is None else 1e6 * found
+        """Failed joints that a person found good, per million joints; a lower bound until all failed joints are reviewed."""
+        share = _divide(self.false_calls, self.joints)
+        return None if share is None else 1e6 * share
 
     @property
     def escape_rate(self) -> float | None:
-        """Defects that a person found at joints which had passed, over all defects that a person confirmed or found."""
-        return _over(self.escapes, self.escapes + self.confirmed)
+        """Defects that a person found at joints that had passed, over all defects that a person confirmed or found."""
+        return _divide(self.escapes, self.escapes + self.confirmed)
 
     @property
     def escape_interval(self) -> Interval:
@@ -132,40 +134,43 @@ class YieldGroup:
         return clopper_pearson(self.escapes, self.escapes + self.confirmed)
 
     def to_dict(self) -> dict[str, Any]:
-        """Flat and plain, as RECORDS has it and more: keys, counts, figures with `_low` and `_high`."""
+        """Return keys, counts and figures as flat plain values; the bounds of a figure's interval end in `_low` and `_high`."""
         figures: dict[str, Any] = {"boards": self.boards, "passed": self.passed}
-        figures |= _with("fpy", self.fpy, self.fpy_interval)
+        figures |= _with_bounds("fpy", self.fpy, self.fpy_interval)
         figures |= {"joints": self.joints, "defects": self.defects, "opportunities": self.opportunities}
-        figures |= _with("dpmo", self.dpmo, self.dpmo_interval) | self.counts | _with("dpu", self.dpu, self.dpu_interval)
-        figures |= _with("rolled_yield", self.rolled, self.rolled_interval)
+        figures |= _with_bounds("dpmo", self.dpmo, self.dpmo_interval) | self.counts
+        figures |= _with_bounds("dpu", self.dpu, self.dpu_interval)
+        figures |= _with_bounds("rolled_yield", self.rolled, self.rolled_interval)
         figures |= {"reinspected": self.reinspected, "final_passed": self.final_passed, "pending": self.pending}
-        figures |= _with("final_yield", self.final, self.final_interval)
-        figures |= {n: getattr(self, n) for n in ("confirmed", "false_calls", "cleared", "escapes", "false_call_ppm")}
-        figures |= _with("escape_rate", self.escape_rate, self.escape_interval)
+        figures |= _with_bounds("final_yield", self.final, self.final_interval)
+        figures |= {n: getattr(self, n) for n in (*_JUDGEMENTS, "false_call_ppm")}
+        figures |= _with_bounds("escape_rate", self.escape_rate, self.escape_interval)
         return {**self.keys, **figures}
 
 
-def groups(
+def compute_yield(
     store: Store,
     by: Sequence[str] = (),
     *,
     since: str | None = None,
     until: str | None = None,
-    only: Mapping[str, Key] | None = None,
+    only: Mapping[str, GroupKey] | None = None,
 ) -> list[YieldGroup]:
-    """Yield of each group that has boards, in order of its keys; without keys, the one group of all boards, even of none.
+    """Compute the yield of each group that has boards, in order of its keys.
+
+    Without keys the result is the one group of all boards, even of none.
 
     Parameters
     ----------
     store
-        Where to look.
+        The store to read.
     by
-        Any of `query.KEYS`: day, lot, line, station, product, recipe, recipe_revision, work_order, interface, package,
+        Any of `selection.KEYS`: day, lot, line, station, product, recipe, recipe_revision, work_order, interface, package,
         part, construction. `day` is the date in the offset of `inspected_at`.
     since, until
-        A day (included) or an instant; see `selection.selection`.
+        A day (included) or an instant; see `selection.make_selection`.
     only
-        The one lot, line, … that is asked about.
+        The one lot, line, … to look at.
 
     Raises
     ------
@@ -174,102 +179,102 @@ def groups(
     StoreFault
         The store cannot be read.
     """
-    keys, chosen = check_keys(by), selection(since, until, only)
+    keys, selection = check_group_keys(by), make_selection(since, until, only)
     with store.reading() as connection:
-        found = sums(connection, keys, chosen)
-        single = "interface" in keys
-        parts = [] if single else sums(connection, [*keys, "interface"], chosen)
-    passed: dict[tuple[Key, ...], list[tuple[str, int, int]]] = {}
+        rows = sum_groups(connection, keys, selection)
+        parts = [] if "interface" in keys else sum_groups(connection, [*keys, "interface"], selection)
+    passed: dict[tuple[GroupKey, ...], list[tuple[str, int, int]]] = {}
     for part in parts:
         passed.setdefault(tuple(part[k] for k in keys), []).append((part["interface"], part["passed"], part["boards"]))
-    return [_group(row, keys, passed) for row in found]
+    names = ("boards", "passed", "joints", "opportunities", "reinspected", "final_passed", "pending")
+    return [
+        YieldGroup(
+            keys={k: row[k] for k in keys},
+            counts={n: row[n] for n in COUNT_COLUMNS},
+            interface_passed=tuple(passed.get(tuple(row[k] for k in keys), ())),
+            **{n: row[n] for n in names},
+            **{n: row[f"n_{n}"] for n in _JUDGEMENTS},
+        )
+        for row in rows
+    ]
 
 
-def yield_report(
+def report_yield(
     store_url: str,
     by: Sequence[str] = (),
     since: str | None = None,
     until: str | None = None,
-    only: Mapping[str, Key] | None = None,
+    only: Mapping[str, GroupKey] | None = None,
 ) -> list[dict[str, Any]]:
-    """What `inspect-pop yield --json` prints: the groups of a store that exists, as plain values."""
+    """Return what `inspect-pop yield --json` prints: the groups of an existing store, as plain values.
+
+    Parameters and errors are those of `compute_yield`; `StoreFault` also if there is no such store.
+    """
     with open_store(store_url, must_exist=True) as store:
-        return [group.to_dict() for group in groups(store, by, since=since, until=until, only=only)]
+        return [group.to_dict() for group in compute_yield(store, by, since=since, until=until, only=only)]
 
 
 def fill_days(found: Sequence[YieldGroup]) -> list[YieldGroup]:
-    """Groups by day alone, with an empty one for each day between that had no board: a trend shows its gaps."""
+    """Add an empty group for each day without boards to groups by day alone, so that a trend shows its gaps."""
     if not found:
         return []
     by_day = {str(group.keys["day"]): group for group in found}
     first, last = date.fromisoformat(min(by_day)), date.fromisoformat(max(by_day))
     days = [(first + timedelta(days=d)).isoformat() for d in range((last - first).days + 1)]
-    return [by_day.get(day) or YieldGroup({"day": day}, 0, 0, 0, 0, dict.fromkeys(COUNTS, 0)) for day in days]
+    return [by_day.get(day) or YieldGroup({"day": day}, 0, 0, 0, 0, dict.fromkeys(COUNT_COLUMNS, 0)) for day in days]
 
 
-def _group(row: dict[str, Any], keys: Sequence[str], passed: dict[tuple[Key, ...], list[tuple[str, int, int]]]) -> YieldGroup:
-    names = ("boards", "passed", "joints", "opportunities", "reinspected", "final_passed", "pending")
-    decided = {n: row[f"n_{n}"] for n in ("confirmed", "false_calls", "cleared", "escapes")}
-    place = {k: row[k] for k in keys}
-    interfaces = tuple(passed.get(tuple(place.values()), ()))
-    return YieldGroup(
-        place, counts={n: row[n] for n in COUNTS}, interface_passed=interfaces, **{n: row[n] for n in names}, **decided
-    )
-
-
-def _over(k: int, n: int) -> float | None:
+def _divide(k: int, n: int) -> float | None:
     return k / n if n else None
 
 
-def _with(name: str, value: float | None, interval: Interval | None) -> dict[str, float | None]:
+def _with_bounds(name: str, value: float | None, interval: Interval | None) -> dict[str, float | None]:
     low, high = interval if interval is not None else (None, None)
     return {name: value, f"{name}_low": low, f"{name}_high": high}
 
 
-# ---- yields/show
 def as_json(groups: Sequence[YieldGroup]) -> str:
-    """A list of flat objects; a figure without a base is null."""
+    """Return groups as a JSON list of flat objects. A figure without a base is null."""
     return json.dumps([g.to_dict() for g in groups], ensure_ascii=False, indent=2, allow_nan=False)
 
 
 def as_csv(groups: Sequence[YieldGroup]) -> str:
-    """A header and one line a group, the same fields as the JSON; null is empty. Empty text for no groups."""
+    """Return groups as CSV: a header and one line per group, with the fields of the JSON. Null is empty.
+
+    The text is empty without groups.
+    """
     rows = [g.to_dict() for g in groups]
     if not rows:
         return ""
-    sink = io.StringIO()
-    writer = csv.DictWriter(sink, list(rows[0]), lineterminator="\n")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    return sink.getvalue()
+    return text.getvalue()
 
 
 def as_table(groups: Sequence[YieldGroup]) -> Table:
-    """For people: first-pass yield with its interval, final yield, DPMO, defects by label."""
-    keys = list(groups[0].keys) if groups else []
+    """Return groups as a table for people: yields with the interval of the first pass, DPMO, defects by label."""
     table = Table(title="Yield", caption="Intervals: 95 %, Clopper-Pearson. FPY and DPMO at the first inspection.")
-    for key in keys:
+    for key in groups[0].keys if groups else ():
         table.add_column(key, no_wrap=True)
-    for name in ("boards", "FPY %", "95 %", "rolled %", "final %", "DPMO", "bridged", "open", "starved", "HiP", "review"):
+    words = [_SHORT_WORDS.get(c, joint_class(c).words) for c in DEFECTS]
+    for name in ("boards", "FPY %", "95 %", "rolled %", "final %", "DPMO", *words, "review"):
         table.add_column(name, justify="right")
     for group in groups:
-        table.add_row(*("-" if v is None else str(v) for v in group.keys.values()), *_cells(group))
+        low, high = group.fpy_interval
+        table.add_row(
+            *("-" if v is None else str(v) for v in group.keys.values()),
+            f"{group.boards:,}",
+            _format_percent(group.fpy),
+            f"{100 * low:.2f}–{100 * high:.2f}",
+            _format_percent(group.rolled),
+            _format_percent(group.final),
+            "-" if group.dpmo is None else f"{group.dpmo:,.0f}",
+            *(f"{group.counts[f'n_{c}']:,}" for c in (*DEFECTS, "review")),
+        )
     return table
 
 
-def _cells(group: YieldGroup) -> list[str]:
-    low, high = group.fpy_interval
-    labels = ("n_bridged", "n_open", "n_starved", "n_head_in_pillow", "n_review")
-    return [
-        f"{group.boards:,}",
-        _percent(group.fpy),
-        f"{100 * low:.2f}–{100 * high:.2f}",
-        _percent(group.rolled),
-        _percent(group.final),
-        "-" if group.dpmo is None else f"{group.dpmo:,.0f}",
-        *(f"{group.counts[n]:,}" for n in labels),
-    ]
-
-
-def _percent(value: float | None) -> str:
+def _format_percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.2f}"

@@ -1,10 +1,10 @@
-"""How fast a board is inspected, next to the floor below which it cannot get and to a plain peer.
+"""Measure how fast a board is inspected, against a lower bound and against a plain peer.
 
     python scripts/bench/board.py [BATCH…] [--repeat N] [--model DIR] [--no-peer] [--json FILE]
 
-All figures come from one call, on the same boards, one thread each, medians over `--repeat` rounds; times are processor
-time, which other programs beside it disturb least, but for the speed-up of several processes, which is wall time.
-docs/benchmarks.md explains them. Without a BATCH the committed sample is measured.
+All figures come from one call, on the same boards, with one thread each: medians over `--repeat` rounds. Times are processor
+time, which other programs disturb least; only the speed-up of several processes is wall time. docs/benchmarks.md explains the
+figures. Without a BATCH the committed sample board is measured.
 """
 
 import one_thread  # noqa: F401
@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from inspect_pop.batch.process_tuning import settle_on_one_core
+from inspect_pop.batch.process_tuning import tune_process
 from inspect_pop.batch.worker import inspect_path
 from inspect_pop.classify.inputs import CHANNELS, SCALARS, JointInputs
 from inspect_pop.classify.model import load
@@ -43,8 +43,8 @@ from inspect_pop.ingest import find_exports, open_export
 from inspect_pop.segment.windows import SIZE
 
 ROOT = Path(__file__).resolve().parents[2]
-RUNS = 3  # of each size; what a run takes differs by a tenth from one to the next
-BESIDE = 5  # rounds of `inspect_board` before and after each
+RUNS = 3  # of each size; the time of a run varies by a tenth
+ROUNDS_AROUND = 5  # rounds of `inspect_board` before and after each
 Boards = Sequence[tuple[Path, Path]]
 
 
@@ -64,14 +64,14 @@ class Figures:
     peer_ms: dict[str, float] = field(default_factory=dict)
     peer_steps_ms: dict[str, float] = field(default_factory=dict)
     ratios: dict[str, float] = field(default_factory=dict)
-    joints_a_second: dict[str, float] = field(default_factory=dict)
+    joints_per_second: dict[str, float] = field(default_factory=dict)
     peak_memory_mib: dict[str, float] = field(default_factory=dict)
 
 
 def main() -> int:
     """Measure, print, and write the JSON file."""
     options = parse()
-    settle_on_one_core()
+    tune_process()
     boards = find_exports(options.batch)
     classifier = Classifier(load(options.model))
     joints = sum(open_export(*b).recipe.n_joints for b in boards)
@@ -136,9 +136,9 @@ def median_ms(work: Callable[[], Any], repeat: int, boards: int) -> float:
 
 
 def measure_floor(figures: Figures, boards: Boards, classifier: Classifier, repeat: int) -> None:
-    """Decoding the files alone, and the network's arithmetic alone on as many crops as the boards have joints.
+    """Measure decoding alone, and the network alone on as many crops as the boards have joints.
 
-    The network is the faster one that the model has, seen once by each joint; what the exact one would take is told beside.
+    The network is the faster one that the model has, seen once by each joint; the time of the exact one is given, too.
     """
     files = sorted({image.path for board in boards for image in open_export(*board).images})
     figures.floor_ms["decode"] = median_ms(lambda: [tifffile.imread(f, maxworkers=1) for f in files], repeat, len(boards))
@@ -147,7 +147,7 @@ def measure_floor(figures: Figures, boards: Boards, classifier: Classifier, repe
     images = rng.normal(size=(n, CHANNELS, SIZE, SIZE)).astype(np.float32)
     inputs = JointInputs(images, rng.normal(size=(n, len(SCALARS))).astype(np.float32))
     model = classifier.model
-    quick = Classifier(replace(model, network=model.quick, quick=b"")) if model.quick else classifier
+    quick = Classifier(replace(model, network=model.network_8bit, network_8bit=b"")) if model.network_8bit else classifier
     for name, session in (("network", quick), ("network, exact", classifier)):
         once = median_ms(lambda session=session: session.raw(inputs), repeat, 1)
         figures.floor_ms[name] = once * figures.joints / n / len(boards)
@@ -173,7 +173,8 @@ def measure_uncompressed(figures: Figures, boards: Boards, classifier: Classifie
     """Decoding and `inspect_board` once more, on the same pictures without compression."""
     with tempfile.TemporaryDirectory() as scratch:
         plain = [
-            (_uncompressed(board, root, Path(scratch) / str(n)), Path(scratch) / str(n)) for n, (board, root) in enumerate(boards)
+            (_write_uncompressed(board, root, Path(scratch) / str(n)), Path(scratch) / str(n))
+            for n, (board, root) in enumerate(boards)
         ]
         files = sorted({image.path for board in plain for image in open_export(*board).images})
         decode = median_ms(lambda: [tifffile.imread(f, maxworkers=1) for f in files], repeat, len(plain))
@@ -181,7 +182,7 @@ def measure_uncompressed(figures: Figures, boards: Boards, classifier: Classifie
     figures.uncompressed_ms = {"decode": decode, "inspect_board": whole}
 
 
-def _uncompressed(board: Path, root: Path, copy: Path) -> Path:
+def _write_uncompressed(board: Path, root: Path, copy: Path) -> Path:
     shutil.copytree(root / "recipes", copy / "recipes")
     target = Path(shutil.copytree(board, copy / "boards" / board.name))
     manifest = json.loads((board / "export.json").read_text(encoding="utf-8"))
@@ -198,7 +199,7 @@ def measure_run(figures: Figures, boards: Boards, classifier: Classifier, option
     with tempfile.TemporaryDirectory() as scratch:
         for processes in options.processes:
             spent, walls[processes], ratio = _run_ms(boards, classifier, options, processes, Path(scratch))
-            if processes == 1:  # of several processes, what they spent cannot be told from outside
+            if processes == 1:  # the time of several processes cannot be read from outside
                 figures.run_ms["1 process"] = spent
                 figures.ratios["run over inspect_board, a board, 1 process"] = ratio
             figures.wall_ms[f"run, {processes} process{'es' if processes > 1 else ''}"] = walls[processes]
@@ -210,13 +211,13 @@ def measure_run(figures: Figures, boards: Boards, classifier: Classifier, option
 def _run_ms(
     boards: Boards, classifier: Classifier, options: argparse.Namespace, processes: int, scratch: Path
 ) -> tuple[float, float, float]:
-    """Processor and wall time a board, start-up left out (three times as many boards less as many), and over `inspect_board`.
+    """Measure processor and wall time per board, without start-up (the difference of two sizes), also over `inspect_board`.
 
     Medians of some rounds.
     """
 
     def alone() -> float:
-        return median_ms(lambda: [inspect_path(*board, classifier, Limits()) for board in boards], BESIDE, len(boards))
+        return median_ms(lambda: [inspect_path(*board, classifier, Limits()) for board in boards], ROUNDS_AROUND, len(boards))
 
     rounds = []
     for _ in range(RUNS):
@@ -235,15 +236,15 @@ def _run(boards: Boards, options: argparse.Namespace, processes: int, copies: in
         _copy(*boards[n % len(boards)], batch, n)
     command = [sys.executable, "-m", "inspect_pop", "run", str(batch), "--out", str(out), "--jobs", str(processes)]
     command += ["--model", str(options.model)] if options.model else []
-    before, start = _spent_by_children(), perf_counter()
+    before, start = _children_cpu_s(), perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    seconds = _spent_by_children() - before, perf_counter() - start
+    seconds = _children_cpu_s() - before, perf_counter() - start
     shutil.rmtree(batch)
     shutil.rmtree(out)
     return seconds
 
 
-def _spent_by_children() -> float:
+def _children_cpu_s() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
@@ -285,14 +286,14 @@ def compare(figures: Figures) -> None:
     plain = figures.uncompressed_ms
     figures.ratios["inspect_board over floor"] = board / floor
     figures.ratios["inspect_board over floor with the exact network"] = board / exact
-    figures.joints_a_second["inspect_board"] = 1e3 * joints / board
-    figures.joints_a_second["inspect_board, uncompressed"] = 1e3 * joints / plain["inspect_board"]
-    figures.joints_a_second["floor"] = 1e3 * joints / floor
-    figures.joints_a_second["floor, uncompressed"] = 1e3 * joints / (plain["decode"] + figures.floor_ms["network"])
+    figures.joints_per_second["inspect_board"] = 1e3 * joints / board
+    figures.joints_per_second["inspect_board, uncompressed"] = 1e3 * joints / plain["inspect_board"]
+    figures.joints_per_second["floor"] = 1e3 * joints / floor
+    figures.joints_per_second["floor, uncompressed"] = 1e3 * joints / (plain["decode"] + figures.floor_ms["network"])
     for name, ms in figures.run_ms.items():
-        figures.joints_a_second[f"run, {name}, a core"] = 1e3 * joints / ms
+        figures.joints_per_second[f"run, {name}, a core"] = 1e3 * joints / ms
     for name, ms in figures.peer_ms.items():
-        figures.joints_a_second[f"peer, {name}"] = 1e3 * joints / ms
+        figures.joints_per_second[f"peer, {name}"] = 1e3 * joints / ms
         figures.ratios[f"faster than the peer, {name}"] = ms / board
 
 
@@ -310,7 +311,7 @@ def show(figures: Figures) -> None:
         ("plain peer", figures.peer_ms, "10.1f"),
         ("steps of the peer of the same job, batched", figures.peer_steps_ms, "10.1f"),
         ("ratios", figures.ratios, "10.2f"),
-        ("joints a second", figures.joints_a_second, "10.0f"),
+        ("joints per second", figures.joints_per_second, "10.0f"),
         ("peak memory, MiB", figures.peak_memory_mib, "10.0f"),
     ):
         print(title, *(f"  {name:<48}{value:{form}}" for name, value in values.items()), sep="\n", end="\n\n")

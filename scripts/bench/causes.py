@@ -1,10 +1,10 @@
-"""How often the suspected cause is the one that was simulated.
+"""Measure how often the diagnosed cause is the simulated one.
 
     python scripts/bench/causes.py [--product tst4|apx17] [--machine line_a] [--boards 90] [--seed 1] [--json FILE]
 
-Simulates boards of every cause in turn, measures them as a run would, and asks for the cause with each joint's true label:
-what is left is the rules' own error, not the classifier's. Prints a line a cause: boards with at least `--least` defects,
-and what was suspected on them; boards without a cause count whatever their defects.
+Boards of every cause are simulated in turn, measured as a run would measure them, and diagnosed with each joint's true label, so
+that the remaining error is that of the rules and not of the classifier. The output has one line per cause: boards with at least
+`--least` defects and what was diagnosed on them. Boards without a cause count whatever their defects.
 """
 
 import argparse
@@ -14,15 +14,16 @@ from pathlib import Path
 
 import numpy as np
 
+from inspect_pop.core.causes import CAUSES
 from inspect_pop.core.errors import InputFault
 from inspect_pop.core.geometry import HeightMap, SliceStack
 from inspect_pop.core.joint_table import JointTable, concat
 from inspect_pop.core.limits import Limits
-from inspect_pop.diagnose import Cause, PackageState, find_bulge, suspect
-from inspect_pop.ingest.contract import BoardExport, ImageSource
-from inspect_pop.pipeline.board import PreparedBoard, prepare_board
+from inspect_pop.diagnose import Cause, PackageState, diagnose
+from inspect_pop.ingest.contract import BoardExport, HeightMapSource, SliceSource
+from inspect_pop.measure import find_bulge
+from inspect_pop.pipeline.board import MeasuredBoard, measure_board
 from inspect_pop.simulate.board import SimulatedBoard, simulate_board
-from inspect_pop.simulate.causes import CAUSES
 from inspect_pop.simulate.machines import MACHINES
 from inspect_pop.simulate.products import PRODUCTS
 
@@ -35,7 +36,7 @@ def main() -> None:
         rng = np.random.default_rng([options.seed, k])
         board = simulate_board(rng, PRODUCTS[options.product], MACHINES[options.machine], cause)
         if cause == "none" or int((board.truth["label"] != "good").sum()) >= options.least:
-            rows[cause][suspected(board).name] += 1
+            rows[cause][diagnose_board(board).name] += 1
     with_cause = [(c, row) for c, row in rows.items() if c != "none"]
     figures = {
         "boards_with_a_cause": sum(row.total() for _, row in with_cause),
@@ -52,22 +53,22 @@ def main() -> None:
         options.json.write_text(json.dumps(figures, indent=1))
 
 
-def suspected(board: SimulatedBoard) -> Cause:
+def diagnose_board(board: SimulatedBoard) -> Cause:
     """What the rules say of a board, measured, with true labels."""
     try:
-        prepared = prepare_board(exported(board), Limits())
+        prepared = measure_board(to_export(board), Limits())
     except InputFault as fault:
         return Cause("quarantine", str(fault))
     package = prepared.packages[0]
     after = package.after
     if after is None:
-        return suspect(labelled(board, prepared), package.package, PackageState())
+        return diagnose(label_joints(board, prepared), package.package, PackageState())
     bulge = find_bulge(package.heights["post_reflow"], package.placements["post_reflow"], package.package)
     state = PackageState(after.warpage_um, after.height_um, bulge)
-    return suspect(labelled(board, prepared), package.package, state)
+    return diagnose(label_joints(board, prepared), package.package, state)
 
 
-def labelled(board: SimulatedBoard, prepared: PreparedBoard) -> JointTable:
+def label_joints(board: SimulatedBoard, prepared: MeasuredBoard) -> JointTable:
     """The measured columns with the true labels."""
     tables = []
     for part in prepared.packages[0].interfaces:
@@ -80,12 +81,12 @@ def labelled(board: SimulatedBoard, prepared: PreparedBoard) -> JointTable:
     return concat(tables)
 
 
-def exported(board: SimulatedBoard) -> BoardExport:
+def to_export(board: SimulatedBoard) -> BoardExport:
     """The board as if a reader had opened it."""
     nowhere = Path("simulated")
     images = (
-        *(ImageSource("xray_slices", s.refdes, s.interface, None, nowhere, _giving(s)) for s in board.stacks),
-        *(ImageSource("height_map", h.refdes, None, h.stage, nowhere, _giving(h)) for h in board.heights),
+        *(SliceSource(s.refdes, s.interface, nowhere, _giving(s)) for s in board.stacks),
+        *(HeightMapSource(h.refdes, h.stage, nowhere, _giving(h)) for h in board.heights),
     )
     return BoardExport(
         nowhere,

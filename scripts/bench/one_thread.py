@@ -1,4 +1,4 @@
-"""Imported first: one thread for the numerical libraries, which read this when they are loaded."""
+"""Limit the numerical libraries to one thread. Import this module first: they read the setting when they load."""
 
 import os
 

@@ -1,9 +1,9 @@
-"""The lean plain peer: the first half of the job as a notebook would do it, to have something to be faster than.
+"""The lean plain peer: the first half of the job, as a notebook would do it, as a reference for speed.
 
-scikit-image `label` and `regionprops` on every slice, `HoughCircles` on every slice, one crop a joint at its designed
-place, and an eager torch ResNet18 on the crops, one by one or in batches. It aligns nothing, measures no heights and
-decides nothing, so it does less than `inspect_board`; peer_job.py does the whole job. Its network has random weights, since
-only its time matters here; scripts/measure_peer.py teaches it.
+scikit-image `label` and `regionprops` on every slice, `HoughCircles` on every slice, one crop per joint at its designed
+place, and an eager torch ResNet18 on the crops, one by one or in batches. The peer aligns nothing, measures no heights and
+decides nothing, so it does less than `inspect_board`; peer_job.py does the whole job. The weights are random, because only
+the time matters here; scripts/studies/measure_peer.py trains them.
 """
 
 import csv

@@ -1,7 +1,7 @@
-"""What the peer measures in height maps: where the body lies, its top, warpage, stand-offs and domes.
+"""What the peer measures in height maps: the body's place, its top, warpage, stand-offs and domes.
 
-The body is the largest region above Otsu's threshold, its place that of the smallest rectangle around it; its top is a
-paraboloid fitted by least squares, without what lies far off it.
+The body is the largest region above Otsu's threshold; its place is that of the smallest rectangle around it. Its top is a
+paraboloid fitted by least squares, without outliers.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 from skimage.filters import threshold_otsu
 from skimage.transform import EuclideanTransform
 
-__all__ = ["HeightMap", "Top", "against_neighbours", "domes_um", "find_body", "marked_corner", "measure_top", "standoffs_um"]
+__all__ = ["HeightMap", "Top", "against_neighbours", "domes_um", "find_body", "find_pin1_corner", "measure_top", "standoffs_um"]
 
 NEIGHBOURS = 12
 _BOTTOM_BEND = 0.6  # of the memory's, where the bottom package was not seen
@@ -82,10 +82,10 @@ def measure_top(heights: HeightMap, move: EuclideanTransform, body_um: tuple[flo
     known = np.isfinite(z)
     on_top = known & (np.abs(places) < 0.96 * half).all(axis=1)
     board = known & (np.abs(places) > half + 200).any(axis=1) & (np.abs(z - np.median(z[known & ~on_top])) < 80)
-    z = z - _terms(places)[:, 1:3] @ _fitted(places[board], z[board], 3)[1:3] if board.sum() > 400 else z
+    z = z - _terms(places)[:, 1:3] @ _fit_surface(places[board], z[board], 3)[1:3] if board.sum() > 400 else z
     places, z = places[on_top], z[on_top]
     high = z > np.median(z) - 60  # not the openings in the mold
-    coefficients = _fitted(places[high], z[high], 6)
+    coefficients = _fit_surface(places[high], z[high], 6)
     edge = np.linspace(-1, 1, 21)
     grid = np.stack(np.meshgrid(edge * half[0], edge * half[1]), axis=-1).reshape(-1, 2)
     bent = _terms(grid)[:, 3:] @ coefficients[3:]
@@ -94,7 +94,7 @@ def measure_top(heights: HeightMap, move: EuclideanTransform, body_um: tuple[flo
     return Top(coefficients, sign * float(np.ptp(bent)), float(coefficients[0]), places, z - _terms(places) @ coefficients)
 
 
-def marked_corner(top: Top, body_um: tuple[float, float]) -> str:
+def find_pin1_corner(top: Top, body_um: tuple[float, float]) -> str:
     """The corner whose surroundings lie lowest: that of the pin-1 mark."""
     unit = top.points / np.array(body_um)
     low = top.above_um < -15
@@ -150,11 +150,11 @@ def _terms(places: Array) -> Array:
     return np.column_stack([np.ones_like(x), x, y, x * x, x * y, y * y])
 
 
-def _fitted(places: Array, z: Array, terms: int) -> Array:
+def _fit_surface(places: Array, z: Array, terms: int) -> Array:
     """Coefficients by least squares, three times, each time without what lies beyond three standard deviations."""
-    basis, kept = _terms(places)[:, :terms], np.ones(len(z), bool)
+    basis, inliers = _terms(places)[:, :terms], np.ones(len(z), bool)
     for _ in range(3):
-        solution = np.linalg.lstsq(basis[kept], z[kept], rcond=None)[0]
+        solution = np.linalg.lstsq(basis[inliers], z[inliers], rcond=None)[0]
         error = z - basis @ solution
-        kept = np.abs(error) < 3 * 1.4826 * np.median(np.abs(error[kept]))
+        inliers = np.abs(error) < 3 * 1.4826 * np.median(np.abs(error[inliers]))
     return np.asarray(solution)

@@ -1,11 +1,11 @@
 """The plain peer that does the same job as `inspect_board`: from an export's folder to a table of joints and a record.
 
-As an engineer would write it in a notebook: files and digests, the package in each picture, every joint in every slice,
-voids, free space to the neighbours, volume, stand-offs, domes, warpage, crops at the found places, a ResNet18 of torchvision in
-eager torch, two thresholds, a table with the contract's names. What it leaves out: slices' true heights, lost or repeated
-slices, saturation, the blur of the X-ray in diameters, calibration of probabilities, crops that are unlike those learnt from, a
-bridge's partner, pictures turned by 180 degrees but for the pin-1 mark, the process cause, pictures for the page, and every
-check of the files but their digests. A package that it does not find is an error.
+It is written as an engineer would write it in a notebook: files and digests, the package in each picture, every joint in every
+slice, voids, free space to the neighbours, volume, stand-offs, domes, warpage, crops at the measured places, a torchvision
+ResNet18 in eager torch, two thresholds, a table with the contract's column names. It leaves out: the slices' true heights, lost
+or repeated slices, saturation, the blur of the X-ray in diameters, calibrated probabilities, crops unlike the training data, a
+bridge's partner, pictures turned by 180 degrees (except by the pin-1 mark), the process cause, pictures for the page, and every
+check of the files except their digests. A package that it does not find is an error.
 """
 
 import hashlib
@@ -120,7 +120,7 @@ def _package(
     found["warpage_um"] = after.warpage_um if after else np.nan
     found["stack_height_um"] = after.height_um if after else np.nan
     corner = package.get("a1_corner", "upper_left")
-    found["turned"] = after is not None and heights.marked_corner(after, tuple(package["body_um"])) != corner
+    found["turned"] = after is not None and heights.find_pin1_corner(after, tuple(package["body_um"])) != corner
     return pd.concat(tables, ignore_index=True), found
 
 
@@ -141,7 +141,7 @@ def _interface(
 ) -> tuple[pd.DataFrame, Any]:
     """The rows of one interface, and where the package lies in its slices."""
     with done.step("scale"):
-        pages = slices.scaled(values, entry["polarity"] == "solder_dark")
+        pages = slices.scale_grey(values, entry["polarity"] == "solder_dark")
         stack = slices.Stack(pages, np.array(entry["z_um"]), entry["pixel_um"], tuple(entry["origin_um"]))
     with done.step("bodies"):
         ball = sizes["ball_diameter_um"] / stack.pixel_um
@@ -158,7 +158,7 @@ def _interface(
     with done.step("crops"):
         cut = slices.crops(stack, move, design)
     with done.step("network"):
-        p, odds = _classified(net, cut, batched)
+        p, odds = _classify(net, cut, batched)
     with done.step("table"):
         table = _columns(measured, stack, move, design)
         table |= {"volume_ratio": volume, "void_fraction": voids, "standoff_um": gap, "clearance_um": clearance, "log_odds": odds}
@@ -184,7 +184,7 @@ def _columns(measured: dict[str, Any], stack: slices.Stack, move: Any, design: s
     return columns | {name: heights.against_neighbours(diameter[:, k], design)[1] for name, k in z.items()}
 
 
-def _classified(net: Any, crops: NDArray[np.float32], batched: bool) -> tuple[NDArray[Any], NDArray[Any]]:
+def _classify(net: Any, crops: NDArray[np.float32], batched: bool) -> tuple[NDArray[Any], NDArray[Any]]:
     """Probabilities (n, 5) and log-odds (n,) to be defective."""
     size = BATCH if batched else 1
     with torch.inference_mode():

@@ -1,8 +1,8 @@
 """What the peer measures in X-ray slices, with scikit-image, scipy and OpenCV as a notebook would use them.
 
-Every slice is scaled between its background and its solder by Otsu's threshold, its bodies are labelled at half grey, and
-`regionprops_table` measures them; a body that holds several joints tells nothing of each, so that there a Hough circle
-is taken. Found centres are matched with the design, the nearest with the nearest, until offset and rotation stay.
+Every slice is scaled between background and solder by Otsu's threshold, its bodies are labelled at half grey, and
+`regionprops_table` measures them. Where a body holds several joints, a Hough circle is taken per joint. Centres are matched
+to the design, nearest to nearest, until offset and rotation are stable.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ __all__ = [
     "crops",
     "find_package",
     "measure",
-    "scaled",
+    "scale_grey",
 ]
 __all__ += ["void_fraction", "volume_ratio"]
 
@@ -94,7 +94,7 @@ class Bodies:
     circles: Array
 
 
-def scaled(pages: NDArray[Any], dark: bool) -> NDArray[np.float32]:
+def scale_grey(pages: NDArray[Any], dark: bool) -> NDArray[np.float32]:
     """Each page with its background at 0 and its solder at 1."""
     out = pages.astype(np.float32)
     if dark:

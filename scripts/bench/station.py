@@ -1,18 +1,17 @@
-"""What the station adds to an inspection: over HTTP, and as a fresh hook process with and without a service.
+"""Measure what the station adds to an inspection: over HTTP, and as a new hook process with and without a service.
 
     python scripts/bench/station.py [BOARD…] [--boards 100] [--stream 500] [--hooks 5] [--jobs 2] [--folder DIR] [--json FILE]
 
-One export is copied as many times as boards are asked for, each with a serial of its own, so that every request writes a
-record. Each round inspects one of them here (`inspect_board`, and with reading the manifest) and through the service, in turns
-first, so that both see the same machine; the next round waits until the last board's page is written. The service's own
-`Server-Timing` splits what it adds: reading the manifest (with `inspect_board` within `inspect`), the record (rows, joints'
-file, transaction), and the rest, which is HTTP, processes and the answer. `service_adds_inspecting` is how much longer the
-inspection itself took there; `service_adds_parts` is all but that, and the steadier figure on a machine with other work.
-`disk` is what the same bytes take on the same disk, just before, without the product: three synced writes (joints' file, folder,
-the log). `record_less_disk` is what is left of the record without it.
+One export is copied once per board, each copy with its serial, so that every request writes a record. Each round inspects one
+copy in this process (`inspect_board`, and again with reading the manifest) and through the service, in alternating order, so that
+both see the same state of the machine; the next round waits until the last page is written. The service's `Server-Timing` splits
+what it adds: reading the manifest (`inspect` minus `inspect_board`), the record (rows, joint file, transaction), and the rest:
+HTTP, processes and the answer. `service_adds_inspecting` is how much longer the inspection itself took in the service;
+`service_adds_parts` is everything else, the steadier figure on a busy machine. `disk` is the time that the same bytes take on
+the same disk without the product: three synced writes (joint file, folder, log). `record_less_disk` is the record without it.
 
-`--stream N` posts N boards more, each as soon as the one before is answered: their 99th percentile over their median, and the
-same of the parts, which tells where the slow ones waited. The hooks are fresh processes, with the service and without one.
+`--stream N` posts N more boards, each as soon as the previous one is answered, and gives the 99th percentile over the median, for
+the whole and for the parts. The hooks are new processes, with and without a service.
 
 Without a BOARD two are measured: the committed sample, and one of 820 joints (`inspect-pop simulate --product apx17 --seed 3`).
 """
@@ -41,8 +40,8 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
-from inspect_pop.batch.process_tuning import settle_on_one_core
-from inspect_pop.batch.run import cores
+from inspect_pop.batch.process_tuning import tune_process
+from inspect_pop.batch.run import count_cores
 from inspect_pop.classify.model import load
 from inspect_pop.classify.session import Classifier
 from inspect_pop.core.limits import Limits
@@ -52,7 +51,7 @@ from inspect_pop.pipeline.board import inspect_board
 ROOT = Path(__file__).resolve().parents[2]
 MAIN = "import sys; from inspect_pop.cli import main; sys.exit(main())"
 WARM_UP = 5
-FILE_BYTES, LOG_BYTES = 70_000, 300_000  # of a board of 820 joints, fifty of them bad
+FILE_BYTES, LOG_BYTES = 70_000, 300_000  # of a board of 820 joints, fifty of them defective
 
 
 def main() -> None:
@@ -66,10 +65,10 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where exports and store lie; on the disk of the line's machine")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    settle_on_one_core()  # as the service does: what it adds is not hidden by a slower inspection here
+    tune_process()  # as the service does, so that a slower inspection in this process does not hide what the service adds
     figures = []
     with tempfile.TemporaryDirectory(prefix="inspect_pop-bench-", dir=options.folder) as folder:
-        for i, board in enumerate(options.board or [sample(), simulated(Path(folder) / "simulated")]):
+        for i, board in enumerate(options.board or [sample(), simulate_sample(Path(folder) / "simulated")]):
             figures.append(measure(board, Path(folder) / f"board-{i}", options))
             print(json.dumps(figures[-1], indent=1), flush=True)
     if options.json:
@@ -80,11 +79,11 @@ def sample() -> Path:
     return next((ROOT / "datasets" / "sample" / "boards").iterdir())
 
 
-def simulated(batch: Path) -> Path:
+def simulate_sample(batch: Path) -> Path:
     """A board of 820 joints, many of them bad."""
-    told = ["--product", "apx17", "--boards", "1", "--seed", "3", "--jobs", "1"]
+    arguments = ["--product", "apx17", "--boards", "1", "--seed", "3", "--jobs", "1"]
     subprocess.run(
-        [sys.executable, "-c", MAIN, "simulate", "--out", str(batch), *told], check=True, cwd=ROOT, stdout=subprocess.DEVNULL
+        [sys.executable, "-c", MAIN, "simulate", "--out", str(batch), *arguments], check=True, cwd=ROOT, stdout=subprocess.DEVNULL
     )
     return next((batch / "boards").iterdir())
 
@@ -134,26 +133,26 @@ def measure(board: Path, folder: Path, options: argparse.Namespace) -> dict[str,
 
 def one_round(url: str, pages: Path, path: Path, classifier: Classifier, limits: Limits, number: int) -> Round:
     """The same board here and there; whoever is second finds the pictures in the processor's nearest memory."""
-    here: tuple[float, float] = (0.0, 0.0)
+    in_process: tuple[float, float] = (0.0, 0.0)
     there, disk_ms = There(0.0, 0.0, 0.0, ""), 0.0
     for turn in (number, number + 1):
         if turn % 2:
-            here = inspect_here(path, classifier, limits)
+            in_process = inspect_alone(path, classifier, limits)
         else:
             disk_ms = disk(path)
             there = post(url, path)
             until_idle(url, pages / there.page)
-    return Round(*here, disk_ms, there)
+    return Round(*in_process, disk_ms, there)
 
 
-def inspect_here(path: Path, classifier: Classifier, limits: Limits) -> tuple[float, float]:
+def inspect_alone(path: Path, classifier: Classifier, limits: Limits) -> tuple[float, float]:
     """`inspect_board` alone, and with `open_export`."""
     started = perf_counter()
     export = open_export(path)
-    opened = perf_counter()
-    inspect_board(export, classifier, limits, started_at=datetime.now(UTC).isoformat(), ahead=cores() > 1)
+    opened_at = perf_counter()
+    inspect_board(export, classifier, limits, started_at=datetime.now(UTC).isoformat(), read_ahead=count_cores() > 1)
     done = perf_counter()
-    return 1e3 * (done - opened), 1e3 * (done - started)
+    return 1e3 * (done - opened_at), 1e3 * (done - started)
 
 
 def figures_of(rounds: list[Round]) -> dict[str, Any]:
@@ -188,12 +187,12 @@ def stream_of(boards: list[There]) -> dict[str, Any]:
     took = [b.took for b in boards]
     middle, p99 = statistics.median(took), quantile(took, 0.99)
     parts = {"inspect": [b.inspect for b in boards], "record": [b.record for b in boards], "rest": [b.rest for b in boards]}
-    told = {f"stream_{name}": [round(statistics.median(ms), 1), round(quantile(ms, 0.99), 1)] for name, ms in parts.items()}
+    stream_ms = {f"stream_{name}": [round(statistics.median(ms), 1), round(quantile(ms, 0.99), 1)] for name, ms in parts.items()}
     return {
         "stream_boards": len(boards),
         "stream_median": round(middle, 1),
         "stream_p99_over_median": round(p99 / middle, 2),
-        **told,
+        **stream_ms,
     }
 
 
@@ -220,13 +219,13 @@ def copies(board: Path, batch: Path, n: int) -> Iterator[Path]:
     manifest = json.loads((board / "export.json").read_text())
     for i in range(n):
         copy = batch / "boards" / f"B{i:05}"
-        shutil.copytree(board, copy, copy_function=shutil.copyfile if i == 0 else _linked(batch / "boards" / "B00000", board))
+        shutil.copytree(board, copy, copy_function=shutil.copyfile if i == 0 else _link_to(batch / "boards" / "B00000", board))
         (copy / "export.json").unlink()
         (copy / "export.json").write_text(json.dumps(manifest | {"serial": f"B{i:05}"}))
         yield copy
 
 
-def _linked(first: Path, board: Path) -> Callable[[str, str], None]:
+def _link_to(first: Path, board: Path) -> Callable[[str, str], None]:
     return lambda source, target: os.link(first / Path(source).relative_to(board), target)
 
 
@@ -235,13 +234,13 @@ def service(folder: Path, options: argparse.Namespace) -> Iterator[str]:
     command = [sys.executable, "-c", MAIN, "serve", "--root", str(folder), "--store", str(folder / "records.db"), "--port", "0"]
     with (folder / "service.log").open("wb") as log:
         process = subprocess.Popen([*command, "--jobs", str(options.jobs), *model_of(options)], stderr=log, cwd=ROOT)
-    told = folder / "records.db.service.json"
+    address_file = folder / "records.db.service.json"
     try:
-        while not told.exists() or not answers(json.loads(told.read_text())["url"]):
+        while not address_file.exists() or not answers(json.loads(address_file.read_text())["url"]):
             if process.poll() is not None:
                 raise SystemExit((folder / "service.log").read_text())
             sleep(0.05)
-        yield json.loads(told.read_text())["url"]
+        yield json.loads(address_file.read_text())["url"]
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait()
@@ -284,16 +283,16 @@ def until_idle(url: str, page: Path) -> None:
 def disk(folder: Path) -> float:
     """What a record asks of the disk and nothing else: a file, its name in its folder, some pages more in a log, each synced."""
     started = perf_counter()
-    synced(folder / "part", "wb", bytes(FILE_BYTES))
+    write_synced(folder / "part", "wb", bytes(FILE_BYTES))
     (folder / "part").replace(folder / "file")
     handle = os.open(folder, os.O_RDONLY)
     os.fsync(handle)
     os.close(handle)
-    synced(folder / "log", "ab", bytes(LOG_BYTES))
+    write_synced(folder / "log", "ab", bytes(LOG_BYTES))
     return 1e3 * (perf_counter() - started)
 
 
-def synced(file: Path, mode: str, content: bytes) -> None:
+def write_synced(file: Path, mode: str, content: bytes) -> None:
     with file.open(mode) as out:
         out.write(content)
         out.flush()

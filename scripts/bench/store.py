@@ -1,11 +1,11 @@
-"""How fast yield figures come from a large store, and how large it is.
+"""Measure how fast a large store answers yield queries, and how large it is.
 
     python scripts/bench/store.py [--boards 100000] [--url PATH-OR-URL] [--json FILE]
 
-Makes boards of two interfaces (820 joints, 0.3 % defects, 1 % inspected again, decisions on a tenth of the failed ones) by
-bulk inserts through the store's own tables, then times every yield table and chart five times: the first, the best and the
-median of them, and the least work of this process alone (which is all of it, on SQLite, however busy the machine). A few hundred
-boards are written the ordinary way, for the time and bytes that a board takes with its file of joints.
+Boards of two interfaces (820 joints, 0.3 % defects, 1 % inspected again, decisions on a tenth of the failed ones) are
+inserted in bulk through the store's tables. Every yield table and chart is then timed five times: first, best and median wall
+time, and the least processor time of this process (on SQLite that is all of the work). A few hundred boards are written
+the ordinary way, to give time and bytes per board with its joint file.
 """
 
 import argparse
@@ -30,10 +30,10 @@ from inspect_pop.core.inspection import Inspection
 from inspect_pop.core.joint_table import CLASSES, COLUMNS, JointTable
 from inspect_pop.store import Store, open_store
 from inspect_pop.store.engine import writing
-from inspect_pop.store.rollup import rebuild
+from inspect_pop.store.rollup import rebuild_rollups
 from inspect_pop.store.schema import (
-    COUNTS,
-    MEASURED,
+    COUNT_COLUMNS,
+    MEASURED_COLUMNS,
     boards,
     contexts,
     decisions,
@@ -45,7 +45,17 @@ from inspect_pop.store.schema import (
     recipes,
     sites,
 )
-from inspect_pop.yields import MEASURES, ControlChart, control_chart, groups, p_chart, pareto, position_map, series, u_chart
+from inspect_pop.yields import (
+    MEASURES,
+    ControlChart,
+    chart_series,
+    compute_yield,
+    map_positions,
+    p_chart,
+    rank_defects,
+    read_series,
+    u_chart,
+)
 
 SIDE = {"lower": (28, 20), "upper": (20, 13)}  # 560 and 260 joints
 DAYS, LINES, CHUNK = 60, 2, 5000
@@ -86,7 +96,7 @@ def measure(store: Store, n_boards: int, folder: Path) -> dict[str, Any]:
         "boards": n_boards,
         "made_s": made_s,
         "database_bytes_a_board": size / n_boards,
-        "queries": {name: _timed(call) for name, call in queries(store).items()},
+        "queries": {name: _time_query(call) for name, call in queries(store).items()},
         **ordinary(store, folder),
     }
 
@@ -94,22 +104,22 @@ def measure(store: Store, n_boards: int, folder: Path) -> dict[str, Any]:
 def queries(store: Store) -> dict[str, Callable[[], object]]:
     since = (START + timedelta(days=DAYS - 7)).date().isoformat()
     tables: dict[str, Callable[[], object]] = {
-        f"table by {by or 'nothing'}": partial(groups, store, tuple(k for k in by.split(",") if k))
+        f"table by {by or 'nothing'}": partial(compute_yield, store, tuple(k for k in by.split(",") if k))
         for by in (
             *("", "day", "lot", "line", "station", "product", "recipe", "interface", "package", "construction"),
             *("day,line", "day,interface", "lot,package,interface", "line,station,product,recipe"),
         )
     }
-    tables["table by day, last week"] = lambda: groups(store, ("day",), since=since)
-    tables["table by interface, from an instant"] = lambda: groups(store, ("interface",), since=f"{since}T12:00:00+00:00")
+    tables["table by day, last week"] = lambda: compute_yield(store, ("day",), since=since)
+    tables["table by interface, from an instant"] = lambda: compute_yield(store, ("interface",), since=f"{since}T12:00:00+00:00")
     daily = {
-        "p-chart of the days": lambda: p_chart(groups(store, ("day",))),
-        "u-chart of the days": lambda: u_chart(groups(store, ("day",))),
-        "pareto by label": lambda: pareto(store),
-        "pareto by position": lambda: pareto(store, by=("refdes", "interface", "ball")),
-        "pareto of one lot": lambda: pareto(store, only={"lot": "L-1"}),
-        "position map of one lot": lambda: position_map(store, only={"lot": "L-1"}),
-        "position map of all": lambda: position_map(store),
+        "p-chart of the days": lambda: p_chart(compute_yield(store, ("day",))),
+        "u-chart of the days": lambda: u_chart(compute_yield(store, ("day",))),
+        "pareto by label": lambda: rank_defects(store),
+        "pareto by position": lambda: rank_defects(store, by=("refdes", "interface", "ball")),
+        "pareto of one lot": lambda: rank_defects(store, only={"lot": "L-1"}),
+        "position map of one lot": lambda: map_positions(store, only={"lot": "L-1"}),
+        "position map of all": lambda: map_positions(store),
         "one serial's records": lambda: store.board("PB-00000042"),
     }
     spc = {
@@ -119,10 +129,10 @@ def queries(store: Store) -> dict[str, Callable[[], object]]:
 
 
 def _chart(store: Store, name: str, kind: str) -> ControlChart:
-    return control_chart(series(store, name, interface="lower" if MEASURES[name].of_interface else None), kind=kind)
+    return chart_series(read_series(store, name, interface="lower" if MEASURES[name].per_interface else None), kind=kind)
 
 
-def _timed(call: Callable[[], object]) -> dict[str, float]:
+def _time_query(call: Callable[[], object]) -> dict[str, float]:
     seconds, busy = [], []
     for _ in range(5):
         started, cpu = time.perf_counter(), time.process_time()
@@ -144,22 +154,22 @@ def fill(store: Store, n_boards: int) -> None:
     """Shared rows first, then boards in chunks, each chunk in one transaction."""
     rng = np.random.default_rng(4)
     with writing(store._engine) as connection:
-        _shared(connection)
+        _insert_dimensions(connection)
     for start in range(0, n_boards, CHUNK):
         with writing(store._engine) as connection:
             for table, rows in _chunk(rng, start, min(CHUNK, n_boards - start), n_boards).items():
                 if rows:
                     connection.execute(insert(table), rows)
     with writing(store._engine) as connection:
-        rebuild(connection)
-        if connection.dialect.name == "postgresql":  # its counters did not see the numbers that were given
+        rebuild_rollups(connection)
+        if connection.dialect.name == "postgresql":  # its sequences do not know the numbers that were inserted
             for name in ("boards", "contexts", "recipes", "digests", "sites"):
                 connection.execute(text(f"SELECT setval(pg_get_serial_sequence('{name}', 'id'), (SELECT max(id) FROM {name}))"))
     with store._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("ANALYZE"))
 
 
-def _shared(connection: Connection) -> None:
+def _insert_dimensions(connection: Connection) -> None:
     days = [(START + timedelta(days=d)).date().isoformat() for d in range(DAYS)]
     rows = [
         {"id": d * LINES + line + 1, "key": f"{d}-{line}", "day": day, "product": "APX-17", "lot": f"L-{d * LINES + line + 1}"}
@@ -228,29 +238,29 @@ def _one(found: dict[Any, list[dict[str, Any]]], number: int, at: int, total: in
             "operator": None,
             "context_id": day * LINES + number % LINES + 1,
             "digests_id": 1,
-            "own_file": 0,
+            "has_record_file": 0,
             "file_id": None,
             "run_id": None,
         }
         | {"export_digest": f"{number:064x}", "inspected_at": made, "inspected_us": round(moment.timestamp() * 1e6)}
         | {"started_at": made, "finished_at": made, "verdict": verdict, "n_joints": len(_BALLS), "n_packages": 1}
-        | dict(zip(COUNTS, [*counts, 0, 0], strict=True))
+        | dict(zip(COUNT_COLUMNS, [*counts, 0, 0], strict=True))
         | {"fpy": float(not failed), "dpmo": 1e6 * len(chosen) / 824, "cause": "none", "cause_evidence": "", "missing": "[]"}
-        | {"disposition": "rework_stack" if failed else "ship", "more": "{}"}
+        | {"disposition": "rework_stack" if failed else "ship", "extra": "{}"}
         | {"inspection_no": 1, "first_id": number, "n_inspections": 1, **settled}
     )
     place = {"offset_x_um": 20 * v[0], "offset_y_um": 20 * v[1], "rotation_deg": 0.2 * v[2], "warpage_um": 40 + 8 * v[3]}
     found[packages].append(
-        {"board_id": number, "site_id": 1, "seat": 0, **place, "stack_height_um": 1350 + 4 * v[4], "cause": "none"}
-        | {"cause_evidence": "", "more": "{}"}
+        {"board_id": number, "site_id": 1, "package_index": 0, **place, "stack_height_um": 1350 + 4 * v[4], "cause": "none"}
+        | {"cause_evidence": "", "extra": "{}"}
     )
     for which, interface in enumerate(SIDE):
         mine = np.array([_BALLS[b][0] == interface for b in chosen], bool)
-        own = [int((labels[mine] == c).sum()) for c in range(len(CLASSES))]
-        own[0] = SIDE[interface][0] * SIDE[interface][1] - int(mine.sum())
+        counts_per_class = [int((labels[mine] == c).sum()) for c in range(len(CLASSES))]
+        counts_per_class[0] = SIDE[interface][0] * SIDE[interface][1] - int(mine.sum())
         found[interfaces].append(
             {"board_id": number, "interface": interface, "site_id": 1, "passed": int(not mine.any())}
-            | dict(zip(COUNTS, [*own, 0, 0], strict=True))
+            | dict(zip(COUNT_COLUMNS, [*counts_per_class, 0, 0], strict=True))
             | {"diameter_um": 270 + v[5 + which], "volume_ratio": 1 + 0.01 * v[7], "volume_ratio_min": 0.9, "void_fraction": 0.04}
             | {"void_fraction_max": 0.1 + 0.01 * v[8], "standoff_um": 170 + v[9], "clearance_um_min": 100 + 3 * v[10]}
             | settled
@@ -258,11 +268,11 @@ def _one(found: dict[Any, list[dict[str, Any]]], number: int, at: int, total: in
         )
     for b, label in zip(chosen, labels, strict=True):
         joint = dict(zip(("interface", "ball"), _BALLS[b][:2], strict=True)) | {"board_id": number, "refdes": "U1"}
-        measured = dict.fromkeys(MEASURED, float(np.float32(v[11]))) | {"flags": 0}
+        measured = dict.fromkeys(MEASURED_COLUMNS, float(np.float32(v[11]))) | {"flags": 0}
         found[defects].append(joint | {"label": CLASSES[label], "verdict": "fail", "reason": ""} | measured)
         if number % 10 == 0:
-            told = {"key": f"{number}-{b}", "state": "DefectRejected", "label": "good", "decided_by": "bench", "note": ""}
-            found[decisions].append(joint | told | {"decided_at": made, "decided_us": round(moment.timestamp() * 1e6)})
+            decision = {"key": f"{number}-{b}", "state": "DefectRejected", "label": "good", "decided_by": "bench", "note": ""}
+            found[decisions].append(joint | decision | {"decided_at": made, "decided_us": round(moment.timestamp() * 1e6)})
 
 
 def ordinary(store: Store, folder: Path, n: int = 200) -> dict[str, float]:

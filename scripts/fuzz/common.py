@@ -1,11 +1,11 @@
-"""What the fuzz harnesses share: instrumented imports, a place to write files, and the run itself.
+"""What the fuzz harnesses share: instrumented imports, a folder for files, and the run itself.
 
-    scripts/fuzz/manifest.py -max_total_time=600          # any option of libFuzzer
-    scripts/fuzz/manifest.py tests/fuzz/corpus/manifest/X  # one input again
+    scripts/fuzz/manifest.py -max_total_time=600           # any option of libFuzzer
+    scripts/fuzz/manifest.py tests/fuzz/corpus/manifest/X  # replay one input
 
-Each harness has a function `one(data)` that reads the bytes as the product would and lets pass only the declared errors;
-`tests/fuzz` replays the committed corpus through it. What a run finds is kept in `.fuzz/NAME`; an input that broke
-something belongs into `tests/fuzz/corpus/NAME` together with the repair.
+Each harness has a function `one(data)` that reads the bytes as the product would and lets only declared errors pass;
+`tests/fuzz` replays the committed corpus through it. What a run finds is written to `.fuzz/NAME`. An input that broke
+something belongs in `tests/fuzz/corpus/NAME`, together with the fix.
 """
 
 import hashlib
@@ -19,16 +19,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 CORPUS = ROOT / "tests" / "fuzz" / "corpus"
-sys.path.insert(0, str(ROOT))  # some use the tests' factories
-work = [ROOT / ".fuzz" / "work"]  # where `place` is; the last one counts
-LIMITS = ("-timeout=120", "-rss_limit_mb=1024", "-max_len=8192")  # waits for ever, takes all memory; seeds are small
-CPU_S = 5.0  # the longest that one input may take; not by the clock, which runs on while a busy machine does other things
+sys.path.insert(0, str(ROOT))  # some harnesses use the tests' factories
+work = [ROOT / ".fuzz" / "work"]  # where `place` is; the last entry counts
+LIMITS = ("-timeout=120", "-rss_limit_mb=1024", "-max_len=8192")  # seconds and MB per input; seeds are small
+CPU_S = 5.0  # processor time that one input may take; wall time would depend on other load
 
 
-def instrumented(name: str, *more: str) -> AbstractContextManager[None]:
-    """Imports inside are instrumented for coverage where the harness is run itself, and plain where it is imported.
+def instrument(name: str, *more: str) -> AbstractContextManager[None]:
+    """Instrument the imports inside for coverage if the harness is run, and leave them plain if it is imported.
 
-    What is instrumented: the product, and the packages named in `more`.
+    Instrumented are the product and the packages named in `more`.
     """
     if name != "__main__":
         return nullcontext()
@@ -36,7 +36,7 @@ def instrumented(name: str, *more: str) -> AbstractContextManager[None]:
 
 
 def run(one: Callable[[bytes], None], name: str) -> None:
-    """Fuzz until something breaks or an option ends it. Options of libFuzzer come from the command line."""
+    """Fuzz until something breaks or an option ends it; the command line has libFuzzer's options."""
     atheris = _atheris()
     options = sys.argv[1:]
     work.append(work[0] / name)
@@ -45,14 +45,14 @@ def run(one: Callable[[bytes], None], name: str) -> None:
         grown.mkdir(parents=True, exist_ok=True)
         options += [str(grown), str(CORPUS / name), f"-artifact_prefix={grown.parent}/{name}-"]
         options += [f"-dict={dictionary}"] if dictionary.is_file() else []
-    atheris.Setup([sys.argv[0], *LIMITS, *options], _kept(one, ROOT / ".fuzz", name))
+    atheris.Setup([sys.argv[0], *LIMITS, *options], _keep_failures(one, ROOT / ".fuzz", name))
     atheris.Fuzz()
 
 
-def _kept(one: Callable[[bytes], None], folder: Path, name: str) -> Callable[[bytes], None]:
-    """`one`, with an input that breaks it written down at once: on a busy machine libFuzzer's alarm may end it before it does."""
+def _keep_failures(one: Callable[[bytes], None], folder: Path, name: str) -> Callable[[bytes], None]:
+    """Wrap `one` so that an input that breaks it is written at once: on a busy machine libFuzzer's alarm may come first."""
 
-    def kept(data: bytes) -> None:
+    def one_and_keep(data: bytes) -> None:
         try:
             started = time.process_time()
             one(data)
@@ -62,7 +62,7 @@ def _kept(one: Callable[[bytes], None], folder: Path, name: str) -> Callable[[by
             (folder / f"{name}-{hashlib.sha256(data).hexdigest()[:16]}").write_bytes(data)
             raise
 
-    return kept
+    return one_and_keep
 
 
 @cache

@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""Fuzz labels.csv: any bytes, and the labels that are read against a good recipe."""
+"""Fuzz labels.csv: arbitrary bytes, and the labels that result, read against a valid recipe."""
 
-from common import instrumented, place, run
+from common import instrument, place, run
 
-with instrumented(__name__):
+with instrument(__name__):
     from inspect_pop.core.errors import InputFault
-    from inspect_pop.ingest.labels import check_against, read_labels
+    from inspect_pop.ingest.labels import check_labels, read_labels
     from inspect_pop.ingest.recipe_file import read_recipe
 
 NAME = "labels"
@@ -17,7 +17,7 @@ def one(data: bytes) -> None:
     path.write_bytes(data)
     try:
         labels = read_labels(path)
-        check_against(labels, dict.fromkeys(labels.serials, read_recipe(place() / "recipes/tst4-pop.json", place())))
+        check_labels(labels, dict.fromkeys(labels.serials, read_recipe(place() / "recipes/tst4-pop.json", place())))
     except InputFault as fault:
         str(fault).encode()
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""Fuzz export.json: any bytes in the place of a good board's manifest."""
+"""Fuzz export.json: arbitrary bytes in place of a valid manifest."""
 
-from common import instrumented, place, run
+from common import instrument, place, run
 
-with instrumented(__name__):
+with instrument(__name__):
     from inspect_pop.core.errors import InputFault
     from inspect_pop.ingest.pop_export import READER
 
@@ -17,7 +17,7 @@ def one(data: bytes) -> None:
     try:
         export = READER.open(board, place())
     except InputFault as fault:
-        str(fault).encode()  # a message that cannot be written is no message
+        str(fault).encode()  # every message must be encodable
     else:
         export.serial.encode()
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""Fuzz a recipe and its table of joints: JSON, a line of `===`, then the table that every interface names."""
+"""Fuzz a recipe and its joint table: JSON, a line of `===`, then the table that every interface names."""
 
-from common import instrumented, place, run
+from common import instrument, place, run
 
-with instrumented(__name__):
+with instrument(__name__):
     from inspect_pop.core.errors import InputFault
-    from inspect_pop.ingest.recipe_file import read_recipe, recipe_faults
+    from inspect_pop.ingest.recipe_file import find_recipe_faults, read_recipe
 
 NAME = "recipe"
 
@@ -16,7 +16,7 @@ def one(data: bytes) -> None:
     document, _, table = data.partition(b"\n===\n")
     (recipes / "fuzzed.json").write_bytes(document)
     (recipes / "fuzzed.csv").write_bytes(table)
-    faults = recipe_faults(recipes / "fuzzed.json", place())
+    faults = find_recipe_faults(recipes / "fuzzed.json", place())
     for fault in faults:
         str(fault).encode()
     try:

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""Fuzz what the service is sent: an upload's zip (an input that begins with PK), or a request to the whole application.
+"""Fuzz the input of the service: the zip of an upload (an input that begins with PK), or a request to the application.
 
-A request is `METHOD /path`, a line for each header, an empty line, and the body, as HTTP has it but with bare line feeds. It
-goes through the application as the server would hand it over, in this process and without a socket; in the place of the
-inspecting processes stands a bench whose inspector opens the board and gives no verdict.
+A request is `METHOD /path`, one line per header, an empty line, and the body, as in HTTP but with bare line feeds. It goes
+through the application in this process, without a socket. In place of the inspecting processes there is a handler whose
+inspector opens the board and gives no verdict.
 """
 
 import asyncio
@@ -14,14 +14,14 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import unquote
 
-from common import instrumented, place, run
+from common import instrument, place, run
 
-with instrumented(__name__, "starlette", "python_multipart"):
+with instrument(__name__, "starlette", "python_multipart"):
     from inspect_pop.core.errors import FileFault, InputFault, ModelFault
     from inspect_pop.ingest import open_export
     from inspect_pop.station.app import create_app
-    from inspect_pop.station.handler import Bench
-    from inspect_pop.station.settings import Settings
+    from inspect_pop.station.handler import InspectionHandler
+    from inspect_pop.station.settings import ServiceSettings
     from inspect_pop.station.uploads import ArchiveLimits, unpack
     from inspect_pop.store import open_store
 from tests.factories import make_inspection
@@ -29,23 +29,23 @@ from tests.factories import make_inspection
 NAME = "service"
 SERIAL = "PB-1"
 SMALL = ArchiveLimits(files=20, total_bytes=1 << 20, ratio_from_bytes=1 << 16)
-PIECE = 1000  # bytes of a body that come at once
+PIECE = 1000  # bytes of a body per message
 VISIBLE = frozenset(range(33, 127))
 TOKEN = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 
 def one(data: bytes) -> None:
-    """Unpack a zip, or answer a request; whatever is wrong with it is said in an answer of a declared status."""
+    """Unpack a zip, or answer a request; every error must become an answer of a declared status."""
     if data.startswith(b"PK"):
-        zipped(data)
+        unpack_zip(data)
         return
     scope, body = request(data)
     if scope is not None:
         app, loop = service()
-        loop.run_until_complete(asked(app, scope, body))
+        loop.run_until_complete(ask_service(app, scope, body))
 
 
-def zipped(data: bytes) -> None:
+def unpack_zip(data: bytes) -> None:
     """What lies in the folder afterwards is files and folders of it, and a board where there was no fault."""
     folder = place() / "upload"
     shutil.rmtree(folder, ignore_errors=True)
@@ -83,8 +83,8 @@ def request(data: bytes) -> tuple[dict | None, bytes]:
     return scope | where | {"headers": headers, "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 8737)}, body
 
 
-async def asked(app, scope: dict, body: bytes) -> None:
-    """Send one request and look at the answer: whole, of a status that is documented, never 'internal error'."""
+async def ask_service(app, scope: dict, body: bytes) -> None:
+    """Send one request and check the answer: whole, of a documented status, never 'internal error'."""
     pieces = [body[i : i + PIECE] for i in range(0, len(body), PIECE)] or [b""]
     waiting = [{"type": "http.request", "body": p, "more_body": n < len(pieces)} for n, p in enumerate(pieces, 1)]
     sent: list[dict] = []
@@ -96,11 +96,11 @@ async def asked(app, scope: dict, body: bytes) -> None:
         sent.append(message)
 
     await app(scope, receive, send)
-    start, said = sent[0], b"".join(message.get("body", b"") for message in sent[1:])
+    start, payload = sent[0], b"".join(message.get("body", b"") for message in sent[1:])
     if start["status"] >= 500 and start["status"] != 503:
-        raise RuntimeError(f"status {start['status']}: {said[:200]!r}")
-    if said and dict(start["headers"]).get(b"content-type") == b"application/json":
-        json.loads(said)
+        raise RuntimeError(f"status {start['status']}: {payload[:200]!r}")
+    if payload and dict(start["headers"]).get(b"content-type") == b"application/json":
+        json.loads(payload)
 
 
 @cache
@@ -110,7 +110,7 @@ def service():
     folder.mkdir()
     with open_store(str(folder / "records.db")) as store:
         store.write(make_inspection(SERIAL))
-    settings = Settings(
+    settings = ServiceSettings(
         roots=(place(),), model_roots=(place(),), store=str(folder / "records.db"), upload_bytes=1 << 20, archive=SMALL
     )
     loop = asyncio.new_event_loop()
@@ -119,35 +119,35 @@ def service():
 
 
 class Answers:
-    """In the place of the pool: its one bench works here, and what nobody declared stops the run."""
+    """Stand in for the pool: one handler works in this process, and an undeclared error stops the run."""
 
     alive, busy, waiting, model, retry_after_s = 1, 0, 0, "none", 1
 
     def __init__(self) -> None:
-        self._bench = Bench(opened, self.model, Nothing(), pages=None)
+        self._bench = InspectionHandler(open_only, self.model, Nothing(), pages=None)
 
     async def submit(self, job: dict) -> dict:
-        """The bench's reply, as it would come over a pipe."""
-        return json.loads(json.dumps(self._bench.do(json.loads(json.dumps(job)))))
+        """Return the handler's reply, as it would come over a pipe."""
+        return json.loads(json.dumps(self._bench.handle(json.loads(json.dumps(job)))))
 
     async def swap(self, *, model: str) -> str:
-        """No model is taken."""
+        """Refuse every model."""
         raise ModelFault(model, expected="a model")
 
 
 class Nothing:
-    """A ledger that keeps nothing."""
+    """A ledger that stores nothing."""
 
     def record(self, inspection) -> None:
-        """Nothing."""
+        """Store nothing."""
 
     def quarantine(self, name: str, fault: InputFault) -> None:
-        """Nothing, but a name that cannot be written is no name."""
+        """Store nothing; every name and fault must be encodable."""
         f"{name}: {fault}".encode()
 
 
-def opened(path: Path, root: Path):
-    """Open the board and say that no more is done here."""
+def open_only(path: Path, root: Path):
+    """Open the board, and stop there."""
     raise FileFault(open_export(path, root).serial, expected="only to be opened")
 
 

@@ -1,18 +1,18 @@
 #!/usr/bin/env python
-"""Fuzz image files: any bytes as a stack of three slices and as a height map, with a scale and without."""
+"""Fuzz image files: arbitrary bytes as a stack of three slices and as a height map, with a scale and without."""
 
 from dataclasses import replace
 
-from common import instrumented, place, run
+from common import instrument, place, run
 
-with instrumented(__name__, "tifffile"):
+with instrument(__name__, "tifffile"):
     from inspect_pop.core.errors import InputFault
     from inspect_pop.ingest.files import BOUNDS
     from inspect_pop.ingest.images import read_heights, read_slices
     from inspect_pop.ingest.manifest import HeightEntry, SliceEntry
 
 NAME = "tiff"
-SMALL = replace(BOUNDS, image_pixels=1_000_000, decoded_bytes=4_000_000)  # so that a run spends its time on variety
+SMALL = replace(BOUNDS, image_pixels=1_000_000, decoded_bytes=4_000_000)  # small, so that a run tries many inputs
 COMMON = {"refdes": "U1", "file": "a.tif", "pixel_um": 12.0, "origin_um": [0.0, 0.0]}
 SLICES = SliceEntry.model_validate(
     COMMON | {"kind": "xray_slices", "interface": "lower", "polarity": "solder_dark", "method": "ct", "z_um": [5.0, 85.0, 165.0]}

@@ -1,7 +1,7 @@
-"""Measure how easy the package is to enter: size, private helpers called once, words on the stop list, one inspection's way.
+"""Measure the structure of the package: sizes, functions called once, stop-list words, modules that an inspection enters.
 
-python scripts/studies/structure.py            figures
-python scripts/studies/structure.py --list     and the places
+python scripts/studies/structure.py            print the figures
+python scripts/studies/structure.py --list     print the places, too
 """
 
 import argparse
@@ -89,7 +89,7 @@ def modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
 
-def stopped(name: str, *, is_function: bool = False) -> bool:
+def is_stopped(name: str, *, is_function: bool = False) -> bool:
     """Whether an identifier holds a stop word, or names a function by a participle."""
     words = [w.lower() for w in re.split(r"_+|(?<=[a-z0-9])(?=[A-Z])", name.strip("_")) if w]
     if any(w in STOP_WORDS for w in words if len(w) > 2 or words.index(w)):
@@ -120,13 +120,13 @@ def stop_list(path: Path) -> list[str]:
     """Places in a module whose identifiers are on the stop list."""
     place = path.relative_to(ROOT)
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    found = [f"{place}:{line} {name}" for line, name, function in identifiers(tree) if stopped(name, is_function=function)]
-    if stopped(path.stem):
+    found = [f"{place}:{line} {name}" for line, name, function in identifiers(tree) if is_stopped(name, is_function=function)]
+    if is_stopped(path.stem):
         found.append(f"{place} (the module)")
     return found
 
 
-def called_once(path: Path) -> tuple[int, list[str]]:
+def find_called_once(path: Path) -> tuple[int, list[str]]:
     """How many functions a module has, and which private ones are named exactly twice in it: defined and used once."""
     text = path.read_text(encoding="utf-8")
     functions = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
@@ -177,7 +177,7 @@ def main() -> None:
     paths = [p for p in modules() if p.relative_to(PACKAGE).as_posix().startswith(options.under)]
     lines = [len(p.read_text(encoding="utf-8").splitlines()) for p in paths]
     print(f"modules: {len(paths)}; lines: {sum(lines)}, median {statistics.median(lines):.0f}, largest {max(lines)}")
-    counted = [called_once(p) for p in paths]
+    counted = [find_called_once(p) for p in paths]
     total, once = sum(n for n, _ in counted), [place for _, places in counted for place in places]
     print(f"private functions called exactly once: {len(once)} of {total} functions, {len(once) / max(total, 1):.1%}")
     stops = [place for p in paths for place in stop_list(p)]

@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inspect_pop.align import align_slices
+from inspect_pop.align.slices import find_centroids
 from inspect_pop.core.errors import FrameFault
-from inspect_pop.core.geometry import Placement, SliceStack
+from inspect_pop.core.geometry import Grid, Placement, SliceStack
 from inspect_pop.core.limits import Limits
 from tests.drawn import drawn_interface
-from tests.scenes import make_package, ring, stack_of, without
+from tests.scenes import discs, make_package, ring, stack_of, without
 
 LIMITS = Limits()
 FULL = drawn_interface(8)
@@ -213,4 +214,22 @@ def test_all_sample_exports_align(shared: Path) -> None:
                 assert found.residual_um < 15, manifest
                 assert np.hypot(found.offset_x_um, found.offset_y_um) < 150
                 seen += 1
-    assert seen == 28
+    assert seen >= 28
+
+
+@pytest.mark.parametrize("pixel", [12.0, 30.0, 45.0])
+@pytest.mark.parametrize("shift", [0.0, 0.25, 0.5])
+def test_centroids_do_not_depend_on_the_grid_of_pixels(pixel: float, shift: float) -> None:
+    grid = Grid((60, 60), pixel, (-30 * pixel, 30 * pixel))
+    x, y = np.array([shift * pixel]), np.array([-shift * pixel / 2])
+    picture = discs(grid, x, y, 125.0, blur_um=60.0).astype(np.float32)
+    fx, fy, found = find_centroids(picture, grid, x + 20, y - 15, 240.0)
+    assert found.all()
+    assert np.hypot(fx - x, fy - y)[0] < 0.05 * pixel
+
+
+def test_nothing_is_found_outside_or_on_nothing() -> None:
+    grid = Grid((60, 60), 30.0, (-900.0, 900.0))
+    picture = np.zeros((60, 60), dtype=np.float32)
+    _, _, found = find_centroids(picture, grid, np.array([0.0, 5000.0]), np.array([0.0, 0.0]), 200.0)
+    assert not found.any()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-__all__ = ["command", "fragments", "many", "start", "tables", "wait_for_another"]
+__all__ = ["checkpoints", "command", "many", "start", "tables", "wait_for_another"]
 
 UNTIMED = ("started_at", "finished_at")
 
@@ -45,7 +45,7 @@ def tables(out: Path) -> dict[str, list[dict[str, object]]]:
     return found
 
 
-def fragments(out: Path) -> dict[str, int]:
+def checkpoints(out: Path) -> dict[str, int]:
     """Finished boards, with the time at which each was finished."""
     return {p.name: p.stat().st_mtime_ns for p in out.glob(".work/*/*.arrow")}
 
@@ -53,7 +53,7 @@ def fragments(out: Path) -> dict[str, int]:
 def wait_for_another(out: Path, before: int, run: "subprocess.Popen[bytes]", after_s: float) -> None:
     """Until more boards than `before` are finished, and a moment longer; or until the run has ended."""
     until = time.monotonic() + 240
-    while len(fragments(out)) <= before and run.poll() is None:
+    while len(checkpoints(out)) <= before and run.poll() is None:
         assert time.monotonic() < until, "no board was finished"
         time.sleep(0.02)
     time.sleep(after_s)

@@ -1,4 +1,4 @@
-"""Thresholds that follow the machine: asked once, kept with the run, said in the record."""
+"""Thresholds that follow the machine: found once, stored with the run, named in the record."""
 
 import math
 from pathlib import Path
@@ -8,14 +8,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from inspect_pop import cli
-from inspect_pop.batch import machine_thresholds as survey
-from inspect_pop.batch.executors import in_process
-from inspect_pop.batch.jobs import Job, Settings
-from inspect_pop.batch.machine_thresholds import machine_points, odds_of
+from inspect_pop.batch import machine_thresholds
+from inspect_pop.batch.executors import run_in_process
+from inspect_pop.batch.jobs import BatchSettings, BoardJob
+from inspect_pop.batch.machine_thresholds import defect_log_odds, find_first_boards, find_machine_points
 from inspect_pop.core.errors import StoreFault
 from inspect_pop.core.limits import Limits
 from tests.factories import make_inspection
-from tests.learn.models import give_own, make_model
+from tests.learn.models import add_machine_model, make_model
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_odds_are_those_of_a_defect_and_leave_out_what_was_not_decided() -> None:
     joints = make_inspection(defects={"U1.lower.A1": "open"}, undecided=["U1.lower.A2"]).joints
-    odds = odds_of(joints)
+    odds = defect_log_odds(joints)
     assert len(odds) == len(joints) - 1
     assert odds[0] == pytest.approx(math.log(0.99 / 0.01), rel=1e-4)
     assert min(odds) == pytest.approx(math.log(0.04 / 0.96), rel=1e-4)
@@ -37,43 +37,43 @@ def test_odds_stay_finite_where_a_probability_is_rounded_to_nothing() -> None:
     sure = joints.replace(
         p_good=np.zeros(n), p_open=np.ones(n), p_bridged=np.zeros(n), p_starved=np.zeros(n), p_head_in_pillow=np.zeros(n)
     )
-    assert np.isfinite(odds_of(sure)).all()
+    assert np.isfinite(defect_log_odds(sure)).all()
 
 
-def jobs(board: Path, n: int = 3) -> list[Job]:
-    return [Job(i, board, board.parents[1]) for i in range(n)]
+def jobs(board: Path, n: int = 3) -> list[BoardJob]:
+    return [BoardJob(i, board, board.parents[1]) for i in range(n)]
 
 
-def settings(out: Path, model: Path, **more: object) -> Settings:
-    return Settings(out, str(out / "records.db"), model, Limits(), follow_machines=True, **more)  # type: ignore[arg-type]
+def settings(out: Path, model: Path, **more: object) -> BatchSettings:
+    return BatchSettings(out, str(out / "records.db"), model, Limits(), follow_machines=True, **more)  # type: ignore[arg-type]
 
 
 def test_first_boards_of_each_machine_are_enough(small_board: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(survey, "JOINTS", 100)  # the sample board has 88
-    assert [j.order for j in survey._first_of_each(jobs(small_board, 5))] == [0, 1]
+    monkeypatch.setattr(machine_thresholds, "JOINTS_PER_MACHINE", 100)  # the sample board has 88
+    assert [j.order for j in find_first_boards(jobs(small_board, 5))] == [0, 1]
 
 
-def test_what_was_found_is_kept_for_when_the_run_goes_on(small_board: Path, tmp_path: Path, model: Path) -> None:
-    found = machine_points(jobs(small_board, 1), settings(tmp_path, model), in_process)
+def test_thresholds_are_stored_for_a_resumed_run(small_board: Path, tmp_path: Path, model: Path) -> None:
+    found = find_machine_points(jobs(small_board, 1), settings(tmp_path, model), run_in_process)
     assert [machine for machine, _ in found] == ["A/AXI-2"]
-    assert machine_points([], settings(tmp_path, model), in_process) == found
-    assert machine_points([], settings(tmp_path, model, resume=False), in_process) == ()
+    assert find_machine_points([], settings(tmp_path, model), run_in_process) == found
+    assert find_machine_points([], settings(tmp_path, model, resume=False), run_in_process) == ()
 
 
 def test_a_machine_with_a_network_of_its_own_is_not_followed(small_board: Path, tmp_path: Path) -> None:
-    own = give_own(make_model(tmp_path / "m"), "A/AXI-2")
-    assert machine_points(jobs(small_board, 1), settings(tmp_path, own), in_process) == ()
+    own = add_machine_model(make_model(tmp_path / "m"), "A/AXI-2")
+    assert find_machine_points(jobs(small_board, 1), settings(tmp_path, own), run_in_process) == ()
 
 
 def test_a_board_that_cannot_be_used_says_nothing(small_board: Path, tmp_path: Path, model: Path) -> None:
     (small_board / "xray" / "U1_lower.tif").write_bytes(b"no TIFF")
-    assert machine_points(jobs(small_board, 1), settings(tmp_path, model), in_process) == ()
+    assert find_machine_points(jobs(small_board, 1), settings(tmp_path, model), run_in_process) == ()
 
 
-def test_what_cannot_be_kept_ends_the_run(small_board: Path, tmp_path: Path, model: Path) -> None:
+def test_thresholds_that_cannot_be_stored_end_the_run(small_board: Path, tmp_path: Path, model: Path) -> None:
     (tmp_path / ".work").write_text("a file")
-    with pytest.raises(StoreFault, match="give the same command again"):
-        machine_points(jobs(small_board, 1), settings(tmp_path, model), in_process)
+    with pytest.raises(StoreFault, match="repeat the same command"):
+        find_machine_points(jobs(small_board, 1), settings(tmp_path, model), run_in_process)
 
 
 def test_the_record_says_it(small_batch: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from inspect_pop import cli
-from inspect_pop.batch import Settings, local_executor, run_batch
+from inspect_pop.batch import BatchSettings, local_executor, run_batch
 from inspect_pop.batch.run import Progress
 from inspect_pop.core.errors import StoreFault
 from inspect_pop.core.limits import Limits
@@ -39,7 +39,7 @@ def url(object_store_gate: Gate, tmp_path: Path) -> Iterator[str]:
 
 
 def run(batch: Path, url: str, out: Path, progress: Progress | None = None) -> None:
-    settings = Settings(out, url, None, Limits())
+    settings = BatchSettings(out, url, None, Limits())
     work = partial(made_by_hand, settings)
     assert run_batch([batch], settings, executor=local_executor(2), work=work, progress=progress).exit_status == 0
 

@@ -5,23 +5,23 @@ import signal
 import time
 from pathlib import Path
 
-from inspect_pop.batch.checkpoint import fragment_path, write_fragment
-from inspect_pop.batch.executors import no_longer_than
-from inspect_pop.batch.jobs import Job, Outcome, Settings
+from inspect_pop.batch.checkpoint import checkpoint_path, write_checkpoint
+from inspect_pop.batch.executors import time_limit
+from inspect_pop.batch.jobs import BatchSettings, BoardJob, JobOutcome
 from inspect_pop.core.errors import ManifestFault, StoreFault
 from inspect_pop.store import open_store
 from tests.factories import make_inspection
 
 
-def good(job: Job) -> Outcome:
-    return Outcome(job.order, job.path, serial=job.path.name, verdict="pass", fragment=job.path / "f", n_joints=3)
+def good(job: BoardJob) -> JobOutcome:
+    return JobOutcome(job.order, job.path, serial=job.path.name, verdict="pass", checkpoint=job.path / "f", n_joints=3)
 
 
-def by_name(job: Job) -> Outcome:
+def by_name(job: BoardJob) -> JobOutcome:
     """Named for what shall happen: `fault…`, `surprise…`, `store…`, `hangs…`, `dies…` always, `dies-once…` the first time."""
     name = job.path.name
     if name.startswith("hangs"):
-        with no_longer_than(0.2):
+        with time_limit(0.2):
             time.sleep(60)
     if name.startswith("fault"):
         raise ManifestFault("export.json", expected="sense", found="none")
@@ -42,14 +42,14 @@ def _die_unless(mark: Path) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def made_by_hand(settings: Settings, job: Job) -> Outcome:
+def made_by_hand(settings: BatchSettings, job: BoardJob) -> JobOutcome:
     """Leaves what an inspection would leave; a board whose name starts with `fault` cannot be used."""
     if job.path.name.startswith("fault"):
         raise ManifestFault("export.json", expected="sense", found="none")
     serial = job.path.name.partition("~")[0]
     inspection = make_inspection(serial, defects={"U1.lower.A1": "open"} if "open" in serial else {})
-    fragment = fragment_path(settings.work_dir, inspection.board.record)
-    write_fragment(fragment, inspection)
+    checkpoint = checkpoint_path(settings.work_dir, inspection.board.record)
+    write_checkpoint(checkpoint, inspection)
     with open_store(settings.store_url) as store:
         store.write(inspection)
-    return Outcome(job.order, job.path, serial, inspection.board.verdict, fragment, inspection.board.n_joints)
+    return JobOutcome(job.order, job.path, serial, inspection.board.verdict, checkpoint, inspection.board.n_joints)

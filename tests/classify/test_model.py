@@ -1,26 +1,27 @@
-"""A model folder is taken whole and unchanged, or not at all."""
+"""A model folder is taken whole and unchanged, or not at all; the current one where none is named."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from inspect_pop.classify.model import load
+from inspect_pop.classify.model import find_current_model, load
 from inspect_pop.core.errors import ModelFault
-from tests.learn.models import give_own, make_model
+from tests.evaluate.test_promotion import make_model as make_listed_model
+from tests.learn.models import add_machine_model, make_model
 
 
 def test_a_whole_folder_is_taken(tmp_path: Path) -> None:
     model = load(make_model(tmp_path / "m"))
     assert model.card.name == "m"
     assert model.network
-    assert model.quick == b""
+    assert model.network_8bit == b""
     assert len(model.digest) == 64
 
 
-def test_a_quick_network_is_taken_with_it(tmp_path: Path) -> None:
+def test_an_8bit_network_is_loaded_with_it(tmp_path: Path) -> None:
     folder = make_model(tmp_path / "m", quick=9.0)
-    assert load(folder).quick == (folder / "quick.onnx").read_bytes()
+    assert load(folder).network_8bit == (folder / "quick.onnx").read_bytes()
 
 
 def test_the_digest_follows_the_card(tmp_path: Path) -> None:
@@ -49,7 +50,7 @@ def test_a_changed_file_is_refused(tmp_path: Path, name: str, how: str) -> None:
         ({"classes": ["good", "bad"]}, "classes"),  # other classes
         ({"files": {}}, "model.onnx"),  # no network
         ({"files": {"../model.onnx": "0" * 64}}, "beside the card"),  # a path out of the folder
-        ({"surprise": 1}, "surprise"),  # a key that nobody knows
+        ({"surprise": 1}, "surprise"),  # an unknown key
         ({"calibration": {"temperature": 0, "bias": [0] * 5}}, "temperature"),  # nothing divides by zero
     ],
 )
@@ -74,16 +75,16 @@ def test_a_card_survives_being_written(tmp_path: Path) -> None:
     assert load(folder).card.operating_point.pass_below == -1.0
 
 
-def test_a_machine_may_have_a_network_of_its_own(tmp_path: Path) -> None:
-    model = load(give_own(make_model(tmp_path / "m"), "A/AXI-2", weight=5.0))
-    assert model.of_machine("A/AXI-3") is model
-    own = model.of_machine("A/AXI-2")
+def test_a_machine_may_have_a_machine_model(tmp_path: Path) -> None:
+    model = load(add_machine_model(make_model(tmp_path / "m"), "A/AXI-2", weight=5.0))
+    assert model.for_machine("A/AXI-3") is model
+    own = model.for_machine("A/AXI-2")
     assert own.network != model.network
     assert own.digest == model.digest  # a record names the whole model
 
 
-def test_a_changed_network_of_a_machine_is_refused(tmp_path: Path) -> None:
-    folder = give_own(make_model(tmp_path / "m"), "A/AXI-2")
+def test_a_changed_machine_model_is_refused(tmp_path: Path) -> None:
+    folder = add_machine_model(make_model(tmp_path / "m"), "A/AXI-2")
     card = json.loads((folder / "own-1" / "card.json").read_text())
     (folder / "own-1" / "card.json").write_text(json.dumps(card | {"version": "2"}))
     with pytest.raises(ModelFault, match="own-1"):
@@ -97,3 +98,17 @@ def test_a_network_of_a_machine_lies_below_the_card(tmp_path: Path) -> None:
     folder = make_model(tmp_path / "m", machines={"A/AXI-2": {"folder": "../n", "card": "0" * 64}})
     with pytest.raises(ModelFault, match="beside the card"):
         load(folder)
+
+
+def test_the_folder_of_the_environment_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_listed_model(tmp_path / "mine")
+    (tmp_path / "current.json").write_text('{"schema": "inspect-pop-models/1", "current": "mine"}')
+    monkeypatch.setenv("INSPECT_POP_MODELS", str(tmp_path))
+    assert find_current_model() == tmp_path / "mine"
+    assert load(None).folder == load(tmp_path).folder == tmp_path / "mine"
+
+
+def test_none_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INSPECT_POP_MODELS", str(tmp_path))
+    with pytest.raises(ModelFault, match="found neither"):
+        load(None)

@@ -1,4 +1,4 @@
-"""The session: calibrated, turned where in doubt, and told what it has never seen."""
+"""The session: calibrated, turned where in doubt, and aware of what it has never seen."""
 
 from functools import partial
 from pathlib import Path
@@ -9,10 +9,10 @@ import pytest
 
 from inspect_pop.classify.inputs import CHANNELS, SCALARS, JointInputs
 from inspect_pop.classify.model import OperatingPoint, load
-from inspect_pop.classify.session import BATCH, Classifier, log_odds, probabilities
+from inspect_pop.classify.session import BATCH, Classifier, log_odds, softmax
 from inspect_pop.core.errors import ModelFault
 from inspect_pop.segment.windows import SIZE
-from tests.learn.models import give_own, make_model
+from tests.learn.models import add_machine_model, make_model
 
 
 def _inputs(*means: tuple[float, ...]) -> JointInputs:
@@ -60,7 +60,7 @@ def test_each_further_view_is_turned_and_moved_by_half_a_sample(tmp_path: Path) 
     once = classifier.raw
     classifier.raw = lambda part: seen.append(part.images[0, 9].copy()) or once(part)  # type: ignore[method-assign]
     inputs = _inputs((0.5, 0.4, 0, 0, 0))
-    inputs.images[0, 9, 20, 30] = 1  # the tiny network does not hear this channel
+    inputs.images[0, 9, 20, 30] = 1  # the tiny network does not use this channel
     inputs.images[0, 9, :, 0] = 3  # an edge, to be repeated
     classifier.classify(inputs)
     places = []
@@ -88,7 +88,7 @@ def test_doubt_reaches_beyond_thresholds_that_lie_far_out(tmp_path: Path, mean: 
     assert len(asked) == views
 
 
-def test_a_quick_network_answers_for_joints_that_it_is_sure_of(tmp_path: Path) -> None:
+def test_the_8bit_network_answers_for_joints_that_it_is_sure_of(tmp_path: Path) -> None:
     """Quick and exact differ by a tenth: the logits tell which of them answered."""
     classifier = Classifier(load(make_model(tmp_path / "m", quick=9.0)))
     sure, unsure = (1.0, 0, 0, 0, 0), (0.5, 0, 0, 0, 0)
@@ -104,7 +104,7 @@ def test_near_a_threshold_far_from_even_the_exact_network_decides(tmp_path: Path
     assert logits[:, 0] == pytest.approx([12.0, 16.2], rel=1e-5)
 
 
-def test_what_is_strange_to_the_quick_network_is_for_the_exact_one(tmp_path: Path) -> None:
+def test_what_is_unfamiliar_to_the_8bit_network_is_for_the_exact_one(tmp_path: Path) -> None:
     known = {"mean": [0.0] * 5, "precision": np.eye(5).tolist(), "limit": 4.0}
     classifier = Classifier(load(make_model(tmp_path / "m", quick=9.0, familiarity=known)))
     logits, _ = classifier.logits(_inputs((1.0, 0, 0, 0, 0), (1.6, 0, 0, 0, 0)))
@@ -134,7 +134,7 @@ def test_no_answer_is_given_to_what_is_no_number(
     getattr(inputs, where)[1].flat[-1] = value
     classifier = Classifier(load(make_model(tmp_path / "m", quick=quick)))
     cut = partial(np.nan_to_num, nan=0.0, posinf=0.0, neginf=0.0)
-    for name in ("_exact", "_quick"):
+    for name in ("_exact", "_session_8bit"):
         if network := getattr(classifier, name):
             deaf = SimpleNamespace(run=lambda asked, feed, run=network.run: run(asked, {k: cut(v) for k, v in feed.items()}))
             monkeypatch.setattr(classifier, name, deaf)
@@ -143,7 +143,7 @@ def test_no_answer_is_given_to_what_is_no_number(
     assert np.isnan(scores.probabilities).all(axis=1).tolist() == [False, True]
 
 
-def test_strangers_are_told(tmp_path: Path) -> None:
+def test_unfamiliar_joints_are_marked(tmp_path: Path) -> None:
     known = {"mean": [0.0] * 5, "precision": np.eye(5).tolist(), "limit": 4.0}
     classifier = Classifier(load(make_model(tmp_path / "m", familiarity=known)))
     scores = classifier.classify(_inputs((1.0, 0, 0, 0, 0), (3.0, 0, 0, 0, 0)))
@@ -153,7 +153,7 @@ def test_strangers_are_told(tmp_path: Path) -> None:
 def test_log_odds_keep_digits_that_probabilities_lose() -> None:
     logits = np.asarray([[40.0, 0, 0, 0, 0], [0, 0, 0, 0, 0]], np.float32)
     assert log_odds(logits) == pytest.approx([-40 + np.log(4), np.log(4)], rel=1e-5)
-    assert probabilities(logits)[1] == pytest.approx([0.2] * 5)
+    assert softmax(logits)[1] == pytest.approx([0.2] * 5)
 
 
 def test_a_network_that_is_none_is_refused(tmp_path: Path) -> None:
@@ -169,21 +169,21 @@ def test_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 def test_a_machine_is_decided_by_its_own_network(tmp_path: Path) -> None:
     own = {"weight": 5.0, "operating_point": {"pass_below": -2.0, "fail_above": 0.5, "source": "taught"}}
-    classifier = Classifier(load(give_own(make_model(tmp_path / "m"), "A/AXI-2", **own)))
-    there, joints = classifier.of_machine("A/AXI-2"), _inputs((1.0, 0, 0, 0, 0))
+    classifier = Classifier(load(add_machine_model(make_model(tmp_path / "m"), "A/AXI-2", **own)))
+    there, joints = classifier.for_machine("A/AXI-2"), _inputs((1.0, 0, 0, 0, 0))
     assert there.logits(joints)[0][0, 0] == pytest.approx(5.0, abs=1e-4)
     assert (there.point.pass_below, there.point.source) == (-2.0, "taught")
-    assert there.of_machine("A/AXI-2") is there is classifier.of_machine("A/AXI-2")
-    assert classifier.of_machine("B/AXI-2") is classifier
+    assert there.for_machine("A/AXI-2") is there is classifier.for_machine("A/AXI-2")
+    assert classifier.for_machine("B/AXI-2") is classifier
     assert classifier.logits(joints)[0][0, 0] == pytest.approx(10.0, abs=1e-4)
 
 
 def test_thresholds_that_were_asked_for_leave_a_machine_its_own_where_those_lie_further_out(tmp_path: Path) -> None:
     own = {"operating_point": {"pass_below": -2.0, "fail_above": 0.5, "source": "taught"}}
     asked = OperatingPoint(pass_below=-1.5, fail_above=3.0, source="a promise")
-    model = load(give_own(make_model(tmp_path / "m"), "A/AXI-2", **own))
-    for classifier in (Classifier(model, point=asked), Classifier(model).deciding_at(asked)):
-        point = classifier.of_machine("A/AXI-2").point
+    model = load(add_machine_model(make_model(tmp_path / "m"), "A/AXI-2", **own))
+    for classifier in (Classifier(model, point=asked), Classifier(model).with_operating_point(asked)):
+        point = classifier.for_machine("A/AXI-2").point
         assert (point.pass_below, point.fail_above) == (-2.0, 3.0)
         assert point.source == "the outer thresholds of two: taught; a promise"
-        assert classifier.of_machine("B/AXI-2").point == asked
+        assert classifier.for_machine("B/AXI-2").point == asked

@@ -17,7 +17,7 @@ def test_version(capsys: Captured) -> None:
     assert capsys.readouterr().out == f"{__version__}\n"
 
 
-@pytest.mark.parametrize("name", [None, "run", "check", "yield", "compact", "models", "serve"])
+@pytest.mark.parametrize("name", [None, "run", "check", "yield", "compact", "models", "serve", "operating-point"])
 def test_help(name: str | None, capsys: Captured) -> None:
     assert cli.main([*([name] if name else []), "--help"]) == 0
     assert "Usage: inspect-pop" in capsys.readouterr().out
@@ -54,16 +54,16 @@ def test_a_declared_error_is_its_message(monkeypatch: pytest.MonkeyPatch, capsys
     assert capsys.readouterr().err == "inspect-pop: records.db: found a locked door. Find the key.\n"
 
 
-def test_an_error_that_nobody_foresaw_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+def test_an_unexpected_error_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
     def fails(**_: object) -> None:
         raise ZeroDivisionError("surprise")
 
     monkeypatch.setattr(application, "app", fails)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert execute(["run"]) == UNEXPECTED
-    said = capsys.readouterr().err
-    assert "ZeroDivisionError: surprise" in said
-    assert "Traceback" not in said
+    message = capsys.readouterr().err
+    assert "unexpected ZeroDivisionError: surprise" in message
+    assert "Traceback" not in message
     log = (tmp_path / "inspect-pop" / "errors.log").read_text()
     assert "Traceback" in log
     assert "surprise" in log

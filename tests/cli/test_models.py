@@ -1,11 +1,13 @@
-"""`inspect-pop models`: the same as the registry, from the command line."""
+"""Commands on models: the registry, operating points, and files that come with the program."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from inspect_pop import cli
+from inspect_pop.cli.models import find_shipped_file
 from tests.learn.models import make_model
 
 Captured = pytest.CaptureFixture[str]
@@ -45,3 +47,19 @@ def test_a_model_that_cannot_be_loaded_is_refused(folder: Path, capsys: Captured
     (folder / "second" / "model.onnx").write_bytes(b"cut")
     assert cli.main(["models", "promote", "second", "--models", str(folder), "--reason", "x"]) == 2
     assert "sha256" in capsys.readouterr().err
+
+
+def test_a_promise_that_the_model_cannot_support_is_refused(folder: Path, capsys: Captured) -> None:
+    assert cli.main(["operating-point", "--model", str(folder / "first"), "--max-escape-rate", "1e-9", "--json"]) == 2
+    assert "expected at least" in capsys.readouterr().err
+
+
+def test_shipped_files_are_found_in_the_tree_and_in_an_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Path("training", "gates.toml")
+    assert find_shipped_file(config).is_file()
+    installed = tmp_path / "share" / "inspect-pop" / "only-installed.toml"
+    installed.parent.mkdir(parents=True)
+    installed.touch()
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    assert find_shipped_file(Path("only-installed.toml")) == installed
+    assert find_shipped_file(Path("nowhere.toml")) == installed.with_name("nowhere.toml")

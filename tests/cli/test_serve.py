@@ -1,4 +1,4 @@
-"""The line's door where the extra `station` is not installed."""
+"""The commands of the line where the extra `station` is not installed."""
 
 import sys
 from pathlib import Path

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from inspect_pop import cli
-from inspect_pop.report.write import board_file_name
+from inspect_pop.report.write import name_board_file
 from inspect_pop.store import Message, open_store
 from tests.factories import make_inspection
 
@@ -60,14 +60,14 @@ def test_compact_changes_no_figure(records: str, capsys: Captured) -> None:
     assert capsys.readouterr().out == before
 
 
-def test_compact_forgets_messages_only_when_told(records: str, capsys: Captured) -> None:
+def test_compact_forgets_messages_only_on_request(records: str, capsys: Captured) -> None:
     with open_store(records) as store:
         store.queue([Message("m", "Heartbeat", "{}", "2026-03-01T08:00:00+00:00")])
-        store.delivered(["m"], at="2026-03-01T08:00:00+00:00")
+        store.mark_delivered(["m"], at="2026-03-01T08:00:00+00:00")
     assert cli.main(["compact", "--store", records]) == 0
     assert "messages" not in capsys.readouterr().out
     assert cli.main(["compact", "--store", records, "--forget-delivered", "2026-03-02"]) == 0
-    assert "1 messages delivered before 2026-03-02 deleted" in capsys.readouterr().out
+    assert "1 message delivered before 2026-03-02 deleted" in capsys.readouterr().out
     assert cli.main(["compact", "--store", records, "--forget-delivered", "yesterday"]) == 2
 
 
@@ -87,10 +87,10 @@ def test_a_lot_s_page_keeps_to_its_days_and_links_to_a_run(records: str, tmp_pat
         record = store.board("B0")[0].board.record
     pages = tmp_path / "out of a run" / "boards"
     pages.mkdir(parents=True)
-    name = board_file_name("B0", record)
+    name = name_board_file("B0", record)
     (pages / name).touch()
-    asked = ["yield", "--store", records, "--lot", "L1", "--run", str(pages.parent)]
-    assert cli.main([*asked, "--page", str(tmp_path / "yields" / "lot.html")]) == 0
+    command = ["yield", "--store", records, "--lot", "L1", "--run", str(pages.parent)]
+    assert cli.main([*command, "--page", str(tmp_path / "yields" / "lot.html")]) == 0
     assert f'<a href="../out%20of%20a%20run/boards/{name}">B0</a>' in (tmp_path / "yields" / "lot.html").read_text()
-    assert cli.main([*asked, "--page", str(tmp_path / "none.html"), "--until", "2001-01-01"]) == 0
+    assert cli.main([*command, "--page", str(tmp_path / "none.html"), "--until", "2001-01-01"]) == 0
     assert "No board was inspected in this selection." in (tmp_path / "none.html").read_text()

@@ -6,7 +6,7 @@ import pytest
 from inspect_pop.classify.model import OperatingPoint
 from inspect_pop.classify.session import Scores
 from inspect_pop.core import flags
-from inspect_pop.decide.verdict import board_verdict, decide_joints, undecided
+from inspect_pop.decide.verdict import decide_board, decide_joints, leave_undecided
 
 POINT = OperatingPoint(pass_below=-1.0, fail_above=1.0, source="a test")
 
@@ -51,7 +51,7 @@ def test_a_forbidding_flag_never_passes(flag: flags.Flag) -> None:
     assert flag.meaning in decided.reason[0]
 
 
-@pytest.mark.parametrize("name", ["wrong_crop", "unfamiliar"])
+@pytest.mark.parametrize("name", ["crop_mismatch", "unfamiliar"])
 def test_a_strange_picture_is_not_failed_either(name: str) -> None:
     assert _decide([OPEN], [flags.bit(name)]).verdict[0] == "review"
 
@@ -74,7 +74,7 @@ def test_a_complete_bridge_takes_nobody_along() -> None:
 
 
 def test_undecided_is_review() -> None:
-    decided = undecided(3, "no slices were taken")
+    decided = leave_undecided(3, "no slices were taken")
     assert list(decided.verdict) == ["review"] * 3
     assert all(label is None for label in decided.label)
 
@@ -89,4 +89,4 @@ def test_undecided_is_review() -> None:
     ],
 )
 def test_board_verdict(verdicts: list[str], board: str) -> None:
-    assert board_verdict(np.asarray(verdicts, dtype=object)) == board
+    assert decide_board(np.asarray(verdicts, dtype=object)) == board

@@ -2,7 +2,7 @@
 
 import pytest
 
-from inspect_pop.diagnose import cause as disposition
+from inspect_pop.diagnose import choose_disposition
 
 
 @pytest.mark.parametrize(
@@ -20,4 +20,4 @@ from inspect_pop.diagnose import cause as disposition
     ],
 )
 def test_disposition(labels: dict[str, list[str | None]], verdict: str, underfill: bool, expected: str) -> None:
-    assert disposition(labels, verdict, underfill) == expected
+    assert choose_disposition(labels, verdict, underfill) == expected

@@ -1,4 +1,4 @@
-"""The rules on boards whose cause is known, with and without what they look at."""
+"""The diagnosis of boards whose cause is known, with and without what the rules use, and of lots."""
 
 import math
 from collections import Counter
@@ -7,22 +7,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from inspect_pop.core.joint_table import JointTable
+from inspect_pop.core.joint_table import CLASSES, JointTable
 from inspect_pop.core.limits import Limits
-from inspect_pop.diagnose import CAUSES, PackageState, suspect
-from tests.diagnose.patterns import draw
+from inspect_pop.diagnose import CAUSES, LotDefects, PackageState, diagnose, diagnose_lot
+from inspect_pop.diagnose.diagnosis import find_repeating_positions
+from tests.diagnose.patterns import draw, package
 
 BOARDS = 15
 FAULTY = CAUSES[1:]
 
 
 def named(cause: str, *, without: tuple[str, ...] = (), boards: int = BOARDS) -> Counter[str]:
-    """What is suspected on boards of this cause; `without` names columns, or `state`, that were not measured."""
+    """What is diagnosed on boards of this cause; `without` names columns, or `state`, that were not measured."""
     found: Counter[str] = Counter()
     for seed in range(boards):
         joints, package, state = draw(np.random.default_rng([seed, 1]), cause)
-        kept = JointTable({n: v for n, v in joints.to_dict().items() if n not in without})
-        found[suspect(kept, package, PackageState() if "state" in without else state).name] += 1
+        measured = JointTable({n: v for n, v in joints.to_dict().items() if n not in without})
+        found[diagnose(measured, package, PackageState() if "state" in without else state).name] += 1
     return found
 
 
@@ -52,7 +53,7 @@ def test_without_shear_an_offset_shows_in_the_direction_of_bridges_or_stays_open
 
 def test_evidence_names_the_joints_in_words_and_as_values() -> None:
     joints, package, state = draw(np.random.default_rng(3), "shallow_dip")
-    cause = suspect(joints, package, state)
+    cause = diagnose(joints, package, state)
     assert cause.name == "shallow_dip"
     assert all(name.startswith("upper R") for name in cause.joints)
     assert cause.joints[0] in cause.evidence and " more" in cause.evidence
@@ -65,27 +66,27 @@ def test_evidence_names_the_joints_in_words_and_as_values() -> None:
 def test_a_board_without_defects_has_no_cause_whatever_its_shape() -> None:
     joints, package, _ = draw(np.random.default_rng(0), "none")
     clean = joints.replace(label=["good"] * len(joints))
-    cause = suspect(clean, package, PackageState(warpage_um=-300.0, stack_height_um=1500.0))
+    cause = diagnose(clean, package, PackageState(warpage_um=-300.0, stack_height_um=1500.0))
     assert (cause.name, cause.evidence, cause.joints, cause.strength) == ("none", "no defects", (), 0.0)
 
 
 def test_undecided_joints_and_other_packages_are_not_defects() -> None:
     joints, package, state = draw(np.random.default_rng(5), "oxidised_balls")
     undecided = joints.replace(label=[None] * len(joints))
-    assert suspect(undecided, package, state).evidence == "no defects"
+    assert diagnose(undecided, package, state).evidence == "no defects"
     elsewhere = joints.replace(refdes=["U9"] * len(joints))
-    assert suspect(elsewhere, package, state).evidence == "no defects"
+    assert diagnose(elsewhere, package, state).evidence == "no defects"
 
 
 def test_nothing_measured_but_labels_still_gives_an_answer() -> None:
     joints, package, _ = draw(np.random.default_rng(5), "none")
     few = JointTable({n: joints[n] for n in ("serial", "refdes", "interface", "ball", "label")})
-    assert suspect(few, package, PackageState()).name in CAUSES
+    assert diagnose(few, package, PackageState()).name in CAUSES
 
 
 def test_the_limit_decides_what_is_clear() -> None:
     joints, package, state = draw(np.random.default_rng(2), "shallow_dip")
-    assert suspect(joints, package, state, replace(Limits(), cause_strength=100.0)).name == "none"
+    assert diagnose(joints, package, state, replace(Limits(), cause_strength=100.0)).name == "none"
 
 
 def test_the_warpage_s_sign_decides_where_the_gap_is() -> None:
@@ -96,7 +97,7 @@ def test_the_warpage_s_sign_decides_where_the_gap_is() -> None:
     label = np.array(["good"] * len(joints), object)
     label[far] = "head_in_pillow"
     table = JointTable({n: joints[n] for n in ("serial", "refdes", "interface", "ball")} | {"label": label})
-    concave, convex = (suspect(table, package, PackageState(warpage_um=w)).name for w in (-110.0, 110.0))
+    concave, convex = (diagnose(table, package, PackageState(warpage_um=w)).name for w in (-110.0, 110.0))
     assert concave == "warpage"
     assert convex != "warpage"
 
@@ -104,6 +105,68 @@ def test_the_warpage_s_sign_decides_where_the_gap_is() -> None:
 def test_an_interface_alone_is_judged_by_itself() -> None:
     joints, package, state = draw(np.random.default_rng(4), "excess_paste")
     alone = replace(package, interfaces=package.interfaces[:1])
-    cause = suspect(joints.take(joints["interface"] == "lower"), alone, state)
+    cause = diagnose(joints.take(joints["interface"] == "lower"), alone, state)
     assert cause.name == "excess_paste"
     assert math.isfinite(cause.strength)
+
+
+SIZES = {i.name: len(i.ball) for i in package().interfaces}
+
+
+def lot(rng: np.random.Generator, boards: int = 200, rate: float = 0.003) -> LotDefects:
+    """Defects spread evenly: `rate` a joint and board, a quarter of them of each class."""
+    interface = np.array([name for name, n in SIZES.items() for _ in range(n)], object)
+    ball = np.array([b for i in package().interfaces for b in i.ball], object)
+    return LotDefects(boards, interface, ball, rng.poisson(boards * rate / 4, (len(ball), 4)))
+
+
+def test_even_defects_have_no_cause() -> None:
+    for seed in range(20):
+        cause = diagnose_lot(lot(np.random.default_rng(seed)), {"none": 60, "warpage": 5, "excess_paste": 4})
+        assert cause.name == "none"
+        assert "without a clear pattern" in cause.evidence
+
+
+def test_a_clogged_opening_shows_as_positions_that_repeat() -> None:
+    of = lot(np.random.default_rng(1))
+    of.defects[[40, 41, 66], CLASSES[1:].index("starved")] += [9, 14, 11]
+    cause = diagnose_lot(of, {"none": 60})
+    assert cause.name == "insufficient_paste"
+    assert set(cause.joints) == {f"lower {of.ball[k]}" for k in (40, 41, 66)}
+    assert cause.joints[0] == f"lower {of.ball[41]}"  # the most frequent first
+    assert "of 200 boards" in cause.evidence
+
+
+@pytest.mark.parametrize(
+    ("interface", "label", "name"),
+    [
+        ("lower", "bridged", "excess_paste"),
+        ("lower", "open", "insufficient_paste"),
+        ("lower", "head_in_pillow", "warpage"),
+        ("upper", "head_in_pillow", "shallow_dip"),
+        ("upper", "bridged", "placement_offset"),
+    ],
+)
+def test_what_repeats_says_which_step(interface: str, label: str, name: str) -> None:
+    of = lot(np.random.default_rng(2))
+    rows = np.flatnonzero(of.interface == interface)[[3, 8, 20]]
+    of.defects[rows, CLASSES[1:].index(label)] += 15
+    assert diagnose_lot(of, {}).name == name
+
+
+def test_boards_that_agree_speak_for_the_lot() -> None:
+    cause = diagnose_lot(lot(np.random.default_rng(3)), {"none": 10, "shallow_dip": 25, "warpage": 2})
+    assert cause.name == "shallow_dip"
+    assert cause.evidence.startswith("25 of 37 boards")
+
+
+def test_a_single_failure_is_no_repetition_and_an_empty_lot_has_no_cause() -> None:
+    few = LotDefects(
+        3,
+        *(getattr(lot(np.random.default_rng(0)), n) for n in ("interface", "ball")),
+        np.zeros((sum(SIZES.values()), 4), np.int64),
+    )
+    few.defects[5, 0] = 1
+    assert not find_repeating_positions(few).any()
+    nothing = LotDefects(0, np.zeros(0, object), np.zeros(0, object), np.zeros((0, 4), np.int64))
+    assert diagnose_lot(nothing, {}).evidence == "no defects"

@@ -8,13 +8,13 @@ from scipy.stats import binom, mannwhitneyu, norm, rayleigh
 
 from inspect_pop.diagnose.evidence import (
     binomial_surprise,
-    bounded,
-    cluster,
+    cap,
+    find_cluster,
     mixture_ratio,
     normal_ratio,
     rayleigh_ratio,
+    remove_plane,
     trend_surprise,
-    without_plane,
 )
 
 
@@ -51,7 +51,7 @@ def test_counts_speak_for_what_they_are_made_of() -> None:
 
 
 def test_bounds_hold_on_both_sides() -> None:
-    assert (bounded(-9, 4), bounded(9, 4), bounded(1, 4)) == (-4, 4, 1)
+    assert (cap(-9, 4), cap(9, 4), cap(1, 4)) == (-4, 4, 1)
 
 
 def test_trend_against_scipy() -> None:
@@ -69,19 +69,19 @@ def test_trend_against_scipy() -> None:
 def test_a_tilt_is_no_trend() -> None:
     x, y = (a.ravel().astype(float) for a in np.mgrid[0:12, 0:12])
     bowl = (x - 5.5) ** 2 + (y - 5.5) ** 2
-    flat = without_plane(x, y, bowl + 7 * x - 3 * y + 40)
+    flat = remove_plane(x, y, bowl + 7 * x - 3 * y + 40)
     assert np.corrcoef(flat, bowl)[0, 1] == pytest.approx(1)
-    assert np.isnan(without_plane(x, y, np.full(144, np.nan))).all()
+    assert np.isnan(remove_plane(x, y, np.full(144, np.nan))).all()
 
 
 def test_a_cluster_is_found_where_it_is_and_not_where_there_is_none() -> None:
     x, y = (a.ravel() * 400.0 for a in np.mgrid[0:26, 0:26])
     together = np.hypot(x - 4000, y - 6000) < 900
-    found = cluster(x, y, together, 1600)
+    found = find_cluster(x, y, together, 1600)
     assert found.surprise > 15
     assert np.hypot(found.x_um - 4000, found.y_um - 6000) < 900
     assert found.members.sum() == together.sum()
     scattered = np.zeros(676, bool)
     scattered[np.random.default_rng(0).choice(676, 20, replace=False)] = True
-    assert cluster(x, y, scattered, 1600).surprise < 3
-    assert cluster(x, y, np.arange(676) < 2, 1600).surprise == 0.0
+    assert find_cluster(x, y, scattered, 1600).surprise < 3
+    assert find_cluster(x, y, np.arange(676) < 2, 1600).surprise == 0.0

@@ -1,46 +1,65 @@
-"""A local rise of the mold, and surfaces that have none."""
+"""Each rule by itself: what its hypothesis rests on, and what leaves it without support."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from inspect_pop.core.geometry import Grid, HeightMap, Placement
-from inspect_pop.diagnose import find_bulge
-from tests.diagnose.patterns import package
-
-PACKAGE = package()
-PLACEMENT = Placement(80.0, -60.0, 0.5, 1.0)
-
-
-def top(
-    warpage_um: float = 0.0, rise_um: float = 0.0, at_um: tuple[float, float] = (0.0, 0.0), noise_um: float = 3.0
-) -> HeightMap:
-    n, pixel = 281, 48.0
-    half = (n - 1) / 2 * pixel
-    grid = Grid((n, n), pixel, (-half, half))
-    row, col = np.mgrid[0:n, 0:n].astype(float)
-    x, y = PLACEMENT.undo(*grid.to_um(row, col))
-    shape = -warpage_um * (x**2 + y**2 + 0.3 * (x**4 + y**4) / 6000**2) / (2 * 6000**2)
-    blister = rise_um * np.exp(-((x - at_um[0]) ** 2 + (y - at_um[1]) ** 2) / (2 * 1400.0**2))
-    body = (np.abs(x) < 6000) & (np.abs(y) < 6000)
-    height = np.where(body, 1350 + shape + blister, 0.0) + np.random.default_rng(0).normal(0, noise_um, x.shape)
-    return HeightMap("U1", "post_reflow", height.astype(np.float32), grid)
+from inspect_pop.core.causes import CAUSES
+from inspect_pop.core.limits import Limits
+from inspect_pop.diagnose import Bulge, PackageState
+from inspect_pop.diagnose.diagnosis import rank_hypotheses
+from inspect_pop.diagnose.evidence import PackageContext, collect_joints
+from inspect_pop.diagnose.rules import RULES, weigh_moisture, weigh_oxidised_balls, weigh_placement_force, weigh_warpage
+from tests.diagnose.patterns import draw
 
 
-@pytest.mark.parametrize("at", [(0.0, 0.0), (1800.0, -1200.0), (-2500.0, 2500.0)])
-def test_a_blister_is_found_at_its_place(at: tuple[float, float]) -> None:
-    bulge = find_bulge(top(warpage_um=-60.0, rise_um=40.0, at_um=at), PLACEMENT, PACKAGE)
-    assert bulge is not None
-    assert 18 < bulge.height_um < 40  # the mean over its disc
-    assert np.hypot(bulge.x_um - at[0], bulge.y_um - at[1]) < 900
+def context_of(cause: str, seed: int = 0) -> PackageContext:
+    joints, package, state = draw(np.random.default_rng([seed, 1]), cause)
+    return PackageContext(collect_joints(joints, package), package, state, Limits())
 
 
-@pytest.mark.parametrize("warpage_um", [-150.0, -40.0, 0.0, 90.0, 170.0])
-def test_a_warped_top_is_no_blister(warpage_um: float) -> None:
-    bulge = find_bulge(top(warpage_um), PLACEMENT, PACKAGE)
-    assert bulge is None or bulge.height_um < 5
+def test_every_cause_but_none_has_one_rule() -> None:
+    context = context_of("none")
+    assert sorted(rule(context).name for rule in RULES) == sorted(CAUSES[1:])
 
 
-def test_without_data_there_is_none() -> None:
-    seen = top()
-    empty = HeightMap("U1", "post_reflow", np.full_like(seen.height_um, np.nan), seen.grid)
-    assert find_bulge(empty, PLACEMENT, PACKAGE) is None
+@pytest.mark.parametrize("cause", CAUSES[1:])
+def test_the_rule_of_the_cause_ranks_first(cause: str) -> None:
+    ranked = rank_hypotheses(context_of(cause))
+    assert ranked[0].name == cause
+    assert [h.strength for h in ranked] == sorted((h.strength for h in ranked), reverse=True)
+
+
+@pytest.mark.parametrize("rule", [weigh_warpage, weigh_placement_force, weigh_moisture])
+def test_without_a_height_map_the_rule_says_so(rule) -> None:  # type: ignore[no-untyped-def]
+    hypothesis = rule(replace(context_of("none"), state=PackageState()))
+    assert hypothesis.strength == 0
+    assert hypothesis.joints == ()
+    assert "measured" in hypothesis.evidence or "no local bulge" in hypothesis.evidence
+
+
+def test_a_bulge_below_the_limit_is_no_moisture() -> None:
+    context = context_of("none")
+    limit = context.limits.cause_bulge_um
+    low, high = (Bulge(0.0, 0.0, share * limit, 2000.0) for share in (0.9, 1.5))
+    assert weigh_moisture(replace(context, state=PackageState(bulge=low))).strength == 0
+    assert weigh_moisture(replace(context, state=PackageState(bulge=high))).strength > 3
+
+
+def test_oxidised_balls_rest_on_every_head_in_pillow_joint() -> None:
+    context = context_of("oxidised_balls")
+    assert len(weigh_oxidised_balls(context).joints) == context.count_all("head_in_pillow")
+
+
+def test_joints_are_collected_in_the_recipes_order_and_gaps_are_undecided() -> None:
+    joints, package, _ = draw(np.random.default_rng(3), "none")
+    present = np.arange(len(joints)) != 5
+    shuffled = joints.take(np.random.default_rng(0).permutation(np.flatnonzero(present)))
+    collected, whole = collect_joints(shuffled, package), collect_joints(joints, package)
+    lower, before = collected["lower"], whole["lower"]
+    assert lower.ball == package.interface("lower").ball
+    assert lower.label[5] is None
+    assert np.isnan(lower.measured["volume_ratio"][5])
+    assert np.array_equal(np.delete(lower.measured["volume_ratio"], 5), np.delete(before.measured["volume_ratio"], 5))
+    assert np.isnan(lower.measured["waist"]).all()  # a column that is not there

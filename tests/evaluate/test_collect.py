@@ -1,3 +1,5 @@
+"""Training sets from the simulator: the same recipe gives the same set, with everything the simulator knows."""
+
 import json
 from pathlib import Path
 
@@ -5,12 +7,12 @@ import numpy as np
 import pytest
 
 from inspect_pop.classify.inputs import CHANNELS
-from inspect_pop.core.errors import LabelsFault
+from inspect_pop.core.errors import LabelsFault, LimitsFault
 from inspect_pop.core.joint_table import CLASSES
 from inspect_pop.core.limits import Limits
-from inspect_pop.evaluate.collect import collect, samples_of_board
+from inspect_pop.evaluate.collect import BoardGroup, DatasetConfig, collect, extract_samples, load_dataset_config, make_dataset
 from inspect_pop.ingest import open_export
-from inspect_pop.pipeline.board import prepare_board
+from inspect_pop.pipeline.board import measure_board
 from tests.learn.conftest import make_batch
 
 
@@ -29,7 +31,7 @@ def test_every_labelled_joint_is_there_once(batch: Path, tmp_path: Path) -> None
 
 
 def test_what_training_sees_is_what_the_line_sees(small_board: Path, tmp_path: Path) -> None:
-    prepared = prepare_board(open_export(small_board), Limits())
+    prepared = measure_board(open_export(small_board), Limits())
     lower = prepared.packages[0].interfaces[0]
     samples = collect([small_board], tmp_path / "set").samples
     rows = samples.interface == "lower"
@@ -82,7 +84,7 @@ def test_an_interface_without_slices_teaches_nothing(tmp_path: Path) -> None:
     manifest.write_text(json.dumps(about))
     found = collect([batch], tmp_path / "set")
     assert set(found.samples.interface) == {"lower"}
-    assert found.report.not_seen == 28
+    assert found.report.not_visible == 28
 
 
 def test_joints_without_labels_are_left_out(tmp_path: Path) -> None:
@@ -106,6 +108,39 @@ def test_a_label_of_a_joint_that_is_not_there_is_refused(tmp_path: Path) -> None
 
 
 def test_a_prepared_board_without_labels(small_board: Path) -> None:
-    samples = samples_of_board(prepare_board(open_export(small_board), Limits()))
+    samples = extract_samples(measure_board(open_export(small_board), Limits()))
     assert len(samples) == 88
     assert (samples.label == -1).all()
+
+
+RECIPES = Path(__file__).parents[2] / "datasets" / "recipes"
+SMALL = DatasetConfig(name="small", groups=(BoardGroup(machine="line_a", product="tst4", boards=1, defect_rate=0.3, seed=5),))
+
+
+def test_a_set_knows_what_the_simulator_knows(tmp_path: Path) -> None:
+    samples = make_dataset(SMALL, tmp_path / "one")
+    assert len(samples) == 88
+    assert set(samples.label) >= {0, 1}
+    assert "plain" in samples.varieties
+    assert np.isfinite(samples.volume_ratio).all()
+    assert np.isnan(samples.web_um[samples.label == 0]).all()
+    again = make_dataset(SMALL, tmp_path / "two")
+    assert np.array_equal(samples.images, again.images)
+    assert np.array_equal(samples.label, again.label)
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda p: p.stem)
+def test_committed_recipes_can_be_read(path: Path) -> None:
+    assert load_dataset_config(path).groups
+
+
+def test_an_unknown_key_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text('name = "x"\ncolour = 3\ngroups = []\n')
+    with pytest.raises(LimitsFault, match="colour"):
+        load_dataset_config(path)
+
+
+def test_held_boards_are_others(tmp_path: Path) -> None:
+    teach, held = (load_dataset_config(RECIPES / f"release-1{part}.toml") for part in ("", "-held"))
+    assert not {g.seed for g in teach.groups} & {g.seed for g in held.groups}

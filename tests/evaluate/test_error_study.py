@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 
-from inspect_pop.evaluate.error_study import KINDS, groups_of, study
+from inspect_pop.evaluate.error_study import KINDS, group_cases, study
 from inspect_pop.evaluate.evaluation import evaluate
 from tests.learn.conftest import make_batch
 
@@ -41,7 +41,7 @@ def test_truth_of_a_simulator_makes_the_groups(tmp_path: Path, stand_in: Path) -
     assert {c.web for c in cases} == {"20 to 30 um"}
     assert {c.gap for c in cases} == {""}
     assert not any("review" in c.kind for c in cases)
-    groups = groups_of(cases)
+    groups = group_cases(cases)
     assert "gap" not in groups
     assert sum(sum(n.values()) for _, n in groups["place"]) == len(cases)
     assert {g for g, _ in groups["place"]} <= {"corner", "edge", "inner"}

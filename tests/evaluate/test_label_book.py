@@ -1,10 +1,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from inspect_pop.core.errors import LabelsFault
-from inspect_pop.evaluate.label_book import read_book, report_on
+from inspect_pop.core.joint_table import CLASSES
+from inspect_pop.evaluate.label_book import find_label_doubts, predict_out_of_fold, read_book, report_labels
+from inspect_pop.evaluate.samples import Samples
+from tests.learn.sets import make_samples
 
 HEAD = "serial,refdes,interface,ball,label,labelled_at\n"
 
@@ -18,7 +22,7 @@ def book_of(tmp_path: Path, *files: str):
 
 def test_counts_by_class_and_board(tmp_path: Path) -> None:
     book = book_of(tmp_path, "B1,U1,lower,A1,good,\nB1,U1,lower,A2,open,\nB2,U1,upper,A1,good,\nB9,U1,upper,A1,good,\n")
-    report = report_on(book, ["B1", "B2", "B3"], put_aside=[("boards/B4", "cut short")], not_seen=1)
+    report = report_labels(book, ["B1", "B2", "B3"], put_aside=[("boards/B4", "cut short")], not_visible=1)
     assert (report.boards, report.joints) == (2, 3)
     assert report.by_class == {"good": 2, "bridged": 0, "open": 1, "starved": 0, "head_in_pillow": 0}
     assert report.by_board["B1"]["open"] == 1
@@ -70,5 +74,56 @@ def test_no_labels_are_refused(tmp_path: Path) -> None:
 
 
 def test_many_names_are_cut_short(tmp_path: Path) -> None:
-    report = report_on(book_of(tmp_path, "".join(f"B{k},U1,lower,A1,good,\n" for k in range(30))), ["B1"])
+    report = report_labels(book_of(tmp_path, "".join(f"B{k},U1,lower,A1,good,\n" for k in range(30))), ["B1"])
     assert any("and 21 more" in line for line in report.lines())
+
+
+def features(samples: Samples, spread: float = 0.3, seed: int = 1) -> np.ndarray:
+    """What a good network says: the true class, and noise."""
+    return np.eye(5)[samples.label] + np.random.default_rng(seed).normal(0, spread, (len(samples), 5))
+
+
+def test_swapped_labels_are_found_by_name() -> None:
+    samples = make_samples(10, 100)
+    seen = features(samples)
+    swapped = [104, 333, 651]
+    label = samples.label.copy()
+    label[swapped] = np.where(label[swapped] == 0, 2, 0)
+    found = find_label_doubts(samples.replace(label=label), seen)
+    names = {(s.serial, s.ball) for s in found}
+    assert {("B1", "A5"), ("B3", "A34"), ("B6", "A52")} <= names
+    assert len(found) <= 6
+    first = found[0]
+    assert first.p_label < 0.05 < 0.9 < first.p_suggestion
+    assert "labelled" in str(first) and "looks" in str(first)
+    assert [s.p_label for s in found] == sorted(s.p_label for s in found)
+
+
+def test_right_labels_are_left_in_peace() -> None:
+    samples = make_samples(10, 100)
+    assert len(find_label_doubts(samples, features(samples, spread=0.2))) <= 2
+
+
+def test_a_joint_does_not_vouch_for_itself() -> None:
+    """Features that hold the wrong label itself, but only on that board, do not hide it."""
+    samples = make_samples(6, 100)
+    seen = features(samples)
+    label = samples.label.copy()
+    label[4] = 0
+    board_alone = np.column_stack([seen, (np.arange(len(samples)) == 4) * 5.0])
+    assert ("B0", "A5") in {(s.serial, s.ball) for s in find_label_doubts(samples.replace(label=label), board_alone)}
+
+
+def test_a_class_of_one_board_alone_accuses_nobody() -> None:
+    samples = make_samples(4, 50)
+    label = np.zeros(200, np.int8)
+    label[:5] = CLASSES.index("open")
+    label[60:70] = CLASSES.index("starved")
+    p = predict_out_of_fold(features(samples.replace(label=label)), label, samples.serials)
+    assert np.isnan(p[:5, 2]).all()
+    assert np.isfinite(p[:5, 0]).all()
+
+
+def test_one_board_has_nobody_to_compare_with() -> None:
+    samples = make_samples(1, 50)
+    assert find_label_doubts(samples, features(samples)) == []

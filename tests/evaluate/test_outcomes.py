@@ -11,7 +11,7 @@ import pytest
 
 from inspect_pop.classify.model import OperatingPoint
 from inspect_pop.core.joint_table import CLASSES
-from inspect_pop.evaluate.outcomes import Outcomes, judge
+from inspect_pop.evaluate.outcomes import HEAD, Outcomes, judge, row, table
 from tests.learn.sets import make_samples
 
 
@@ -142,3 +142,31 @@ def test_an_outside_scoring_counts_the_same(shared: Path, tmp_path: Path) -> Non
     assert {c: r["count"] for c, r in ours["escapes_of"].items()} == theirs["escapes_by_class"]
     assert ours["label_miss"]["rate"] == pytest.approx(theirs["label_miss_rate"], abs=1e-5)
     assert 1e6 * ours["label_false"]["rate"] == pytest.approx(theirs["label_false_ppm"], abs=0.06)
+
+
+def test_a_row_holds_each_rate_with_its_exact_interval() -> None:
+    figures = judge(make_outcomes())
+    escape = figures["escape"]
+    cells = [cell.strip() for cell in row("line X", figures).strip("|").split("|")]
+    assert cells[:4] == ["line X", "8", "800", str(figures["defects"])]
+    assert cells[4] == f"{100 * escape['rate']:.2f} % ({100 * escape['low']:.2f} to {100 * escape['high']:.2f})"
+    assert cells[6].startswith(f"{figures['false_call_ppm']:.0f} (")
+    assert cells[9] == f"{figures['calibration']['expected_error']:.4f}"
+
+
+def test_what_a_group_does_not_know_is_a_dash() -> None:
+    group = judge(make_outcomes())["by"]["machine"]["A/AXI-1"]
+    cells = [cell.strip() for cell in row("A/AXI-1", group).strip("|").split("|")]
+    assert cells[5] == cells[8] == cells[9] == "-" and cells[4] != "-"
+
+
+def test_rates_of_nothing_are_a_dash() -> None:
+    outcomes = make_outcomes()
+    cells = [cell.strip() for cell in row("good ones", judge(outcomes.take(outcomes.truth == 0))).strip("|").split("|")]
+    assert cells[4] == cells[5] == cells[8] == "-"
+
+
+def test_a_table_has_as_many_columns_in_every_line() -> None:
+    lines = table({"one": judge(make_outcomes())})
+    assert lines[0] == HEAD
+    assert len({line.count("|") for line in lines}) == 1

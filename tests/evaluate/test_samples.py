@@ -1,12 +1,26 @@
+"""Sets of labelled joints: written, read, mixed without copying, and split by board."""
+
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from inspect_pop.core.errors import FileFault, ModelFault
+from inspect_pop.core.errors import FileFault, LabelsFault, ModelFault
 from inspect_pop.core.joint_table import CLASSES
-from inspect_pop.evaluate.samples import SampleWriter, concat, empty, load, save
+from inspect_pop.evaluate.samples import (
+    SampleWriter,
+    concat,
+    empty,
+    hash_board,
+    load,
+    mix_samples,
+    save,
+    split_boards,
+    split_folds,
+)
 from tests.learn.sets import make_samples
 
 
@@ -91,3 +105,88 @@ def test_a_set_for_other_inputs_is_refused(tmp_path: Path) -> None:
 def test_arrays_that_do_not_fit_are_refused(change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_samples(1, 3).replace(**change)
+
+
+def test_a_mixture_holds_each_set_as_often_as_it_counts() -> None:
+    a, b = make_samples(boards=2), make_samples(boards=1, seed=1, prefix="C")
+    names = tuple(sorted({*a.varieties, *b.varieties}))
+    mixed, copied = mix_samples([a, b], names, [1, 3]), concat([a, b, b, b]).with_varieties(names)
+    index = np.random.default_rng(0).permutation(len(mixed))
+    assert len(mixed) == len(a) + 3 * len(b)
+    np.testing.assert_array_equal(mixed.images[index], copied.images[index])
+    for name in ("scalars", "label", "variety", "volume_ratio", "gap_um", "weight"):
+        np.testing.assert_array_equal(getattr(mixed, name), getattr(copied, name))
+
+
+def test_fine_labels_that_a_network_does_not_count_become_unknown() -> None:
+    samples = make_samples(boards=1)
+    assert set(mix_samples([samples], samples.varieties[:1]).variety.tolist()) == {-1, 0}
+
+
+SERIALS = [f"PB2411-{k:06d}" for k in range(100)]
+
+
+def test_every_board_is_in_one_part() -> None:
+    split = split_boards(SERIALS)
+    parts = [*split.train, *split.calibrate, *split.golden]
+    assert sorted(parts) == SERIALS
+    assert 10 <= len(split.golden) <= 30
+    assert len(split.calibrate) == 20
+
+
+def test_golden_boards_stay_when_others_join_or_leave() -> None:
+    some, all_ = split_boards(SERIALS[:60]), split_boards(SERIALS)
+    assert set(some.golden) == set(all_.golden) & set(SERIALS[:60])
+    assert split_boards(reversed(SERIALS)) == all_
+
+
+def test_what_was_golden_once_stays_golden() -> None:
+    four = split_boards(SERIALS[:4], golden_share=1e-9)
+    assert len(four.golden) == 1
+    more = split_boards(SERIALS[:40], earlier_golden=four.golden)
+    assert four.golden[0] in more.golden
+
+
+def test_boards_that_a_model_learnt_from_do_not_judge_it() -> None:
+    assert not set(split_boards(SERIALS, earlier_train=SERIALS[:50]).golden) & set(SERIALS[:50])
+
+
+def test_four_boards_are_enough() -> None:
+    split = split_boards(SERIALS[:4])
+    assert min(len(split.train), len(split.calibrate), len(split.golden)) >= 1
+
+
+@pytest.mark.parametrize(
+    ("serials", "options", "message"),
+    [
+        (SERIALS[:2], {}, "found 2"),
+        (SERIALS[:2] * 3, {}, "found 2"),
+        (SERIALS[:5], {"earlier_train": SERIALS[:5]}, "no earlier training"),
+        (SERIALS[:4], {"earlier_golden": SERIALS[:3]}, "3 to judge by, 1 others"),
+    ],
+)
+def test_too_few_boards_are_refused(serials: list[str], options: dict, message: str) -> None:
+    with pytest.raises(LabelsFault, match=message):
+        split_boards(serials, **options)
+
+
+@given(st.text(max_size=20))
+def test_a_place_is_a_share_and_depends_on_its_purpose(serial: str) -> None:
+    assert 0 <= hash_board(serial, "golden") < 1
+    assert hash_board(serial, "golden") == hash_board(serial, "golden")
+    assert hash_board(serial, "golden") != hash_board(serial, "fold")
+
+
+def test_few_boards_need_not_spare_one_to_calibrate() -> None:
+    split = split_boards(SERIALS[:4], calibrate_share=0.0)
+    assert split.calibrate == ()
+    assert len(split.train) + len(split.golden) == 4
+    for first in range(0, 60, 4):  # whatever their serials: of four boards one judges
+        assert len(split_boards(SERIALS[first : first + 4], golden_share=0.25, calibrate_share=0.0).golden) == 1
+
+
+def test_folds_hold_every_board_once() -> None:
+    parts = split_folds(SERIALS, 5)
+    assert [len(p) for p in parts] == [20] * 5
+    assert sorted(b for p in parts for b in p) == SERIALS
+    assert len(split_folds(SERIALS[:3], 5)) == 3

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from inspect_pop.core.errors import FileFault, UsageFault
-from inspect_pop.ingest import board_labels, find_exports, open_export
 from inspect_pop.ingest import discovery as find
+from inspect_pop.ingest import find_exports, find_labels, open_export
 from tests.ingest.boards import write_board
 
 
@@ -89,17 +89,17 @@ def test_a_folder_that_cannot_be_listed_is_not_passed_over(batch: Path, monkeypa
 
 
 def test_labels_anywhere_in_a_batch(batch: Path) -> None:
-    assert board_labels([batch]) == []
+    assert find_labels([batch]) == []
     for folder in (batch, batch / "boards/deep"):
         (folder / "labels.csv").write_text("serial\n")
-    assert board_labels([batch, batch]) == [batch / "boards/deep/labels.csv", batch / "labels.csv"]
+    assert find_labels([batch, batch]) == [batch / "boards/deep/labels.csv", batch / "labels.csv"]
 
 
 def test_labels_given_themselves_or_by_a_board(batch: Path) -> None:
     (batch / "labels.csv").write_text("serial\n")
     (batch / "monday.csv").write_text("serial\n")
-    assert board_labels([batch / "monday.csv"]) == [batch / "monday.csv"]
-    assert board_labels([batch / "boards/B2"]) == [batch / "labels.csv"]
-    assert board_labels([batch / "boards/B2/export.json"]) == [batch / "labels.csv"]
+    assert find_labels([batch / "monday.csv"]) == [batch / "monday.csv"]
+    assert find_labels([batch / "boards/B2"]) == [batch / "labels.csv"]
+    assert find_labels([batch / "boards/B2/export.json"]) == [batch / "labels.csv"]
     with pytest.raises(UsageFault):
-        board_labels([batch / "nowhere"])
+        find_labels([batch / "nowhere"])

@@ -7,7 +7,7 @@ import pytest
 
 from inspect_pop.core.errors import FileFault, LabelsFault, PathFault
 from inspect_pop.ingest import files
-from inspect_pop.ingest.files import hash_file, inside, read_bytes, regular_size, text_of
+from inspect_pop.ingest.files import decode_text, hash_file, measure_file, read_bytes, resolve_inside
 from tests.ingest.bounded import within_bounds
 
 
@@ -32,20 +32,20 @@ def test_a_file_over_the_limit_is_refused_unread(tmp_path: Path, monkeypatch: py
 )
 def test_a_file_that_changes_meanwhile_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, said: str) -> None:
     (tmp_path / "a").write_bytes(b"123456")
-    monkeypatch.setattr(files, "regular_size", lambda path, fault: size)
+    monkeypatch.setattr(files, "measure_file", lambda path, fault: size)
     with pytest.raises(FileFault, match=said):
         read_bytes(tmp_path / "a", 100)
 
 
 def test_a_file_that_vanishes_meanwhile_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "regular_size", lambda path, fault: 6)
+    monkeypatch.setattr(files, "measure_file", lambda path, fault: 6)
     with pytest.raises(FileFault, match="No such file"):
         read_bytes(tmp_path / "a", 100)
 
 
 def test_a_pipe_that_takes_a_files_place_does_not_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(tmp_path / "a")
-    monkeypatch.setattr(files, "regular_size", lambda path, fault: 6)
+    monkeypatch.setattr(files, "measure_file", lambda path, fault: 6)
     with within_bounds(), pytest.raises(FileFault, match="expected 6 bytes, found 0"):
         read_bytes(tmp_path / "a", 100)
 
@@ -65,19 +65,19 @@ def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pyt
 def test_what_is_no_file_is_refused_unopened(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "open", None)
     with pytest.raises(LabelsFault):
-        regular_size(Path(name), LabelsFault)
+        measure_file(Path(name), LabelsFault)
     with pytest.raises(LabelsFault):
         read_bytes(Path(name), 100, LabelsFault)
 
 
 def test_text_with_and_without_byte_order_mark() -> None:
-    assert text_of(Path("a"), "Prüfung\r\n".encode("utf-8-sig"), FileFault) == "Prüfung\r\n"
-    assert text_of(Path("a"), "Prüfung\r\n".encode(), FileFault) == "Prüfung\r\n"
+    assert decode_text(Path("a"), "Prüfung\r\n".encode("utf-8-sig"), FileFault) == "Prüfung\r\n"
+    assert decode_text(Path("a"), "Prüfung\r\n".encode(), FileFault) == "Prüfung\r\n"
 
 
 def test_text_of_another_encoding_is_refused_with_the_byte() -> None:
     with pytest.raises(FileFault, match="byte 0xfc at 2"):
-        text_of(Path("a"), "Prüfung".encode("latin-1"), FileFault)
+        decode_text(Path("a"), "Prüfung".encode("latin-1"), FileFault)
 
 
 def test_hash(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_inside(tmp_path: Path, name: str) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "b.tif").write_bytes(b"x")
     (tmp_path / "link-inside").symlink_to("b.tif")
-    assert inside(name, tmp_path, tmp_path, "images[0].file") == (tmp_path / "b.tif").resolve()
+    assert resolve_inside(name, tmp_path, tmp_path, "images[0].file") == (tmp_path / "b.tif").resolve()
 
 
 @pytest.mark.parametrize(
@@ -102,15 +102,15 @@ def test_outside(tmp_path: Path, name: str) -> None:
     (top / "link-outside").symlink_to(tmp_path)
     (top / "circle").symlink_to("circle")
     with pytest.raises(PathFault, match=r"images\[0\]\.file"):
-        inside(name, top, top, "images[0].file")
+        resolve_inside(name, top, top, "images[0].file")
 
 
 def test_a_folder_whose_name_begins_the_same_is_outside(tmp_path: Path) -> None:
     with pytest.raises(PathFault):
-        inside("../board-2/a.tif", tmp_path / "board", tmp_path / "board", "file")
+        resolve_inside("../board-2/a.tif", tmp_path / "board", tmp_path / "board", "file")
 
 
 def test_an_absolute_path_is_refused_even_where_it_leads_inside(tmp_path: Path) -> None:
     (tmp_path / "a.tif").write_bytes(b"x")
     with pytest.raises(PathFault, match="a path relative to"):
-        inside(str(tmp_path / "a.tif"), tmp_path, tmp_path, "file")
+        resolve_inside(str(tmp_path / "a.tif"), tmp_path, tmp_path, "file")

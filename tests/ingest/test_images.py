@@ -1,5 +1,9 @@
-"""What the pages of an image mean."""
+"""Images of an export: what their pages mean, and how TIFF files are read, bounded and refused."""
 
+import hashlib
+import logging
+import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +11,14 @@ import numpy as np
 import pytest
 import tifffile
 
-from inspect_pop.core.errors import ImageFault
-from inspect_pop.ingest.images import read_heights, read_slices
+from inspect_pop.core.errors import FileFault, ImageFault
+from inspect_pop.ingest.files import BOUNDS
+from inspect_pop.ingest.images import read_heights, read_pages, read_slices
 from inspect_pop.ingest.manifest import HeightEntry, SliceEntry
 from tests.ingest.boards import manifest, slices
+from tests.ingest.broken import tags_of
+
+DTYPES = ("uint8", "uint16", "float32")
 
 
 def slice_entry(**changes: Any) -> SliceEntry:
@@ -61,7 +69,7 @@ def test_a_page_with_one_pixel_that_differs_is_a_picture(tmp_path: Path) -> None
 def test_one_slice_in_the_place_of_another_is_refused(tmp_path: Path, place: tuple[int, int]) -> None:
     values = slices("lower")
     values[3] = values[1]
-    with pytest.raises(ImageFault, match="expected a picture of its own for each height, found pages 2 and 4 the same"):
+    with pytest.raises(ImageFault, match="expected a different picture at each height, found pages 2 and 4 equal"):
         read_slices(slice_entry(), stored(tmp_path, values))
     values[(3, *place)] += 1
     assert read_slices(slice_entry(), stored(tmp_path, values)).lost == ()
@@ -112,3 +120,143 @@ def test_float_heights_may_have_a_number_for_none(tmp_path: Path) -> None:
 def test_a_scale_beside_float_heights_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
     with pytest.raises(ImageFault, match="float32 heights in um"):
         read_heights(height_entry(**changes), stored(tmp_path, np.linspace(0, 1400, 400, dtype=np.float32).reshape(20, 20)))
+
+
+def pixels(dtype: str, n: int = 3, shape: tuple[int, int] = (37, 53)) -> np.ndarray[Any, Any]:
+    rng = np.random.default_rng(5)
+    return (
+        rng.normal(1e3, 300, (n, *shape)).astype(dtype)
+        if dtype == "float32"
+        else rng.integers(0, np.iinfo(dtype).max, (n, *shape)).astype(dtype)
+    )
+
+
+def written(path: Path, values: np.ndarray[Any, Any], *, bigtiff: bool = False, byteorder: Any = None, **options: Any) -> Path:
+    with tifffile.TiffWriter(path, bigtiff=bigtiff, byteorder=byteorder) as tif:
+        for page in values:
+            tif.write(page, contiguous=False, **({"photometric": "minisblack"} | options))
+    return path
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"bigtiff": True},
+        {"rowsperstrip": 10},
+        {"tile": (16, 32)},
+        {"tile": (64, 64), "compression": "deflate"},
+        {"compression": "deflate", "predictor": True, "rowsperstrip": 7},
+        {"compression": "lzw", "predictor": True},
+        {"compression": "zstd"},
+        {"compression": "packbits"},
+        {"photometric": "miniswhite"},  # polarity is the manifest's to tell
+        {"description": "made by a machine", "software": "X-ray 7", "metadata": None},
+        {"subfiletype": 2},
+    ],
+    ids=str,
+)
+def test_pixels_come_as_they_were_written(tmp_path: Path, dtype: str, byteorder: str, options: dict[str, Any]) -> None:
+    values = pixels(dtype)
+    read = read_pages(written(tmp_path / "a.tif", values, byteorder=byteorder, **options), 3, DTYPES)
+    assert read.dtype == np.dtype(dtype)
+    assert read.dtype.isnative
+    np.testing.assert_array_equal(read, values)
+
+
+def test_a_stack_written_at_once(tmp_path: Path) -> None:
+    values = pixels("uint16", 5)
+    for name, options in {"plain": {}, "imagej": {"imagej": True}, "ome": {"ome": True}}.items():
+        tifffile.imwrite(tmp_path / f"{name}.tif", values, photometric="minisblack", **options)
+        np.testing.assert_array_equal(read_pages(tmp_path / f"{name}.tif", 5, DTYPES), values)
+
+
+def test_the_name_of_the_file_does_not_matter(tmp_path: Path) -> None:
+    values = pixels("uint8")
+    for name in ("a.ndpi", "a.lsm", "a.svs", "a", "a.png"):
+        np.testing.assert_array_equal(read_pages(written(tmp_path / name, values), 3, DTYPES), values)
+
+
+def test_checksum(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.tif", pixels("uint8"))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert read_pages(path, 3, DTYPES, digest.upper()).shape == (3, 37, 53)
+    with pytest.raises(FileFault, match=f"expected sha256 {'0' * 64}, found {digest}"):
+        read_pages(path, 3, DTYPES, "0" * 64)
+
+
+@pytest.mark.parametrize(
+    ("bound", "value", "fault"),
+    [
+        ("image_bytes", 1000, FileFault),
+        ("image_pixels", 3 * 37 * 53 - 1, ImageFault),
+        ("decoded_bytes", 2 * 3 * 37 * 53 - 1, ImageFault),
+        ("image_side_px", 52, ImageFault),
+        ("image_least_px", 38, ImageFault),
+        ("image_tag_bytes", 3, FileFault),
+    ],
+)
+def test_each_bound_holds_before_anything_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str, value: int, fault: type[Exception]
+) -> None:
+    path = written(tmp_path / "a.tif", pixels("uint16"))
+    assert read_pages(path, 3, DTYPES, bounds=BOUNDS).shape == (3, 37, 53)
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", None)
+    with pytest.raises(fault):
+        read_pages(path, 3, DTYPES, bounds=replace(BOUNDS, **{bound: value}))
+
+
+def test_a_dtype_that_is_not_asked_for_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ImageFault, match="page 1: expected pixels of float32, found uint16"):
+        read_pages(written(tmp_path / "a.tif", pixels("uint16")), 3, ("float32",))
+
+
+@pytest.mark.parametrize("cut", range(0, 5000, 97))
+def test_a_file_cut_anywhere_is_refused(tmp_path: Path, cut: int) -> None:
+    path = written(tmp_path / "a.tif", pixels("uint8", 3, (20, 30)), compression="deflate")
+    data = path.read_bytes()
+    assert len(data) > 1900
+    path.write_bytes(data[: min(cut, len(data) - 1)])
+    with pytest.raises((FileFault, ImageFault), match=r"a\.tif"):
+        read_pages(path, 3, DTYPES)
+
+
+def test_what_tifffile_would_log_is_not_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    values = pixels("uint8")
+    path = written(tmp_path / "a.tif", values, software="X-ray 7", metadata=None)
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<H", data, tags_of(bytes(data))[305] + 2, 99)  # a type that TIFF does not know
+    path.write_bytes(data)
+    with caplog.at_level(logging.DEBUG):
+        np.testing.assert_array_equal(read_pages(path, 3, DTYPES), values)
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_damaged_bytes_give_a_declared_error_or_pixels(tmp_path: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    options = [
+        {},
+        {"compression": "deflate", "predictor": True},
+        {"tile": (16, 16), "compression": "lzw"},
+        {"compression": "zstd"},
+    ][seed]
+    good = written(tmp_path / "a.tif", pixels("uint16", 3, (20, 30)), **options).read_bytes()
+    path = tmp_path / "b.tif"
+    for _ in range(400):
+        data = np.frombuffer(good, np.uint8).copy()
+        at = rng.integers(0, len(data) if rng.random() < 0.5 else 400, rng.integers(1, 6))
+        data[at] = rng.choice([0, 1, 2, 255, 127, 128, *rng.integers(0, 256, 4)], at.size)
+        path.write_bytes(data.tobytes())
+        try:
+            assert read_pages(path, 3, DTYPES).ndim == 3
+        except (FileFault, ImageFault) as fault:
+            assert "b.tif" in fault.thing
+
+
+def test_memory_that_runs_short_is_not_taken_for_a_damaged_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tifffile, "TiffFile", lambda *args, **kwargs: (_ for _ in ()).throw(MemoryError))
+    with pytest.raises(MemoryError):
+        read_pages(written(tmp_path / "a.tif", pixels("uint8")), 3, DTYPES)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from inspect_pop.core.errors import FileFault, LabelsFault
 from inspect_pop.core.joint_table import CLASSES
 from inspect_pop.core.recipe import Recipe
-from inspect_pop.ingest.labels import check_against, read_labels
+from inspect_pop.ingest.labels import check_labels, read_labels
 from inspect_pop.ingest.recipe_file import read_recipe
 
 HEAD = "serial,refdes,interface,ball,label\n"
@@ -100,9 +100,9 @@ def test_a_file_that_is_not_there_or_empty(path: Path) -> None:
 def test_joints_that_the_board_does_not_have_are_refused(path: Path, recipe: Recipe) -> None:
     path.write_text(HEAD + "S1,U1,lower,A1,good\nS1,U1,upper,D4,good\n")
     labels = read_labels(path)
-    check_against(labels, {"S2": recipe})  # nothing is known of S1's board: it is in another batch
+    check_labels(labels, {"S2": recipe})  # nothing is known of S1's board: it is in another batch
     with pytest.raises(LabelsFault, match=r"line 3: .*U1/upper/D4 of S1"):
-        check_against(labels, {"S1": recipe})
+        check_labels(labels, {"S1": recipe})
 
 
 def test_boards_of_two_products(path: Path, recipe: Recipe) -> None:
@@ -110,16 +110,16 @@ def test_boards_of_two_products(path: Path, recipe: Recipe) -> None:
     other = replace(
         recipe, digest="f" * 64, packages=(replace(recipe.packages[0], interfaces=recipe.packages[0].interfaces[1:]),)
     )
-    check_against(read_labels(path), {"S1": recipe, "S2": other})
+    check_labels(read_labels(path), {"S1": recipe, "S2": other})
     with pytest.raises(LabelsFault, match="line 2"):
-        check_against(read_labels(path), {"S1": other, "S2": other})
+        check_labels(read_labels(path), {"S1": other, "S2": other})
 
 
 def test_the_samples(shared: Path) -> None:
     labels = read_labels(shared / "exports/line-a/labels.csv")
     recipe = read_recipe(shared / "exports/line-a/recipes/apx17-pop.json", shared / "exports/line-a")
     assert len(labels) > 1000
-    check_against(labels, {"PB2411-013000": recipe})
+    check_labels(labels, {"PB2411-013000": recipe})
 
 
 FIELD = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=20).filter(lambda t: t.strip("\r\n"))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inspect_pop.ingest.document import Problem
+from inspect_pop.ingest.document import FieldFault
 from inspect_pop.ingest.manifest import HeightEntry, SliceEntry, parse_manifest
 from tests.ingest.boards import manifest
 
@@ -201,7 +201,7 @@ def test_three_to_nine_slices(n: int) -> None:
 @pytest.mark.parametrize("n", [0, 1, 2, 10])
 def test_other_numbers_of_slices_are_refused(method: str, n: int) -> None:
     (problem,) = parse_manifest(with_image(0, z_um=[10.0 * k for k in range(n)], method=method)).problems
-    assert problem == Problem("images[0].z_um", "3 to 9 values, one a slice", problem.found)
+    assert problem == FieldFault("images[0].z_um", "3 to 9 values, one per slice", problem.found)
 
 
 def test_a_transmission_picture_may_be_listed_for_both_interfaces() -> None:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from inspect_pop.core.errors import PathFault, RecipeFault
-from inspect_pop.ingest.recipe_file import read_recipe, recipe_faults
+from inspect_pop.ingest.recipe_file import find_recipe_faults, read_recipe
 from tests.ingest.boards import edit, joints, recipe, table
 
 
@@ -68,9 +68,9 @@ def test_the_digest_follows_every_file(path: Path, changed: str) -> None:
 def test_every_table_and_field_that_is_wrong_is_told(path: Path) -> None:
     (path.parent / "U1_lower.csv").write_text("ball,x_um,y_um\n")
     (path.parent / "U1_upper.csv").unlink()
-    assert [Path(f.thing).name for f in recipe_faults(path, path.parent)] == ["U1_lower.csv", "U1_upper.csv"]
+    assert [Path(f.thing).name for f in find_recipe_faults(path, path.parent)] == ["U1_lower.csv", "U1_upper.csv"]
     edit(path, lambda d: d.update(revision=-1, name=7))
-    assert [f.thing.split(": ")[1] for f in recipe_faults(path, path.parent)] == ["name", "revision"]
+    assert [f.thing.split(": ")[1] for f in find_recipe_faults(path, path.parent)] == ["name", "revision"]
     with pytest.raises(RecipeFault, match=r"name: .*; revision: "):
         read_recipe(path, path.parent)
 
@@ -106,7 +106,7 @@ def test_two_that_are_too_close_are_found_as_by_comparing_all(path: Path, places
     p = 50.0 * np.array(places)
     apart_um = np.hypot(*(p[:, None] - p[None]).transpose(2, 0, 1))
     np.fill_diagonal(apart_um, np.inf)
-    assert bool(recipe_faults(path, path.parent)) == bool((apart_um < 200).any())
+    assert bool(find_recipe_faults(path, path.parent)) == bool((apart_um < 200).any())
 
 
 PRINTS = st.characters(exclude_categories=("C", "Zl", "Zp", "Zs"))

@@ -85,9 +85,9 @@ def make_model(
     return folder
 
 
-def give_own(folder: Path, machine: str, **own: Any) -> Path:
-    """Give a machine a network of its own, made as `make_model` does."""
-    part = make_model(folder / "own-1", **own)
+def add_machine_model(folder: Path, machine: str, **changes: Any) -> Path:
+    """Give a machine its own network, made as `make_model` does with these changes."""
+    part = make_model(folder / "machine-1", **changes)
     card = json.loads((folder / "card.json").read_text())
     card["machines"] = {machine: {"folder": part.name, "card": file_digest((part / "card.json").read_bytes())}}
     (folder / "card.json").write_text(json.dumps(card))

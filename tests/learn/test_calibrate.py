@@ -5,7 +5,16 @@ from numpy.typing import NDArray
 from inspect_pop.classify.model import Calibration, OperatingPoint
 from inspect_pop.core.joint_table import CLASSES
 from inspect_pop.core.statistics import calibration_error
-from inspect_pop.learn.calibrate import Before, Targets, apply, calibrate, good_quantiles, working_point
+from inspect_pop.learn.calibrate import (
+    PreviousModel,
+    Targets,
+    apply_calibration,
+    calibrate,
+    compute_distances,
+    fit_familiarity,
+    fit_operating_point,
+    good_quantiles,
+)
 
 
 def honest(n: int, seed: int = 0, sharpness: float = 3.0) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -22,8 +31,8 @@ def test_a_network_that_is_too_sure_is_cooled() -> None:
     found = calibrate(logits * 2.5, label)
     assert found.temperature == pytest.approx(2.5, rel=0.05)
     assert np.abs(found.bias).max() < 0.1
-    before = apply(found.model_copy(update={"temperature": 1.0}), logits * 2.5)[0]
-    after = apply(found, logits * 2.5)[0]
+    before = apply_calibration(found.model_copy(update={"temperature": 1.0}), logits * 2.5)[0]
+    after = apply_calibration(found, logits * 2.5)[0]
     assert calibration_error(before, label) > 0.05
     assert calibration_error(after, label) < 0.01
 
@@ -33,7 +42,7 @@ def test_a_class_that_is_called_too_often_is_held_back() -> None:
     skewed = logits + np.array([0, 0, 1.5, 0, 0])
     found = calibrate(skewed, label)
     assert found.bias[2] - np.mean(np.delete(found.bias, 2)) == pytest.approx(-1.5, abs=0.1)
-    assert calibration_error(apply(found, skewed)[0], label) < 0.01
+    assert calibration_error(apply_calibration(found, skewed)[0], label) < 0.01
 
 
 def test_a_class_without_joints_keeps_a_finite_bias() -> None:
@@ -70,7 +79,7 @@ def test_nothing_to_learn_from_changes_nothing() -> None:
 
 def test_log_odds_and_probabilities_say_the_same() -> None:
     logits, _ = honest(50)
-    p, odds = apply(calibrate(*honest(500)), logits)
+    p, odds = apply_calibration(calibrate(*honest(500)), logits)
     assert p.sum(axis=1) == pytest.approx(1, abs=1e-6)
     assert odds == pytest.approx(np.log(p[:, 1:].sum(axis=1) / p[:, 0]), abs=1e-3)
 
@@ -89,7 +98,7 @@ def scores(n: int, apart: float, seed: int = 0) -> tuple[NDArray[np.float64], ND
 
 def test_the_working_point_is_a_promise_where_the_joints_carry_it() -> None:
     odds, label, boards = scores(60_000, 7)
-    point = working_point(odds, label, boards)
+    point = fit_operating_point(odds, label, boards)
     assert "confidence" in point.source
     assert np.mean(odds[label == 1] < point.pass_below) <= 0.01
     assert np.mean(odds[label == 0] >= point.fail_above) <= 500e-6
@@ -97,10 +106,10 @@ def test_the_working_point_is_a_promise_where_the_joints_carry_it() -> None:
 
 def test_too_few_joints_give_an_estimate_that_says_so() -> None:
     odds, label, boards = scores(800, 7)
-    point = working_point(odds, label, boards)
+    point = fit_operating_point(odds, label, boards)
     assert "without a promise" in point.source
     assert point.pass_below <= point.fail_above
-    nothing = working_point(odds[label == 0], label[label == 0], boards[label == 0])
+    nothing = fit_operating_point(odds[label == 0], label[label == 0], boards[label == 0])
     assert nothing.pass_below < 0 < nothing.fail_above
 
 
@@ -115,7 +124,7 @@ def errors(odds: NDArray[np.float64], label: NDArray[np.int64], point: Operating
 def test_a_sharper_network_errs_less_for_the_same_review() -> None:
     old, label, boards = scores(2400, 3)
     odds = old + np.where(label, 1.0, -1.0)
-    before, after = Before(old, OLD), working_point(odds, label, boards, Targets(), Before(old, OLD))
+    before, after = PreviousModel(old, OLD), fit_operating_point(odds, label, boards, Targets(), PreviousModel(old, OLD))
     escapes, calls, reviewed = errors(odds, label, after)
     old_escapes, old_calls, old_reviewed = errors(old, label, before.point)
     assert escapes < old_escapes
@@ -129,8 +138,8 @@ def test_failing_begins_beyond_the_last_good_joint_where_many_lie_close_before_i
     """Another network would place some of them beyond it; one that lies alone would be one false call at the most."""
     good, bad = np.linspace(-8, 2, 2000), np.linspace(-4, 12, 400)
     odds, label = np.r_[good, bad], np.r_[np.zeros(2000, int), np.ones(400, int)]
-    before = Before(odds - label, OperatingPoint(pass_below=-1, fail_above=2.01, source="released"))
-    point = working_point(odds, label, np.zeros(2400, int), Targets(), before)
+    before = PreviousModel(odds - label, OperatingPoint(pass_below=-1, fail_above=2.01, source="released"))
+    point = fit_operating_point(odds, label, np.zeros(2400, int), Targets(), before)
     assert 2.5 < point.fail_above < 6
     assert errors(odds, label, point)[1] == 0
 
@@ -139,7 +148,7 @@ def test_scores_that_did_not_change_pass_no_more_defects() -> None:
     """In another unit: a calibration that cools all scores to a half moves the thresholds with them."""
     old, label, boards = scores(2400, 3)
     for unit in (1.0, 0.5):
-        point = working_point(unit * old, label, boards, Targets(), Before(old, OLD))
+        point = fit_operating_point(unit * old, label, boards, Targets(), PreviousModel(old, OLD))
         now, then = errors(unit * old, label, point), errors(old, label, OLD)
         assert now[0] <= then[0] + 2
         assert now[1] <= then[1]
@@ -150,9 +159,9 @@ def test_review_rises_to_its_share_where_the_old_model_missed_a_target() -> None
     odds, label, boards = scores(800, 3)
     sure = OperatingPoint(pass_below=0.0, fail_above=0.0, source="nobody looks")
     assert errors(odds, label, sure)[0] > 0.01 * label.sum()
-    point = working_point(odds, label, boards, Targets(review_share=0.04), Before(odds, sure))
+    point = fit_operating_point(odds, label, boards, Targets(review_share=0.04), PreviousModel(odds, sure))
     assert errors(odds, label, point)[2] == pytest.approx(0.04 * 800, abs=1)
-    none = working_point(odds, label, boards, Targets(1.0, 1e6, review_share=0.04), Before(odds, sure))
+    none = fit_operating_point(odds, label, boards, Targets(1.0, 1e6, review_share=0.04), PreviousModel(odds, sure))
     assert errors(odds, label, none)[2] <= 1
 
 
@@ -160,28 +169,54 @@ def test_few_joints_let_passing_begin_later_by_no_more_than_one() -> None:
     """A set without a defect, of which the old model sent all to people, must not let all pass."""
     odds = np.linspace(-9, 9, 100)
     old = OperatingPoint(pass_below=-5.0, fail_above=5.0, source="released")
-    before = Before(np.full(100, -8.0), old)
-    assert working_point(odds, np.zeros(100, int), np.zeros(100, int), None, before).pass_below == -4.0
+    before = PreviousModel(np.full(100, -8.0), old)
+    assert fit_operating_point(odds, np.zeros(100, int), np.zeros(100, int), None, before).pass_below == -4.0
 
 
 def test_less_review_is_not_bought_with_escapes_that_the_old_thresholds_did_not_have() -> None:
     odds, label, boards = scores(60_000, 4)
     known = OperatingPoint(pass_below=-2.0, fail_above=3.0, source="released")
-    free = working_point(odds, label, boards, Targets(review_share=0.03))
-    held = working_point(odds, label, boards, Targets(review_share=0.03), Before(odds, known))
+    free = fit_operating_point(odds, label, boards, Targets(review_share=0.03))
+    held = fit_operating_point(odds, label, boards, Targets(review_share=0.03), PreviousModel(odds, known))
     assert held.pass_below < free.pass_below
     assert np.mean(odds[label == 1] < held.pass_below) <= 0.01 < np.mean(odds[label == 1] < free.pass_below)
-    assert "3.0% aimed at" in held.source
+    assert "target 3.0%" in held.source
 
 
 def test_without_good_joints_the_old_thresholds_stand() -> None:
-    point = working_point(np.zeros(3), np.ones(3, int), np.zeros(3, int), None, Before(np.zeros(3), OLD))
+    point = fit_operating_point(np.zeros(3), np.ones(3, int), np.zeros(3, int), None, PreviousModel(np.zeros(3), OLD))
     assert (point.pass_below, point.fail_above) == (-1.0, 1.5)
 
 
 def test_review_stays_within_its_share() -> None:
     odds, label, boards = scores(60_000, 4)  # classes that overlap: the promise would ask people to look at half of all
-    point = working_point(odds, label, boards, Targets(review_share=0.03))
+    point = fit_operating_point(odds, label, boards, Targets(review_share=0.03))
     good = odds[label == 0]
     assert np.mean((good >= point.pass_below) & (good < point.fail_above)) == pytest.approx(0.03, abs=0.002)
-    assert "passing raised" in point.source
+    assert "pass_below raised" in point.source
+
+
+def test_joints_like_those_learnt_are_familiar_and_others_are_not() -> None:
+    rng = np.random.default_rng(0)
+    spread = np.array([3.0, 1.0, 0.2])
+    learnt, held_out, alien = (rng.normal(at, spread, (4000, 3)) for at in (0, 0, (0, 0, 8)))
+    found = fit_familiarity(learnt, held_out)
+    mean, precision = np.array(found.mean), np.array(found.precision)
+    assert (compute_distances(held_out, mean, precision) > found.limit).mean() == 0
+    assert (compute_distances(alien, mean, precision) > found.limit).mean() > 0.99
+
+
+def test_rare_classes_are_as_familiar_as_common_ones() -> None:
+    rng = np.random.default_rng(0)
+    label = (np.arange(5000) % 100 == 0).astype(int)
+    learnt = rng.normal(0, 1, (5000, 4)) + 12 * label[:, None]
+    found = fit_familiarity(learnt, learnt[:0], label)
+    far = compute_distances(learnt, np.array(found.mean), np.array(found.precision))
+    assert far[label == 1].mean() == pytest.approx(far[label == 0].mean(), rel=0.5)
+
+
+def test_a_direction_that_never_varies_does_not_divide_by_zero() -> None:
+    learnt = np.column_stack([np.random.default_rng(0).normal(0, 1, 100), np.zeros(100)])
+    found = fit_familiarity(learnt, learnt)
+    assert np.isfinite(found.precision).all()
+    assert np.isfinite(fit_familiarity(np.zeros((5, 2)), np.zeros((0, 2))).limit)

@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 from inspect_pop.classify.model import load  # noqa: E402
 from inspect_pop.core.errors import UsageFault  # noqa: E402
-from inspect_pop.learn.distributed import ALONE, Ranks, device_for, joined  # noqa: E402
+from inspect_pop.learn.distributed import SINGLE_PROCESS, DistributedContext, join_processes, select_device  # noqa: E402
 
 pytestmark = [pytest.mark.training]
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,8 +41,8 @@ def _left(out: Path, rank: int) -> dict[str, np.ndarray]:
 def test_all_end_with_one_network(together: Path) -> None:
     leading, other = _left(together, 0), _left(together, 1)
     assert leading.keys() == other.keys()
-    learnt = [name for name in leading if name.startswith(("own ", "given "))]
-    assert any(name.startswith("own ") for name in learnt)
+    learnt = [name for name in leading if name.startswith(("trained ", "given "))]
+    assert any(name.startswith("trained ") for name in learnt)
     for name in learnt:  # without the mean gradient each had gone its own way
         np.testing.assert_array_equal(leading[name], other[name], err_msg=name)
     np.testing.assert_array_equal(leading["losses"], other["losses"])
@@ -55,13 +55,14 @@ def test_the_leading_one_speaks_and_writes(together: Path) -> None:
     assert (leading["said"], other["said"]) == (5, 0)
     assert str(leading["told"]) == str(other["told"]) == "process 0 of 2"
     assert leading["mean"] == other["mean"] == 0.5
+    assert leading["threads"] == other["threads"] == 0  # of gloo, which must not outlive the interpreter
     assert sorted(p.name for p in (together / "work").iterdir()) == ["epoch-0005.safetensors", "state.json"]
 
 
 def test_an_interrupted_run_ends_where_a_whole_one_ends(together: Path, tmp_path: Path) -> None:
     stopped = launch("tests.learn.together", str(tmp_path), "--stop-after", "2")
     assert stopped.returncode != 0
-    assert "found one that ended. It says why itself" in stopped.stderr
+    assert "found one that ended. Read its own message" in stopped.stderr
     assert not list(tmp_path.glob("*.npz"))
     again = launch("tests.learn.together", str(tmp_path))
     assert again.returncode == 0, again.stderr
@@ -73,48 +74,48 @@ def test_an_interrupted_run_ends_where_a_whole_one_ends(together: Path, tmp_path
 
 def test_alone_there_is_nobody_to_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with joined() as ranks:
-        assert ranks is ALONE
-        assert ranks.leads
-        with ranks.leader_first():
-            assert ranks.told(lambda: 7) == 7
+    with join_processes() as context:
+        assert context is SINGLE_PROCESS
+        assert context.is_leader
+        with context.leader_first():
+            assert context.broadcast(lambda: 7) == 7
         module = torch.nn.Linear(1, 1)
-        assert ranks.together(module) is module
-        ranks.agree(module)
-        assert ranks.mean(torch.tensor(2.0)) == 2
-        np.testing.assert_array_equal(ranks.share(np.arange(5)), np.arange(5))
+        assert context.wrap(module) is module
+        context.synchronise(module)
+        assert context.mean(torch.tensor(2.0)) == 2
+        np.testing.assert_array_equal(context.share(np.arange(5)), np.arange(5))
 
 
 def test_shares_are_the_whole_batch() -> None:
-    shares = [Ranks(rank, 3).share(np.arange(17)) for rank in range(3)]
+    shares = [DistributedContext(rank, 3).share(np.arange(17)) for rank in range(3)]
     assert sorted(np.concatenate(shares)) == list(range(17))
     assert {len(share) for share in shares} == {5, 6}
 
 
 def test_more_processes_than_a_batch_has_joints_for_are_refused() -> None:
-    Ranks(0, 4).check(32)
-    ALONE.check(2)
+    DistributedContext(0, 4).check_batch(32)
+    SINGLE_PROCESS.check_batch(2)
     with pytest.raises(UsageFault, match=r"at most 3 processes for batches of 31.*found 4.*larger fit\.batch"):
-        Ranks(0, 4).check(31)
+        DistributedContext(0, 4).check_batch(31)
 
 
 def test_the_gpu_is_taken_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert (device_for(None), device_for("cpu"), device_for("cuda")) == ("cuda", "cpu", "cuda")
+    assert (select_device(None), select_device("cpu"), select_device("cuda")) == ("cuda", "cpu", "cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert (device_for(None), device_for("cpu")) == ("cpu", "cpu")
+    assert (select_device(None), select_device("cpu")) == ("cpu", "cpu")
     with pytest.raises(UsageFault, match="Leave out --device"):
-        device_for("cuda")
+        select_device("cuda")
 
 
 TINY = """
 name = "tiny"
-from_released = false
+from_current = false
 [fit]
 widths = [8, 8]
 blocks = [1, 1]
 epochs = 2
-samples_an_epoch = 100
+samples_per_epoch = 100
 batch = 32
 mixed_precision = false
 average_decay = 0.5
@@ -123,7 +124,7 @@ average_decay = 0.5
 
 def test_the_command_trains_together(batch: Path, tmp_path: Path) -> None:
     (tmp_path / "tiny.toml").write_text(TINY)
-    recipe = ["--recipe", str(tmp_path / "tiny.toml"), "--jobs", "1", "--device", "cpu"]
+    recipe = ["--config", str(tmp_path / "tiny.toml"), "--jobs", "1", "--device", "cpu"]
     done = launch("inspect_pop", "train", str(batch), "--out", str(tmp_path / "out"), *recipe)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("epoch 2 of 2") == 4  # once for the network and each of three folds: one process speaks

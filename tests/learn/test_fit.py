@@ -10,14 +10,13 @@ torch = pytest.importorskip("torch")
 from inspect_pop.classify.inputs import CHANNELS, SCALARS  # noqa: E402
 from inspect_pop.core.errors import ModelFault  # noqa: E402
 from inspect_pop.learn import to_onnx as export  # noqa: E402
-from inspect_pop.learn.augment import Jitter, jitter  # noqa: E402
-from inspect_pop.learn.fit import FitRecipe, TrainingSet, fit, predict  # noqa: E402
+from inspect_pop.learn.fit import FitConfig, TrainingSet, fit, predict  # noqa: E402
 from inspect_pop.learn.network import JointNet, Shape  # noqa: E402
 from inspect_pop.segment.windows import SIZE  # noqa: E402
 
 pytestmark = [pytest.mark.training, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
-RECIPE = FitRecipe(
-    widths=(8, 8), blocks=(1, 1), epochs=4, samples_an_epoch=64, batch=16, mixed_precision=False, average_decay=0.5
+CONFIG = FitConfig(
+    widths=(8, 8), blocks=(1, 1), epochs=4, samples_per_epoch=64, batch=16, mixed_precision=False, average_decay=0.5
 )
 
 
@@ -41,7 +40,7 @@ def _set(n: int = 64) -> TrainingSet:
 
 def test_it_learns_what_is_there(tmp_path: Path) -> None:
     train = _set()
-    fitted = fit(train, RECIPE.model_copy(update={"epochs": 12}), work=tmp_path)
+    fitted = fit(train, CONFIG.model_copy(update={"epochs": 12}), work=tmp_path)
     logits, embedding = predict(fitted.network, train.images, train.scalars)
     assert (logits.argmax(1).numpy() == train.label).mean() > 0.95
     assert embedding.shape == (64, 32)
@@ -49,71 +48,38 @@ def test_it_learns_what_is_there(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_run_ends_where_a_whole_one_ends(tmp_path: Path) -> None:
-    whole = fit(_set(), RECIPE, work=tmp_path / "whole")
+    whole = fit(_set(), CONFIG, work=tmp_path / "whole")
 
     def stop(said: str) -> None:
         if said.startswith("epoch 2"):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fit(_set(), RECIPE, work=tmp_path / "cut", progress=stop)
-    again = fit(_set(), RECIPE, work=tmp_path / "cut")
+        fit(_set(), CONFIG, work=tmp_path / "cut", progress=stop)
+    again = fit(_set(), CONFIG, work=tmp_path / "cut")
     for ours, theirs in zip(whole.network.state_dict().values(), again.network.state_dict().values(), strict=True):
         assert torch.equal(ours, theirs)
 
 
-def test_another_recipe_begins_anew(tmp_path: Path) -> None:
-    fit(_set(), RECIPE, work=tmp_path)
-    fitted = fit(_set(), RECIPE.model_copy(update={"seed": 2}), work=tmp_path)
-    assert len(fitted.history) == RECIPE.epochs
+def test_another_configuration_begins_anew(tmp_path: Path) -> None:
+    fit(_set(), CONFIG, work=tmp_path)
+    fitted = fit(_set(), CONFIG.model_copy(update={"seed": 2}), work=tmp_path)
+    assert len(fitted.history) == CONFIG.epochs
 
 
 def test_a_start_is_taken_up(tmp_path: Path) -> None:
     start = JointNet(Shape((8, 8), (1, 1), 1))
-    fitted = fit(_set(), RECIPE.model_copy(update={"learning_rate": 1e-9, "epochs": 1}), work=tmp_path, start=start)
+    fitted = fit(_set(), CONFIG.model_copy(update={"learning_rate": 1e-9, "epochs": 1}), work=tmp_path, start=start)
     for name, ours in fitted.network.named_parameters():
         assert torch.allclose(ours, dict(start.named_parameters())[name], atol=1e-6), name
 
 
 def test_exported_and_trained_agree(tmp_path: Path) -> None:
     train = _set()
-    network = fit(train, RECIPE, work=tmp_path / "work").network
-    export.export_network(network, tmp_path / "model.onnx")
-    assert export.largest_difference(network, tmp_path / "model.onnx", train.images[:5], train.scalars[:5]) <= 1e-4
+    network = fit(train, CONFIG, work=tmp_path / "work").network
+    export.to_onnx(network, tmp_path / "model.onnx")
+    assert export.check_agreement(network, tmp_path / "model.onnx", train.images[:5], train.scalars[:5]) <= 1e-4
     with torch.no_grad():
         network.classes.bias += torch.tensor([1.0, 0, 0, 0, 0])
     with pytest.raises(ModelFault, match="probabilities within"):
-        export.largest_difference(network, tmp_path / "model.onnx", train.images[:5], train.scalars[:5])
-
-
-def test_jitter_keeps_slices_and_differences_in_step() -> None:
-    random = torch.Generator().manual_seed(1)
-    images = torch.rand((16, CHANNELS, SIZE, SIZE), generator=random)
-    images[:, 5:10] = images[:, :5] - 0.5
-    before = images.clone()
-    how = Jitter(gain=0.0, offset=0.0, noise=0.1, shift=2, blur=0.0, lose_slice=0.5, lose_height=0.0)
-    after, _ = jitter(images, torch.zeros(16, len(SCALARS)), how, random)
-    assert torch.equal(images, before)  # the batch that came in is left alone
-    assert torch.allclose(after[:, :5] - after[:, 5:10], torch.full((), 0.5), atol=1e-5)
-    assert not torch.allclose(after, before)
-
-
-def test_a_lost_height_map_says_so() -> None:
-    images, scalars = torch.ones(8, CHANNELS, SIZE, SIZE), torch.ones(8, len(SCALARS))
-    after, numbers = jitter(images, scalars, Jitter(lose_height=1.0), torch.Generator().manual_seed(1))
-    assert after[:, -1].abs().max() == 0
-    assert numbers[:, SCALARS.index("dome_known")].max() == 0
-    assert numbers[:, SCALARS.index("standoff_known")].max() == 0
-
-
-def test_numbers_of_another_machine_are_biased_together_or_not_there() -> None:
-    images, scalars = torch.ones(64, CHANNELS, SIZE, SIZE), torch.ones(64, len(SCALARS))
-    scalars[:8, SCALARS.index("measured")] = 0
-    _, biased = jitter(images, scalars, Jitter(volume=0.5, lose_numbers=0.0), torch.Generator().manual_seed(1))
-    volume, typical = (biased[:, SCALARS.index(name)] for name in ("volume", "volume_typical"))
-    assert torch.equal(volume, typical)
-    assert volume[8:].std() > 0.3
-    assert volume[:8].std() == 0  # nothing was measured there
-    assert torch.equal(biased[:, SCALARS.index("volume_deviation")], scalars[:, SCALARS.index("volume_deviation")])
-    _, lost = jitter(images, scalars, Jitter(lose_numbers=1.0), torch.Generator().manual_seed(1))
-    assert lost[:, SCALARS.index("measured") :].abs().max() == 0
+        export.check_agreement(network, tmp_path / "model.onnx", train.images[:5], train.scalars[:5])

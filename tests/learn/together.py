@@ -14,16 +14,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from inspect_pop.learn.distributed import Ranks, joined
-from inspect_pop.learn.fit import FitRecipe, fit
+from inspect_pop.learn.distributed import DistributedContext, join_processes
+from inspect_pop.learn.fit import FitConfig, fit
 from tests.learn.sets import make_samples
 
 # A loss of zero leaves a head without a gradient, which the processes must not wait for.
-RECIPE = FitRecipe(
+CONFIG = FitConfig(
     widths=(8, 8),
     blocks=(1, 1),
     epochs=5,
-    samples_an_epoch=64,
+    samples_per_epoch=64,
     batch=16,
     variety_loss=0,
     mixed_precision=False,
@@ -32,10 +32,10 @@ RECIPE = FitRecipe(
 
 
 @dataclass(frozen=True)
-class Watched(Ranks):
+class Watched(DistributedContext):
     """Remembers its shares, and what this process had learnt before it was given the leading one's network."""
 
-    own: dict[str, np.ndarray] = field(default_factory=dict)
+    trained: dict[str, np.ndarray] = field(default_factory=dict)
     shares: list[int] = field(default_factory=list)
 
     def share(self, index: np.ndarray) -> np.ndarray:
@@ -43,9 +43,13 @@ class Watched(Ranks):
         self.shares.append(len(mine))
         return mine
 
-    def agree(self, module: nn.Module) -> None:
-        self.own.update({k: v.detach().numpy().copy() for k, v in module.named_parameters()})
-        super().agree(module)
+    def synchronise(self, module: nn.Module) -> None:
+        self.trained.update({k: v.detach().numpy().copy() for k, v in module.named_parameters()})
+        super().synchronise(module)
+
+
+def count_gloo_threads() -> int:
+    return sum("gloo" in path.read_text() for path in Path("/proc/self/task").glob("*/comm"))
 
 
 def main() -> None:
@@ -58,16 +62,16 @@ def main() -> None:
         if last and said.startswith(f"epoch {last} "):
             os._exit(3)
 
-    with joined() as ranks:
-        told = ranks.told(lambda: f"process {ranks.rank} of {ranks.world}")
-        mean = ranks.mean(torch.tensor(float(ranks.rank)))
-        watched = Watched(ranks.rank, ranks.world)
-        fitted = fit(make_samples(4, 20), RECIPE, work=out / "work", ranks=watched, varieties=5, progress=note)
+    with join_processes() as context:
+        told = context.broadcast(lambda: f"process {context.rank} of {context.world_size}")
+        mean = context.mean(torch.tensor(float(context.rank)))
+        watched = Watched(context.rank, context.world_size)
+        fitted = fit(make_samples(4, 20), CONFIG, work=out / "work", context=watched, varieties=5, progress=note)
     given = {f"given {k}": v.numpy() for k, v in fitted.network.state_dict().items()}
-    own = {f"own {k}": v for k, v in watched.own.items()}
+    trained = {f"trained {k}": v for k, v in watched.trained.items()}
     losses = [one["loss"] for one in fitted.history]
-    counts = {"said": len(seen), "taught": sum(watched.shares)}
-    np.savez(out / f"{ranks.rank}.npz", told=told, mean=float(mean), losses=losses, **counts, **given, **own)
+    counts = {"said": len(seen), "taught": sum(watched.shares), "threads": count_gloo_threads()}
+    np.savez(out / f"{context.rank}.npz", told=told, mean=float(mean), losses=losses, **counts, **given, **trained)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inspect_pop.measure.neighbours import against_neighbours, robust_z
+from inspect_pop.measure.neighbours import NEIGHBOURS, compare_with_neighbours, find_neighbours, remove_trend, robust_z
 from tests.drawn import drawn_interface
 
 INTERFACE = drawn_interface(10)
@@ -27,14 +27,14 @@ def test_warpage_and_tilt_drop_out(tilt: float, bend: float, offset: float, seed
     plain = values(seed)
     x, y = INTERFACE.x_um, INTERFACE.y_um
     warped = plain + tilt * x - tilt / 2 * y + bend * (x * x + y * y) + offset
-    deviation, _ = against_neighbours(warped.astype(np.float32), INTERFACE)
-    assert deviation == pytest.approx(against_neighbours(plain, INTERFACE)[0], abs=1.0)
+    deviation, _ = compare_with_neighbours(warped.astype(np.float32), INTERFACE)
+    assert deviation == pytest.approx(compare_with_neighbours(plain, INTERFACE)[0], abs=1.0)
 
 
 def test_an_outlier_has_its_own_size_and_leaves_its_neighbours_alone() -> None:
     odd = values()
     odd[44] -= 40
-    before, after = against_neighbours(values(), INTERFACE)[0], against_neighbours(odd, INTERFACE)[0]
+    before, after = compare_with_neighbours(values(), INTERFACE)[0], compare_with_neighbours(odd, INTERFACE)[0]
     assert after[44] - before[44] == pytest.approx(-40, abs=3)
     assert np.abs(np.delete(after - before, 44)).max() < 3
 
@@ -63,3 +63,22 @@ def test_pads_of_two_sizes_are_compared_with_their_own() -> None:
 def test_too_few_to_compare_is_unknown() -> None:
     few = drawn_interface(2)
     assert np.isnan(robust_z(np.array([1, 2, 3, 4], dtype=np.float32), few, 1.0)).all()
+
+
+def test_neighbours_are_the_nearest_joints() -> None:
+    near = find_neighbours(INTERFACE)
+    assert near.shape == (100, NEIGHBOURS)
+    away = np.hypot(INTERFACE.x_um[:, None] - INTERFACE.x_um, INTERFACE.y_um[:, None] - INTERFACE.y_um)
+    np.fill_diagonal(away, np.inf)
+    assert np.take_along_axis(away, near, axis=1).max(axis=1) == pytest.approx(np.sort(away, axis=1)[:, NEIGHBOURS - 1])
+    rows = np.arange(0, 100, 7)
+    assert find_neighbours(INTERFACE, rows.tobytes()).max() < len(rows)
+
+
+def test_a_trend_is_removed_and_an_outlier_is_left() -> None:
+    x, y = INTERFACE.x_um, INTERFACE.y_um
+    smooth = 40 + 0.01 * x - 2e-6 * y * y
+    smooth[33] += 50
+    rest = remove_trend(smooth, x, y)
+    assert rest[33] == pytest.approx(50, abs=1)
+    assert np.abs(np.delete(rest, 33)).max() < 1

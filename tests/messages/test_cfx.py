@@ -7,10 +7,9 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from pydantic import ValidationError
 
 from inspect_pop.core.inspection import Inspection
-from inspect_pop.messages import Envelope, from_decision, from_fault, from_inspection, heartbeat
+from inspect_pop.messages import Envelope, from_decision, from_fault, from_inspection, make_heartbeat
 from inspect_pop.store import Decision, Message, open_store
 from tests.factories import make_inspection
 
@@ -20,9 +19,8 @@ BRIDGE = {"U1.lower.A1": "bridged"}
 EXAMPLES = Path(__file__).parent / "examples"
 
 
-def board(**told: Any) -> Inspection:
-    told = {"side": {"lower": 2, "upper": 2}, "record": "ab" * 32} | told
-    return make_inspection("PB2411-000123", **told)
+def board(**changes: Any) -> Inspection:
+    return make_inspection("PB2411-000123", **({"side": {"lower": 2, "upper": 2}, "record": "ab" * 32} | changes))
 
 
 def units(inspection: Inspection) -> dict[str, dict[str, Any]]:
@@ -35,9 +33,9 @@ def test_a_board_with_a_bridge_gives_exactly_the_messages_of_the_example() -> No
     """`examples/bridge.json` was worked out by hand from the standard's field list: see the comment in its README."""
     exact = dict.fromkeys(("dx_um", "dy_um"), 0.0) | MEASURES
     inspection = board(defects=BRIDGE, measures={"U1.lower.A1": exact}, offset_um=(12.0, -7.0), warpage_um=31.0)
-    told = [m.payload for m in from_inspection(inspection, HANDLE)]
+    messages = [m.payload for m in from_inspection(inspection, HANDLE)]
     expected = json.loads((EXAMPLES / "bridge.json").read_text())
-    assert rounded(told) == rounded(expected)
+    assert rounded(messages) == rounded(expected)
 
 
 def test_every_message_is_valid_and_survives_the_store(tmp_path: Path) -> None:
@@ -92,7 +90,7 @@ def test_only_what_did_not_pass_is_listed_and_all_is_counted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "result"),
+    ("changes", "result"),
     [
         ({}, "Passed"),
         ({"defects": BRIDGE}, "Failed"),
@@ -100,8 +98,8 @@ def test_only_what_did_not_pass_is_listed_and_all_is_counted() -> None:
         ({"undecided": ["U1.lower.A1"]}, "Error"),
     ],
 )
-def test_no_board_that_did_not_pass_is_reported_as_passed(told: dict[str, Any], result: str) -> None:
-    unit = units(board(**told))["AXI"]
+def test_no_board_that_did_not_pass_is_reported_as_passed(changes: dict[str, Any], result: str) -> None:
+    unit = units(board(**changes))["AXI"]
     assert (unit["OverallResult"], unit["Verification"]) == (result, "NotVerifiedYet")
 
 
@@ -121,9 +119,9 @@ def test_height_maps_and_slices_go_as_one_message_each() -> None:
 def test_a_board_without_slices_is_not_passed_by_its_height_map() -> None:
     inspection = board(undecided=[f"U1.{i}.{b}" for i in ("lower", "upper") for b in ("A1", "A2", "B1", "B2")])
     blind = replace(inspection, joints=inspection.joints.replace(diameter_um=[float("nan")] * 8))
-    told = units(blind)
-    assert set(told) == {"AOI"}
-    assert (told["AOI"]["OverallResult"], told["AOI"]["TotalInspectionCount"]) == ("Error", 9)
+    found = units(blind)
+    assert set(found) == {"AOI"}
+    assert (found["AOI"]["OverallResult"], found["AOI"]["TotalInspectionCount"]) == ("Error", 9)
 
 
 def test_a_board_of_which_nothing_was_seen_still_has_its_message() -> None:
@@ -138,8 +136,8 @@ def test_a_board_of_which_nothing_was_seen_still_has_its_message() -> None:
 
 
 def test_measurements_are_in_si_units_with_limits() -> None:
-    told = units(board(warpage_um=-95.0))["AOI"]["Inspections"][0]
-    warpage = told["Measurements"][0]
+    step = units(board(warpage_um=-95.0))["AOI"]["Inspections"][0]
+    warpage = step["Measurements"][0]
     assert warpage["MeasuredValue"]["Value"] == pytest.approx(-95e-6)
     assert warpage["MeasuredValue"]["ValueUnits"] == "m"
     assert warpage["MeasuredValue"]["MaximumAcceptableValue"] == pytest.approx(80e-6)
@@ -156,7 +154,7 @@ def test_measurements_are_in_si_units_with_limits() -> None:
         ("DefectMissed", "DefectConfirmed", "Failed"),
     ],
 )
-def test_a_decision_is_told_with_its_state_and_who_decided(tmp_path: Path, state: str, verification: str, result: str) -> None:
+def test_a_decision_has_its_state_and_the_person_who_decided(tmp_path: Path, state: str, verification: str, result: str) -> None:
     inspection = board(defects=BRIDGE)
     with open_store(tmp_path / "r.db") as store:
         store.write(inspection)
@@ -177,7 +175,7 @@ def test_a_decision_is_told_with_its_state_and_who_decided(tmp_path: Path, state
     assert message.id not in {m.id for m in from_inspection(inspection, HANDLE)}
 
 
-def test_a_fault_is_told_once_for_one_reason() -> None:
+def test_a_fault_with_the_same_reason_is_the_same_message() -> None:
     at = "2026-03-02T09:00:00+01:00"
     first, again, other = (from_fault("/x/B1", r, "file", at, HANDLE) for r in ("cut short", "cut short", "gone"))
     assert first.id == again.id != other.id
@@ -185,37 +183,14 @@ def test_a_fault_is_told_once_for_one_reason() -> None:
     assert (fault["FaultCode"], fault["Severity"], fault["Description"]) == ("file", "Error", "/x/B1: cut short")
 
 
-def test_a_fault_of_a_path_that_is_no_text_can_be_told() -> None:
+def test_a_fault_of_a_path_that_is_no_text_has_a_message() -> None:
     message: Message = from_fault("/x/\udcff", "odd \0", "file", "2026-03-02T09:00:00+01:00", HANDLE)
     assert json.loads(message.text.encode())["MessageBody"]["Fault"]["Description"]
 
 
 def test_a_heartbeat_says_how_often_it_comes() -> None:
-    body = heartbeat(HANDLE, 90.0, "2026-03-02T09:00:00+01:00").model_dump(mode="json", by_alias=True)["MessageBody"]
+    body = make_heartbeat(HANDLE, 90.0, "2026-03-02T09:00:00+01:00").model_dump(mode="json", by_alias=True)["MessageBody"]
     assert (body["$type"], body["CFXHandle"], body["HeartbeatFrequency"]) == ("CFX.Heartbeat, CFX", HANDLE, "00:01:30")
-
-
-@pytest.mark.parametrize(
-    ("where", "value"),
-    [
-        (("MessageBody", "InspectionMethod"), "Fused"),
-        (("MessageBody", "InspectedUnits", 0, "OverallResult"), "Review"),
-        (("MessageBody", "InspectedUnits", 0, "Verification"), "Maybe"),
-        (("MessageBody", "Unknown"), 1),
-        (("MessageBody", "$type"), "CFX.Other, CFX"),
-        (("TimeStamp",), "2026-03-02T09:00:00"),
-        (("Version",), "1.7"),
-        (("UniqueID",), "x"),
-    ],
-)
-def test_what_the_standard_does_not_know_is_refused(where: tuple[Any, ...], value: object) -> None:
-    payload = json.loads(list(from_inspection(board(), HANDLE))[1].text)
-    inner = payload
-    for key in where[:-1]:
-        inner = inner[key]
-    inner[where[-1]] = value
-    with pytest.raises(ValidationError):
-        Envelope.model_validate(payload)
 
 
 def rounded(value: Any) -> Any:

@@ -11,14 +11,13 @@ from inspect_pop.classify.model import load
 from inspect_pop.classify.session import Classifier
 from inspect_pop.core.errors import FrameFault
 from inspect_pop.core.flags import bit
-from inspect_pop.core.geometry import SliceStack
 from inspect_pop.core.inspection import Inspection
 from inspect_pop.core.joint_table import CLASSES, COLUMNS
 from inspect_pop.core.limits import Limits
 from inspect_pop.ingest import open_export
-from inspect_pop.ingest.contract import ImageSource
+from inspect_pop.ingest.contract import SliceSource
 from inspect_pop.pipeline.board import inspect_board
-from tests.learn.models import give_own, make_model
+from tests.learn.models import add_machine_model, make_model
 
 START = "2026-11-22T08:00:00+00:00"
 
@@ -29,8 +28,8 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
     return Classifier(load(make_model(tmp_path_factory.mktemp("model") / "m")))
 
 
-def _inspect(board: Path, classifier: Classifier, *, ahead: bool = False) -> Inspection:
-    return inspect_board(open_export(board), classifier, Limits(), started_at=START, ahead=ahead, now=lambda: START)
+def _inspect(board: Path, classifier: Classifier, *, read_ahead: bool = False) -> Inspection:
+    return inspect_board(open_export(board), classifier, Limits(), started_at=START, read_ahead=read_ahead, now=lambda: START)
 
 
 def _without(board: Path, *names: str) -> None:
@@ -56,7 +55,7 @@ def test_every_expected_joint_has_its_row(small_board: Path, classifier: Classif
 
 
 def test_pictures_read_ahead_are_the_same_pictures(small_board: Path, classifier: Classifier) -> None:
-    one, other = (_inspect(small_board, classifier, ahead=ahead) for ahead in (False, True))
+    one, other = (_inspect(small_board, classifier, read_ahead=ahead) for ahead in (False, True))
     assert one.board == other.board
     assert one.packages == other.packages
     for name in one.joints.names:
@@ -68,7 +67,7 @@ def test_a_machine_that_the_model_was_taught_on_has_its_own_network(small_board:
     own = {"weight": 5.0, "operating_point": {"pass_below": -9.0, "fail_above": 9.0, "source": "taught here"}}
     plain = make_model(tmp_path / "m")
     before = _inspect(small_board, Classifier(load(plain)))
-    model = load(give_own(plain, open_export(small_board).machine, **own))
+    model = load(add_machine_model(plain, open_export(small_board).machine, **own))
     found = _inspect(small_board, Classifier(model))
     assert "taught here" in found.board.operating_point
     assert set(found.joints["model"]) == {model.digest}
@@ -90,19 +89,17 @@ def test_the_same_export_is_the_same_record(small_board: Path, classifier: Class
 def test_by_xray_pictures_turned_against_the_height_maps_nothing_passes(small_board: Path, classifier: Classifier) -> None:
     """The array is symmetric and finds its place either way; which way round it lies, the domes tell."""
 
-    def turned(source: ImageSource) -> ImageSource:
+    def turned(source: SliceSource) -> SliceSource:
         stack = source.read()
-        if not isinstance(stack, SliceStack):
-            return source
         other = dataclasses.replace(stack, values=np.ascontiguousarray(stack.values[:, ::-1, ::-1]))
         return dataclasses.replace(source, read=lambda: other)
 
     export = open_export(small_board)
-    wrong = dataclasses.replace(export, images=tuple(turned(i) for i in export.images))
-    for told, expected in ((export, False), (wrong, True)):
-        joints = inspect_board(told, classifier, Limits(), started_at=START, now=lambda: START).joints
-        assert ((joints["flags"] & bit("wrong_crop")) != 0).all() == expected
-        assert ((joints["flags"] & bit("wrong_crop")) != 0).any() == expected
+    wrong = dataclasses.replace(export, images=(*map(turned, export.slices), *export.height_maps))
+    for board, expected in ((export, False), (wrong, True)):
+        joints = inspect_board(board, classifier, Limits(), started_at=START, now=lambda: START).joints
+        assert ((joints["flags"] & bit("crop_mismatch")) != 0).all() == expected
+        assert ((joints["flags"] & bit("crop_mismatch")) != 0).any() == expected
         if expected:
             assert "pass" not in joints["verdict"]
 
@@ -149,8 +146,7 @@ def test_a_package_that_is_not_there_is_refused(small_board: Path, classifier: C
 
 
 def test_suspects_come_with_pictures_and_a_neighbour(small_board: Path, classifier: Classifier) -> None:
-    sharp = dataclasses.replace(classifier.model, card=classifier.model.card)
-    found = _inspect(small_board, Classifier(sharp))
+    found = _inspect(small_board, classifier)
     crops = found.crops
     suspects = int((found.joints["verdict"] != "pass").sum())
     assert crops is not None

@@ -17,7 +17,7 @@ from inspect_pop.core.errors import InputFault
 from inspect_pop.core.geometry import HeightMap, SliceStack
 from inspect_pop.core.inspection import Inspection
 from inspect_pop.ingest import open_export
-from inspect_pop.ingest.contract import BoardExport, ImageSource
+from inspect_pop.ingest.contract import BoardExport, SliceSource
 from tests.ingest.bounded import within_bounds
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,7 +30,7 @@ Values = np.ndarray
 def measure() -> ModuleType:
     """The script that measures the same on many boards."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "scripts"))
+        patch.syspath_prepend(str(ROOT / "scripts" / "studies"))
         return import_module("measure_changes")
 
 
@@ -42,13 +42,13 @@ def model(measure: ModuleType) -> Path:
 @pytest.fixture(scope="module")
 def sample(measure: ModuleType) -> BoardExport:
     (board,) = (ROOT / "datasets/sample/boards").iterdir()
-    export: BoardExport = measure.cached(open_export(board, board.parents[1]))
+    export: BoardExport = measure.cache_images(open_export(board, board.parents[1]))
     return export
 
 
 @pytest.fixture(scope="module")
 def right(measure: ModuleType, model: Path, sample: BoardExport) -> Inspection:
-    found: Inspection = measure.inspected(sample, model)
+    found: Inspection = measure.inspect_export(sample, model)
     assert {"pass", "fail"} <= set(found.joints["verdict"])
     return found
 
@@ -130,13 +130,13 @@ def test_pixels_of_another_size_than_told_are_refused(
 
 
 def test_slices_of_the_other_interface_are_refused(measure: ModuleType, model: Path, sample: BoardExport) -> None:
-    lower, upper, *maps = sample.images
+    lower, upper = sample.slices
     assert (lower.interface, upper.interface) == ("lower", "upper")
 
-    def exchanged(source: ImageSource, other: ImageSource) -> ImageSource:
+    def exchanged(source: SliceSource, other: SliceSource) -> SliceSource:
         return replace(source, read=lambda: replace(other.read(), interface=source.interface))
 
-    export = replace(sample, images=(exchanged(lower, upper), exchanged(upper, lower), *maps))
+    export = replace(sample, images=(exchanged(lower, upper), exchanged(upper, lower), *sample.height_maps))
     assert passed_by(measure, export, model) == 0
 
 
@@ -164,7 +164,7 @@ def test_a_slice_without_which_a_defect_may_look_good_lets_nothing_pass(
         z_um = np.asarray(picture.z_um)
         return replace(picture, values=values, z_um=tuple((z_um[low] + z_um[high]) / 2), lost=(lost,))
 
-    verdict = lower(measure.inspected(changed(sample, spoilt), model))
+    verdict = lower(measure.inspect_export(changed(sample, spoilt), model))
     assert ("pass" in verdict) == passes
     assert "fail" in verdict
     assert (lower(right)[verdict == "fail"] != "pass").all()
@@ -182,7 +182,7 @@ def test_a_ball_whose_grey_is_at_the_end_of_the_scale_in_one_slice_is_no_pass(
         values[2][burnt] = np.iinfo(values.dtype).max if picture.polarity == "solder_bright" else 0
         return replace(picture, values=values)
 
-    assert "pass" not in lower(measure.inspected(changed(sample, spoilt), model))
+    assert "pass" not in lower(measure.inspect_export(changed(sample, spoilt), model))
 
 
 def lower(found: Inspection) -> np.ndarray:
@@ -194,9 +194,9 @@ def lower(found: Inspection) -> np.ndarray:
 def test_a_change_that_should_not_matter_turns_no_fail_into_a_pass(
     measure: ModuleType, model: Path, sample: BoardExport, right: Inspection
 ) -> None:
-    """And it changes next to nothing at all; `scripts/measure_changes.py` tells the share on many boards."""
+    """And it changes next to nothing at all; `scripts/studies/measure_changes.py` tells the share on many boards."""
     for said, change in measure.CHANGES.items():
-        counts = measure.compared(right, sample, change, model)
+        counts = measure.compare_verdicts(right, sample, change, model)
         assert counts["fail>pass"] == 0, said
         most = 1 if said in measure.HARMLESS else 4
         assert counts["changed"] <= most or "holds nothing" in said, said
@@ -205,7 +205,7 @@ def test_a_change_that_should_not_matter_turns_no_fail_into_a_pass(
 
 def test_a_change_that_matters_is_seen(measure: ModuleType, model: Path, sample: BoardExport, right: Inspection) -> None:
     """The comparison itself works: another board's pictures give other verdicts."""
-    counts = measure.compared(
+    counts = measure.compare_verdicts(
         right,
         sample,
         lambda picture, _: (
@@ -214,7 +214,7 @@ def test_a_change_that_matters_is_seen(measure: ModuleType, model: Path, sample:
         model,
     )
     assert counts["changed"] > 5
-    assert not measure.kept("inspected again", counts)
+    assert not measure.is_within_limit("inspected again", counts)
 
 
 def changed(export: BoardExport, change: Callable[[Picture], Picture]) -> BoardExport:
@@ -229,6 +229,6 @@ def _read(read: Callable[[], Picture], change: Callable[[Picture], Picture]) -> 
 def passed_by(measure: ModuleType, export: BoardExport, model: Path) -> int:
     """How many joints pass; none where the board is refused."""
     try:
-        return int((measure.inspected(export, model).joints["verdict"] == "pass").sum())
+        return int((measure.inspect_export(export, model).joints["verdict"] == "pass").sum())
     except InputFault:
         return 0

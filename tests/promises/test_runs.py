@@ -13,7 +13,7 @@ import pytest
 
 from inspect_pop import cli
 from inspect_pop.batch import executors
-from inspect_pop.batch.jobs import Job
+from inspect_pop.batch.jobs import BoardJob
 from inspect_pop.batch.worker import inspect_job
 from inspect_pop.pipeline import board as pipeline
 from inspect_pop.store import engine, open_store
@@ -90,7 +90,7 @@ def test_a_board_whose_process_is_killed_twice_lies_in_quarantine_and_the_rest_i
     batch: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
     monkeypatch.setenv("TEST_DIES", "B-2")
-    monkeypatch.setattr("inspect_pop.batch._inspect_there", dies_at_one)
+    monkeypatch.setattr("inspect_pop.batch.run.inspect_in_worker", dies_at_one)
     assert cli.main(["run", str(batch), "--out", str(tmp_path / "out"), "--model", str(model), "--jobs", "2", "--json"]) == 1
     said = json.loads(capsys.readouterr().out)
     (lost,) = said["quarantined"]
@@ -99,7 +99,7 @@ def test_a_board_whose_process_is_killed_twice_lies_in_quarantine_and_the_rest_i
     assert pq.read_table(tmp_path / "out" / "boards.parquet").num_rows == 3
 
 
-def dies_at_one(settings: object, job: Job) -> object:
+def dies_at_one(settings: object, job: BoardJob) -> object:
     """An inspection that the system ends for its memory, at one board."""
     if json.loads((job.path / "export.json").read_text())["serial"] == os.environ["TEST_DIES"]:
         os.kill(os.getpid(), 9)
@@ -109,14 +109,14 @@ def dies_at_one(settings: object, job: Job) -> object:
 def test_memory_that_runs_short_costs_one_board(
     batch: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
-    inspect = pipeline.prepare_board
+    inspect = pipeline.measure_board
 
     def short(export, limits, **how):
         if export.serial == "B-1":
             raise MemoryError
         return inspect(export, limits, **how)
 
-    monkeypatch.setattr(pipeline, "prepare_board", short)
+    monkeypatch.setattr(pipeline, "measure_board", short)
     assert run(batch, tmp_path / "out", model, "--json") == 1
     (lost,) = json.loads(capsys.readouterr().out)["quarantined"]
     assert "MemoryError" in lost["reason"]

@@ -33,7 +33,7 @@ def browser() -> Iterator["sync_api.Browser"]:
 
 
 class Visit:
-    """An opened page and what its console said."""
+    """An opened page and the complaints on its console."""
 
     def __init__(self, browser: "sync_api.Browser", path: Path, size: str = "desktop") -> None:
         width, height = SIZES[size]

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from inspect_pop.report.write import write_lot_report
-from inspect_pop.report.yield_data import yield_view
-from inspect_pop.report.yield_page import chart_picture, heat_maps, yields_page
+from inspect_pop.report.yield_page import draw_control_chart, draw_heat_maps, read_yield_view, render_yield_page
 from inspect_pop.store import Store, open_store
 from inspect_pop.yields import PositionMap
 from tests.factories import make_inspection
@@ -40,11 +39,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 @pytest.fixture(scope="module")
 def page(store: Store) -> str:
-    return yields_page(yield_view(store, EVIL), {"r9": "boards/PB-9.html"})
+    return render_yield_page(read_yield_view(store, EVIL), {"r9": "boards/PB-9.html"})
 
 
 def test_the_view_gathers_what_the_store_says(store: Store) -> None:
-    view = yield_view(store, "Yield")
+    view = read_yield_view(store, "Yield")
     assert (view.total.boards, view.total.passed, view.total.defects) == (12, 7, 5)
     assert [(g.keys["day"], g.boards) for g in view.days] == [
         ("2026-03-02", 4),
@@ -80,8 +79,8 @@ def test_the_page_stays_under_three_megabytes_and_asks_for_nothing(page: str) ->
 
 
 def test_a_chart_is_the_same_each_time(store: Store) -> None:
-    days = yield_view(store, "Yield").failing
-    assert chart_picture(days, "share") == chart_picture(days, "share")
+    days = read_yield_view(store, "Yield").failing
+    assert draw_control_chart(days, "share") == draw_control_chart(days, "share")
 
 
 def test_heat_maps_share_one_scale_and_shade_by_count() -> None:
@@ -94,7 +93,7 @@ def test_heat_maps_share_one_scale_and_shade_by_count() -> None:
         np.full(5, 40, np.int64),
         np.array([[0, 0, 8, 0], [0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1]], np.int64),
     )
-    lower, upper = heat_maps(positions)
+    lower, upper = draw_heat_maps(positions)
     assert (lower.most, upper.most, lower.half) == (8, 8, upper.half)
     assert re.findall(r'class="heat (h\d)"', lower.marks) == ["h8", "h1", "h0"]  # B2's place is not known
     assert lower.worst == ("A1: 8", "A2: 1")

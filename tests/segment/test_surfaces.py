@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from inspect_pop.core.geometry import Placement
-from inspect_pop.segment.surfaces import Points, board_points, dome_heights, fit_surface, smooth_surface, top_points
+from inspect_pop.segment.surfaces import Points, find_dome_heights, fit_surface, sample_board, sample_top, smooth_surface
 from inspect_pop.segment.windows import cut_height
 from tests.scenes import TOP_UM, make_package, map_of
 
@@ -29,19 +29,19 @@ def test_polynomial_is_recovered_under_outliers() -> None:
 
 
 def test_top_points_lie_on_the_body_only() -> None:
-    points = top_points(map_of(PACKAGE, PLACED), PLACED, PACKAGE)
+    points = sample_top(map_of(PACKAGE, PLACED), PLACED, PACKAGE)
     assert len(points.z_um) > 4000
     assert np.abs(points.x_um).max() < 2200
     assert np.median(points.z_um) == pytest.approx(TOP_UM["post_reflow"], abs=1)
 
 
 def test_top_points_before_stacking_leave_the_openings_out() -> None:
-    points = top_points(map_of(PACKAGE, PLACED, stage="pre_stack", domes_um=np.full(28, -80.0)), PLACED, PACKAGE)
+    points = sample_top(map_of(PACKAGE, PLACED, stage="pre_stack", domes_um=np.full(28, -80.0)), PLACED, PACKAGE)
     assert np.percentile(points.z_um, 1) > TOP_UM["pre_stack"] - 40
 
 
 def test_board_points_are_bare_board() -> None:
-    points = board_points(map_of(PACKAGE, PLACED, tilt=(0.003, 0.0)), PLACED, PACKAGE)
+    points = sample_board(map_of(PACKAGE, PLACED, tilt=(0.003, 0.0)), PLACED, PACKAGE)
     plane = fit_surface(points, 1, 1000.0)
     assert plane.coefficient(1, 0) == pytest.approx(0.003, abs=2e-4)
 
@@ -50,11 +50,11 @@ def test_dome_heights_and_what_is_not_seen() -> None:
     upper = PACKAGE.interface("upper")
     domes = np.linspace(-100, -40, 28)
     heights = map_of(PACKAGE, PLACED, stage="pre_stack", domes_um=domes)
-    found = dome_heights(cut_height(heights, upper, PLACED))
+    found = find_dome_heights(cut_height(heights, upper, PLACED))
     # The upper quartile over a cap lies a few um under its apex, the same for all.
     assert found - TOP_UM["pre_stack"] - domes == pytest.approx(np.mean(found - TOP_UM["pre_stack"] - domes), abs=3)
     blind = map_of(PACKAGE, PLACED, stage="pre_stack", domes_um=domes, dropouts=0.9)
-    assert np.isnan(dome_heights(cut_height(blind, upper, PLACED))).all()
+    assert np.isnan(find_dome_heights(cut_height(blind, upper, PLACED))).all()
 
 
 def test_smooth_surface_keeps_a_blister_and_passes_over_marks_and_letters() -> None:
@@ -63,8 +63,8 @@ def test_smooth_surface_keeps_a_blister_and_passes_over_marks_and_letters() -> N
     x, y = PLACED.undo(*flat.grid.to_um(row, col))
     blister = 40 * np.exp(-((x - 600) ** 2 + (y + 500) ** 2) / (2 * 500**2))
     swollen = replace(flat, height_um=(flat.height_um + blister).astype(np.float32))
-    plain = smooth_surface(top_points(flat, PLACED, PACKAGE), PACKAGE.body_um)
-    risen = smooth_surface(top_points(swollen, PLACED, PACKAGE), PACKAGE.body_um)
+    plain = smooth_surface(sample_top(flat, PLACED, PACKAGE), PACKAGE.body_um)
+    risen = smooth_surface(sample_top(swollen, PLACED, PACKAGE), PACKAGE.body_um)
     at = np.array([600.0, -1750.0]), np.array([-500.0, 1750.0])  # on the blister; on the pin-1 mark
     bend = TOP_UM["post_reflow"] - 20 * (at[0] ** 2 + at[1] ** 2) / 2200**2
     assert plain.height_um(*at) == pytest.approx(bend, abs=2)
@@ -77,5 +77,5 @@ def test_smooth_surface_with_holes_in_the_map() -> None:
     heights = map_of(PACKAGE, PLACED, warpage_um=40.0)
     holed = heights.height_um.copy()
     holed[60:120, 70:140] = np.nan
-    surface = smooth_surface(top_points(replace(heights, height_um=holed), PLACED, PACKAGE), PACKAGE.body_um)
+    surface = smooth_surface(sample_top(replace(heights, height_um=holed), PLACED, PACKAGE), PACKAGE.body_um)
     assert surface.height_um(np.zeros(1), np.zeros(1))[0] == pytest.approx(TOP_UM["post_reflow"], abs=2)

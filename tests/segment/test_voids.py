@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from inspect_pop.segment.outlines import find_outlines
-from inspect_pop.segment.voids import void_fraction
+from inspect_pop.segment.voids import find_void_fraction
 from inspect_pop.segment.windows import cut_slices
 from tests.drawn import drawn_interface
 from tests.scenes import HOME, discs, stack_of
@@ -24,7 +24,7 @@ def measured(voids: dict[int, list[tuple[float, float, float, int]]], *, depth: 
             at = np.array([INTERFACE.x_um[joint] + x]), np.array([INTERFACE.y_um[joint] + y])
             values[k] -= 1000 * depth * discs(stack.grid, *at, radius, blur_um=12.0)
     cut = cut_slices(replace(stack, values=values.astype(np.uint16)), INTERFACE, HOME)
-    return void_fraction(find_outlines(cut))
+    return find_void_fraction(find_outlines(cut))
 
 
 def test_sound_balls_have_none() -> None:
@@ -33,7 +33,7 @@ def test_sound_balls_have_none() -> None:
 
 @pytest.mark.parametrize("noise", [0.1, 0.25])
 def test_grain_is_no_void(noise: float) -> None:
-    fraction = void_fraction(find_outlines(cut_slices(stack_of(INTERFACE, noise=noise), INTERFACE, HOME)))
+    fraction = find_void_fraction(find_outlines(cut_slices(stack_of(INTERFACE, noise=noise), INTERFACE, HOME)))
     assert np.median(fraction) == 0
     assert fraction.max() < 0.05
 
@@ -60,6 +60,6 @@ def test_larger_voids_never_measure_smaller() -> None:
 
 def test_no_ball_no_fraction() -> None:
     cut = cut_slices(stack_of(INTERFACE, without=[14]), INTERFACE, HOME)
-    fraction = void_fraction(find_outlines(cut))
+    fraction = find_void_fraction(find_outlines(cut))
     assert np.isnan(fraction[14])
     assert np.isfinite(fraction[np.arange(36) != 14]).all()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from inspect_pop.core.geometry import SliceStack
-from inspect_pop.segment.webs import find_webs, pairs_of
+from inspect_pop.segment.webs import find_webs, neighbour_pairs
 from inspect_pop.segment.windows import cut_slices
 from tests.drawn import drawn_interface
 from tests.scenes import HOME, discs, stack_of
@@ -30,7 +30,7 @@ def bridged(
 
 
 def test_pairs_are_rows_and_columns_once() -> None:
-    pairs = pairs_of(INTERFACE)
+    pairs = neighbour_pairs(INTERFACE)
     assert len(pairs) == 2 * 6 * 5
     assert len({tuple(sorted(p)) for p in pairs.tolist()}) == len(pairs)
 

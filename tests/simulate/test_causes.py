@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from inspect_pop.core.errors import UsageFault
-from inspect_pop.simulate.bodies import CLASS_OF
-from inspect_pop.simulate.causes import CAUSES, draw_varieties, make_plan
+from inspect_pop.simulate.bodies import VARIETY_CLASSES
+from inspect_pop.simulate.causes import CAUSES, draw_varieties, plan_board
 from inspect_pop.simulate.products import PRODUCTS
 
 PACKAGE = PRODUCTS["apx17"].packages[0]
@@ -11,22 +11,22 @@ PACKAGE = PRODUCTS["apx17"].packages[0]
 
 def classes(cause: str, which: int, seed: int = 3, rate: float = 0.0) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    plan = make_plan(rng, PACKAGE, cause)
+    plan = plan_board(rng, PACKAGE, cause)
     interface = PACKAGE.interfaces[which]
     standoff = np.full(len(interface.ball), interface.gap_um)
     variety = draw_varieties(rng, interface, plan.patterns[which], standoff, plan.reach, rate)
-    return np.array([CLASS_OF[v] for v in variety])
+    return np.array([VARIETY_CLASSES[v] for v in variety])
 
 
 def test_every_cause_can_be_asked_for_and_random_draws_all():
-    assert {make_plan(np.random.default_rng(0), PACKAGE, c).cause for c in CAUSES} == set(CAUSES)
-    drawn = {make_plan(np.random.default_rng(k), PACKAGE, "random").cause for k in range(150)}
+    assert {plan_board(np.random.default_rng(0), PACKAGE, c).cause for c in CAUSES} == set(CAUSES)
+    drawn = {plan_board(np.random.default_rng(k), PACKAGE, "random").cause for k in range(150)}
     assert drawn == set(CAUSES)
 
 
 def test_an_unknown_cause_is_refused():
     with pytest.raises(UsageFault, match="gremlins"):
-        make_plan(np.random.default_rng(0), PACKAGE, "gremlins")
+        plan_board(np.random.default_rng(0), PACKAGE, "gremlins")
 
 
 def test_without_a_cause_and_chance_all_joints_are_sound():
@@ -42,7 +42,7 @@ def test_causes_leave_their_defects():
 
 
 def test_insufficient_paste_is_a_region():
-    plan = make_plan(np.random.default_rng(3), PACKAGE, "insufficient_paste")
+    plan = plan_board(np.random.default_rng(3), PACKAGE, "insufficient_paste")
     volume = plan.patterns[0].volume
     assert volume.min() < 0.7 < np.median(volume)
 
@@ -50,10 +50,10 @@ def test_insufficient_paste_is_a_region():
 def test_too_much_standoff_keeps_joints_from_merging():
     rng = np.random.default_rng(3)
     interface = PACKAGE.interfaces[0]
-    plan = make_plan(rng, PACKAGE, "warpage")
+    plan = plan_board(rng, PACKAGE, "warpage")
     wide = np.where(interface.x_um > 4000, 1.25, 1.0) * interface.gap_um
     variety = draw_varieties(rng, interface, plan.patterns[0], wide, plan.reach, 0.0)
-    bad = np.array([CLASS_OF[v] in ("open", "head_in_pillow") for v in variety])
+    bad = np.array([VARIETY_CLASSES[v] in ("open", "head_in_pillow") for v in variety])
     assert bad[interface.x_um > 4000].mean() > 0.4
     assert bad[interface.x_um < 4000].mean() < 0.02
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from inspect_pop.core.geometry import Grid, Placement
-from inspect_pop.simulate.height_map import Domes, View, height_map
+from inspect_pop.simulate.height_map import Domes, HeightScene, render_height_map
 from inspect_pop.simulate.machines import MACHINES
 from inspect_pop.simulate.products import PRODUCTS
 from inspect_pop.simulate.scene import Passive
@@ -13,16 +13,16 @@ from inspect_pop.simulate.warpage import make_stack
 PACKAGE = PRODUCTS["tst4"].packages[0]
 CLEAN = replace(MACHINES["line_a"], height_noise_um=0.0, dropouts=0.0, outliers=0.0)
 GRID = Grid((241, 241), 24.0, (-2880.0, 2880.0))
-HERE = Placement(0.0, 0.0, 0.0, 0.0)
+CENTRED = Placement(0.0, 0.0, 0.0, 0.0)
 UPPER = PACKAGE.interface("upper")
 
 
-def seen(stage: str, bow: float = 0.0, placement: Placement = HERE, machine=CLEAN, passives: tuple[Passive, ...] = ()):
+def seen(stage: str, bow: float = 0.0, placement: Placement = CENTRED, machine=CLEAN, passives: tuple[Passive, ...] = ()):
     stack = make_stack(np.random.default_rng(2), PACKAGE, bow, (0.0, 0.0), (0.0, 0.0, 1.0, 0.0))
     high = np.full(len(UPPER.ball), 100.0)
     high[UPPER.ball.index("A4")] = 0.0
-    view = View(stage, stack, Domes(UPPER.x_um, UPPER.y_um, high, 140.0), passives, ("PART", "0001"))
-    return height_map(np.random.default_rng(3), PACKAGE, view, GRID, placement, machine), stack
+    view = HeightScene(stage, stack, Domes(UPPER.x_um, UPPER.y_um, high, 140.0), passives, ("PART", "0001"))
+    return render_height_map(np.random.default_rng(3), PACKAGE, view, GRID, placement, machine), stack
 
 
 def near(height, x_um: float, y_um: float, reach_um: float = 60.0) -> float:

@@ -2,21 +2,21 @@ import numpy as np
 import pytest
 
 from inspect_pop.core.errors import UsageFault
-from inspect_pop.simulate.machines import MACHINES, named_machine, random_machine
+from inspect_pop.simulate.machines import MACHINES, draw_machine, find_machine
 
 
 def test_named_machines_bear_their_names():
     assert {"line_a", "line_b", "worn_tube", "ct9", "transmission"} <= set(MACHINES)
-    assert all(named_machine(name).name == name for name in MACHINES)
+    assert all(find_machine(name).name == name for name in MACHINES)
 
 
 def test_an_unknown_machine_is_refused_with_the_known_ones():
     with pytest.raises(UsageFault, match="line_a"):
-        named_machine("line_z")
+        find_machine("line_z")
 
 
 def test_random_machines_span_what_nobody_has_seen():
-    machines = [random_machine(np.random.default_rng(k)) for k in range(200)]
+    machines = [draw_machine(np.random.default_rng(k)) for k in range(200)]
     assert {m.method for m in machines} == {"laminography", "ct", "transmission"}
     assert {m.polarity for m in machines} == {"solder_bright", "solder_dark"}
     assert {m.dtype for m in machines} == {"uint8", "uint16", "float32"}
@@ -26,5 +26,5 @@ def test_random_machines_span_what_nobody_has_seen():
 
 
 def test_a_method_can_be_asked_for_and_the_seed_decides():
-    assert random_machine(np.random.default_rng(1), "ct").method == "ct"
-    assert random_machine(np.random.default_rng(1)) == random_machine(np.random.default_rng(1))
+    assert draw_machine(np.random.default_rng(1), "ct").method == "ct"
+    assert draw_machine(np.random.default_rng(1)) == draw_machine(np.random.default_rng(1))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from inspect_pop.core.errors import UsageFault
-from inspect_pop.simulate.products import PRODUCTS, ball_names, named_recipe, random_recipe
+from inspect_pop.simulate.products import PRODUCTS, ball_names, draw_recipe, find_recipe
 
 
 def test_ball_names_are_jedecs():
@@ -25,12 +25,12 @@ def test_sample_products_are_those_of_the_samples(shared: Path, name):
 
 def test_an_unknown_product_is_refused():
     with pytest.raises(UsageFault, match="tst4"):
-        named_recipe("moon")
+        find_recipe("moon")
 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_random_products_are_possible(seed):
-    recipe = random_recipe(np.random.default_rng(seed))
+    recipe = draw_recipe(np.random.default_rng(seed))
     (package,) = recipe.packages
     assert 40 <= recipe.n_joints <= 500
     for i in package.interfaces:

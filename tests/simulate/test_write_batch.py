@@ -1,13 +1,19 @@
 import csv
 import hashlib
+import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 
 from inspect_pop.core.errors import UsageFault
 from inspect_pop.ingest.pop_export import READER
-from inspect_pop.simulate import write_batch as export
+from inspect_pop.simulate import write_batch
+from inspect_pop.simulate.board import simulate_board
 from inspect_pop.simulate.machines import MACHINES
+from inspect_pop.simulate.products import find_recipe
 
 from .conftest import QUICK
 
@@ -17,9 +23,9 @@ def batch(tmp_path_factory):
     out = tmp_path_factory.mktemp("simulated") / "batch"
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(MACHINES, "quick", QUICK)
-        told = []
-        export.simulate_batch(out, 2, 5, machine="quick", progress=lambda done, total: told.append((done, total)))
-    assert told == [(1, 2), (2, 2)]
+        calls = []
+        write_batch.simulate_batch(out, 2, 5, machine="quick", progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(1, 2), (2, 2)]
     return out
 
 
@@ -47,8 +53,8 @@ def test_a_batch_can_be_read_back(batch):
 
 
 def test_a_machine_of_ones_own_takes_the_same_pictures_as_one_by_name(batch, tmp_path):
-    export.simulate_batch(tmp_path / "own", 2, 5, machine=QUICK)
-    assert digests(tmp_path / "own") == digests(batch)
+    write_batch.simulate_batch(tmp_path / "given", 2, 5, machine=QUICK)
+    assert digests(tmp_path / "given") == digests(batch)
 
 
 def test_labels_and_truth_have_every_joint_once_and_agree(batch):
@@ -79,14 +85,14 @@ def test_board_truth_counts_the_defects(batch):
 
 def test_the_same_seed_writes_the_same_bytes(batch, tmp_path, monkeypatch):
     monkeypatch.setitem(MACHINES, "quick", QUICK)
-    export.simulate_batch(tmp_path / "again", 2, 5, machine="quick")
+    write_batch.simulate_batch(tmp_path / "again", 2, 5, machine="quick")
     assert digests(tmp_path / "again") == digests(batch)
 
 
 def test_a_folder_that_holds_a_batch_is_left_alone(batch):
     before = digests(batch)
     with pytest.raises(UsageFault, match="batch"):
-        export.simulate_batch(batch, 1, 5)
+        write_batch.simulate_batch(batch, 1, 5)
     assert digests(batch) == before
 
 
@@ -94,23 +100,24 @@ def test_a_folder_that_holds_a_batch_is_left_alone(batch):
 def test_wrong_arguments_are_refused_before_anything_is_written(tmp_path, wrong):
     arguments = {"boards": 1, "seed": 1, **wrong}
     with pytest.raises(UsageFault):
-        export.simulate_batch(tmp_path / "batch", **arguments)
+        write_batch.simulate_batch(tmp_path / "batch", **arguments)
     assert not (tmp_path / "batch").exists()
 
 
 def test_a_map_in_whole_numbers_comes_back_within_half_a_step(tmp_path):
-    machine = MACHINES["line_b"]
-    board = export.simulate_board(export.np.random.default_rng(1), export.named_recipe("tst4"), QUICK)
+    board = simulate_board(np.random.default_rng(1), find_recipe("tst4"), QUICK)
+    write_batch.write_board(tmp_path, replace(board, machine=MACHINES["line_b"]), "B1", 1)
+    entry = json.loads((tmp_path / "export.json").read_text())["images"][-1]
     height = board.heights[1]
-    entry = export._write_height(tmp_path, height, machine, "zlib")
-    raw = export.tifffile.imread(tmp_path / entry["file"])
+    assert entry["file"].endswith(f"{height.stage}.tif")
+    raw = tifffile.imread(tmp_path / entry["file"])
     back = raw * entry["scale_um"] + entry["offset_um"]
-    lost = export.np.isnan(height.height_um)
+    lost = np.isnan(height.height_um)
     assert ((raw == 0) == lost).all()
-    assert export.np.abs(back - height.height_um)[~lost].max() <= entry["scale_um"] / 2 + 1e-3
+    assert np.abs(back - height.height_um)[~lost].max() <= entry["scale_um"] / 2 + 1e-3
 
 
 def test_two_processes_write_what_one_does(tmp_path):
     for jobs in (1, 2):
-        export.simulate_batch(tmp_path / str(jobs), 2, 3, machine="transmission", jobs=jobs)
+        write_batch.simulate_batch(tmp_path / str(jobs), 2, 3, machine="transmission", jobs=jobs)
     assert digests(tmp_path / "1") == digests(tmp_path / "2")

@@ -1,4 +1,4 @@
-"""A real service on a real socket, with an inspector that does what each export tells it."""
+"""A real service on a real socket, with an inspector that does what each export says."""
 
 import os
 import threading
@@ -10,13 +10,13 @@ from typing import Any
 import httpx
 import pytest
 
-from inspect_pop.station.serve import Server, listening
-from inspect_pop.station.settings import Settings
+from inspect_pop.station.serve import Server, listen
+from inspect_pop.station.settings import ServiceSettings
 from inspect_pop.store import Store, open_store
 from tests.station.fakes import write_board
 
 REPO = Path(__file__).resolve().parents[2]
-MAKER = "tests.station.fakes:make"
+FACTORY = "tests.station.fakes:make_inspector"
 
 
 @pytest.fixture(autouse=True)
@@ -35,9 +35,9 @@ class Running:
         self.settings = server.station.settings
         self.url = self.settings.url
 
-    def board(self, serial: str, folder: str | None = None, **told: object) -> str:
+    def board(self, serial: str, folder: str | None = None, **content: object) -> str:
         """The path of a new export."""
-        return str(write_board(self.root / "boards" / (folder or serial), serial, **told))
+        return str(write_board(self.root / "boards" / (folder or serial), serial, **content))
 
     def post(self, path: str, **more: Any) -> httpx.Response:
         """Ask for one inspection."""
@@ -62,8 +62,14 @@ class Running:
 def running(tmp_path: Path, **settings: Any) -> Iterator[Running]:
     root = tmp_path / "exports"
     (root / "boards").mkdir(parents=True, exist_ok=True)
-    told = {"roots": (root,), "store": str(tmp_path / "records.db"), "port": 0, "workers": 1, "maker": MAKER} | settings
-    with listening(Settings(**told)) as (server, bound):
+    options = {
+        "roots": (root,),
+        "store": str(tmp_path / "records.db"),
+        "port": 0,
+        "workers": 1,
+        "inspector_factory": FACTORY,
+    } | settings
+    with listen(ServiceSettings(**options)) as (server, bound):
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
         thread.start()
         while not server.started and thread.is_alive():
@@ -79,7 +85,7 @@ def running(tmp_path: Path, **settings: Any) -> Iterator[Running]:
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Callable[..., Running]]:
-    """Start services with settings of one's own."""
+    """Start services with other settings."""
     with ExitStack() as stack:
         yield lambda **settings: stack.enter_context(running(tmp_path, **settings))
 
@@ -87,20 +93,20 @@ def service(tmp_path: Path) -> Iterator[Callable[..., Running]]:
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """One service with small limits, shared by the tests of a module."""
-    with _shared(tmp_path_factory, upload_bytes=1 << 20, header_s=1.0, body_idle_s=1.0) as here:
-        yield here
+    with _shared(tmp_path_factory, upload_bytes=1 << 20, header_s=1.0, body_idle_s=1.0) as service:
+        yield service
 
 
 @pytest.fixture(scope="module")
 def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """One service with its usual times: on a busy machine a client may need more than a second from connecting to asking."""
-    with _shared(tmp_path_factory, upload_bytes=1 << 20) as here:
-        yield here
+    with _shared(tmp_path_factory, upload_bytes=1 << 20) as service:
+        yield service
 
 
 @contextmanager
 def _shared(folders: pytest.TempPathFactory, **limits: Any) -> Iterator[Running]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(REPO), os.environ.get("PYTHONPATH", "")]))
-        with running(folders.mktemp("shared"), **limits) as here:
-            yield here
+        with running(folders.mktemp("shared"), **limits) as service:
+            yield service

@@ -1,4 +1,4 @@
-"""Token files: what can be read, and what is refused without telling a digest."""
+"""Token files: what can be read, and what is refused without showing a digest."""
 
 import hashlib
 from pathlib import Path
@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from inspect_pop.core.errors import UsageFault
-from inspect_pop.station.access import LOCAL, load
+from inspect_pop.station.access import LOCAL_CALLER, load_tokens
 
 DIGEST = hashlib.sha256(b"secret").hexdigest()
 GOOD = f'[[token]]\nname = "a"\nrole = "station"\nsha256 = "{DIGEST}"\n'
 
 
-def written(tmp_path: Path, text: str) -> Path:
+def write(tmp_path: Path, text: str) -> Path:
     file = tmp_path / "tokens.toml"
     file.write_text(text)
     return file
@@ -20,14 +20,14 @@ def written(tmp_path: Path, text: str) -> Path:
 
 def test_a_token_is_known_by_its_digest_in_either_case(tmp_path: Path) -> None:
     for text in (GOOD, GOOD.replace(DIGEST, DIGEST.upper())):
-        caller = load(written(tmp_path, text)).caller("bearer secret")
+        caller = load_tokens(write(tmp_path, text)).find_caller("bearer secret")
         assert caller is not None
-        assert (caller.name, caller.role, caller.may("inspect"), caller.may("decide")) == ("a", "station", True, False)
+        assert (caller.name, caller.role, caller.may("inspect"), caller.may("verify")) == ("a", "station", True, False)
 
 
 @pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer wrong", "secret", f"Bearer {DIGEST}", "Basic secret"])
 def test_nothing_else_is_known(tmp_path: Path, header: str | None) -> None:
-    assert load(written(tmp_path, GOOD)).caller(header) is None
+    assert load_tokens(write(tmp_path, GOOD)).find_caller(header) is None
 
 
 @pytest.mark.parametrize(
@@ -48,16 +48,16 @@ def test_nothing_else_is_known(tmp_path: Path, header: str | None) -> None:
         GOOD + "colour = 3\n",
     ],
 )
-def test_a_file_that_cannot_be_used_is_refused_and_tells_no_digest(tmp_path: Path, text: str) -> None:
+def test_a_file_that_cannot_be_used_is_refused_and_shows_no_digest(tmp_path: Path, text: str) -> None:
     with pytest.raises(UsageFault) as refused:
-        load(written(tmp_path, text))
+        load_tokens(write(tmp_path, text))
     assert DIGEST not in str(refused.value)
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageFault, match="FileNotFoundError"):
-        load(tmp_path / "none")
+        load_tokens(tmp_path / "none")
 
 
-def test_who_is_on_this_machine_may_do_all() -> None:
-    assert all(LOCAL.may(act) for act in ("inspect", "read", "decide", "administer"))
+def test_a_local_caller_may_do_everything() -> None:
+    assert all(LOCAL_CALLER.may(act) for act in ("inspect", "read", "verify", "administer"))

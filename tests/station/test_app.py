@@ -11,8 +11,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from inspect_pop.station.settings import Settings
-from tests.station.conftest import MAKER, Running, running
+from tests.station.conftest import Running
 
 Start = Callable[..., Running]
 
@@ -39,8 +38,8 @@ def test_the_record_is_in_the_store_with_its_messages_before_the_answer(plain: R
 def test_the_same_export_again_is_the_same_record(plain: Running) -> None:
     path = plain.board("TWICE")
     records = {plain.post(path).json()["record"] for _ in range(2)}
-    told = plain.get("/v1/boards/TWICE").json()
-    assert [r["record"] for r in told["records"]] == list(records)
+    board = plain.get("/v1/boards/TWICE").json()
+    assert [r["record"] for r in board["records"]] == list(records)
 
 
 def test_a_board_that_cannot_be_used_is_422_with_what_is_wrong_and_lies_in_quarantine(plain: Running) -> None:
@@ -56,7 +55,7 @@ def test_a_board_that_cannot_be_used_is_422_with_what_is_wrong_and_lies_in_quara
         "remedy": "",
     }
     with plain.store() as store:
-        assert [q.reason for q in store.quarantined() if q.path == path] == [answer.json()["reason"]]
+        assert [q.reason for q in store.list_quarantine() if q.path == path] == [answer.json()["reason"]]
         assert any(m.kind.endswith("FaultOccurred") and path in m.text for m in store.waiting()[1])
 
 
@@ -100,27 +99,27 @@ def test_whatever_an_inspector_prints_does_not_reach_the_answer(plain: Running) 
 
 
 def test_an_inspection_that_crashes_its_process_is_no_pass_and_the_next_board_is_inspected(plain: Running) -> None:
-    for told in ({"die": True}, {"raise": "boom"}):
-        path = plain.board(f"CRASH-{next(iter(told))}", **told)
+    for content in ({"die": True}, {"raise": "boom"}):
+        path = plain.board(f"CRASH-{next(iter(content))}", **content)
         answer = plain.post(path)
         assert (answer.status_code, answer.json()["verdict"]) == (422, "error")
         with plain.store() as store:
-            assert path in [q.path for q in store.quarantined()]
+            assert path in [q.path for q in store.list_quarantine()]
         assert plain.goes_on()
 
 
 def test_an_inspection_that_hangs_is_killed_at_its_time_limit(service: Start) -> None:
-    here = service(time_limit_s=3.0)
-    path = here.board("HANGS", seconds=600)
-    answer = here.post(path)
+    running = service(time_limit_s=3.0)
+    path = running.board("HANGS", seconds=600)
+    answer = running.post(path)
     assert (answer.status_code, answer.json()["verdict"]) == (504, "error")
     assert "3 s" in answer.json()["reason"]
-    with here.store() as store:
-        assert [q.path for q in store.quarantined()] == [path]
-    assert any(here.goes_on() for _ in range(20))  # a fresh process on a machine with much to do may need more than the limit
+    with running.store() as store:
+        assert [q.path for q in store.list_quarantine()] == [path]
+    assert any(running.goes_on() for _ in range(20))  # a fresh process on a machine with much to do may need more than the limit
 
 
-def test_decisions_are_recorded_under_the_caller_and_told_to_the_line(plain: Running) -> None:
+def test_decisions_are_recorded_under_the_caller_and_sent_to_the_line(plain: Running) -> None:
     record = plain.post(plain.board("DECIDED", defects={"U1.lower.A1": "open"})).json()["record"]
     joint = {"refdes": "U1", "interface": "lower", "ball": "A1"}
     url = f"{plain.url}/v1/boards/DECIDED/decisions"
@@ -132,29 +131,6 @@ def test_decisions_are_recorded_under_the_caller_and_told_to_the_line(plain: Run
     assert httpx.post(url, json=joint | {"ball": "ZZ9", "state": "DefectRejected"}).status_code == 422
     assert httpx.post(url, json=joint | {"state": "Maybe"}).status_code == 422
     assert httpx.post(url.replace("DECIDED", "NOBODY"), json=joint | {"state": "DefectRejected"}).status_code == 404
-
-
-def test_a_service_leaves_its_address_only_while_it_is_there(tmp_path: Path) -> None:
-    file = tmp_path / "records.db.service.json"
-    with running(tmp_path) as here:
-        assert here.url in file.read_text()
-    assert not file.exists()
-
-
-@pytest.mark.parametrize(
-    ("told", "about"),
-    [
-        ({"host": "0.0.0.0"}, "token file"),
-        ({"roots": ()}, "--root"),
-        ({"roots": (Path("/nowhere/at/all"),)}, "a folder"),
-        ({"queue": 0}, "queue"),
-    ],
-)
-def test_settings_that_cannot_be_are_refused(tmp_path: Path, told: dict[str, object], about: str) -> None:
-    from inspect_pop.core.errors import UsageFault
-
-    with pytest.raises(UsageFault, match=about):
-        Settings(**({"roots": (tmp_path,), "store": "x.db"} | told))
 
 
 def zipped(files: dict[str, bytes]) -> bytes:
@@ -170,35 +146,6 @@ def test_the_page_for_people_needs_no_network(plain: Running) -> None:
     assert "POST /v1/inspections" in page
     assert "http://" not in page
     assert "https://" not in page
-
-
-def test_a_service_whose_model_cannot_be_used_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from inspect_pop.core.errors import ModelFault
-    from inspect_pop.station.serve import serve
-
-    (tmp_path / "empty").mkdir()
-    told = {
-        "roots": (tmp_path,),
-        "store": str(tmp_path / "r.db"),
-        "port": 0,
-        "workers": 1,
-        "maker": MAKER,
-        "model": tmp_path / "empty",
-    }
-    with pytest.raises(ModelFault, match="model folder"):
-        serve(Settings(**told))
-    assert not (tmp_path / "r.db.service.json").exists()
-
-
-def test_an_address_that_is_taken_is_refused(plain: Running, tmp_path: Path) -> None:
-    from inspect_pop.core.errors import UsageFault
-    from inspect_pop.station.serve import listening
-
-    with (
-        pytest.raises(UsageFault, match="an address to listen on"),
-        listening(Settings(roots=(tmp_path,), store=str(tmp_path / "r.db"), port=plain.settings.port)),
-    ):
-        pass
 
 
 def test_an_upload_for_which_the_disk_has_no_room_is_to_come_again(plain: Running, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from inspect_pop.station import access as tokens
+from inspect_pop.station.access import load_tokens
 from tests.station.conftest import REPO
 
 DEPLOY = REPO / "deploy"
@@ -31,8 +31,10 @@ def test_the_shell_hook_stops_the_line_where_the_command_is_not_there(tmp_path: 
 
 
 def call_hook(tmp_path: Path, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    told = os.environ | {"INSPECT_POP": command, "INSPECT_POP_LOG": str(tmp_path / "log")}
-    return subprocess.run([DEPLOY / "hook.sh", *arguments], env=told, capture_output=True, text=True, timeout=30, check=False)
+    environment = os.environ | {"INSPECT_POP": command, "INSPECT_POP_LOG": str(tmp_path / "log")}
+    return subprocess.run(
+        [DEPLOY / "hook.sh", *arguments], env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
 
 
 def test_the_powershell_hook_knows_the_same_four_ways() -> None:
@@ -40,7 +42,7 @@ def test_the_powershell_hook_knows_the_same_four_ways() -> None:
     assert re.findall(r"^\s+(\d|default) \{ exit (\d) \}", text, re.M) == [("0", "0"), ("1", "1"), ("2", "2"), ("default", "3")]
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd on this machine")
 def test_the_unit_is_one(tmp_path: Path) -> None:
     unit = tmp_path / "inspect-pop.service"
     text = (DEPLOY / "inspect-pop.service").read_text().replace("/opt/inspect-pop/bin/inspect-pop", "/bin/true")
@@ -63,5 +65,5 @@ def test_what_unit_and_container_call_are_options_of_serve() -> None:
 
 
 def test_the_example_of_a_token_file_can_be_read() -> None:
-    callers = tokens.load(DEPLOY / "tokens.example.toml")
-    assert callers.caller("Bearer anything") is None
+    callers = load_tokens(DEPLOY / "tokens.example.toml")
+    assert callers.find_caller("Bearer anything") is None

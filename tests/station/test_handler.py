@@ -6,7 +6,7 @@ import pytest
 
 from inspect_pop.core.errors import InputFault, StoreFault
 from inspect_pop.core.inspection import Inspection
-from inspect_pop.station.handler import OK, Bench
+from inspect_pop.station.handler import InspectionHandler
 from tests.factories import make_inspection
 
 
@@ -14,13 +14,13 @@ class Untidy:
     """A ledger that keeps everything and cannot be tidied."""
 
     def __init__(self) -> None:
-        self.kept: list[str] = []
+        self.entries: list[str] = []
 
     def record(self, inspection: Inspection) -> None:
-        self.kept.append(inspection.board.serial)
+        self.entries.append(inspection.board.serial)
 
     def quarantine(self, name: str, fault: InputFault) -> None:
-        self.kept.append(f"{name}: {fault}")
+        self.entries.append(f"{name}: {fault}")
 
     def tidy(self) -> None:
         raise StoreFault("records.db", found="disk I/O error")
@@ -28,9 +28,9 @@ class Untidy:
 
 def test_a_store_that_cannot_be_tidied_costs_no_verdict(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     ledger = Untidy()
-    bench = Bench(lambda path, _: (make_inspection(path.name), None), "model", ledger, pages=None)
-    reply = bench.do({"kind": "inspect", "path": str(tmp_path / "S"), "root": str(tmp_path)})
-    bench.finish()
-    assert (reply["status"], ledger.kept) == (OK, ["S"])
+    handler = InspectionHandler(lambda path, _: (make_inspection(path.name), None), "model", ledger, pages=None)
+    reply = handler.handle({"kind": "inspect", "path": str(tmp_path / "S"), "root": str(tmp_path)})
+    handler.finish()
+    assert (reply["status"], ledger.entries) == (200, ["S"])
     assert set(reply["ms"]) == {"inspect", "record"}
     assert "not tidied" in caplog.text

@@ -13,23 +13,22 @@ from pathlib import Path
 
 import pytest
 
-from inspect_pop.station import client
-from inspect_pop.station.hook import Alone, hook, main
+from inspect_pop.station.hook import StandaloneOptions, main, run_hook
 from inspect_pop.store import open_store
-from tests.station.conftest import MAKER, REPO, Running
+from tests.station.conftest import FACTORY, REPO, Running
 from tests.station.fakes import write_board
 
-FAKE = Alone(maker=MAKER)
+FAKE = StandaloneOptions(inspector_factory=FACTORY)
 NOBODY = "http://127.0.0.1:9"  # the discard port: nothing listens there
 
 
-def alone(tmp_path: Path, serial: str, deadline_s: float = 120, **told: object) -> tuple[int, dict[str, object]]:
-    board = write_board(tmp_path / "batch" / "boards" / serial, serial, **told)
-    return hook(str(board), str(tmp_path / "records.db"), deadline_s, service=NOBODY, alone=FAKE)
+def alone(tmp_path: Path, serial: str, deadline_s: float = 120, **content: object) -> tuple[int, dict[str, object]]:
+    board = write_board(tmp_path / "batch" / "boards" / serial, serial, **content)
+    return run_hook(str(board), str(tmp_path / "records.db"), deadline_s, service=NOBODY, standalone=FAKE)
 
 
 @pytest.mark.parametrize(
-    ("told", "status", "verdict"),
+    ("content", "status", "verdict"),
     [
         ({}, 0, "pass"),
         ({"defects": {"U1.lower.A1": "open"}}, 1, "fail"),
@@ -37,20 +36,20 @@ def alone(tmp_path: Path, serial: str, deadline_s: float = 120, **told: object) 
         ({"refuse": "odd"}, 3, "error"),
     ],
 )
-def test_inspects_by_itself_and_the_record_is_in_the_store(
-    tmp_path: Path, told: dict[str, object], status: int, verdict: str
+def test_inspects_standalone_and_the_record_is_in_the_store(
+    tmp_path: Path, content: dict[str, object], status: int, verdict: str
 ) -> None:
-    got, answer = alone(tmp_path, "S", **told)
+    got, answer = alone(tmp_path, "S", **content)
     assert (got, answer["verdict"]) == (status, verdict)
     with open_store(tmp_path / "records.db") as store:
         assert [b.board.record for b in store.board("S")] == ([answer["record"]] if status < 3 else [])
-        assert len(store.quarantined()) == (status == 3)
+        assert len(store.list_quarantine()) == (status == 3)
         assert store.waiting()[0] == (4 if status < 3 else 1)
 
 
-@pytest.mark.parametrize("told", [{"raise": "boom"}, {"die": True}])
-def test_an_inspection_that_crashes_is_no_pass(tmp_path: Path, told: dict[str, object]) -> None:
-    status, answer = alone(tmp_path, "S", **told)
+@pytest.mark.parametrize("content", [{"raise": "boom"}, {"die": True}])
+def test_an_inspection_that_crashes_is_no_pass(tmp_path: Path, content: dict[str, object]) -> None:
+    status, answer = alone(tmp_path, "S", **content)
     assert (status, answer["verdict"], answer["record"]) == (3, "error", None)
     assert "ended" in str(answer["reason"])
 
@@ -62,36 +61,36 @@ def test_an_inspection_that_hangs_is_answered_at_the_deadline(tmp_path: Path) ->
 
 
 def test_with_a_service_it_gives_the_same_object_as_alone(plain: Running, tmp_path: Path) -> None:
-    told = {"defects": {"U1.lower.A1": "open"}}
-    path = plain.board("SAME", **told)
-    status, by_service = hook(path, plain.settings.store, 30)
-    alone_status, by_itself = alone(tmp_path, "SAME", **told)
+    content = {"defects": {"U1.lower.A1": "open"}}
+    path = plain.board("SAME", **content)
+    status, by_service = run_hook(path, plain.settings.store, 30)
+    alone_status, standalone = alone(tmp_path, "SAME", **content)
     assert status == alone_status == 1
-    assert {**by_service, "elapsed_ms": 0} == {**by_itself, "elapsed_ms": 0}
+    assert {**by_service, "elapsed_ms": 0} == {**standalone, "elapsed_ms": 0}
 
 
 def test_finds_the_service_by_the_address_beside_the_store(plain: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inspect_pop.station.hook._by_itself", lambda *_: pytest.fail("a service runs"))
-    assert hook(plain.board("FOUND"), plain.settings.store, 30)[0] == 0
+    monkeypatch.setattr("inspect_pop.station.hook._inspect_standalone", lambda *_: pytest.fail("a service runs"))
+    assert run_hook(plain.board("FOUND"), plain.settings.store, 30)[0] == 0
 
 
 def test_a_service_with_another_store_is_not_used(plain: Running, tmp_path: Path) -> None:
     mine = str(tmp_path / "mine.db")
-    assert hook(plain.board("MINE"), mine, 30, service=plain.url, alone=FAKE)[0] == 0
+    assert run_hook(plain.board("MINE"), mine, 30, service=plain.url, standalone=FAKE)[0] == 0
     with open_store(mine) as store, plain.store() as theirs:
         assert (len(store.board("MINE")), len(theirs.board("MINE"))) == (1, 0)
 
 
 def test_a_refusal_by_the_service_is_an_error_with_its_reason(plain: Running, tmp_path: Path) -> None:
     outside = write_board(tmp_path / "elsewhere", "OUT")
-    status, answer = hook(str(outside), plain.settings.store, 30)
+    status, answer = run_hook(str(outside), plain.settings.store, 30)
     assert (status, answer["verdict"]) == (3, "error")
     assert "roots" in str(answer["reason"])
 
 
 def test_a_service_that_does_not_let_in_is_an_error_and_not_a_reason_to_go_round_it(tmp_path: Path) -> None:
     with answering([(401, b'{"verdict": "error", "reason": "a known token is needed"}', None)]) as url:
-        status, answer = hook(str(tmp_path), None, 10, service=url, alone=FAKE)
+        status, answer = run_hook(str(tmp_path), None, 10, service=url, standalone=FAKE)
     assert status == 3
     assert "token" in str(answer["reason"])
 
@@ -100,9 +99,9 @@ def test_waits_while_the_service_is_busy_and_not_longer_than_the_deadline(tmp_pa
     busy = b'{"serial": null, "verdict": "error", "reason": "busy", "defects": [], "record": null}'
     passed = b'{"serial": "S", "verdict": "pass", "reason": "", "defects": [], "record": "r1"}'
     with answering([(503, busy, "0"), (503, busy, "0"), (200, passed, None)]) as url:
-        assert hook(str(tmp_path), None, 10, service=url, alone=FAKE)[0] == 0
+        assert run_hook(str(tmp_path), None, 10, service=url, standalone=FAKE)[0] == 0
     with answering([(503, busy, "60")]) as url:
-        assert hook(str(tmp_path), None, 1, service=url, alone=FAKE)[1]["reason"] == "busy"
+        assert run_hook(str(tmp_path), None, 1, service=url, standalone=FAKE)[1]["reason"] == "busy"
 
 
 @pytest.mark.parametrize(
@@ -122,22 +121,22 @@ def test_waits_while_the_service_is_busy_and_not_longer_than_the_deadline(tmp_pa
 def test_half_an_answer_is_none_and_the_board_is_inspected_here(
     tmp_path: Path, body: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("inspect_pop.station.hook._by_itself", lambda *_: {"verdict": "fail"})
+    monkeypatch.setattr("inspect_pop.station.hook._inspect_standalone", lambda *_: {"verdict": "fail"})
     with answering([(200, body, None)]) as url:
-        assert hook(str(tmp_path), str(tmp_path / "r.db"), 30, service=url, alone=FAKE)[0] == 1
+        assert run_hook(str(tmp_path), str(tmp_path / "r.db"), 30, service=url, standalone=FAKE)[0] == 1
 
 
 def test_a_pass_with_a_wrong_status_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inspect_pop.station.hook._by_itself", lambda *_: {"verdict": "fail"})
+    monkeypatch.setattr("inspect_pop.station.hook._inspect_standalone", lambda *_: {"verdict": "fail"})
     passed = b'{"serial": "S", "verdict": "pass", "reason": "", "defects": [], "record": "r1"}'
     with answering([(422, passed, None)]) as url:
-        assert hook(str(tmp_path), None, 30, service=url, alone=FAKE)[0] == 1
+        assert run_hook(str(tmp_path), None, 30, service=url, standalone=FAKE)[0] == 1
 
 
 def test_a_service_that_says_nothing_is_an_error_at_the_deadline(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        status, answer = hook(str(tmp_path), None, 0.6, service=url, alone=FAKE)
+        status, answer = run_hook(str(tmp_path), None, 0.6, service=url, standalone=FAKE)
     assert (status, answer["verdict"]) == (3, "error")
 
 
@@ -164,8 +163,8 @@ def test_a_token_file_that_is_not_there_is_3(capfd: pytest.CaptureFixture[str], 
     assert json.loads(capfd.readouterr().out)["verdict"] == "error"
 
 
-def test_an_error_that_nobody_foresaw_is_3_and_not_the_interpreters_1(tmp_path: Path) -> None:
-    breaks = "import inspect_pop.station.hook as h; h.hook = lambda *a, **k: 1 // 0; h.sys.exit(h.main())"
+def test_an_unexpected_error_is_3_and_not_the_interpreters_1(tmp_path: Path) -> None:
+    breaks = "import inspect_pop.station.hook as h; h.run_hook = lambda *a, **k: 1 // 0; h.sys.exit(h.main())"
     done = subprocess.run([sys.executable, "-c", breaks, str(tmp_path)], capture_output=True, timeout=60, cwd=REPO, check=False)
     assert (done.returncode, json.loads(done.stdout)["verdict"]) == (3, "error")
     assert b"ZeroDivisionError" in done.stderr
@@ -178,7 +177,7 @@ def test_the_command_prints_one_line_and_nothing_else(plain: Running) -> None:
     assert json.loads(done.stdout)["serial"] == "ALONE-ON-STDOUT"
 
 
-def test_nobody_who_reads_the_answer_is_no_pass(plain: Running) -> None:
+def test_an_answer_that_is_not_read_is_no_pass(plain: Running) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     done = call(plain.board("UNREAD"), "--store", plain.settings.store, stdout=writing)
@@ -187,7 +186,7 @@ def test_nobody_who_reads_the_answer_is_no_pass(plain: Running) -> None:
 
 
 def test_a_hook_that_hangs_anywhere_ends_at_its_deadline(tmp_path: Path) -> None:
-    hangs = "import time, inspect_pop.station.hook as h; h.hook = lambda *a, **k: time.sleep(600); h.sys.exit(h.main())"
+    hangs = "import time, inspect_pop.station.hook as h; h.run_hook = lambda *a, **k: time.sleep(600); h.sys.exit(h.main())"
     done = subprocess.run(
         [sys.executable, "-c", hangs, str(tmp_path), "--deadline", "0.3"], capture_output=True, timeout=60, cwd=REPO, check=False
     )
@@ -203,15 +202,6 @@ def test_the_hook_process_imports_the_standard_library_alone() -> None:
     assert subprocess.check_output([sys.executable, "-c", code], cwd=REPO, text=True).strip() == "[]"
 
 
-def test_a_store_means_the_same_however_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    same = {client.store_identity(s) for s in ("r.db", f"{tmp_path}/r.db", "sqlite:///r.db", f"sqlite:///{tmp_path}/r.db")}
-    assert len(same) == 1
-    postgres = {client.store_identity(f"postgresql{d}://{who}host:5432/pop") for d in ("", "+psycopg") for who in ("", "u:p@")}
-    assert len(postgres) == 1
-    assert same != postgres
-
-
 def call(*arguments: str, stdout: int = subprocess.PIPE) -> subprocess.CompletedProcess[bytes]:
     command = [sys.executable, "-c", "import sys; from inspect_pop.station.hook import main; sys.exit(main())", *arguments]
     return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, timeout=60, cwd=REPO, check=False)
@@ -219,7 +209,7 @@ def call(*arguments: str, stdout: int = subprocess.PIPE) -> subprocess.Completed
 
 @contextmanager
 def answering(replies: list[tuple[int, bytes, str | None]]) -> Iterator[str]:
-    """Somebody at the service's place who says these things in turn."""
+    """A server that gives these replies in turn."""
     left = iter(replies)
 
     class Handler(BaseHTTPRequestHandler):
@@ -250,5 +240,5 @@ def answering(replies: list[tuple[int, bytes, str | None]]) -> Iterator[str]:
 def test_a_store_that_cannot_be_written_is_no_verdict(tmp_path: Path) -> None:
     board = write_board(tmp_path / "batch" / "boards" / "S", "S")
     (tmp_path / "file").write_text("in the way")
-    status, answer = hook(str(board), str(tmp_path / "file" / "r.db"), 30, service=NOBODY, alone=FAKE)
+    status, answer = run_hook(str(board), str(tmp_path / "file" / "r.db"), 30, service=NOBODY, standalone=FAKE)
     assert (status, answer["problem"]["about"]) == (3, "store")

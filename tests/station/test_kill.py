@@ -1,4 +1,4 @@
-"""kill -9 of the service, of the broker and of the hook at random moments: nothing accepted is lost, nothing is told twice."""
+"""kill -9 of the service, of the broker and of the hook at random moments: nothing accepted is lost or sent twice."""
 
 import json
 import os
@@ -19,22 +19,23 @@ from inspect_pop.messages.publisher import NotDelivered, drain
 from inspect_pop.messages.senders import sender_for
 from inspect_pop.store import Store, open_store
 from tests.station import broker as brokers
-from tests.station.conftest import MAKER, REPO
+from tests.station.conftest import FACTORY, REPO
 from tests.station.fakes import write_board
 
 SERVE = """
 import sys
 from pathlib import Path
 from inspect_pop.station.serve import serve
-from inspect_pop.station.settings import Settings
-root, store, cfx, maker = sys.argv[1:]
-sys.exit(serve(Settings(roots=(Path(root),), store=store, port=0, workers=1, maker=maker, cfx=cfx, stop_s=5)))
+from inspect_pop.station.settings import ServiceSettings
+root, store, cfx, factory = sys.argv[1:]
+roots = (Path(root),)
+sys.exit(serve(ServiceSettings(roots=roots, store=store, port=0, workers=1, inspector_factory=factory, cfx=cfx, stop_s=5)))
 """
 HOOK = """
 import sys
-from inspect_pop.station.hook import Alone, hook
-from inspect_pop.station.answer import to_json
-status, answer = hook(sys.argv[1], sys.argv[2], 60, alone=Alone(maker=sys.argv[3]))
+from inspect_pop.station.hook import StandaloneOptions, run_hook
+from inspect_pop.station.contract import to_json
+status, answer = run_hook(sys.argv[1], sys.argv[2], 60, standalone=StandaloneOptions(inspector_factory=sys.argv[3]))
 print(to_json(answer), flush=True)
 sys.exit(status)
 """
@@ -43,8 +44,8 @@ AT_ONCE = 4
 
 
 @dataclass
-class Told:
-    """What a hook said of a board before or in spite of everything."""
+class HookResult:
+    """A hook's exit status and answer for one board; the answer is None if the hook was killed."""
 
     serial: str
     expected: str
@@ -58,12 +59,12 @@ class Line:
     def __init__(self, folder: Path, cfx: str, seed: int) -> None:
         self.folder, self.cfx, self.random = folder, cfx, random.Random(seed)
         self.root, self.store = folder / "exports", folder / "records.db"
-        self.told: list[Told] = []
+        self.results: list[HookResult] = []
         self._service: subprocess.Popen[bytes] | None = None
         self._count = 0
 
     def start(self) -> None:
-        command = [sys.executable, "-c", SERVE, str(self.root), str(self.store), self.cfx, MAKER]
+        command = [sys.executable, "-c", SERVE, str(self.root), str(self.store), self.cfx, FACTORY]
         self._service = subprocess.Popen(command, cwd=REPO, stderr=subprocess.DEVNULL, start_new_session=True)
 
     def kill(self) -> None:
@@ -79,7 +80,7 @@ class Line:
         killer.start()
         for serial, expected, process in hooks:
             out, _ = process.communicate(timeout=120)
-            self.told.append(Told(serial, expected, process.returncode, _answer(out)))
+            self.results.append(HookResult(serial, expected, process.returncode, _answer(out)))
         killer.join()
         if "service" in victims:
             self.start()
@@ -89,9 +90,9 @@ class Line:
     def _hook(self) -> tuple[str, str, "subprocess.Popen[bytes]"]:
         self._count += 1
         serial, expected = f"K{self._count:04}", self.random.choice(["pass", "fail"])
-        told = {"defects": {"U1.lower.A1": "open"}} if expected == "fail" else {}
-        board = write_board(self.root / "boards" / serial, serial, seconds=self.random.uniform(0, 0.1), **told)
-        command = [sys.executable, "-c", HOOK, str(board), str(self.store), MAKER]
+        content = {"defects": {"U1.lower.A1": "open"}} if expected == "fail" else {}
+        board = write_board(self.root / "boards" / serial, serial, seconds=self.random.uniform(0, 0.1), **content)
+        command = [sys.executable, "-c", HOOK, str(board), str(self.store), FACTORY]
         return serial, expected, subprocess.Popen(command, cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 
     def _strike(
@@ -156,13 +157,13 @@ def test_fifty_rounds_with_a_broker(tmp_path: Path) -> None:
 
 def check(line: Line, store: Store, delivered: list[str]) -> None:
     """No accepted board without a record, no record without its messages, none twice, no pass that was not inspected."""
-    answered = [t for t in line.told if t.status in VERDICTS]
+    answered = [r for r in line.results if r.status in VERDICTS]
     assert answered, "every hook was killed: the test says nothing"
-    for told in answered:
-        assert told.answer is not None
-        (stored,) = store.board(told.serial)
-        assert (stored.board.verdict, VERDICTS[told.status]) == (told.expected, told.expected)
-        assert told.answer["record"] == stored.board.record
+    for result in answered:
+        assert result.answer is not None
+        (stored,) = store.board(result.serial)
+        assert (stored.board.verdict, VERDICTS[result.status]) == (result.expected, result.expected)
+        assert result.answer["record"] == stored.board.record
     with store.reading() as connection:
         from sqlalchemy import text
 
@@ -171,7 +172,7 @@ def check(line: Line, store: Store, delivered: list[str]) -> None:
     assert {record for _, record in sent} == records
     assert len(sent) == 4 * len(records)
     assert {i for i, _ in sent} <= set(delivered)
-    assert len(records) <= len(line.told)
+    assert len(records) <= len(line.results)
 
 
 def deliver(store: Store, cfx: str) -> None:
@@ -185,7 +186,7 @@ def deliver(store: Store, cfx: str) -> None:
         except NotDelivered:
             pass
         if store.waiting(0)[0]:
-            store.failed([m.id for m in store.waiting()[1]], error="its sender is dead", retry_us=0)
+            store.mark_failed([m.id for m in store.waiting()[1]], error="its sender is dead", retry_us=0)
     assert store.waiting(0)[0] == 0
 
 

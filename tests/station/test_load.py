@@ -53,19 +53,19 @@ def test_every_request_is_answered_and_each_board_has_one_record(tmp_path: Path,
         (tmp_path / "models" / name).mkdir(parents=True)
         (tmp_path / "models" / name / "digest").write_text(name)
     with disk(tmp_path / "disk") as place:
-        told = {"store": str(place / "records.db"), "model": tmp_path / "models" / "one", "workers": 2, "queue": 4}
-        with running(tmp_path, **told) as here:
+        settings = {"store": str(place / "records.db"), "model": tmp_path / "models" / "one", "workers": 2, "queue": 4}
+        with running(tmp_path, **settings) as service:
             tally = Tally()
-            work = _paths(here, boards)
-            clients = [threading.Thread(target=_client, args=(here, work, tally)) for _ in range(CLIENTS)]
+            work = _paths(service, boards)
+            clients = [threading.Thread(target=_client, args=(service, work, tally)) for _ in range(CLIENTS)]
             for client in clients:
                 client.start()
             _wait(lambda: len(tally.answers) >= boards // 4)
-            _swap(here, "two")
+            _swap(service, "two")
             _wait(lambda: len(tally.answers) >= boards // 2)
-            with full(place, here):
+            with full(place, service):
                 _wait(lambda: tally.full > 0)
-            _swap(here, "one")
+            _swap(service, "one")
             for client in clients:
                 client.join(300)
         _check(place / "records.db", tally, boards)
@@ -87,31 +87,31 @@ def _check(store_file: Path, tally: Tally, boards: int) -> None:
     assert set(sent) == {a["record"] for a in tally.answers.values()}
 
 
-def _paths(here: Running, boards: int) -> "queue.SimpleQueue[tuple[str, str]]":
+def _paths(service: Running, boards: int) -> "queue.SimpleQueue[tuple[str, str]]":
     work: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
     for i in range(boards):
         serial = f"L{i:04}"
         defects = {"U1.lower.A1": "open"} if i % 5 == 0 else {}
-        work.put((serial, here.board(serial, defects=defects, seconds=0.005)))
+        work.put((serial, service.board(serial, defects=defects, seconds=0.005)))
     return work
 
 
-def _client(here: Running, work: "queue.SimpleQueue[tuple[str, str]]", tally: Tally) -> None:
+def _client(service: Running, work: "queue.SimpleQueue[tuple[str, str]]", tally: Tally) -> None:
     pause = threading.Event()
     with httpx.Client(timeout=120) as client:
         while True:
             try:
                 serial, path = work.get_nowait()
-                while not tally.note(serial, client.post(f"{here.url}/v1/inspections", json={"path": path})):
-                    pause.wait(0.05)  # sooner than told: a test has less time than a line
+                while not tally.note(serial, client.post(f"{service.url}/v1/inspections", json={"path": path})):
+                    pause.wait(0.05)  # sooner than Retry-After says: a test has less time than a line
             except queue.Empty:
                 return
             except httpx.HTTPError as error:
                 tally.errors.append(error)
 
 
-def _swap(here: Running, name: str) -> None:
-    answer = httpx.post(f"{here.url}/v1/model", json={"path": name}, timeout=120)
+def _swap(service: Running, name: str) -> None:
+    answer = httpx.post(f"{service.url}/v1/model", json={"path": name}, timeout=120)
     assert answer.json() == {"model": name}
 
 
@@ -139,7 +139,7 @@ def disk(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def full(place: Path, here: Running) -> Iterator[None]:
+def full(place: Path, service: Running) -> Iterator[None]:
     """No byte more fits: the disk is filled, or where it is shared, the inspecting processes may not make files longer."""
     if os.path.ismount(place):
         filler = place / "filler"
@@ -151,7 +151,7 @@ def full(place: Path, here: Running) -> Iterator[None]:
         finally:
             filler.unlink()
         return
-    pids = [w.process.pid for w in here.server.station.pool._all]
+    pids = [w.process.pid for w in service.server.station.pool._workers]
     before = {pid: resource.prlimit(pid, resource.RLIMIT_FSIZE) for pid in pids}
     for pid, (_, hard) in before.items():
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, hard))

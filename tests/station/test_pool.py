@@ -9,20 +9,22 @@ from typing import Any
 
 import pytest
 
-from inspect_pop.core.errors import BusyFault, DeadlinePassed, ModelFault
-from inspect_pop.station.pool import Died, Pool
-from tests.station.conftest import MAKER
+from inspect_pop.core.errors import BusyFault, DeadlineFault, ModelFault
+from inspect_pop.station.pool import Pool, WorkerDied
+from tests.station.conftest import FACTORY
 from tests.station.fakes import write_board
 
 
-def job(tmp_path: Path, serial: str, **told: object) -> dict[str, Any]:
-    board = write_board(tmp_path / "batch" / "boards" / serial, serial, **told)
+def job(tmp_path: Path, serial: str, **content: object) -> dict[str, Any]:
+    board = write_board(tmp_path / "batch" / "boards" / serial, serial, **content)
     return {"kind": "inspect", "path": str(board), "root": str(tmp_path)}
 
 
 def with_pool(tmp_path: Path, use: Callable[[Pool], Awaitable[None]], **more: Any) -> None:
     async def main() -> None:
-        pool = Pool({"store": str(tmp_path / "r.db"), "maker": MAKER}, **({"size": 1, "queue": 2, "limit_s": 30.0} | more))
+        pool = Pool(
+            {"store": str(tmp_path / "r.db"), "inspector_factory": FACTORY}, **({"size": 1, "queue": 2, "limit_s": 30.0} | more)
+        )
         await pool.start()
         try:
             await use(pool)
@@ -57,7 +59,7 @@ def test_one_more_than_the_queue_holds_is_busy_and_the_others_come_in_turn(tmp_p
 
 def test_a_worker_that_is_killed_at_work_costs_no_board(tmp_path: Path) -> None:
     async def use(pool: Pool) -> None:
-        (worker,) = pool._all
+        (worker,) = pool._workers
         task = asyncio.create_task(pool.submit(job(tmp_path, "S", seconds=0.5)))
         await until(lambda: pool.busy == 1)
         os.kill(worker.process.pid, signal.SIGKILL)
@@ -68,7 +70,7 @@ def test_a_worker_that_is_killed_at_work_costs_no_board(tmp_path: Path) -> None:
 
 def test_a_worker_that_is_killed_while_idle_is_replaced(tmp_path: Path) -> None:
     async def use(pool: Pool) -> None:
-        (worker,) = pool._all
+        (worker,) = pool._workers
         os.kill(worker.process.pid, signal.SIGKILL)
         await until(lambda: pool.alive == 0)
         await until(lambda: pool.alive == 1)
@@ -77,9 +79,9 @@ def test_a_worker_that_is_killed_while_idle_is_replaced(tmp_path: Path) -> None:
     with_pool(tmp_path, use)
 
 
-def test_a_crash_is_told_and_not_repeated(tmp_path: Path) -> None:
+def test_a_crash_is_reported_and_not_repeated(tmp_path: Path) -> None:
     async def use(pool: Pool) -> None:
-        with pytest.raises(Died):
+        with pytest.raises(WorkerDied):
             await pool.submit(job(tmp_path, "BAD", die=True))
         assert serial(await pool.submit(job(tmp_path, "S"))) == "S"
 
@@ -91,7 +93,7 @@ def test_a_hang_is_killed_and_who_waits_gets_the_next_process(tmp_path: Path) ->
         hangs = asyncio.create_task(pool.submit(job(tmp_path, "HANGS", seconds=600)))
         await until(lambda: pool.busy == 1)
         waits = asyncio.create_task(pool.submit(job(tmp_path, "S")))
-        with pytest.raises(DeadlinePassed):
+        with pytest.raises(DeadlineFault):
             await hangs
         assert serial(await waits) == "S"
 
@@ -124,6 +126,6 @@ def test_a_new_model_takes_over_without_losing_what_waits_and_a_bad_one_changes_
         assert pool.model == "released"
         assert await pool.swap(model=str(tmp_path / "new")) == "new"
         assert [serial(r) for r in await asyncio.gather(*tasks)] == ["S0", "S1", "S2"]
-        await until(lambda: len(pool._all) == 1)
+        await until(lambda: len(pool._workers) == 1)
 
     with_pool(tmp_path, use)

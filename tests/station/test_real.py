@@ -14,13 +14,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from inspect_pop.station.hook import Alone, hook
+from inspect_pop.station.hook import StandaloneOptions, run_hook
 from inspect_pop.store import open_store
 from tests.learn.models import make_model
 from tests.station.conftest import REPO, Running, running
 
 Start = Callable[..., Running]
-RELEASED = "inspect_pop.station.worker:released"
+PRODUCT = "inspect_pop.station.worker:load_inspector"
 
 
 @pytest.fixture(scope="module")
@@ -32,69 +32,71 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[Running]:
-    with running(tmp_path_factory.mktemp("real"), maker=RELEASED, model=models / "one", time_limit_s=300.0) as service:
+def service(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[Running]:
+    with running(tmp_path_factory.mktemp("real"), inspector_factory=PRODUCT, model=models / "one", time_limit_s=300.0) as service:
         shutil.copytree(REPO / "datasets" / "sample", service.root / "batch", copy_function=shutil.copyfile)
         yield service
 
 
 @pytest.fixture
-def board(here: Running) -> Path:
+def board(service: Running) -> Path:
     (name,) = (path.name for path in (REPO / "datasets" / "sample" / "boards").iterdir())
-    return here.root / "batch" / "boards" / name
+    return service.root / "batch" / "boards" / name
 
 
-def test_by_path_by_upload_and_alone_it_is_the_same_record(here: Running, board: Path, models: Path, tmp_path: Path) -> None:
-    by_path = here.post(str(board))
+def test_by_path_by_upload_and_alone_it_is_the_same_record(service: Running, board: Path, models: Path, tmp_path: Path) -> None:
+    by_path = service.post(str(board))
     assert by_path.status_code == 200, by_path.text
     assert re.fullmatch(r"inspect;dur=[\d.]+, record;dur=[\d.]+", by_path.headers["server-timing"])
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
-        for file in (here.root / "batch").rglob("*"):
-            archive.write(file, file.relative_to(here.root / "batch"))
-    by_upload = httpx.post(f"{here.url}/v1/inspections", files={"file": out.getvalue()}, timeout=300)
-    _, alone = hook(str(board), str(tmp_path / "alone.db"), 290, alone=Alone(model=str(models / "one")), only_alone=True)
+        for file in (service.root / "batch").rglob("*"):
+            archive.write(file, file.relative_to(service.root / "batch"))
+    by_upload = httpx.post(f"{service.url}/v1/inspections", files={"file": out.getvalue()}, timeout=300)
+    _, alone = run_hook(
+        str(board), str(tmp_path / "alone.db"), 290, standalone=StandaloneOptions(model=str(models / "one")), use_service=False
+    )
     answers = [by_path.json(), by_upload.json(), alone]
     assert len({a["record"] for a in answers}) == 1
     assert answers[0]["defects"] == answers[1]["defects"] == answers[2]["defects"]
-    assert len(here.get(f"/v1/boards/{answers[0]['serial']}").json()["records"]) == 1
+    assert len(service.get(f"/v1/boards/{answers[0]['serial']}").json()["records"]) == 1
 
 
-def test_the_page_of_a_board_is_at_the_address_that_the_answer_tells(here: Running, board: Path) -> None:
-    report = here.post(str(board)).json()["report"]
+def test_the_page_of_a_board_is_at_the_address_that_the_answer_gives(service: Running, board: Path) -> None:
+    report = service.post(str(board)).json()["report"]
     page = httpx.get(report, timeout=60)  # asked for at once: it is waited for
     assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert board.name in page.text
-    assert here.get("/v1/reports/none").status_code == 404
-    assert here.get("/v1/reports/..%2Frecords").status_code == 404
+    assert service.get("/v1/reports/none").status_code == 404
+    assert service.get("/v1/reports/..%2Frecords").status_code == 404
 
 
-def test_a_new_model_is_taken_and_a_bad_one_is_not(here: Running, board: Path, models: Path) -> None:
-    old = here.get("/readyz").json()["model"]
+def test_a_new_model_is_taken_and_a_bad_one_is_not(service: Running, board: Path, models: Path) -> None:
+    old = service.get("/readyz").json()["model"]
     (models / "bad").mkdir(exist_ok=True)
-    assert httpx.post(f"{here.url}/v1/model", json={"path": "bad"}, timeout=300).status_code == 422
-    assert httpx.post(f"{here.url}/v1/model", json={"path": "/etc"}, timeout=300).status_code == 422
-    assert here.get("/readyz").json()["model"] == old
-    first = here.post(str(board)).json()["record"]
-    taken = httpx.post(f"{here.url}/v1/model", json={"path": str(models / "two")}, timeout=300)
+    assert httpx.post(f"{service.url}/v1/model", json={"path": "bad"}, timeout=300).status_code == 422
+    assert httpx.post(f"{service.url}/v1/model", json={"path": "/etc"}, timeout=300).status_code == 422
+    assert service.get("/readyz").json()["model"] == old
+    first = service.post(str(board)).json()["record"]
+    taken = httpx.post(f"{service.url}/v1/model", json={"path": str(models / "two")}, timeout=300)
     assert taken.status_code == 200
-    assert here.get("/readyz").json()["model"] == taken.json()["model"] != old
-    assert here.post(str(board)).json()["record"] != first
-    assert httpx.post(f"{here.url}/v1/model", json={"path": str(models / "one")}, timeout=300).json()["model"] == old
+    assert service.get("/readyz").json()["model"] == taken.json()["model"] != old
+    assert service.post(str(board)).json()["record"] != first
+    assert httpx.post(f"{service.url}/v1/model", json={"path": str(models / "one")}, timeout=300).json()["model"] == old
 
 
-def test_a_picture_of_100000_by_100000_is_refused_before_it_is_decoded(here: Running, board: Path) -> None:
-    huge = here.root / "batch" / "boards" / "HUGE"
+def test_a_picture_of_100000_by_100000_is_refused_before_it_is_decoded(service: Running, board: Path) -> None:
+    huge = service.root / "batch" / "boards" / "HUGE"
     shutil.copytree(board, huge, copy_function=shutil.copyfile)
     manifest = json.loads((huge / "export.json").read_text())
     image = next(i for i in manifest["images"] if i["kind"] == "xray_slices")
     image.pop("sha256", None)
     (huge / image["file"]).write_bytes(tiff_of(100_000, 100_000))
     (huge / "export.json").write_text(json.dumps(manifest | {"serial": "HUGE"}))
-    answer = here.post(str(huge))
+    answer = service.post(str(huge))
     assert (answer.status_code, answer.json()["verdict"]) == (422, "error")
     assert answer.json()["problem"]["about"] in ("image", "file")
-    assert here.post(str(board)).status_code == 200
+    assert service.post(str(board)).status_code == 200
 
 
 def test_the_command_answers_by_itself(board: Path, models: Path, tmp_path: Path) -> None:
@@ -109,8 +111,8 @@ def test_the_command_answers_by_itself(board: Path, models: Path, tmp_path: Path
     )
     answer = json.loads(done.stdout)
     assert done.returncode == {"pass": 0, "fail": 1, "review": 2}[answer["verdict"]]
-    with open_store(store, must_exist=True) as kept:
-        assert [b.board.record for b in kept.board(answer["serial"])] == [answer["record"]]
+    with open_store(store, must_exist=True) as stored:
+        assert [b.board.record for b in stored.board(answer["serial"])] == [answer["record"]]
 
 
 def tiff_of(width: int, height: int) -> bytes:

@@ -24,13 +24,13 @@ def _goes_on(request: pytest.FixtureRequest) -> Iterator[None]:
     """After each refusal the service inspects the next board."""
     yield
     name = "guarded" if "guarded" in request.fixturenames else "plain"
-    here: Running = request.getfixturevalue(name)
-    assert here.goes_on()
+    service: Running = request.getfixturevalue(name)
+    assert service.goes_on()
 
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A service that knows its callers; the station of line B is kept to a folder of its own."""
+    """A service that knows its callers; the station of line B may read one folder only."""
     base = tmp_path_factory.mktemp("guarded")
     line_b = base / "exports" / "line-b"
     line_b.mkdir(parents=True)
@@ -40,8 +40,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         + entry("rita", "reviewer", "the-reviewer")
         + entry("boss", "admin", "the-admin")
     )
-    with running(base, tokens=base / "tokens.toml", model_roots=(base / "models",)) as here:
-        yield here
+    with running(base, tokens=base / "tokens.toml", model_roots=(base / "models",)) as service:
+        yield service
 
 
 def entry(name: str, role: str, token: str, more: str = "") -> str:
@@ -63,11 +63,11 @@ def test_a_path_outside_the_roots(plain: Running, tmp_path: Path) -> None:
     assert plain.get("/v1/boards/OUT").status_code == 404
 
 
-def test_nobody_learns_what_is_outside(plain: Running, tmp_path: Path) -> None:
+def test_an_answer_does_not_show_what_exists_outside(plain: Running, tmp_path: Path) -> None:
     there, not_there = tmp_path / "there", tmp_path / "not-there"
     there.mkdir()
-    said = [plain.post(str(p)).json()["reason"].replace(str(p), "P") for p in (there, not_there)]
-    assert said[0] == said[1]
+    reasons = [plain.post(str(p)).json()["reason"].replace(str(p), "P") for p in (there, not_there)]
+    assert reasons[0] == reasons[1]
 
 
 @pytest.mark.parametrize("path", ["{root}/boards/../../secret", "../secret", "boards/../../secret", "..", ""])
@@ -158,9 +158,9 @@ def test_tokens_are_in_no_log(guarded: Running, caplog: pytest.LogCaptureFixture
     caplog.set_level("INFO")
     guarded.post(guarded.board("LOGGED"), headers=bearer("the-station"))
     guarded.post(guarded.board("LOGGED"), headers=bearer("the-wrong-secret"))
-    told = [record.__dict__ for record in caplog.records]
-    assert any(t.get("caller") == "axi-a" for t in told)
-    assert not any("the-station" in str(t) or "the-wrong-secret" in str(t) for t in told)
+    logged = [record.__dict__ for record in caplog.records]
+    assert any(t.get("caller") == "axi-a" for t in logged)
+    assert not any("the-station" in str(t) or "the-wrong-secret" in str(t) for t in logged)
 
 
 @pytest.mark.parametrize("headers", [{"Host": "evil.example"}, {"Origin": "https://evil.example"}])
@@ -171,8 +171,8 @@ def test_a_page_in_a_browser(plain: Running, headers: dict[str, str]) -> None:
 # Uploads
 
 
-def upload(here: Running, archive: bytes) -> httpx.Response:
-    return httpx.post(f"{here.url}/v1/inspections", files={"file": ("x.zip", archive)}, timeout=60)
+def upload(service: Running, archive: bytes) -> httpx.Response:
+    return httpx.post(f"{service.url}/v1/inspections", files={"file": ("x.zip", archive)}, timeout=60)
 
 
 def packed(*members: tuple[zipfile.ZipInfo | str, bytes]) -> bytes:
@@ -260,9 +260,9 @@ def test_a_form_that_is_none(plain: Running) -> None:
 # Sizes and times
 
 
-def raw(here: Running, head: str, body: Iterator[bytes] | None = None) -> bytes:
+def raw(service: Running, head: str, body: Iterator[bytes] | None = None) -> bytes:
     """What a plain socket gets back for a request that no client library would send."""
-    with socket.create_connection(("127.0.0.1", here.settings.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", service.settings.port), timeout=30) as connection:
         connection.sendall(head.replace("\n", "\r\n").encode() + b"\r\n")
         try:
             for piece in body or ():
@@ -312,8 +312,8 @@ def test_a_body_that_never_comes(plain: Running) -> None:
 
 
 def test_200_half_open_connections(plain: Running) -> None:
-    here = ("127.0.0.1", plain.settings.port)
-    opened = [socket.create_connection(here, timeout=30) for _ in range(HALF_OPEN)]
+    service = ("127.0.0.1", plain.settings.port)
+    opened = [socket.create_connection(service, timeout=30) for _ in range(HALF_OPEN)]
     for i, connection in enumerate(opened):
         connection.sendall(b"" if i % 2 else b"POST /v1/inspections HTTP/1.1\r\nHost: 127.0.0.1\r\n")
     assert plain.goes_on()
@@ -323,9 +323,9 @@ def test_200_half_open_connections(plain: Running) -> None:
 
 
 def test_more_connections_than_there_may_be(tmp_path: Path, plain: Running) -> None:
-    with running(tmp_path, connections=20, header_s=30.0) as here:
-        opened = [socket.create_connection(("127.0.0.1", here.settings.port), timeout=30) for _ in range(60)]
-        assert here.goes_on()
+    with running(tmp_path, connections=20, header_s=30.0) as service:
+        opened = [socket.create_connection(("127.0.0.1", service.settings.port), timeout=30) for _ in range(60)]
+        assert service.goes_on()
         assert opened[0].recv(1) == b""  # the oldest silent one made room
         for connection in opened:
             connection.close()

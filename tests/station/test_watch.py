@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from inspect_pop.core.errors import UsageFault
-from inspect_pop.station.settings import Settings
-from inspect_pop.station.watch import Arrivals, watch
+from inspect_pop.station.settings import ServiceSettings
+from inspect_pop.station.watch import Arrivals, watch, watch_until
 from inspect_pop.store import Store, open_store
-from tests.station.conftest import MAKER
+from tests.station.conftest import FACTORY
 from tests.station.fakes import write_board
 
 
@@ -24,8 +24,8 @@ def named(folder: Path, serial: str, *files: str) -> Path:
     return write_board(folder / serial, serial, images=[{"file": f} for f in files])
 
 
-def arrivals(folder: Path, known: Callable[[str], bool] = lambda _: False) -> Arrivals:
-    return Arrivals(folder, known, settle_s=2.0, patience_s=600.0)
+def arrivals(folder: Path, is_known: Callable[[str], bool] = lambda _: False) -> Arrivals:
+    return Arrivals(folder, is_known, settle_s=2.0, patience_s=600.0)
 
 
 def names(found: list[Any]) -> list[str]:
@@ -34,40 +34,40 @@ def names(found: list[Any]) -> list[str]:
 
 def test_a_board_is_taken_when_nothing_has_changed_for_the_settle_time(tmp_path: Path) -> None:
     room = arrivals(tmp_path)
-    assert room.ready(0.0) == []
+    assert room.find_ready(0.0) == []
     board = named(tmp_path, "B1", "xray/a.tif")
-    assert names(room.ready(1.0)) == []
+    assert names(room.find_ready(1.0)) == []
     (board / "xray").mkdir()
     (board / "xray" / "a.tif").write_bytes(b"half")
-    assert names(room.ready(10.0)) == []
+    assert names(room.find_ready(10.0)) == []
     (board / "xray" / "a.tif").write_bytes(b"half and the rest")
-    assert names(room.ready(11.9)) == []
-    assert names(room.ready(13.8)) == []
-    assert names(room.ready(13.95)) == ["B1"]
+    assert names(room.find_ready(11.9)) == []
+    assert names(room.find_ready(13.8)) == []
+    assert names(room.find_ready(13.95)) == ["B1"]
 
 
 def test_a_file_that_grows_without_another_size_is_seen_by_its_time(tmp_path: Path) -> None:
     room, board = arrivals(tmp_path), named(tmp_path, "B1", "a.tif")
     (board / "a.tif").write_bytes(b"0000")
-    room.ready(0.0)
+    room.find_ready(0.0)
     os.utime(board / "a.tif", ns=(1, 1))
-    assert names(room.ready(2.5)) == []
-    assert names(room.ready(4.5)) == ["B1"]
+    assert names(room.find_ready(2.5)) == []
+    assert names(room.find_ready(4.5)) == ["B1"]
 
 
 def test_the_mark_of_the_machine_takes_a_whole_board_at_once_and_half_a_one_not(tmp_path: Path) -> None:
     room = arrivals(tmp_path)
     (named(tmp_path, "B1") / ".done").touch()
     (named(tmp_path, "B2", "a.tif") / ".done").touch()
-    assert names(room.ready(0.0)) == ["B1"]
+    assert names(room.find_ready(0.0)) == ["B1"]
 
 
 def test_a_file_that_never_comes_is_for_quarantine_to_tell(tmp_path: Path) -> None:
     room = arrivals(tmp_path)
     named(tmp_path, "B1", "a.tif")
-    room.ready(0.0)
-    assert names(room.ready(599.0)) == []
-    assert names(room.ready(600.0)) == ["B1"]
+    room.find_ready(0.0)
+    assert names(room.find_ready(599.0)) == []
+    assert names(room.find_ready(600.0)) == ["B1"]
 
 
 @pytest.mark.parametrize("manifest", ["", "{", "[]", '{"images": 3}', '{"images": [{"file": 3}]}', "[" * 100000])
@@ -75,8 +75,8 @@ def test_a_manifest_that_is_none_is_taken_too(tmp_path: Path, manifest: str) -> 
     (tmp_path / "B1").mkdir()
     (tmp_path / "B1" / "export.json").write_text(manifest)
     room = arrivals(tmp_path)
-    room.ready(0.0)
-    assert names(room.ready(2.0)) == ["B1"]
+    room.find_ready(0.0)
+    assert names(room.find_ready(2.0)) == ["B1"]
 
 
 def test_boards_come_in_order_of_arrival_whatever_their_names_and_times_of_writing(tmp_path: Path) -> None:
@@ -88,35 +88,35 @@ def test_boards_come_in_order_of_arrival_whatever_their_names_and_times_of_writi
         while tmp_path.joinpath("tick").write_bytes(b"") == 0 and tmp_path.joinpath("tick").stat().st_ctime_ns <= before:
             continue
     room = arrivals(tmp_path)
-    room.ready(0.0)
-    assert names(room.ready(2.0)) == order
+    room.find_ready(0.0)
+    assert names(room.find_ready(2.0)) == order
 
 
 def test_a_board_that_is_over_comes_again_only_with_other_content(tmp_path: Path) -> None:
     room, board = arrivals(tmp_path), named(tmp_path, "B1", "a.tif")
     (board / "a.tif").write_bytes(b"1")
-    room.ready(0.0)
-    (first,) = room.ready(2.0)
-    room.over(first)
-    assert room.ready(10.0) == []
+    room.find_ready(0.0)
+    (first,) = room.find_ready(2.0)
+    room.mark_done(first)
+    assert room.find_ready(10.0) == []
     (board / "export.json").write_text(json.dumps({"serial": "B1", "scan": 2, "images": []}))
-    room.ready(20.0)
-    (second,) = room.ready(22.0)
+    room.find_ready(20.0)
+    (second,) = room.find_ready(22.0)
     assert second.key != first.key
 
 
 def test_a_board_that_the_store_knows_does_not_come(tmp_path: Path) -> None:
     board = named(tmp_path, "B1")
     first = arrivals(tmp_path)
-    first.ready(0.0)
-    (arrival,) = first.ready(2.0)
+    first.find_ready(0.0)
+    (arrival,) = first.find_ready(2.0)
     copied = tmp_path / "other"
     shutil.copytree(board, copied)
     shutil.rmtree(board)
     shutil.move(copied, board)  # the same export, copied there once more
-    room = arrivals(tmp_path, known=lambda key: key == arrival.key)
-    room.ready(0.0)
-    assert room.ready(2.0) == []
+    room = arrivals(tmp_path, is_known=lambda key: key == arrival.key)
+    room.find_ready(0.0)
+    assert room.find_ready(2.0) == []
 
 
 class Watching:
@@ -133,15 +133,13 @@ class Watching:
         asyncio.run(self._main())
 
     async def _main(self) -> None:
-        from inspect_pop.station.watch import _watch
-
         self._stop = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._ready.set()
-        settings = Settings(roots=(self._folder,), store=str(self._store), workers=1, maker=MAKER)
-        await _watch(self._folder, settings, self._said, 0.05, 0.02, self._stop)
+        settings = ServiceSettings(roots=(self._folder,), store=str(self._store), workers=1, inspector_factory=FACTORY)
+        await watch_until(self._stop, self._folder, settings, self._take, settle_s=0.05, poll_s=0.02)
 
-    def _said(self, answer: dict[str, Any]) -> None:
+    def _take(self, answer: dict[str, Any]) -> None:
         self.answers.append(answer)
         if len(self.answers) >= self._wanted:
             self._stop.set()
@@ -161,20 +159,20 @@ def test_watches_across_restarts_and_tells_each_board_once(tmp_path: Path) -> No
     write_board(folder / "S3", "S3", refuse="odd")
     write_board(folder / "S4", "S4", defects={"U1.lower.A1": "open"})
     assert sorted(Watching(folder, store, 2).wait()) == ["S4", "odd"]
-    with open_store(store) as kept:
-        assert [len(kept.board(s)) for s in ("S1", "S2", "S4")] == [1, 1, 1]
-        assert sorted(str(r.outcome) for r in kept.runs()) == ["error", "fail", "pass", "pass"]
+    with open_store(store) as stored:
+        assert [len(stored.board(s)) for s in ("S1", "S2", "S4")] == [1, 1, 1]
+        assert sorted(str(r.outcome) for r in stored.runs()) == ["error", "fail", "pass", "pass"]
 
 
 def test_a_board_that_was_in_hand_at_a_crash_is_inspected_again_and_recorded_once(tmp_path: Path) -> None:
     folder, store = tmp_path / "drop", tmp_path / "r.db"
     write_board(folder / "S1", "S1")
     Watching(folder, store, 1).wait()
-    with open_store(store) as kept:
-        _forget_the_outcome(kept)
+    with open_store(store) as stored:
+        _forget_the_outcome(stored)
     Watching(folder, store, 1).wait()
-    with open_store(store) as kept:
-        assert len(kept.board("S1")) == 1
+    with open_store(store) as stored:
+        assert len(stored.board("S1")) == 1
 
 
 def _forget_the_outcome(store: Store) -> None:
@@ -184,4 +182,4 @@ def _forget_the_outcome(store: Store) -> None:
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageFault, match="a folder to watch"):
-        watch(tmp_path / "none", Settings(roots=(tmp_path,), store=str(tmp_path / "r.db")), lambda _: None)
+        watch(tmp_path / "none", ServiceSettings(roots=(tmp_path,), store=str(tmp_path / "r.db")), lambda _: None)

@@ -1,20 +1,47 @@
-"""The inspecting process by itself: what it keeps out."""
+"""The inspecting process by itself: the lines of JSON that it reads and writes."""
 
-from importlib.util import module_from_spec
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
-import pytest
+from inspect_pop.station.contract import WORKER_COMMAND
+from tests.station.conftest import FACTORY, REPO
+from tests.station.fakes import write_board
 
-from inspect_pop.station.worker import _Unneeded
+
+def exchange(*lines: object) -> tuple[int, list[dict[str, Any]]]:
+    """Exit status and replies of a process that reads these lines."""
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    done = subprocess.run(WORKER_COMMAND, input=text, capture_output=True, text=True, timeout=120, cwd=REPO, check=False)
+    return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_a_fresh_process_imports_neither_pandas_nor_the_translator_of_fortran() -> None:
-    finder = _Unneeded()
-    with pytest.raises(ModuleNotFoundError, match="inspecting process"):
-        finder.find_spec("pandas")
-    spec = finder.find_spec("numpy.f2py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert [name for name in vars(module) if not name.startswith("__")] == []
-    assert finder.find_spec("numpy.linalg") is None
+def test_each_job_is_answered_and_then_done(tmp_path: Path) -> None:
+    config = {"store": str(tmp_path / "r.db"), "inspector_factory": FACTORY}
+    boards = [write_board(tmp_path / "batch" / "boards" / serial, serial, print="noise") for serial in ("S1", "S2")]
+    status, replies = exchange(config, *({"kind": "inspect", "path": str(b), "root": str(tmp_path)} for b in boards))
+    assert (status, replies[0]) == (0, {"ready": True, "model": "released"})
+    assert [r["answer"]["serial"] for r in replies[1::2]] == ["S1", "S2"]
+    assert replies[2::2] == [{"done": True}] * 2
+
+
+def test_a_process_for_one_board_ends_after_its_reply(tmp_path: Path) -> None:
+    config = {"store": str(tmp_path / "r.db"), "inspector_factory": FACTORY, "once": True}
+    job = {"kind": "inspect", "path": str(write_board(tmp_path / "b" / "boards" / "S", "S")), "root": str(tmp_path)}
+    status, replies = exchange(config, job, job)
+    assert (status, len(replies), replies[1]["status"]) == (0, 2, 200)
+
+
+def test_what_it_cannot_start_with_is_a_reply(tmp_path: Path) -> None:
+    status, replies = exchange({"store": str(tmp_path / "r.db"), "inspector_factory": "tests.station.fakes:none"})
+    assert (status, replies[0]["ready"], replies[0]["answer"]["problem"]["expected"]) == (1, False, "module:function")
+
+
+def test_it_loads_heavy_libraries_only_for_the_products_inspector() -> None:
+    """A process for one board forks its ledger before, and neither web framework nor pandas belongs into it."""
+    code = "import sys, inspect_pop.station.worker; print([m for m in (%s) if m in sys.modules])"
+    names = ("onnxruntime", "cv2", "scipy", "sqlalchemy", "starlette", "pandas")
+    command = [sys.executable, "-c", code % ", ".join(map(repr, names))]
+    assert subprocess.check_output(command, cwd=REPO, text=True).strip() == "[]"

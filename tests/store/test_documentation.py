@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from inspect_pop.store import STATES, Decision, Store, open_store
+from inspect_pop.store import DECISION_STATES, Decision, Store, open_store
 from inspect_pop.store.run_files import RunFiles
-from inspect_pop.store.schema import COUNTS, TABLES
+from inspect_pop.store.schema import COUNT_COLUMNS, TABLES
 from inspect_pop.yields import KEYS, RULES, YieldGroup
 from tests.factories import make_inspection
 
@@ -51,7 +51,7 @@ def test_every_statement_has_its_answer() -> None:
 
 def test_the_duckdb_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     duckdb = pytest.importorskip("duckdb")
-    with open_store(tmp_path / "records.db") as store, RunFiles(tmp_path / "out", store.standing) as files:
+    with open_store(tmp_path / "records.db") as store, RunFiles(tmp_path / "out", store.find_sequences) as files:
         for one in BOARDS:
             store.write(one)
             files.add(one)
@@ -71,14 +71,14 @@ def test_the_duckdb_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("name", [t.name for t in TABLES])
-def test_every_table_is_told_of(name: str) -> None:
+def test_every_table_is_documented(name: str) -> None:
     assert f"`{name}`" in STORE
 
 
-def test_every_state_key_field_and_rule_is_told_of() -> None:
-    assert [s for s in STATES if f"`{s}`" not in STORE] == []
+def test_every_state_key_field_and_rule_is_documented() -> None:
+    assert [s for s in DECISION_STATES if f"`{s}`" not in STORE] == []
     assert [k for k in KEYS if f"`{k}`" not in YIELD] == []
     assert [f"| {n} | {pattern} |" for n, pattern in RULES.items() if f"| {n} | {pattern} |" not in YIELD] == []
-    fields = YieldGroup({}, 0, 0, 0, 0, dict.fromkeys(COUNTS, 0)).to_dict()
-    told = set(re.findall(r"`(\w+)`", YIELD)) | {"n_bridged", "n_open", "n_starved", "final_passed"}
-    assert {f for f in fields if not f.endswith(("_low", "_high"))} <= told
+    fields = YieldGroup({}, 0, 0, 0, 0, dict.fromkeys(COUNT_COLUMNS, 0)).to_dict()
+    documented = set(re.findall(r"`(\w+)`", YIELD)) | {"n_bridged", "n_open", "n_starved", "final_passed"}
+    assert {f for f in fields if not f.endswith(("_low", "_high"))} <= documented

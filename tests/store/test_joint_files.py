@@ -1,7 +1,10 @@
-"""Files of joints: where they lie, what is trusted, how they are merged, and what a crash leaves."""
+"""Files of joints: where they are, which ones count, how they are merged, and what a crash leaves."""
 
 import os
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +13,7 @@ import pytest
 
 from inspect_pop.core.errors import StoreFault
 from inspect_pop.store import Store, open_store
-from inspect_pop.store.joint_files import LocalFiles, file_of, partition_of
+from inspect_pop.store.joint_files import BackgroundJointWriter, LocalFiles, PendingFile, joint_file_path, partition_path
 from tests.factories import make_inspection
 
 DAYS = ("2026-03-02T08:00:00+01:00", "2026-03-03T08:00:00+01:00")
@@ -31,13 +34,13 @@ def files_of(tmp_path: Path) -> set[str]:
 
 
 def test_a_partition_is_a_folder_whatever_the_lot_is_called() -> None:
-    assert partition_of("2026-03-02", "L-1") == "joints/day=2026-03-02/lot=L-1"
-    assert partition_of("2026-03-02", "../a b%") == "joints/day=2026-03-02/lot=..%2Fa%20b%25"
-    assert partition_of("2026-03-02", None) == "joints/day=2026-03-02/lot=__HIVE_DEFAULT_PARTITION__"
-    long = [partition_of("2026-03-02", "日" * 128 + end).rpartition("/")[2] for end in "ab"]
+    assert partition_path("2026-03-02", "L-1") == "joints/day=2026-03-02/lot=L-1"
+    assert partition_path("2026-03-02", "../a b%") == "joints/day=2026-03-02/lot=..%2Fa%20b%25"
+    assert partition_path("2026-03-02", None) == "joints/day=2026-03-02/lot=__HIVE_DEFAULT_PARTITION__"
+    long = [partition_path("2026-03-02", "日" * 128 + end).rpartition("/")[2] for end in "ab"]
     assert all(len(name) < 200 for name in long)
     assert long[0] != long[1]
-    assert "/" not in file_of("2026-03-02", "L", "../../x").removeprefix("joints/day=2026-03-02/lot=L/")
+    assert "/" not in joint_file_path("2026-03-02", "L", "../../x").removeprefix("joints/day=2026-03-02/lot=L/")
 
 
 def test_a_day_or_a_lot_is_read_alone(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +130,7 @@ def test_a_file_without_its_record_is_not_there(filled: Store, tmp_path: Path) -
 
 
 def test_what_a_killed_writer_was_writing_is_removed_when_it_is_old(filled: Store, tmp_path: Path) -> None:
-    left = tmp_path / "files" / partition_of("2026-03-02", "L1") / ".writing-1-x"
+    left = tmp_path / "files" / partition_path("2026-03-02", "L1") / ".writing-1-x"
     left.write_bytes(b"half")
     assert filled.repair() == []
     os.utime(left, (0, 0))
@@ -136,7 +139,7 @@ def test_what_a_killed_writer_was_writing_is_removed_when_it_is_old(filled: Stor
 
 def test_an_orphan_is_replaced_when_its_board_is_written_again(store: Store, tmp_path: Path) -> None:
     one = make_inspection("S", record="r")
-    path = tmp_path / "files" / file_of("2026-03-02", "L-2411", "r")
+    path = tmp_path / "files" / joint_file_path("2026-03-02", "L-2411", "r")
     path.parent.mkdir(parents=True)
     path.write_bytes(b"what a crash left")
     store.write(one)
@@ -183,3 +186,87 @@ def test_files_may_lie_below_any_fsspec_address(new_url: str, open_here: Callabl
 def test_an_address_that_nothing_opens_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreFault, match="fsspec"):
         open_store(tmp_path / "records.db", files="nothing-knows-this://x")
+
+
+BOARD = make_inspection("S")
+
+
+def suffixes_below(folder: Path) -> list[str]:
+    return [path.suffix for path in folder.rglob("*") if path.is_file()]
+
+
+def test_a_file_that_was_placed_stays(tmp_path: Path) -> None:
+    with BackgroundJointWriter(LocalFiles(tmp_path), BOARD) as file:
+        file.wait()
+        file.place()
+    assert suffixes_below(tmp_path) == [".parquet"]
+
+
+def test_a_file_that_was_not_placed_is_removed(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), BackgroundJointWriter(LocalFiles(tmp_path), BOARD) as file:
+        file.wait()
+        assert suffixes_below(tmp_path) == [""]
+        raise KeyError
+    assert suffixes_below(tmp_path) == []
+
+
+def test_a_disk_that_fails_late_is_reported_before_the_file_counts(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Failing(LocalFiles):
+        def secure(self, pending: PendingFile) -> None:
+            raise OSError(5, "Input/output error")
+
+    with BackgroundJointWriter(Failing(tmp_path), BOARD) as file, pytest.raises(OSError, match="Input/output"):
+        file.wait()
+    assert suffixes_below(tmp_path) == []
+
+
+def test_without_files_there_is_nothing_to_wait_for() -> None:
+    with BackgroundJointWriter(None, BOARD) as file:
+        file.wait()
+        file.place()
+
+
+@dataclass(frozen=True)
+class Watched(LocalFiles):
+    """Notes, when a file goes to the disk, whether another process could write into the database at that moment."""
+
+    database: Path = Path()
+    near: bool = True
+
+    @property
+    def is_near(self) -> bool:
+        return self.near
+
+    def place(self, pending: PendingFile) -> None:
+        self._note("place")
+        super().place(pending)
+
+    def secure(self, pending: PendingFile) -> None:
+        super().secure(pending)
+        self._note("secure")
+
+    def _note(self, what: str) -> None:
+        with closing(sqlite3.connect(self.database, timeout=0, isolation_level=None)) as other:
+            try:
+                other.execute("BEGIN IMMEDIATE")
+                free = True
+            except sqlite3.OperationalError:
+                free = False
+        with (self.base / "noted").open("a") as notes:
+            notes.write(f"{what} {free}\n")
+
+
+def test_only_the_writer_itself_waits_for_its_upload(tmp_path: Path) -> None:
+    """An upload is over before the transaction begins; the file gets its name within it."""
+    with open_store(tmp_path / "r.db") as store:
+        store._files = Watched(tmp_path, tmp_path / "r.db", near=False)
+        store.write(BOARD)
+    assert (tmp_path / "noted").read_text() == "secure True\nplace False\n"
+
+
+def test_a_near_file_gets_its_name_within_the_transaction(tmp_path: Path) -> None:
+    with open_store(tmp_path / "r.db") as store:
+        store._files = Watched(tmp_path, tmp_path / "r.db")
+        store.write(BOARD)
+    assert (tmp_path / "noted").read_text().splitlines()[-1] == "place False"

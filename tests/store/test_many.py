@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from inspect_pop.store import Store, open_store
-from inspect_pop.yields import groups
-from tests.store.writer import boards, die_at_the_last_step, told, write
+from inspect_pop.yields import compute_yield
+from tests.store.writer import boards, die_at_the_last_step, make_message, write
 
 # A server that has everything imported forks each writer: a fresh interpreter would take longer than its boards.
 FORK = multiprocessing.get_context("forkserver")
@@ -46,14 +46,14 @@ def content(store: Store) -> dict[str, Any]:
         "boards": {s: [found.to_dict() for found in store.board(s)] for s in serials},
         "joints": store.joints().to_pylist(),
         "messages": sorted(m.id for m in store.waiting()[1]),
-        "yield": [g.to_dict() for by in ((), ("lot",), ("lot", "package", "interface")) for g in groups(store, by)],
+        "yield": [g.to_dict() for by in ((), ("lot",), ("lot", "package", "interface")) for g in compute_yield(store, by)],
     }
 
 
 def clean(tmp_path: Path, last: int) -> dict[str, Any]:
     with open_store(tmp_path / "clean.db") as store:
         for one in boards(0, last):
-            store.write(one, messages=[told(one)])
+            store.write(one, messages=[make_message(one)])
         return content(store)
 
 
@@ -88,7 +88,7 @@ def test_a_killed_writer_leaves_nothing_half_done(
         process.kill()
         process.join()
         kept.update(received(connection))
-        assert set(store.standing(sorted(kept))) == kept, "what was acknowledged is there"
+        assert set(store.find_sequences(sorted(kept))) == kept, "what was acknowledged is there"
         assert set(store.joints()["record"].to_pylist()) >= kept
     process, connection = start(new_url, files, 0, last)
     assert len(received(connection)) == len(boards(0, last))

@@ -1,18 +1,18 @@
-"""What inspections and decisions come to, by hand."""
+"""Outcomes of inspections and decisions, worked out by hand."""
 
 from collections.abc import Mapping, Sequence
 
 import pytest
 
-from inspect_pop.store.outcome import Looked, Settled, settle
+from inspect_pop.store.outcome import BoardOutcome, InspectionState, resolve_outcome
 
 LOWER, UPPER = ("U1", "lower"), ("U1", "upper")
 BOTH = frozenset((LOWER, UPPER))
 A1, B1 = ("U1", "lower", "A1"), ("U1", "upper", "B1")
 
 
-def looked(verdict: str, bad: Mapping = {}, decided: Mapping = {}) -> Looked:
-    return Looked(verdict, BOTH, bad, decided)
+def inspected(verdict: str, bad: Mapping = {}, decided: Mapping = {}) -> InspectionState:
+    return InspectionState(verdict, BOTH, bad, decided)
 
 
 @pytest.mark.parametrize(
@@ -37,34 +37,34 @@ def looked(verdict: str, bad: Mapping = {}, decided: Mapping = {}) -> Looked:
     ],
 )
 def test_final_state_of_one_inspection(verdict: str, bad: Mapping, decided: Mapping[tuple, Sequence[str]], final: str) -> None:
-    assert settle([looked(verdict, bad, decided)])[0].final == final
+    assert resolve_outcome([inspected(verdict, bad, decided)])[0].final == final
 
 
 def test_final_state_is_that_of_the_last_inspection() -> None:
-    board, parts = settle([looked("fail", {A1: "fail"}), looked("pass")])
+    board, parts = resolve_outcome([inspected("fail", {A1: "fail"}), inspected("pass")])
     assert board.final == "pass"
-    assert parts == {LOWER: Settled("pass"), UPPER: Settled("pass")}
-    assert settle([looked("pass"), looked("fail", {A1: "fail"})])[0].final == "fail"
+    assert parts == {LOWER: BoardOutcome("pass"), UPPER: BoardOutcome("pass")}
+    assert resolve_outcome([inspected("pass"), inspected("fail", {A1: "fail"})])[0].final == "fail"
 
 
 def test_each_interface_has_its_own_state() -> None:
-    board, parts = settle([looked("fail", {A1: "fail", B1: "review"}, {A1: ["DefectRejected"]})])
+    board, parts = resolve_outcome([inspected("fail", {A1: "fail", B1: "review"}, {A1: ["DefectRejected"]})])
     assert board.final == "pending"
-    assert parts[LOWER] == Settled("pass", n_false_calls=1)
-    assert parts[UPPER] == Settled("pending")
+    assert parts[LOWER] == BoardOutcome("pass", n_false_calls=1)
+    assert parts[UPPER] == BoardOutcome("pending")
 
 
 def test_an_interface_that_was_not_looked_at_again_keeps_its_state() -> None:
-    again = Looked("pass", frozenset((UPPER,)), {}, {})
-    assert settle([looked("fail", {A1: "fail"}), again])[1][LOWER].final == "fail"
+    again = InspectionState("pass", frozenset((UPPER,)), {}, {})
+    assert resolve_outcome([inspected("fail", {A1: "fail"}), again])[1][LOWER].final == "fail"
 
 
 def test_decisions_on_the_first_inspection_tell_how_the_machine_did() -> None:
     joints = [("U1", "lower", f"A{k}") for k in range(1, 7)]
     bad = dict.fromkeys(joints[:3], "fail") | {joints[3]: "review"}
-    told = [["DefectConfirmed"], ["DefectRejected"], ["DefectRepaired"], ["DefectRejected"], ["DefectMissed", "DefectRepaired"]]
-    decided = dict(zip(joints, told, strict=False))
-    board, parts = settle([looked("fail", bad, decided), looked("fail", {A1: "fail"}, {A1: ["DefectRejected"]})])
-    assert board == Settled("pass", n_confirmed=2, n_false_calls=1, n_cleared=1, n_escapes=1)
+    states = [["DefectConfirmed"], ["DefectRejected"], ["DefectRepaired"], ["DefectRejected"], ["DefectMissed", "DefectRepaired"]]
+    decided = dict(zip(joints, states, strict=False))
+    board, parts = resolve_outcome([inspected("fail", bad, decided), inspected("fail", {A1: "fail"}, {A1: ["DefectRejected"]})])
+    assert board == BoardOutcome("pass", n_confirmed=2, n_false_calls=1, n_cleared=1, n_escapes=1)
     assert parts[LOWER] == board
-    assert parts[UPPER] == Settled("pass")
+    assert parts[UPPER] == BoardOutcome("pass")

@@ -8,8 +8,8 @@ import pytest
 
 from inspect_pop.core.errors import StoreFault
 from inspect_pop.store import Store, open_store
-from inspect_pop.store.joint_files import file_of
-from inspect_pop.store.remote_files import RemoteFiles, open_remote
+from inspect_pop.store.joint_files import joint_file_path
+from inspect_pop.store.remote_files import RemoteFiles, open_remote_files
 from tests.factories import make_inspection
 from tests.store.object_store import Gate, ObjectStore
 
@@ -34,7 +34,7 @@ def remote(store: Store) -> RemoteFiles:
 
 
 def names(store: Store) -> set[str]:
-    return {path for path, _ in remote(store).listed()}
+    return {path for path, _ in remote(store).list_files()}
 
 
 def test_joints_come_back_from_the_server(there: Store, new_url: str, base: str, tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_what_another_process_did_is_seen(there: Store, new_url: str, base: str)
     import s3fs
 
     assert names(there) == set()
-    assert remote(there).changed("joints/none") is None
+    assert remote(there).read_mtime("joints/none") is None
     s3fs.S3FileSystem.clear_instance_cache()  # as another process has its own
     with open_store(new_url, files=base) as other:
         assert remote(other).filesystem is not remote(there).filesystem
@@ -73,9 +73,9 @@ def test_repair_removes_an_orphan_and_nothing_of_others(there: Store) -> None:
     there.write(ONE)
     files.filesystem.pipe_file(f"{files.base}/joints/readme.txt", b"somebody's")
     files.filesystem.pipe_file(f"{files.base}/joints/day=x/lot=y/z/deep.txt", b"somebody's")
-    orphan = file_of("2026-03-02", "L", "orphan")
+    orphan = joint_file_path("2026-03-02", "L", "orphan")
     files.filesystem.pipe_file(f"{files.base}/{orphan}", b"left")
-    assert abs(time.time() - dict(files.listed())[orphan]) < 60
+    assert abs(time.time() - dict(files.list_files())[orphan]) < 60
     assert there.repair() == []
     assert there.repair(older_than_s=-60) == [orphan]
     assert there.joints().num_rows == 25
@@ -84,11 +84,11 @@ def test_repair_removes_an_orphan_and_nothing_of_others(there: Store) -> None:
 
 def test_repair_leaves_what_was_uploaded_again_meanwhile(there: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """An orphan's board may be written again between the listing and the removal."""
-    files, orphan = remote(there), file_of("2026-03-02", "L", "orphan")
+    files, orphan = remote(there), joint_file_path("2026-03-02", "L", "orphan")
     files.filesystem.pipe_file(f"{files.base}/{orphan}", b"new")
-    monkeypatch.setattr(RemoteFiles, "listed", lambda self: iter([(orphan, 0.0)]))
+    monkeypatch.setattr(RemoteFiles, "list_files", lambda self: iter([(orphan, 0.0)]))
     assert there.repair(older_than_s=60) == []
-    assert files.changed(orphan) is not None
+    assert files.read_mtime(orphan) is not None
 
 
 def test_a_record_that_is_there_is_not_uploaded_again(there: Store, object_store_gate: Gate) -> None:
@@ -100,11 +100,11 @@ def test_a_record_that_is_there_is_not_uploaded_again(there: Store, object_store
     assert not there.write(ONE).new
 
 
-def test_a_bucket_that_is_not_there_is_told_and_not_made(
+def test_a_bucket_that_is_not_there_is_reported_and_not_made(
     new_url: str, object_store_gate: Gate, object_store: ObjectStore
 ) -> None:
     with open_store(new_url, files="s3://mistyped/joints") as store:
-        with pytest.raises(StoreFault, match=r"s3://mistyped/joints/.*bucket does not exist.*Make the bucket"):
+        with pytest.raises(StoreFault, match=r"s3://mistyped/joints/.*bucket does not exist.*Create the bucket"):
             store.write(ONE)
         assert store.record(ONE.board.record) is None
         with pytest.raises(StoreFault, match="bucket does not exist"):
@@ -112,22 +112,24 @@ def test_a_bucket_that_is_not_there_is_told_and_not_made(
     assert not object_store.has("mistyped")
 
 
-def test_keys_that_are_not_known_are_told(there: Store, object_store: ObjectStore) -> None:
+def test_keys_that_are_not_known_are_reported(there: Store, object_store: ObjectStore) -> None:
     object_store.refuse(from_now_on=True)
     try:
-        with pytest.raises(StoreFault, match="See that the credentials are right"):
+        with pytest.raises(StoreFault, match="Check that the credentials are right"):
             there.write(ONE)
     finally:
         object_store.refuse(from_now_on=False)
     assert there.write(ONE).new
 
 
-def test_missing_keys_are_told(new_url: str, object_store_gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_keys_are_reported(
+    new_url: str, object_store_gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, str(tmp_path / "none"))
-    with open_store(new_url, files=ADDRESS) as store, pytest.raises(StoreFault, match="Give AWS_ACCESS_KEY_ID"):
+    with open_store(new_url, files=ADDRESS) as store, pytest.raises(StoreFault, match="Set AWS_ACCESS_KEY_ID"):
         store.write(ONE)
 
 
@@ -144,7 +146,7 @@ def cutting(gate: Gate) -> None:
 
 
 @pytest.mark.parametrize("fail", [shut, silent, cutting])
-def test_a_server_that_fails_is_told_soon_and_loses_nothing(
+def test_a_server_that_fails_is_reported_soon_and_loses_nothing(
     there: Store, object_store_gate: Gate, fail: Callable[[Gate], None]
 ) -> None:
     gate = object_store_gate
@@ -175,16 +177,18 @@ def test_a_server_that_fails_is_told_soon_and_loses_nothing(
 def test_a_damaged_object_is_a_store_fault_that_names_it(there: Store) -> None:
     there.write(ONE)
     files = remote(there)
-    files.filesystem.pipe_file(f"{files.base}/{file_of('2026-03-02', ONE.board.lot, ONE.board.record)}", b"PAR1 not quite")
+    files.filesystem.pipe_file(
+        f"{files.base}/{joint_file_path('2026-03-02', ONE.board.lot, ONE.board.record)}", b"PAR1 not quite"
+    )
     with pytest.raises(StoreFault, match=r"s3://bucket/.*a Parquet file of joints.*Restore the object"):
         there.joints()
 
 
-def test_patience_is_bounded_unless_told_otherwise(object_store_gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patience_is_bounded_unless_configured_otherwise(object_store_gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     import fsspec.config
 
     monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": {"read_timeout": 77}})
-    filesystem = open_remote("s3://bucket/patient").filesystem
+    filesystem = open_remote_files("s3://bucket/patient").filesystem
     assert filesystem.config_kwargs["read_timeout"] == 77
     assert filesystem.config_kwargs["connect_timeout"] == 5
     assert filesystem.config_kwargs["retries"]["total_max_attempts"] == filesystem.retries == 2

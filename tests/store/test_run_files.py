@@ -11,7 +11,7 @@ import pytest
 
 from inspect_pop.core.errors import StoreFault
 from inspect_pop.store import open_store
-from inspect_pop.store.run_files import RunFiles, package_counts
+from inspect_pop.store.run_files import RunFiles, flatten_counts
 from tests.factories import again, make_inspection
 
 ONE = make_inspection("S1", defects={"U1.lower.A1": "open"}, undecided=["U1.upper.A1"], missing=("U1/pre_stack", "U1/upper"))
@@ -57,7 +57,7 @@ def test_values_are_the_inspections(tmp_path: Path) -> None:
 
 
 def test_an_interface_that_the_package_does_not_have_is_null() -> None:
-    counts = package_counts(make_inspection("S", side={"lower": 4}).packages[0])
+    counts = flatten_counts(make_inspection("S", side={"lower": 4}).packages[0])
     assert counts["n_lower_joints"] == 16
     assert counts["n_upper_joints"] is None
 
@@ -84,7 +84,7 @@ def test_a_reinspection_says_which_came_first(tmp_path: Path) -> None:
     with open_store(tmp_path / "records.db") as store:
         for one in (later, ONE):
             store.write(one)
-        with RunFiles(tmp_path, store.standing) as files:
+        with RunFiles(tmp_path, store.find_sequences) as files:
             files.add(later)
             files.add(ONE)
     rows = written(tmp_path)["boards"].to_pylist()

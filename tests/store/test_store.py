@@ -1,38 +1,40 @@
-"""Opening a store, its runs and its quarantine; what is refused, and how."""
+"""Opening a store, its runs, its quarantine and its outbox; what is refused, and how."""
 
+import json
 import shutil
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from inspect_pop.core.errors import StoreFault
-from inspect_pop.store import Quarantined, Run, Store, open_store
-from inspect_pop.store.engine import database_url, shown
+from inspect_pop.core.errors import StoreFault, UsageFault
+from inspect_pop.store import Message, QuarantinedExport, RunRecord, Store, open_store
+from inspect_pop.store.engine import database_url, hide_password
 from tests.factories import make_inspection
 
 AT = "2026-03-02T08:00:00+00:00"
 
 
 def test_quarantine_keeps_each_reason_of_a_path_once(store: Store) -> None:
-    assert store.quarantine(Quarantined("b", "no slices", AT))
-    assert store.quarantine(Quarantined("a\udcff\0", "cut short", AT))
-    assert not store.quarantine(Quarantined("b", "no slices", "2026-03-03T08:00:00+00:00"))
-    assert store.quarantine(Quarantined("b", "wrong checksum", AT))
-    assert [(q.path, q.reason) for q in store.quarantined()] == [
+    assert store.quarantine(QuarantinedExport("b", "no slices", AT))
+    assert store.quarantine(QuarantinedExport("a\udcff\0", "cut short", AT))
+    assert not store.quarantine(QuarantinedExport("b", "no slices", "2026-03-03T08:00:00+00:00"))
+    assert store.quarantine(QuarantinedExport("b", "wrong checksum", AT))
+    assert [(q.path, q.reason) for q in store.list_quarantine()] == [
         ("a\\udcff\\x00", "cut short"),
         ("b", "no slices"),
         ("b", "wrong checksum"),
     ]
-    assert store.quarantined()[1].seen_at == AT
+    assert store.list_quarantine()[1].seen_at == AT
 
 
 def test_a_run_is_kept_with_its_end_and_its_records(store: Store) -> None:
-    run = Run("r1", "run", "0.1.0", AT, {"jobs": 2, "batch": Path("b")})
+    run = RunRecord("r1", "run", "0.1.0", AT, {"jobs": 2, "batch": Path("b")})
     store.begin_run(run)
     store.begin_run(run)
     store.write(make_inspection("S"), run="r1")
-    assert store.runs() == [Run("r1", "run", "0.1.0", AT, {"jobs": 2, "batch": "b"})]
+    assert store.runs() == [RunRecord("r1", "run", "0.1.0", AT, {"jobs": 2, "batch": "b"})]
     store.end_run("r1", finished_at=AT, outcome="done")
     assert store.runs()[0].outcome == "done"
 
@@ -60,7 +62,7 @@ def test_a_plain_path_is_a_sqlite_file_with_its_files_beside_it(tmp_path: Path) 
         assert store.joints().num_rows == 25
 
 
-def test_files_can_be_told_in_the_url(tmp_path: Path) -> None:
+def test_files_can_be_given_in_the_url(tmp_path: Path) -> None:
     with open_store(f"sqlite:///{tmp_path}/records.db?files={tmp_path}/there") as store:
         store.write(make_inspection("S"))
     assert list((tmp_path / "there").rglob("*.parquet"))
@@ -107,7 +109,7 @@ def test_a_folder_a_foreign_file_and_a_foreign_database_are_refused(tmp_path: Pa
     with pytest.raises(StoreFault, match="a folder"):
         open_store(tmp_path)
     (tmp_path / "note.txt").write_text("not a database" * 100)
-    with pytest.raises(StoreFault, match="this one is no store"):
+    with pytest.raises(StoreFault, match="this one is not a store"):
         open_store(tmp_path / "note.txt")
     with sqlite3.connect(tmp_path / "other.db") as other:
         other.execute("CREATE TABLE boards (x)")
@@ -126,7 +128,7 @@ def test_a_server_that_is_away_is_a_store_fault_without_the_password(tmp_path: P
 def test_addresses_are_shown_without_password() -> None:
     url = database_url("postgresql://me:secret@host/x")
     assert url.drivername == "postgresql+psycopg"
-    assert shown(url) == "postgresql+psycopg://me:***@host/x"
+    assert hide_password(url) == "postgresql+psycopg://me:***@host/x"
 
 
 def test_a_full_disk_is_a_store_fault_with_what_to_do(tmp_path: Path) -> None:
@@ -155,3 +157,80 @@ def test_a_checkpoint_moves_the_log_into_the_database(tmp_path: Path) -> None:
         shutil.copyfile(tmp_path / "records.db", tmp_path / "copy.db")  # without its log
     with open_store(tmp_path / "copy.db") as copy:
         assert copy.has(record)
+
+
+SECOND = 1_000_000
+
+
+def messages(*ids: str) -> list[Message]:
+    return [Message(i, "Heartbeat", json.dumps({"n": i, "ü": [1, None]}), AT) for i in ids]
+
+
+def ids(found: list[Message]) -> list[str]:
+    return [m.id for m in found]
+
+
+def test_a_message_is_queued_once_and_comes_back_whole(store: Store) -> None:
+    assert store.queue(messages("a", "b")) == 2
+    assert store.queue(messages("b", "c")) == 1
+    count, found = store.waiting()
+    assert count == 3
+    assert found == messages("a", "b", "c")
+    assert ids(store.waiting(2)[1]) == ["a", "b"]
+
+
+def test_a_records_message_is_there_with_the_record(store: Store) -> None:
+    one = make_inspection("S")
+    store.write(one, messages=[Message("m", "UnitsInspected", "{}", AT, one.board.record)])
+    assert store.waiting()[1][0].record == one.board.record
+
+
+def test_two_senders_share_the_work(open_here: Callable[[], Store]) -> None:
+    one, two = open_here(), open_here()
+    one.queue(messages("a", "b", "c"))
+    assert ids(one.claim(2, owner="one", now_us=0)) == ["a", "b"]
+    assert ids(two.claim(2, owner="two", now_us=0)) == ["c"]
+    assert two.claim(2, owner="two", now_us=0) == []
+
+
+def test_a_claim_that_ran_out_is_taken_over(store: Store) -> None:
+    store.queue(messages("a"))
+    assert store.claim(1, owner="dead", now_us=0, lease_s=10)[0].attempts == 1
+    assert store.claim(1, owner="next", now_us=9 * SECOND) == []
+    assert store.claim(1, owner="next", now_us=10 * SECOND)[0].attempts == 2
+
+
+def test_what_arrived_is_not_claimed_again(store: Store) -> None:
+    store.queue(messages("a", "b"))
+    store.claim(1, owner="one", now_us=0)
+    store.mark_delivered(["a"], at=AT)
+    assert ids(store.claim(9, owner="one", now_us=99 * SECOND)) == ["b"]
+    assert store.waiting()[0] == 1
+    assert store.queue(messages("a")) == 0
+
+
+def test_what_failed_waits_until_it_is_time(store: Store) -> None:
+    store.queue(messages("a"))
+    store.claim(1, owner="one", now_us=0)
+    store.mark_failed(["a"], error="broker away", retry_us=5 * SECOND)
+    assert store.claim(1, owner="one", now_us=4 * SECOND) == []
+    assert ids(store.claim(1, owner="one", now_us=5 * SECOND)) == ["a"]
+
+
+def test_what_was_delivered_long_ago_can_be_forgotten_and_what_waits_cannot(store: Store) -> None:
+    store.queue(messages("early", "late", "waits"))
+    store.mark_delivered(["early"], at="2026-02-28T23:59:59+00:00")
+    store.mark_delivered(["late"], at="2026-03-01T00:00:00+00:00")
+    assert store.forget_delivered("2026-03-01") == 1
+    assert ids(store.waiting()[1]) == ["waits"]
+    assert store.queue(messages("late", "waits")) == 0
+    assert store.forget_delivered("20260215") == 0  # the same day, written shorter, is not after every day of the year
+    assert store.forget_delivered("20270101") == 1
+
+
+def test_messages_before_what_is_no_day_stay(store: Store) -> None:
+    store.queue(messages("a"))
+    store.mark_delivered(["a"], at=AT)
+    with pytest.raises(UsageFault, match="a day such as"):
+        store.forget_delivered("zebra")
+    assert store.queue(messages("a")) == 0

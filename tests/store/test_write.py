@@ -1,4 +1,4 @@
-"""One inspection is one record, whoever writes it and however often."""
+"""One inspection is one record, and one decision is kept once, whoever writes it and however often."""
 
 import errno
 from collections.abc import Callable
@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from sqlalchemy import func, select
 
-from inspect_pop.core.errors import StoreFault
-from inspect_pop.store import Message, Store
+from inspect_pop.core.errors import StoreFault, UsageFault
+from inspect_pop.store import Decision, Message, Store
 from inspect_pop.store.joint_files import LocalFiles
 from inspect_pop.store.schema import TABLES, boards
 from tests.factories import again, make_inspection
@@ -34,7 +34,7 @@ def dump(store: Store) -> dict[str, list[tuple[object, ...]]]:
 def test_a_record_comes_back_as_it_was_written(store: Store) -> None:
     written = store.write(BAD)
     assert written.new
-    assert written.standing.inspection_no == 1
+    assert written.sequence.inspection_no == 1
     (found,) = store.board(BAD.board.serial)
     assert found.board == BAD.board
     assert found.packages == BAD.packages
@@ -89,9 +89,9 @@ def test_a_reinspection_is_a_second_record_that_knows_the_first(store: Store) ->
     store.write(BAD)
     better = again(replace(make_inspection(BAD.board.serial)), lot=BAD.board.lot)
     written = store.write(better)
-    assert written.standing.inspection_no == 2
-    assert written.standing.first_record == BAD.board.record
-    assert written.standing.fpy == 0.0
+    assert written.sequence.inspection_no == 2
+    assert written.sequence.first_record == BAD.board.record
+    assert written.sequence.fpy == 0.0
     assert [b.board.record for b in store.board(BAD.board.serial)] == [BAD.board.record, better.board.record]
 
 
@@ -101,15 +101,15 @@ def test_the_first_inspection_is_the_earliest_in_whatever_order_they_arrive(open
     records = [make_inspection("S", inspected_at=t) for t in times]
     for k in (2, 0, 1):
         store.write(records[k])
-    standing = store.standing([r.board.record for r in records])
-    assert [standing[r.board.record].inspection_no for r in records] == [1, 2, 3]
-    assert {s.first_record for s in standing.values()} == {records[0].board.record}
+    sequences = store.find_sequences([r.board.record for r in records])
+    assert [sequences[r.board.record].inspection_no for r in records] == [1, 2, 3]
+    assert {s.first_record for s in sequences.values()} == {records[0].board.record}
 
 
 def test_of_two_records_of_one_export_the_one_written_first_stays_first(store: Store) -> None:
     one = make_inspection("S", record="z")
     store.write(one)
-    assert store.write(replace(one, board=replace(one.board, record="a"))).standing.first_record == "z"
+    assert store.write(replace(one, board=replace(one.board, record="a"))).sequence.first_record == "z"
 
 
 def test_a_time_without_its_offset_is_refused(store: Store) -> None:
@@ -174,7 +174,7 @@ def test_text_that_no_encoding_holds_is_refused(store: Store) -> None:
 
 def test_any_number_of_records_can_be_asked_for(store: Store) -> None:
     store.write(BAD)
-    assert list(store.standing([*(f"none{k}" for k in range(70_000)), BAD.board.record])) == [BAD.board.record]
+    assert list(store.find_sequences([*(f"none{k}" for k in range(70_000)), BAD.board.record])) == [BAD.board.record]
 
 
 def test_a_record_that_is_there_is_known_though_the_disk_is_full(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,3 +188,82 @@ def test_a_record_that_is_there_is_known_though_the_disk_is_full(store: Store, m
     with pytest.raises(StoreFault, match="No space"):
         store.write(make_inspection("ANOTHER"))
     assert store.board("ANOTHER") == []
+
+
+BOARD = make_inspection("S", defects={"U1.lower.A1": "open"}, reviews={"U1.upper.B2": "near the threshold"})
+AT = "2026-03-02T10:00:00+01:00"
+
+
+def decide(state: str, interface: str = "lower", ball: str = "A1", at: str = AT, **more: str) -> Decision:
+    return Decision(BOARD.board.record, "U1", interface, ball, state, "kim", at, **more)
+
+
+def test_a_board_is_final_when_every_call_and_doubt_is_decided(store: Store) -> None:
+    store.write(BOARD)
+    assert store.board("S")[0].final == "fail"
+    assert store.add_decision(decide("DefectRejected", label="good", note="shadow"))
+    assert store.board("S")[0].final == "pending"
+    assert store.add_decision(decide("DefectRejected", "upper", "B2"))
+    (found,) = store.board("S")
+    assert found.final == "pass"
+    assert found.decisions[0] == decide("DefectRejected", label="good", note="shadow")
+    lower, upper = found.interfaces
+    assert (lower["n_false_calls"], lower["n_cleared"]) == (1, 0)
+    assert (upper["n_false_calls"], upper["n_cleared"]) == (0, 1)
+
+
+def test_the_same_decision_is_kept_once_with_its_message(store: Store) -> None:
+    store.write(BOARD)
+    message = Message("m", "UnitsInspected", "{}", AT, BOARD.board.record)
+    assert store.add_decision(decide("DefectConfirmed"), messages=[message])
+    assert not store.add_decision(decide("DefectConfirmed"), messages=[replace(message, id="n")])
+    assert [m.id for m in store.waiting()[1]] == ["m"]
+    assert len(store.board("S")[0].decisions) == 1
+
+
+def test_decisions_count_in_the_order_of_their_time(store: Store) -> None:
+    store.write(BOARD)
+    store.add_decision(decide("DefectRejected", at="2026-03-02T09:00:00+00:00"))
+    store.add_decision(decide("DefectConfirmed", at="2026-03-02T09:30:00+01:00"))  # half an hour earlier
+    assert [d.state for d in store.board("S")[0].decisions] == ["DefectConfirmed", "DefectRejected"]
+    assert store.board("S")[0].final == "pending"
+
+
+def test_an_escape_is_a_defect_at_a_joint_that_passed(store: Store) -> None:
+    store.write(BOARD)
+    store.add_decision(decide("DefectMissed", ball="D4", label="starved"))
+    lower = store.board("S")[0].interfaces[0]
+    assert lower["n_escapes"] == 1
+    assert lower["final"] == "fail"
+
+
+def test_a_decision_on_a_reinspection_settles_the_board(store: Store) -> None:
+    store.write(BOARD)
+    second = again(BOARD)
+    store.write(second)
+    for joint in (("lower", "A1"), ("upper", "B2")):
+        store.add_decision(replace(decide("DefectRejected", *joint), record=second.board.record))
+    assert [b.final for b in store.board("S")] == ["pass", "pass"]
+    assert store.board("S")[0].interfaces[0]["n_false_calls"] == 0  # the machine's score is that of the first inspection
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        (replace(decide("DefectConfirmed"), record="none"), "record none"),
+        (decide("Confirmed"), "state"),
+        (decide("DefectConfirmed", label="fine"), "label"),
+        (replace(decide("DefectConfirmed"), decided_by=""), "decided_by"),
+        (decide("DefectConfirmed", at="now"), "decided_at"),
+        (decide("DefectConfirmed", at="2026-03-02T10:00:00"), "decided_at"),
+        (decide("DefectConfirmed", ball="Z9"), "U1.lower.Z9"),
+        (decide("DefectConfirmed", "middle"), "U1.middle.A1"),
+        (decide("DefectConfirmed", ball="D4"), "DefectMissed is for a joint that passed"),
+        (decide("DefectMissed"), "DefectMissed is for a joint that passed"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_not_kept(store: Store, bad: Decision, says: str) -> None:
+    store.write(BOARD)
+    with pytest.raises(UsageFault, match=says):
+        store.add_decision(bad)
+    assert store.board("S")[0].decisions == ()

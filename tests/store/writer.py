@@ -6,8 +6,7 @@ from multiprocessing.connection import Connection
 
 from inspect_pop.core.inspection import Inspection
 from inspect_pop.store import Message, open_store
-from inspect_pop.store.joint_files import LocalFiles
-from inspect_pop.store.types import Waiting
+from inspect_pop.store.joint_files import LocalFiles, PendingFile
 from tests.factories import again, make_inspection
 
 SMALL = {"lower": 2, "upper": 2}
@@ -24,8 +23,8 @@ def boards(first: int, last: int) -> list[Inspection]:
     return found
 
 
-def told(one: Inspection) -> Message:
-    """The message that tells of a record."""
+def make_message(one: Inspection) -> Message:
+    """Return a message about a record."""
     return Message(f"m-{one.board.record}", "UnitsInspected", "{}", one.board.inspected_at, one.board.record)
 
 
@@ -33,7 +32,7 @@ def write(url: str, files: str, first: int, last: int, kept: Connection) -> None
     """Write boards one by one; send each record once it is kept."""
     with open_store(url, files=files) as store:
         for one in boards(first, last):
-            store.write(one, messages=[told(one)])
+            store.write(one, messages=[make_message(one)])
             kept.send(one.board.record)
     kept.close()
 
@@ -42,9 +41,9 @@ def die_at_the_last_step(url: str, files: str, placed: bool) -> None:
     """Write one board, and be killed when its file gets its name: just before it, or just after."""
     place = LocalFiles.place
 
-    def dies(self: LocalFiles, waiting: Waiting) -> None:
+    def dies(self: LocalFiles, pending: PendingFile) -> None:
         if placed:
-            place(self, waiting)
+            place(self, pending)
         os.kill(os.getpid(), signal.SIGKILL)
 
     LocalFiles.place = dies  # type: ignore[method-assign]

@@ -1,12 +1,12 @@
 "use strict";
 
-// The board's page: colour the ball maps, tell of a joint.
+// The board's page: colour the ball maps, describe a joint.
 (() => {
   const source = document.getElementById("data");
   if (!source) return;
   const data = JSON.parse(source.textContent);
 
-  // Cividis (Nunez et al., 2018) for figures, blue to orange around nought for signed ones: both safe for colour-blind readers.
+  // Cividis (Nunez et al., 2018) for figures, blue to orange around zero for signed ones: both are safe for colour-blind readers.
   const RISING = [[0, 34, 78], [53, 69, 108], [102, 105, 112], [148, 142, 119], [200, 184, 102], [254, 232, 56]];
   const SIGNED = [[26, 95, 160], [140, 180, 214], [250, 250, 250], [232, 172, 120], [201, 92, 0]];
   const rgb = (stops, share) => {
@@ -15,8 +15,8 @@
   };
   const css = (c) => `rgb(${c.join(",")})`;
   const bright = (c) => 0.299 * c[0] + 0.587 * c[1] + 0.114 * c[2] > 140;
-  const shown = (m, v) => v === null ? "–" : (m.signed && v > 0 ? "+" : "") + v.toFixed(m.decimals).replace("-", "−") + (m.unit ? " " + m.unit : "");
-  const words = (label) => label === null ? "undecided" : label === "head_in_pillow" ? "head-in-pillow" : label;
+  const format = (m, v) => v === null ? "–" : (m.signed && v > 0 ? "+" : "") + v.toFixed(m.decimals).replace("-", "−") + (m.unit ? " " + m.unit : "");
+  const words = (label) => label === null ? "undecided" : data.words[label] ?? label;
 
   const element = (name, text, parent, attributes = {}) => {
     const made = document.createElement(name);
@@ -53,12 +53,12 @@
       mark.style.setProperty("--on", bright(colour) ? "#16202a" : "#fff");
     }
     const [low, high] = scale.querySelectorAll("b");
-    low.textContent = ends ? shown(measure, ends[0]) : "–";
-    high.textContent = ends ? shown(measure, ends[1]) : "–";
+    low.textContent = ends ? format(measure, ends[0]) : "–";
+    high.textContent = ends ? format(measure, ends[1]) : "–";
     scale.querySelector("i").style.background = `linear-gradient(90deg, ${stops.map((c) => css(c)).join(", ")})`;
   };
 
-  const tell = (part, mark) => {
+  const describe = (part, mark) => {
     const row = Number(mark.dataset.j), box = part.querySelector("[data-joint]");
     part.querySelectorAll(".ring").forEach((ring) => ring.remove());
     const ring = document.createElementNS("http://www.w3.org/2000/svg", "circle");
@@ -73,7 +73,7 @@
     for (const measure of data.measures) {
       const pair = element("div", null, list);
       element("dt", measure.words, pair);
-      element("dd", shown(measure, data.values[measure.key][row]), pair);
+      element("dd", format(measure, data.values[measure.key][row]), pair);
     }
   };
 
@@ -83,13 +83,13 @@
     select.addEventListener("change", () => paint(part, select.value));
     for (const map of part.querySelectorAll("[data-map]")) {
       for (const kind of ["pointerover", "click"]) {
-        map.addEventListener(kind, (event) => { if (event.target.dataset && event.target.dataset.j) tell(part, event.target); });
+        map.addEventListener(kind, (event) => { if (event.target.dataset && event.target.dataset.j) describe(part, event.target); });
       }
     }
     find.addEventListener("input", () => {
       const wanted = find.value.trim().toUpperCase();
       const mark = wanted && [...part.querySelectorAll("[data-map] .j")].find((u) => data.ball[u.dataset.j].toUpperCase() === wanted);
-      if (mark) tell(part, mark);
+      if (mark) describe(part, mark);
     });
   }
 })();

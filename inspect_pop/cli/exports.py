@@ -1,0 +1,99 @@
+"""`inspect-pop check`: validate exports and labels; `inspect-pop simulate`: make labelled boards with known truth."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from inspect_pop.cli.options import AsJson, BatchPaths, JobsOption, RootDir, pluralize
+from inspect_pop.core.errors import InputFault
+
+if TYPE_CHECKING:
+    from inspect_pop.core.recipe import Recipe
+
+__all__ = ["check", "simulate"]
+
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="New or empty folder for the batch.", show_default=False)]
+Boards = Annotated[int, typer.Option("--boards", metavar="N", min=1, help="Number of boards.", show_default=False)]
+Seed = Annotated[int, typer.Option("--seed", metavar="S", help="Seed; the same seed makes the same batch, byte for byte.")]
+Machine = Annotated[str, typer.Option("--machine", metavar="NAME", help="Machine that takes the pictures, or `random`.")]
+Product = Annotated[str, typer.Option("--product", metavar="NAME", help="Product, or `random`.")]
+Cause = Annotated[str, typer.Option("--cause", metavar="NAME", help="Process cause, or `random` (mostly none).")]
+
+
+def check(exports: BatchPaths, root: RootDir = None, as_json: AsJson = False) -> None:
+    """Report every fault of exports and their labels at once, without inspecting anything.
+
+    Exit status 0 when all is clean, 1 when there are faults, 2 when there is nothing to check.
+    """
+    import json
+
+    from inspect_pop.ingest import check_export, find_exports, find_labels, open_export
+    from inspect_pop.ingest.labels import check_labels, read_labels
+
+    boards = find_exports(exports)
+    faults: list[tuple[Path, InputFault]] = []
+    recipes: dict[str, Recipe] = {}
+    for path, batch in boards:
+        board_faults = check_export(path, root or batch)
+        faults += [(path, fault) for fault in board_faults]
+        if not board_faults:
+            export = open_export(path, root or batch)
+            recipes[export.serial] = export.recipe
+    for labels in find_labels(exports):
+        try:
+            check_labels(read_labels(labels), recipes)
+        except InputFault as fault:
+            faults.append((labels, fault))
+    if as_json:
+        rows = [
+            {"path": str(path), "about": f.about, "thing": f.thing, "expected": f.expected, "found": f.found, "remedy": f.remedy}
+            for path, f in faults
+        ]
+        typer.echo(json.dumps({"boards": len(boards), "faults": rows}, indent=1, ensure_ascii=False))
+    else:
+        for path, f in faults:
+            typer.echo(f"{path}: {f}")
+        typer.echo(f"{pluralize(len(boards), 'board')}, {pluralize(len(faults), 'fault')}")
+    raise typer.Exit(1 if faults else 0)
+
+
+def simulate(
+    out: Out,
+    boards: Boards,
+    seed: Seed = 0,
+    machine: Machine = "line_a",
+    product: Product = "tst4",
+    cause: Cause = "random",
+    jobs: JobsOption = 0,
+) -> None:
+    """Simulate labelled boards in the export format.
+
+    Leaves recipes/, boards/ and labels.csv, and the truth in truth.csv and truth_boards.csv. An unknown machine, product or
+    cause is refused with a list of those that exist.
+    """
+    from inspect_pop.batch.run import count_cores
+    from inspect_pop.simulate.write_batch import simulate_batch
+
+    with _show_progress() as progress:
+        simulate_batch(
+            out, boards, seed, machine=machine, product=product, cause=cause, jobs=jobs or count_cores(), progress=progress
+        )
+    typer.echo(f"{pluralize(boards, 'board')} in {out}")
+
+
+@contextmanager
+def _show_progress() -> Iterator[Callable[[int, int], None] | None]:
+    import sys
+
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as display:
+        task = display.add_task("boards", total=None)
+        yield lambda done, total: display.update(task, completed=done, total=total)

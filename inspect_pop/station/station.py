@@ -1,0 +1,118 @@
+"""One running station: its settings, inspecting processes, store and metrics, and the way of one inspection through them."""
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from inspect_pop.core.clock import utc_now
+from inspect_pop.core.errors import BusyFault, DeadlineFault, PopError, StoreFault
+from inspect_pop.messages import from_fault
+from inspect_pop.station.contract import Answer, make_error_answer
+from inspect_pop.station.pool import Job, Pool, WorkerDied
+from inspect_pop.station.settings import ServiceSettings
+from inspect_pop.store import QuarantinedExport, Store
+
+__all__ = ["STORE_RETRY_S", "InspectionReply", "Metrics", "Station", "refuse"]
+
+STORE_RETRY_S = 5  # a full disk or a locked database needs a person
+# Seconds; a board of 820 joints takes some tenths, the default time limit is 30.
+BUCKETS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
+log = logging.getLogger(__name__)
+
+
+class Metrics:
+    """The metrics of one station for Prometheus, in a registry of their own."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+        self.latency = Histogram("inspect_pop_inspection_seconds", "From request to answer", buckets=BUCKETS, registry=registry)
+        self.verdicts = Counter("inspect_pop_verdicts", "Boards answered, by verdict", ["verdict"], registry=registry)
+        self.quarantined = Counter("inspect_pop_quarantined", "Boards not inspected, by cause", ["about"], registry=registry)
+        self.busy = Counter("inspect_pop_busy", "Requests answered 'busy'", registry=registry)
+        self.requests = Counter("inspect_pop_requests", "Requests, by route and status", ["route", "status"], registry=registry)
+        self.waiting = Gauge("inspect_pop_queue_waiting", "Inspections in the queue", registry=registry)
+        self.workers = Gauge("inspect_pop_workers_alive", "Inspecting processes with the current model", registry=registry)
+        self.working = Gauge("inspect_pop_workers_busy", "Inspecting processes that work on a board", registry=registry)
+        self.outbox = Gauge("inspect_pop_outbox_waiting", "Messages not yet delivered", registry=registry)
+        self.model = Gauge("inspect_pop_model_info", "1 for the current model", ["digest"], registry=registry)
+
+    def to_text(self) -> bytes:
+        """Return the metrics in Prometheus's text format."""
+        return generate_latest(self.registry)
+
+
+@dataclass(frozen=True)
+class InspectionReply:
+    """What the service replies for one board: HTTP status, answer, headers."""
+
+    status: int
+    answer: Answer
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Station:
+    """One running station.
+
+    Attributes:
+        settings: How it is set up.
+        pool: The inspecting processes.
+        store: Where records go.
+        metrics: What Prometheus reads.
+        is_stopping: Whether it takes no more boards.
+        start_fault: Why it could not start.
+        store_fault: The last failure to write the store, until a write succeeds; empty if none. It makes the station not ready.
+    """
+
+    settings: ServiceSettings
+    pool: Pool
+    store: Store
+    metrics: Metrics = field(default_factory=Metrics)
+    is_stopping: bool = False
+    start_fault: PopError | None = None
+    store_fault: str = ""
+
+    async def inspect(self, job: Job) -> InspectionReply:
+        """Inspect one board in the next free process; quarantine it if the process ends without an answer.
+
+        Args:
+            job: See `InspectionHandler.handle`; `job["name"]` is the board's name in quarantine.
+        """
+        try:
+            reply = await self.pool.submit(job)
+        except BusyFault as fault:
+            self.metrics.busy.inc()
+            return refuse(HTTPStatus.SERVICE_UNAVAILABLE, fault, {"Retry-After": str(self.pool.retry_after_s)})
+        except (DeadlineFault, WorkerDied) as fault:
+            await self._quarantine(job["name"], fault)
+            is_late = isinstance(fault, DeadlineFault)
+            return refuse(HTTPStatus.GATEWAY_TIMEOUT if is_late else HTTPStatus.UNPROCESSABLE_ENTITY, fault)
+        answer, headers = reply["answer"], {}
+        self.store_fault = ""
+        if reply["status"] == HTTPStatus.SERVICE_UNAVAILABLE:
+            self.store_fault = answer["reason"]
+            headers["Retry-After"] = str(STORE_RETRY_S)
+        if reply["status"] == HTTPStatus.UNPROCESSABLE_ENTITY:
+            self.metrics.quarantined.labels(answer["problem"]["about"]).inc()
+        if "ms" in reply:
+            headers["Server-Timing"] = ", ".join(f"{part};dur={took:.1f}" for part, took in reply["ms"].items())
+        return InspectionReply(reply["status"], answer, headers)
+
+    async def _quarantine(self, name: str, fault: PopError) -> None:
+        log.error("an inspecting process ended on a board", extra={"board": name, "reason": str(fault)})
+        self.metrics.quarantined.labels(fault.about).inc()
+        at = utc_now()
+        message = from_fault(name, str(fault), fault.about, at, self.settings.cfx_handle)
+        try:
+            await asyncio.to_thread(self.store.quarantine, QuarantinedExport(name, str(fault), at), messages=[message])
+        except StoreFault as store_fault:
+            log.error("the store cannot be written", extra={"reason": str(store_fault)})
+            self.store_fault = str(store_fault)
+
+
+def refuse(status: int, fault: PopError, headers: dict[str, str] | None = None) -> InspectionReply:
+    """Return the reply for a board that was not inspected because of a fault."""
+    return InspectionReply(status, make_error_answer(fault), headers or {})

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Write constraints.txt from the packages in .venv, then requirements-line.txt and requirements-station.txt with hashes.
+# Needs uv. Run it after a deliberate change of a dependency; tests check that the files agree with pyproject.toml.
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/../environment.sh"
+cd "$root"
+{
+    echo "# Exact versions that were installed and tested together. The index they come from is set on each machine."
+    "$venv/bin/python" -m pip freeze --all --exclude-editable | sed -E 's/\+cpu$//' | grep -vE '^(pip|uv)=='
+} >constraints.txt
+# write_hashes FILE PURPOSE [OPTION…]: the requirements of the package and of these extras, each file with its hash.
+write_hashes() {
+    local file=$1 purpose=$2
+    shift 2
+    {
+        echo "# What $purpose installs, each file with its hash. Made by scripts/release/pin.sh from pyproject.toml and constraints.txt."
+        echo "setuptools>=77" | "$venv/bin/uv" pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
+            --python-version 3.11 -c constraints.txt "$@" pyproject.toml -
+    } >"$file"
+}
+write_hashes requirements-line.txt "an inspection line"
+write_hashes requirements-station.txt "a line's station (the service, the watched folder)" --extra station

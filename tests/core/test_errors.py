@@ -1,0 +1,26 @@
+"""Errors: one tree, and messages that name thing, expectation, finding and remedy."""
+
+import pytest
+
+from inspect_pop.core import errors
+from inspect_pop.core.errors import FileFault, InputFault, PopError
+
+
+def test_all_errors_are_one_tree() -> None:
+    tree = [getattr(errors, name) for name in errors.__all__]
+    assert all(issubclass(error, PopError) for error in tree)
+    assert len({error.about for error in tree}) == len(tree)
+    assert all(error.__name__ in (errors.__doc__ or "") for error in tree)
+
+
+@pytest.mark.parametrize(
+    ("fault", "text"),
+    [
+        (FileFault("a.tif"), "a.tif"),
+        (FileFault("a.tif", found="nothing"), "a.tif: found nothing"),
+        (FileFault("a.tif", expected="a file", found="a folder"), "a.tif: expected a file, found a folder"),
+        (FileFault("a.tif", expected="a file", remedy="Write it."), "a.tif: expected a file. Write it."),
+    ],
+)
+def test_a_message_is_built_of_its_parts(fault: InputFault, text: str) -> None:
+    assert str(fault) == text

@@ -1,0 +1,133 @@
+"""Records: identity, counts, opportunities, and the crops that go with suspect joints."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from inspect_pop.classify.model import OperatingPoint
+from inspect_pop.core.classes import CLASSES
+from inspect_pop.core.inspection import OPPORTUNITIES_PER_PACKAGE
+from inspect_pop.core.joint_table import JointTable
+from inspect_pop.core.recipe import Interface
+from inspect_pop.diagnose import Cause
+from inspect_pop.ingest import open_export
+from inspect_pop.pipeline.record import (
+    MOST_SUSPECTS,
+    build_board_record,
+    build_package_record,
+    collect_crops,
+    compute_record_id,
+    find_passing_neighbour,
+    scale_grey,
+)
+from inspect_pop.segment.windows import SIZE, Windows
+from tests.drawn import drawn_interface
+
+POINT = OperatingPoint(pass_below=-1.0, fail_above=1.0, source="a test")
+LOWER, UPPER = drawn_interface(4), drawn_interface(3, 500.0, "upper")
+
+
+def windows_of(interface: Interface, slices: int) -> Windows:
+    """Windows whose grey is the joint's number over 100 in the first slice, and brighter by 0.001 from slice to slice."""
+    n = len(interface.ball)
+    values = np.arange(n)[:, None, None, None] / 100 + np.arange(slices)[None, :, None, None] / 1000
+    some = np.zeros(n, np.float32), np.zeros(n, bool)
+    level = np.zeros(slices, np.float32)
+    grey = np.broadcast_to(values, (n, slices, SIZE, SIZE)).astype(np.float32)
+    return Windows(grey, np.arange(slices, dtype=float), 10.0, *some, level, level)
+
+
+def joints_of(verdicts: list[str], refdes: str = "U1") -> JointTable:
+    n = len(LOWER.ball)
+    labels = [{"pass": "good", "fail": "open", "review": None}[v] for v in verdicts]
+    interface = ["lower"] * n + ["upper"] * (len(verdicts) - n)
+    return JointTable({"refdes": [refdes] * len(verdicts), "interface": interface, "label": labels, "verdict": verdicts})
+
+
+def test_a_record_is_identified_by_all_that_it_follows_from(small_board: Path) -> None:
+    export = open_export(small_board)
+    same = compute_record_id(export, "model", "limits", POINT)
+    assert compute_record_id(open_export(small_board), "model", "limits", POINT) == same
+    others = [
+        compute_record_id(export, "other", "limits", POINT),
+        compute_record_id(export, "model", "other", POINT),
+        compute_record_id(export, "model", "limits", OperatingPoint(pass_below=-1.0, fail_above=1.1, source="a test")),
+    ]
+    assert len({same, *others}) == 4
+
+
+def test_a_board_is_counted(small_board: Path) -> None:
+    export = open_export(small_board)
+    (package,) = export.recipe.packages
+    names = [i.name for i in package.interfaces for _ in i.ball]
+    verdicts = ["fail", "review", "review"] + ["pass"] * (len(names) - 3)
+    labels = ["bridged", "good", None] + ["good"] * (len(names) - 3)
+    joints = JointTable({"refdes": [package.refdes] * len(names), "interface": names, "label": labels, "verdict": verdicts})
+    part = build_package_record(export.serial, package, {}, None, joints, Cause("none", "one defect"))
+    assert part.counts["lower"] == dict.fromkeys(CLASSES, 0) | {"good": 58, "bridged": 1, "none": 1, "review": 2}
+    assert np.isnan([part.offset_x_um, part.warpage_um]).all()
+    record = build_board_record(
+        export,
+        joints,
+        [part],
+        verdict="fail",
+        causes=[Cause("warpage", "strong", (), 5.0), Cause("none", "weak")],
+        missing=["U1/pre_stack height map"],
+        model_digest="m",
+        limits_digest="l",
+        operating_point=POINT,
+        started_at="a",
+        finished_at="b",
+    )
+    assert (record.n_bridged, record.n_undecided, record.n_review, record.fpy) == (1, 1, 2, 0.0)
+    assert record.dpmo == pytest.approx(1e6 / (len(names) + OPPORTUNITIES_PER_PACKAGE))
+    assert (record.cause, record.disposition) == ("warpage", "rework_stack")
+    assert record.operating_point == "pass below -1.00, fail from 1.00 (log-odds of a defect): a test"
+
+
+def test_a_neighbour_passed_and_is_near() -> None:
+    verdicts = np.full(16, "fail", dtype=object)
+    assert find_passing_neighbour(LOWER, verdicts, 0) is None
+    verdicts[[3, 6, 15]] = "pass"
+    assert find_passing_neighbour(LOWER, verdicts, 5) == 6
+    assert find_passing_neighbour(LOWER, verdicts, 15) == 6  # not the joint itself
+
+
+def test_suspect_joints_are_pictured_with_their_neighbours() -> None:
+    verdicts = ["pass"] * 25
+    verdicts[5], verdicts[2], verdicts[20] = "review", "fail", "fail"
+    crops = collect_crops(joints_of(verdicts), [(LOWER, windows_of(LOWER, 5)), (UPPER, windows_of(UPPER, 3))])
+    assert crops is not None
+    assert crops.row[:3].tolist() == [2, 20, 5]  # fails first
+    assert crops.pixels.shape == (len(crops.row), 5, SIZE, SIZE)
+    for row, reference in zip(crops.row[:3], crops.reference[:3], strict=True):
+        assert verdicts[reference] == "pass" and (reference < 16) == (row < 16)
+        assert reference in crops.row
+    assert (crops.reference[3:] == -1).all()
+    values = windows_of(UPPER, 3).values[4]
+    np.testing.assert_array_equal(crops.pixels[1], scale_grey(values[[0, 1, 2, 2, 2]]))  # the last slice stands for the rest
+
+
+def test_without_slices_or_suspects_there_are_no_crops() -> None:
+    good = joints_of(["pass"] * 25)
+    assert collect_crops(good, [(LOWER, windows_of(LOWER, 3)), (UPPER, None)]) is None
+    assert collect_crops(joints_of(["review"] * 25), [(LOWER, None), (UPPER, None)]) is None
+
+
+def test_no_more_suspects_than_a_person_looks_at() -> None:
+    wide = drawn_interface(10, 400.0)
+    twice = JointTable(
+        {
+            "refdes": ["U1"] * 200,
+            "interface": ["lower"] * 100 + ["upper"] * 100,
+            "label": [None] * 200,
+            "verdict": ["review"] * 200,
+        }
+    )
+    crops = collect_crops(twice, [(wide, windows_of(wide, 3)), (wide, windows_of(wide, 3))])
+    assert crops is not None and len(crops.row) == MOST_SUSPECTS
+
+
+def test_grey_fills_a_byte() -> None:
+    assert scale_grey(np.array([-1.0, -0.15, 1.35, 2.0], np.float32)).tolist() == [0, 0, 255, 255]
