@@ -20,7 +20,7 @@ from scipy.sparse import csr_array
 
 from inspect_pop.core.recipe import Interface
 from inspect_pop.core.robust import row_median
-from inspect_pop.measure.neighbours import find_neighbours
+from inspect_pop.measure.joints import find_neighbours
 from inspect_pop.segment.windows import SIZE, Windows
 
 __all__ = [

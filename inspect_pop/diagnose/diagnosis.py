@@ -1,28 +1,266 @@
 """Diagnose one package, or a lot: which cause the pattern of its defects points to.
 
-A package is weighed by the rules of `inspect_pop.diagnose.rules`. A lot has what its boards say one by one, and the
-positions that fail again and again.
+Each cause has a rule, `weigh_…`, that says how strongly a package's defects speak for it; `diagnose` ranks them. A lot is
+judged by what its boards say one by one, and by positions that fail again and again.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 from scipy.special import pdtrc
 
 from inspect_pop.core.causes import CAUSES
-from inspect_pop.core.classes import DEFECTS
+from inspect_pop.core.classes import DEFECTS, joint_class
 from inspect_pop.core.joint_table import JointTable
 from inspect_pop.core.limits import Limits
 from inspect_pop.core.recipe import Package
 from inspect_pop.diagnose.cause import Cause, PackageState
-from inspect_pop.diagnose.evidence import Hypothesis, PackageContext, binomial_surprise, collect_joints
-from inspect_pop.diagnose.rules import RULES
+from inspect_pop.diagnose.evidence import (
+    CAP,
+    Hypothesis,
+    InterfaceJoints,
+    PackageContext,
+    binomial_surprise,
+    cap,
+    collect_joints,
+    find_cluster,
+    format_percent,
+    format_place,
+    normal_ratio,
+    rayleigh_ratio,
+    remove_plane,
+    trend_surprise,
+)
 
-__all__ = ["LotDefects", "diagnose", "diagnose_lot", "find_repeating_positions", "rank_hypotheses"]
+__all__ = ["RULES", "LotDefects", "diagnose", "diagnose_lot", "find_repeating_positions", "rank_hypotheses"]
+
+# What a cause does to a figure: expected size and how much that differs. Warpage in limits of the package; the shear that
+# an offset leaves and the change of height that a force leaves in um.
+_WARPED, _WARPED_SCATTER = 1.3, 0.5
+_SHEARED_UM, _SHEARED_SCATTER_UM = 40.0, 18.0
+_FORCED_UM, _FORCED_SCATTER_UM = 32.0, 9.0
+# How far the cause moves the median volume of the interface's good joints, as a fraction of nominal, and how much that
+# differs: paste is about half of a lower joint's solder, and less than a fifth of what a dip adds to an upper one's.
+_EXCESS, _SHORT, _SHALLOW, _SCATTER = 0.25, -0.15, -0.15, 0.1
+# A few joints that are head-in-pillow for whatever reason lie rather where the gap is wide: this much is no pattern.
+_USUAL_GAP = 3.0
+# The joints of the rim carry the memory: a convex one stands higher in its middle by up to this share of its warpage
+# (paraboloid over a square, mean over the body against mean over a rim of joints), without any force.
+_OF_WARPAGE = 0.2
+
+
+def weigh_warpage(context: PackageContext) -> Hypothesis:
+    """Weigh opens and head-in-pillow where the warped package stands off: in the middle if convex, else at the corners."""
+    warpage_um, limit = context.state.warpage_um, context.package.warpage_limit_um
+    kinds = ("head_in_pillow", "open")
+    n = context.count_all(*kinds)
+    if not math.isfinite(warpage_um) or not n:
+        return Hypothesis("warpage", 0.0, "no warpage was measured, or nothing is open or head-in-pillow", ())
+    size = normal_ratio(abs(warpage_um) / limit, _WARPED, _WARPED_SCATTER, context.limits.cause_warpage_spread)
+    # Not the bridges: they lie where the gap is narrow on any board. The classes count only as far as the place does.
+    place = _gap_surprise(context, *kinds) - _USUAL_GAP
+    mix, _ = context.best_mix_ratio(head_in_pillow=0.6, open=0.35, bridged=0.05)
+    strength = cap(place, CAP) + min(cap(mix, CAP), max(place, 0.0)) + cap(size, CAP / 2) - _bulge_ratio(context)
+    shape, where = ("convex", "the middle") if warpage_um > 0 else ("concave", "the corners")
+    evidence = (
+        f"warpage {warpage_um:+.0f} um ({shape}) against a limit of {limit:.0f} um; {n} open and head-in-pillow joints, "
+        f"rather in {where}, where the gap is wide"
+    )
+    return Hypothesis("warpage", strength, evidence, context.names_all(*kinds))
+
+
+def weigh_excess_paste(context: PackageContext) -> Hypothesis:
+    """Weigh too much printed paste: bridges in the lower interface, whose good joints hold more than nominal."""
+    bridged = context.count("lower", "bridged")
+    shift, words = _find_volume_shift(context, "lower")
+    volume = normal_ratio(shift, _EXCESS, _SCATTER, context.limits.cause_volume_spread)
+    strength = cap(context.mix_ratio("lower", bridged=1.0), CAP) + cap(volume, CAP) if bridged else 0.0
+    evidence = f"{bridged} of {context.count('lower', *DEFECTS)} defects of the lower interface are bridges; {words}"
+    return Hypothesis("excess_paste", strength, evidence, context.names("lower", "bridged"))
+
+
+def weigh_insufficient_paste(context: PackageContext) -> Hypothesis:
+    """Weigh too little printed paste, or a clogged stencil region: starved and open joints in the lower interface."""
+    joints = context.interfaces.get("lower")
+    if joints is None or not context.count("lower", "starved"):
+        return Hypothesis("insufficient_paste", 0.0, "no starved joint in the lower interface", ())
+    thin, lower = joints.has_label("starved", "open"), context.count("lower", *DEFECTS)
+    region = find_cluster(joints.x_um, joints.y_um, joints.has_label("starved"), 4 * joints.pitch_um)
+    shift, words = _find_volume_shift(context, "lower")
+    volume = normal_ratio(shift, _SHORT, _SCATTER, context.limits.cause_volume_spread)
+    evidence = f"{int(thin.sum())} of {lower} defects of the lower interface are starved or open"
+    if region.surprise > context.limits.cause_strength:
+        together = f"{int(region.members.sum())} starved ones stand together around {format_place(region.x_um, region.y_um)}"
+        evidence += f"; {together}, as under a clogged stencil region"
+        volume = max(volume, 0.0)  # a clogged region leaves the rest of the joints as they were
+    mix = context.mix_ratio("lower", starved=0.8, open=0.2)
+    strength = cap(mix, CAP) + cap(region.surprise, CAP) + cap(volume, CAP)
+    return Hypothesis("insufficient_paste", strength, f"{evidence}; {words}", joints.names(thin))
+
+
+def weigh_shallow_dip(context: PackageContext) -> Hypothesis:
+    """Weigh too little paste on the dipped memory: starved, open and head-in-pillow in the upper interface only."""
+    kinds = ("starved", "open", "head_in_pillow")
+    upper, lower = context.count("upper", *kinds), context.count("lower", *kinds)
+    if not upper:
+        return Hypothesis("shallow_dip", 0.0, "nothing starved, open or head-in-pillow in the upper interface", ())
+    shift, words = _find_volume_shift(context, "upper")
+    volume = normal_ratio(shift, _SHALLOW, _SCATTER, context.limits.cause_volume_spread)
+    mix = context.mix_ratio("upper", starved=0.4, open=0.35, head_in_pillow=0.25)
+    share = len(context.interfaces["upper"].ball) / sum(len(joints.ball) for joints in context.interfaces.values())
+    evidence = (
+        f"{upper} of {upper + lower} starved, open and head-in-pillow joints lie in the upper interface, which holds "
+        f"{100 * share:.0f} % of the joints; {words}"
+    )
+    return Hypothesis("shallow_dip", cap(mix, CAP) + cap(volume, CAP), evidence, context.names("upper", *kinds))
+
+
+def weigh_placement_offset(context: PackageContext) -> Hypothesis:
+    """Weigh joints sheared one way, and bridges along one direction."""
+    found = [_weigh_offset_of(context, name, joints) for name, joints in context.interfaces.items() if joints.defective.any()]
+    return max(found, key=lambda hypothesis: hypothesis.strength, default=Hypothesis("placement_offset", 0.0, "no defects", ()))
+
+
+def weigh_oxidised_balls(context: PackageContext) -> Hypothesis:
+    """Weigh head-in-pillow all over, without regard to the gap."""
+    n = context.count_all("head_in_pillow")
+    mix, where = context.best_mix_ratio(head_in_pillow=1.0)
+    gap = max(_gap_surprise(context, "head_in_pillow") - _USUAL_GAP, 0.0)
+    strength = cap(mix, CAP) - gap if n else 0.0
+    among = "" if where == "both" else f", {context.count(where, 'head_in_pillow')} of them in the {where} interface"
+    evidence = f"{n} of {context.n_defects} defects are head-in-pillow{among}, scattered without regard to the local gap"
+    return Hypothesis("oxidised_balls", strength, evidence, context.names_all("head_in_pillow"))
+
+
+def weigh_placement_force(context: PackageContext) -> Hypothesis:
+    """Weigh a stack that came out too low, with bridges, or too high, with joints that do not reach."""
+    off = context.state.stack_height_um - context.package.stack_height_um
+    if not math.isfinite(off):
+        return Hypothesis("placement_force", 0.0, "stack height was not measured", ())
+    bent = _OF_WARPAGE * context.state.warpage_um
+    unexplained = max(abs(off) - abs(bent), 0.0) if off * bent > 0 else abs(off)
+    kinds = ("bridged",) if off < 0 else ("open", "head_in_pillow")
+    mix, _ = context.best_mix_ratio(bridged=1.0) if off < 0 else context.best_mix_ratio(head_in_pillow=0.6, open=0.4)
+    joints = context.names_all(*kinds)
+    height = normal_ratio(unexplained, _FORCED_UM, _FORCED_SCATTER_UM, context.limits.cause_stack_spread_um) - math.log(2)
+    strength = cap(mix, CAP) + cap(height, CAP) if joints else 0.0
+    evidence = (
+        f"the stack is {context.state.stack_height_um:.0f} um high, {off:+.0f} um off nominal "
+        f"({'high' if off < 0 else 'low'} placement force), with {len(joints)} "
+        f"{' and '.join(joint_class(kind).words for kind in kinds)} joints"
+    )
+    return Hypothesis("placement_force", strength, evidence, joints)
+
+
+def weigh_moisture(context: PackageContext) -> Hypothesis:
+    """Weigh a local bulge of the mold, as popcorning leaves it."""
+    bulge = context.state.bulge
+    if bulge is None or bulge.height_um < context.limits.cause_bulge_um:
+        return Hypothesis("moisture", 0.0, "no local bulge in the height map", ())
+    near = tuple(
+        name
+        for joints in context.interfaces.values()
+        for name in joints.names(
+            joints.defective
+            & (np.hypot(joints.x_um - bulge.x_um, joints.y_um - bulge.y_um) <= max(bulge.width_um, 2 * joints.pitch_um))
+        )
+    )
+    strength = _bulge_ratio(context) + (2.0 if near else 0.0)
+    evidence = (
+        f"the mold rises locally by {bulge.height_um:.0f} um around {format_place(bulge.x_um, bulge.y_um)}; "
+        f"{len(near)} of {context.n_defects} defects lie within {bulge.width_um / 1000:.1f} mm of it"
+    )
+    return Hypothesis("moisture", strength, evidence, near)
+
+
+RULES: tuple[Callable[[PackageContext], Hypothesis], ...] = (
+    weigh_warpage,
+    weigh_excess_paste,
+    weigh_insufficient_paste,
+    weigh_shallow_dip,
+    weigh_placement_offset,
+    weigh_oxidised_balls,
+    weigh_placement_force,
+    weigh_moisture,
+)
+
+
+def _bulge_ratio(context: PackageContext) -> float:
+    """Return what speaks for a bulge, and against a warped top that it could be taken for: 0 below the limit.
+
+    Half of the limit is the most that texture and lettering leave on a flat top; a bulge is no matter of degree.
+    """
+    bulge, least = context.state.bulge, context.limits.cause_bulge_um
+    if bulge is None or bulge.height_um < least:
+        return 0.0
+    return cap(0.5 * (bulge.height_um / (least / 2)) ** 2, CAP)
+
+
+def _gap_surprise(context: PackageContext, *kinds: str) -> float:
+    """Return how surprisingly far these joints lie where the package bends away from its pads.
+
+    What the warpage adds to the local gap is the measured stand-off without its plane, or, where that is unknown, the
+    radius with the warpage's sign.
+    """
+    surprise = 0.0
+    for joints in context.interfaces.values():
+        standoff = joints.measured["standoff_um"]
+        if np.isfinite(standoff).mean() > 0.5:
+            bend = remove_plane(joints.x_um, joints.y_um, standoff)
+        else:
+            radius: NDArray[np.float64] = np.hypot(joints.x_um, joints.y_um)
+            bend = -radius if context.state.warpage_um > 0 else radius
+        surprise += trend_surprise(bend, joints.has_label(*kinds))
+    return surprise
+
+
+def _weigh_offset_of(context: PackageContext, name: str, joints: InterfaceJoints) -> Hypothesis:
+    """Weigh a placement offset in one interface."""
+    bridged = joints.has_label("bridged")
+    x, y = _count_pairs(joints, bridged)
+    all_x, all_y = _count_pairs(joints, np.ones(len(joints.ball), bool))
+    share = all_x / max(all_x + all_y, 1)
+    along, chance, axis = (x, share, "x") if x * (1 - share) >= y * share else (y, 1 - share, "y")
+    one_way = max(binomial_surprise(along, x + y, chance) - math.log(2) - 1.0, -1.0)
+    shear = [context.median_good(name, column) for column in ("shear_x_um", "shear_y_um")]
+    sheared = rayleigh_ratio(math.hypot(*shear), _SHEARED_UM, _SHEARED_SCATTER_UM, context.limits.cause_shear_spread_um)
+    mix = context.mix_ratio(name, bridged=0.8, head_in_pillow=0.1, open=0.1)
+    words = [f"its good joints are sheared by ({shear[0]:+.0f}, {shear[1]:+.0f}) um"] if math.isfinite(math.hypot(*shear)) else []
+    words += [f"{along} of {x + y} bridges run along {axis}"] if x + y else []
+    strength = cap(one_way, CAP) + cap(sheared, CAP) + cap(mix, CAP) - math.log(max(len(context.interfaces), 1))
+    # An offset explains the bridges, or every defect where nothing is bridged.
+    explained = joints.names(bridged if bridged.any() else joints.defective)
+    return Hypothesis("placement_offset", strength, f"in the {name} interface " + " and ".join(words), explained)
+
+
+def _count_pairs(joints: InterfaceJoints, mask: NDArray[np.bool_]) -> tuple[int, int]:
+    """Count neighbouring pairs within the mask, along x and along y."""
+    places = np.stack([joints.x_um[mask], joints.y_um[mask]], axis=1)
+    pairs = cKDTree(places).query_pairs(1.2 * joints.pitch_um, output_type="ndarray")
+    along_x = np.abs(places[pairs[:, 0], 1] - places[pairs[:, 1], 1]) < 0.3 * joints.pitch_um
+    return int(along_x.sum()), int((~along_x).sum())
+
+
+def _find_volume_shift(context: PackageContext, interface: str) -> tuple[float, str]:
+    """Return how far the interface's good joints are from nominal, as a fraction (NaN unmeasured), and the words for it.
+
+    A machine's scale is not sure to some percent, but the same for both interfaces: the smaller of the shift against
+    nominal and that against the other interface counts, 0 where the two disagree in sign.
+    """
+    ratio, other = (
+        context.median_good(i, "volume_ratio") for i in (("lower", "upper") if interface == "lower" else ("upper", "lower"))
+    )
+    words = f"volume of its good joints {format_percent(ratio)} against nominal"
+    if not math.isfinite(ratio):
+        return math.nan, words
+    shift, relative = ratio - 1, ratio - other if math.isfinite(other) else ratio - 1
+    return (min(shift, relative, key=abs) if shift * relative > 0 else 0.0), words
+
 
 _JOINTS_IN_WORDS = 12
 # A position repeats where chance, were defects spread evenly over its interface, would let any do so in one lot of a hundred.

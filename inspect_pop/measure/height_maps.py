@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from inspect_pop.core.geometry import FloatArray, HeightMap, Placement
 from inspect_pop.core.recipe import Interface, Package
-from inspect_pop.measure.neighbours import compare_with_neighbours
+from inspect_pop.measure.joints import compare_with_neighbours
 from inspect_pop.segment.surfaces import (
     FittedSurface,
     find_dome_heights,

@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from inspect_pop.segment.joints import segment_joints
+from inspect_pop.segment.joints import find_webs, segment_joints
 from inspect_pop.segment.outlines import find_outlines
 from inspect_pop.segment.voids import find_void_fraction
-from inspect_pop.segment.webs import find_webs
 from inspect_pop.segment.windows import cut_slices
 from tests.drawn import drawn_interface
 from tests.scenes import HOME, stack_of

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from inspect_pop.core.geometry import SliceStack
-from inspect_pop.segment.webs import find_webs, neighbour_pairs
+from inspect_pop.segment.joints import find_webs, neighbour_pairs
 from inspect_pop.segment.windows import cut_slices
 from tests.drawn import drawn_interface
 from tests.scenes import HOME, discs, stack_of

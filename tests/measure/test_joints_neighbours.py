@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inspect_pop.measure.neighbours import NEIGHBOURS, compare_with_neighbours, find_neighbours, remove_trend, robust_z
+from inspect_pop.measure.joints import NEIGHBOURS, compare_with_neighbours, find_neighbours, remove_trend, robust_z
 from tests.drawn import drawn_interface
 
 INTERFACE = drawn_interface(10)

@@ -8,9 +8,15 @@ import pytest
 from inspect_pop.core.causes import CAUSES
 from inspect_pop.core.limits import Limits
 from inspect_pop.diagnose import Bulge, PackageState
-from inspect_pop.diagnose.diagnosis import rank_hypotheses
+from inspect_pop.diagnose.diagnosis import (
+    RULES,
+    rank_hypotheses,
+    weigh_moisture,
+    weigh_oxidised_balls,
+    weigh_placement_force,
+    weigh_warpage,
+)
 from inspect_pop.diagnose.evidence import PackageContext, collect_joints
-from inspect_pop.diagnose.rules import RULES, weigh_moisture, weigh_oxidised_balls, weigh_placement_force, weigh_warpage
 from tests.diagnose.patterns import draw
 
 
