@@ -125,7 +125,7 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
 
 def test_torchvision_works_beside_the_torch_that_is_there() -> None:
     code = """
-from inspect_pop.learn.torchvision_import import import_torchvision
+from inspect_pop.learn.network import import_torchvision
 import torch
 v2 = import_torchvision("torchvision.transforms.v2")
 print(tuple(v2.functional.horizontal_flip(torch.arange(4.0).reshape(1, 2, 2)).flatten().tolist()))
@@ -137,16 +137,16 @@ print(tuple(net(torch.zeros(1, 3, 64, 64)).shape))
 
 
 def test_the_detour_is_still_needed() -> None:
-    """When this fails, a plain import works: delete `learn/vision_import.py`."""
+    """When this fails, a plain import works: delete `network.import_torchvision`."""
     assert "torchvision::nms does not exist" in run("import torchvision").stderr
 
 
 def test_another_fault_is_not_swallowed() -> None:
     code = """
 import importlib, sys
-from inspect_pop.learn import vision_import
+from inspect_pop.learn import network
 def broken(name): raise RuntimeError("disk on fire")
-vision_import.importlib.import_module = broken
-vision_import.import_torchvision()
+network.importlib.import_module = broken
+network.import_torchvision()
 """
     assert "disk on fire" in run(code).stderr
