@@ -17,9 +17,16 @@ pytestmark = [pytest.mark.training]
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def launch(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Two processes by `torchrun`, on a free port; looked after slowly: what is left has time to say why it ends."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--monitor-interval=2"]
+def launch(*arguments: str, interval: int = 2) -> subprocess.CompletedProcess[str]:
+    """Run two processes by `torchrun`, on a free port. It looks every `interval` seconds and kills the rest once one ended."""
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        f"--monitor-interval={interval}",
+    ]
     command = [*launcher, "-m", *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False)
@@ -60,7 +67,7 @@ def test_the_leading_one_speaks_and_writes(together: Path) -> None:
 
 
 def test_an_interrupted_run_ends_where_a_whole_one_ends(together: Path, tmp_path: Path) -> None:
-    stopped = launch("tests.learn.together", str(tmp_path), "--stop-after", "2")
+    stopped = launch("tests.learn.together", str(tmp_path), "--stop-after", "2", interval=15)  # the other one has time to say why
     assert stopped.returncode != 0
     assert "found one that ended. Read its own message" in stopped.stderr
     assert not list(tmp_path.glob("*.npz"))
