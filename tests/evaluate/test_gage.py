@@ -96,7 +96,7 @@ def test_one_reading_a_machine_leaves_their_difference() -> None:
 def test_a_measurement_that_never_moves_cannot_be_judged() -> None:
     found = compute_gage(np.full((5, 2, 2), 7.0))
     assert np.isnan(found.percent_grr)
-    assert found.judgement == "cannot be told"
+    assert found.judgement == "unknown"
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 3), (10, 1, 1), (0, 2, 0)])
