@@ -113,7 +113,7 @@ def test_a_prepared_board_without_labels(small_board: Path) -> None:
     assert (samples.label == -1).all()
 
 
-RECIPES = Path(__file__).parents[2] / "datasets" / "recipes"
+CONFIGS = Path(__file__).parents[2] / "datasets" / "configs"
 SMALL = DatasetConfig(name="small", groups=(BoardGroup(machine="line_a", product="tst4", boards=1, defect_rate=0.3, seed=5),))
 
 
@@ -129,7 +129,7 @@ def test_a_set_knows_what_the_simulator_knows(tmp_path: Path) -> None:
     assert np.array_equal(samples.label, again.label)
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda p: p.stem)
 def test_committed_recipes_can_be_read(path: Path) -> None:
     assert load_dataset_config(path).groups
 
@@ -142,5 +142,5 @@ def test_an_unknown_key_is_refused(tmp_path: Path) -> None:
 
 
 def test_held_boards_are_others(tmp_path: Path) -> None:
-    teach, held = (load_dataset_config(RECIPES / f"release-1{part}.toml") for part in ("", "-held"))
+    teach, held = (load_dataset_config(CONFIGS / f"release-1{part}.toml") for part in ("", "-held"))
     assert not {g.seed for g in teach.groups} & {g.seed for g in held.groups}
