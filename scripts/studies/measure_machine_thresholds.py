@@ -46,7 +46,7 @@ def main() -> None:
     print(
         f"model {model.card.name} {model.card.version}, {options.boards} boards per machine: model thresholds -> the machine's\n"
     )
-    print("| machine | defects | good | escapes | false calls | reviews | apart | lift |\n" + "|---" * 8 + "|")
+    print("| machine | defects | good | escapes | false calls | reviews | widening | lift |\n" + "|---" * 8 + "|")
     found = []
     for name, (machine, seed) in machines.items():
         odds, bad = scores(options.work / model.digest[:16], name, machine, seed, options.boards, classifier)
@@ -54,7 +54,7 @@ def main() -> None:
         before, after = counts(odds, bad, model.card.operating_point), counts(odds, bad, followed.point)
         found.append((before, after))
         changes = " | ".join(f"{b} -> {a}" for b, a in zip(before, after, strict=True))
-        print(f"| {name} | {bad.sum()} | {(~bad).sum()} | {changes} | {followed.apart:.1f} | {followed.lift:.1f} |", flush=True)
+        print(f"| {name} | {bad.sum()} | {(~bad).sum()} | {changes} | {followed.widening:.1f} | {followed.lift:.1f} |", flush=True)
     print("\n" + "; ".join(together(np.array(found), k) for k in range(len(KINDS))))
 
 

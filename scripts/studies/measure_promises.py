@@ -48,12 +48,12 @@ def main() -> None:
     for rate in ESCAPES:
         for where, check in (("the other boards", check_fresh), ("all boards", check_scores)):
             found = check(scores, defective, boards, max_escape_rate=rate, draws=options.draws)
-            print(row(f"at most {rate:.0%} escapes", where, found, found.kept_escapes, f"{found.escape_rate:.2%}"))
+            print(row(f"at most {rate:.0%} escapes", where, found, found.held_escapes, f"{found.escape_rate:.2%}"))
     for ppm in FALSE_CALLS_PPM:
         for where, check in (("the other boards", check_fresh), ("all boards", check_scores)):
             found = check(scores, defective, boards, max_false_call_ppm=ppm, draws=options.draws)
             print(
-                row(f"at most {ppm:.0f} ppm false calls", where, found, found.kept_false_calls, f"{found.false_call_ppm:.0f} ppm")
+                row(f"at most {ppm:.0f} ppm false calls", where, found, found.held_false_calls, f"{found.false_call_ppm:.0f} ppm")
             )
 
 

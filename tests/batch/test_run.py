@@ -56,7 +56,7 @@ def test_quarantine_names_path_and_reason(batch: Path, tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert rows == [{"path": str(batch / "fault05"), "reason": "export.json: expected sense, found none"}]
     with open_store(tmp_path / "out" / "records.db") as store:
-        assert [q.path for q in store.quarantined()] == [str(batch / "fault05")]
+        assert [q.path for q in store.list_quarantine()] == [str(batch / "fault05")]
         (run,) = store.runs()
     assert run.outcome == "8 boards: 2 fail, 5 pass; 1 in quarantine"
 

@@ -41,7 +41,7 @@ def test_a_whole_run(batch: Path, tmp_path: Path, model: Path, capsys: pytest.Ca
     assert len(list((tmp_path / "one" / "report" / "boards").glob("*.html"))) == 4
     with open_store(tmp_path / "one" / "records.db") as store:
         assert store.record(str(found["boards"][0]["record"])) is not None
-        assert len(store.quarantined()) == 1
+        assert len(store.list_quarantine()) == 1
 
 
 @pytest.mark.parametrize(("pages", "written"), [("all", 1), ("suspect", 1), ("none", 0)])

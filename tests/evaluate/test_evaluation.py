@@ -26,11 +26,11 @@ def test_figures_of_every_labelled_joint(batch: Path, stand_in: Path, tmp_path: 
 
 
 def test_the_outcome_is_that_of_a_run(batch: Path, stand_in: Path, tmp_path: Path) -> None:
-    from inspect_pop.batch import Settings, local_executor, run_batch
+    from inspect_pop.batch import BatchSettings, local_executor, run_batch
     from inspect_pop.core.limits import Limits
 
     board = batch / "boards" / "PB-1"
-    run_batch([board], Settings(tmp_path, f"sqlite:///{tmp_path}/r.db", stand_in, Limits()), executor=local_executor(1))
+    run_batch([board], BatchSettings(tmp_path, f"sqlite:///{tmp_path}/r.db", stand_in, Limits()), executor=local_executor(1))
     table = pq.read_table(tmp_path / "joints.parquet").to_pylist()
     said = {(row["interface"], row["ball"]): (row["verdict"], row["label"]) for row in table}
     outcomes, aside = outcomes_of([board], load(stand_in))
