@@ -54,7 +54,9 @@ def main() -> None:
         before, after = counts(odds, bad, model.card.operating_point), counts(odds, bad, followed.point)
         found.append((before, after))
         changes = " | ".join(f"{b} -> {a}" for b, a in zip(before, after, strict=True))
-        print(f"| {name} | {bad.sum()} | {(~bad).sum()} | {changes} | {followed.widening:.1f} | {followed.lift:.1f} |", flush=True)
+        print(
+            f"| {name} | {bad.sum()} | {(~bad).sum()} | {changes} | {followed.widening:.1f} | {followed.lift:.1f} |", flush=True
+        )
     print("\n" + "; ".join(together(np.array(found), k) for k in range(len(KINDS))))
 
 

@@ -85,12 +85,12 @@ def test_a_machine_may_have_a_machine_model(tmp_path: Path) -> None:
 
 def test_a_changed_machine_model_is_refused(tmp_path: Path) -> None:
     folder = add_machine_model(make_model(tmp_path / "m"), "A/AXI-2")
-    card = json.loads((folder / "own-1" / "card.json").read_text())
-    (folder / "own-1" / "card.json").write_text(json.dumps(card | {"version": "2"}))
-    with pytest.raises(ModelFault, match="own-1"):
+    card = json.loads((folder / "machine-1" / "card.json").read_text())
+    (folder / "machine-1" / "card.json").write_text(json.dumps(card | {"version": "2"}))
+    with pytest.raises(ModelFault, match="machine-1"):
         load(folder)
-    (folder / "own-1" / "card.json").unlink()
-    with pytest.raises(ModelFault, match="own-1"):
+    (folder / "machine-1" / "card.json").unlink()
+    with pytest.raises(ModelFault, match="machine-1"):
         load(folder)
 
 

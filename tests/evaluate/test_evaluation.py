@@ -67,7 +67,7 @@ def test_thresholds_can_follow_the_machines(batch: Path, tmp_path: Path, monkeyp
         asked.append(len(scores))
         return MachinePoint(OperatingPoint(pass_below=99.0, fail_above=99.0, source="machine"), 1.0, 0.0, len(scores))
 
-    monkeypatch.setattr("inspect_pop.evaluate.evaluation.machine_point", nothing_fails)
+    monkeypatch.setattr("inspect_pop.evaluate.evaluation.choose_machine_point", nothing_fails)
     model = make_model(tmp_path / "m")
     assert evaluate([batch], model)["false_calls"] > 0
     assert evaluate([batch], model, follow_machines=True)["false_calls"] == 0

@@ -43,7 +43,7 @@ def test_kinds_of_boards_stand_in_the_card_s_table_before_machines(tmp_path: Pat
 
 def test_what_a_measurement_printed_goes_into_the_card(tmp_path: Path) -> None:
     folder = make_model(tmp_path / "m")
-    script = Path(__file__).resolve().parents[2] / "scripts" / "into_card"
+    script = Path(__file__).resolve().parents[2] / "scripts" / "release" / "add_to_card.py"
     call = [sys.executable, script, folder, "Promises kept"]
     for told in ("| promise | kept |\n|---|---|\n| 1 % | 19 of 20 |\n", "| promise | kept |\n|---|---|\n| 1 % | 20 of 20 |\n"):
         subprocess.run(call, input=told, text=True, check=True, capture_output=True)

@@ -23,7 +23,7 @@ from tests.learn.models import make_model  # noqa: E402
 from tests.learn.sets import make_samples  # noqa: E402
 
 pytestmark = pytest.mark.training
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "add_quick_network"
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "release" / "add_quick_network.py"
 
 
 @pytest.fixture(scope="module")
