@@ -181,7 +181,6 @@ def test_the_readme_runs_as_printed(checkout: Path) -> None:
         assert (checkout / "out" / "mine" / name).is_file()
 
 
-@pytest.mark.skipif(not (ROOT / "inspect_pop" / "api.py").exists(), reason="no public API yet")
 def test_the_python_of_the_readme_runs(checkout: Path) -> None:
     pytest.importorskip("pandas")
     code = "\n".join(blocks(ROOT / "README.md", "python", marked=False))

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measure what four labelled boards of an unknown machine are worth, and whether retraining harms other machines.
 
-    scripts/studies/measure_retraining.py [--model DIR] [--machine NAME|SEED ...] [--work DIR] [--judge N] [--recipe FILE]
+    scripts/studies/measure_retraining.py [--model DIR] [--machine NAME|SEED ...] [--work DIR] [--judge N] [--config FILE]
 
 For each machine (one declared in this script, or one drawn at random from its seed) four labelled boards are simulated for
 training, and others to judge by. `inspect-pop train` is called as a user calls it, on two cores. The model before and the model
@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("out/retraining"))
     parser.add_argument("--judge", type=int, default=8, help="boards of the machine to judge by")
     parser.add_argument("--elsewhere", type=int, default=4, help="boards of each other machine")
-    parser.add_argument("--recipe", type=Path)
+    parser.add_argument("--config", type=Path)
     options = parser.parse_args()
     before = resolve(options.model)
     there = {
