@@ -8,6 +8,8 @@ Statements that every record runs are compiled once per dialect: SQLAlchemy take
 run it.
 """
 
+import sqlite3
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -33,6 +35,7 @@ __all__ = [
     "reading",
     "run_outside_transaction",
     "translate_errors",
+    "use_write_ahead_log",
     "writing",
 ]
 
@@ -121,7 +124,7 @@ def translate_errors(where: str) -> Iterator[None]:
     """Turn errors of the database and the disk into a `StoreFault` that names the store `where`."""
     try:
         yield
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, sqlite3.Error) as error:
         found = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         raise StoreFault(where, found=found, remedy=_find_remedy(found)) from error
     except OSError as error:
@@ -175,6 +178,22 @@ def checkpoint(engine: Engine) -> None:
     """
     if engine.dialect.name == "sqlite":
         run_outside_transaction(engine, "PRAGMA wal_checkpoint(PASSIVE)")
+
+
+def use_write_ahead_log(engine: Engine) -> None:
+    """Switch a SQLite database to its write-ahead log; the mode is kept in the file. Raises `StoreFault`.
+
+    Where several processes switch at the same moment, SQLite answers "locked" at once rather than wait, so this tries again.
+    """
+    give_up = time.monotonic() + BUSY_S
+    while True:
+        try:
+            run_outside_transaction(engine, "PRAGMA journal_mode=WAL")
+            return
+        except StoreFault as fault:
+            if "locked" not in fault.found or time.monotonic() > give_up:
+                raise
+        time.sleep(0.05)
 
 
 def run_outside_transaction(engine: Engine, statement: str) -> None:

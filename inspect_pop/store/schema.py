@@ -42,7 +42,7 @@ from inspect_pop.core.classes import CLASSES
 from inspect_pop.core.clock import utc_now
 from inspect_pop.core.columns import AGGREGATES, column, list_stored_columns
 from inspect_pop.core.errors import StoreFault
-from inspect_pop.store.engine import hide_password, reading, run_outside_transaction, writing
+from inspect_pop.store.engine import hide_password, reading, use_write_ahead_log, writing
 
 __all__ = [
     "AGGREGATE_COLUMNS",
@@ -414,7 +414,7 @@ def migrate(engine: Engine, metadata: MetaData = METADATA, version: int = VERSIO
         if (version, digest) == _read_latest(connection, metadata)[1:]:
             return
     if engine.dialect.name == "sqlite":
-        run_outside_transaction(engine, "PRAGMA journal_mode=WAL")  # kept in the file; SQLite waits for it as for a lock
+        use_write_ahead_log(engine)
     with writing(engine, alone=True) as connection:
         number, found_version, found_digest = _read_latest(connection, metadata)
         if (version, digest) == (found_version, found_digest):
