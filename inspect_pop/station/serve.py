@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import socket
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from inspect_pop.station.contract import identify_store, locate_address_file
 from inspect_pop.station.middleware import ConnectionGuard
 from inspect_pop.station.settings import ServiceSettings
 from inspect_pop.station.station import Station
+from inspect_pop.station.telemetry import BackgroundHandler
 
 __all__ = ["JsonFormatter", "Server", "listen", "log_to_stderr", "serve"]
 
@@ -88,7 +88,11 @@ class Server(uvicorn.Server):
         app = create_app(settings)
         self.station: Station = app.state.station
         self._guard = ConnectionGuard(
-            app, header_s=settings.header_s, keep_alive_s=KEEP_ALIVE_S, max_connections=settings.connections
+            app,
+            header_s=settings.header_s,
+            keep_alive_s=KEEP_ALIVE_S,
+            reader_s=settings.reader_s,
+            max_connections=settings.connections,
         )
         config = uvicorn.Config(
             self._guard,
@@ -146,7 +150,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:
-    """Send all logs, uvicorn's among them, to standard error as JSON lines."""
-    handler = logging.StreamHandler(sys.stderr)
+    """Send all logs, uvicorn's among them, to standard error as JSON lines, for which nothing waits."""
+    handler = BackgroundHandler()
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)

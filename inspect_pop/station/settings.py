@@ -31,6 +31,7 @@ class ServiceSettings:
         archive: What an upload may unpack to.
         header_s: Seconds within which a connection must send a whole request head.
         body_idle_s, body_s: Most seconds between two pieces of a body, and for the whole body.
+        reader_s: Seconds within which a caller must take what was sent to it, or `middleware.LEAST_READ_BYTES` of it.
         connections: Most open connections.
         stop_s: Seconds that a stopping service waits for inspections in progress.
         inspector_factory: `module:function` that builds the inspector in each worker process.
@@ -59,6 +60,7 @@ class ServiceSettings:
     header_s: float = 10.0
     body_idle_s: float = 15.0
     body_s: float = 300.0
+    reader_s: float = 10.0
     connections: int = 512
     stop_s: float = 30.0
     inspector_factory: str = DEFAULT_FACTORY
