@@ -9,13 +9,14 @@ byte of a new connection, and for a caller that does not read its answer, and it
 
 import asyncio
 import logging
+import socket
 import time
 from collections import Counter
 from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -28,6 +29,14 @@ __all__ = ["ConnectionGuard", "RequestGuard"]
 LINGER_S = 1.0  # the rest of a refused upload is read for this long, so that its sender sees the answer, not a broken pipe
 LINGER_BYTES = 16 << 20
 LEAST_READ_BYTES = 64 << 10  # of an answer, in `reader_s`: a network that carries pictures carries hundreds of times as much
+SEND_BUFFER_BYTES = 128 << 10  # of the kernel for each connection; left to itself it takes megabytes for who does not read
+CLIENT_LEFT = 499  # in logs and metrics: the caller went away before its request was read; nginx's number
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})  # need no token
+# What a proxy adds, besides X-Forwarded-… and X-Original-…: whoever it asks for is not on this machine.
+FORWARDING_HEADERS = frozenset(
+    {"forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "x-remote-ip", "true-client-ip", "cf-connecting-ip",
+     "fastly-client-ip", "client-ip", "proxy-connection", "x-arr-log-id", "x-envoy-external-address", "x-proxyuser-ip"}
+)  # fmt: skip
 log = logging.getLogger(__name__)
 
 
@@ -53,12 +62,13 @@ class RequestGuard:
         state["caller"] = caller
         is_multipart = connection.headers.get("content-type", "").lower().startswith("multipart/form-data")
         max_bytes = self._settings.upload_bytes if is_multipart else self._settings.json_bytes
-        refusal = self._find_refusal(connection, max_bytes)
-        app = self._app if refusal is None else JSONResponse({"verdict": "error", "reason": refusal[1]}, refusal[0])
+        app: ASGIApp = self._find_refusal(connection, max_bytes) or self._app
         exchange = _Exchange(receive, send, max_bytes, self._settings)
         exchange.is_read = not ({"content-length", "transfer-encoding"} & set(connection.headers.keys()))
         try:
             await app(scope, exchange.receive, exchange.send)
+        except ClientDisconnect:
+            exchange.status = CLIENT_LEFT
         finally:
             route = getattr(scope.get("route"), "path", "none")
             self._metrics.requests.labels(route, str(exchange.status)).inc()
@@ -67,23 +77,49 @@ class RequestGuard:
             fields["caller"] = caller.name if caller else None
             log.info("request", extra=fields | state.get("log_fields", {}))
 
-    def _find_refusal(self, connection: HTTPConnection, max_bytes: int) -> tuple[int, str] | None:
-        """Return status and reason if the request is refused before its body is read."""
+    def _find_refusal(self, connection: HTTPConnection, max_bytes: int) -> JSONResponse | None:
+        """Return the refusal of a request whose body need not be read."""
         if self._tokens is None:
-            # Without tokens, callers are programs on this machine: neither a page in a browser nor a name that points here.
-            origin = connection.headers.get("origin")
-            try:
-                host = urlsplit(f"//{connection.headers.get('host', '127.0.0.1')}").hostname or ""
-                is_local = is_loopback(host) and (origin is None or is_loopback(urlsplit(origin).hostname or ""))
-            except ValueError:
-                is_local = False
-            if not is_local:
-                return 403, "this service accepts programs on its own machine only: Host and Origin must be loopback"
+            if not _is_program_of_this_machine(connection):
+                return _make_refusal(
+                    403,
+                    "this service accepts programs on its own machine only: no page in a browser, no proxy, and Host must be "
+                    "loopback. Give it --tokens FILE to serve others",
+                )
+        elif connection.state.caller is None and connection.url.path not in OPEN_PATHS:
+            # It ends the connection, too: whatever else was sent on it would only be refused again.
+            headers = {"WWW-Authenticate": "Bearer", "Connection": "close"}
+            return _make_refusal(401, "a known token is needed: Authorization: Bearer TOKEN", headers)
         try:
             declared = int(connection.headers.get("content-length", "0"))
         except ValueError:
-            return 400, "Content-Length is not a number"
-        return (413, f"the body is longer than {max_bytes} bytes") if declared > max_bytes else None
+            return _make_refusal(400, "Content-Length is not a number")
+        return _make_refusal(413, f"the body is longer than {max_bytes} bytes") if declared > max_bytes else None
+
+
+def _make_refusal(status: int, reason: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"verdict": "error", "reason": reason}, status, headers)
+
+
+def _is_program_of_this_machine(connection: HTTPConnection) -> bool:
+    """Return whether a program on this machine asks, and asks for itself: neither a proxy nor a page in a browser.
+
+    A page of another program on this machine, at another port, is a page like any other.
+    """
+    headers = connection.headers
+    if any(name in FORWARDING_HEADERS or name.startswith(("x-forwarded-", "x-original-")) for name in headers):
+        return False
+    if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        return False
+    port = (connection.scope.get("server") or ("", 0))[1]
+    try:
+        host = urlsplit(f"//{headers.get('host', '127.0.0.1')}")
+        if not is_loopback(host.hostname or "") or host.port not in (None, port):
+            return False
+        pages = [urlsplit(headers[name]) for name in ("origin", "referer") if name in headers]
+        return all(p.scheme == "http" and is_loopback(p.hostname or "") and p.port == port for p in pages)
+    except ValueError:
+        return False
 
 
 class _Exchange:
@@ -211,6 +247,9 @@ class ConnectionGuard:
         if not isinstance(transport, asyncio.Transport):
             raise TypeError(f"expected a stream, found {transport!r}")
         transport.set_write_buffer_limits(high=0)  # reports each byte that waits for its reader, and holds one piece at most
+        accepted = transport.get_extra_info("socket")
+        if accepted is not None:
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         connection = _Connection(address, transport)
         connection.close_if_idle_in(self._header_s)
         n_open = sum(not c.transport.is_closing() for c in self._connections.values())

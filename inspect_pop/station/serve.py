@@ -13,6 +13,7 @@ import uvicorn
 
 from inspect_pop.core.atomic import write_text
 from inspect_pop.core.errors import PopError, UsageFault
+from inspect_pop.core.passwords import hide_passwords
 from inspect_pop.station.app import create_app
 from inspect_pop.station.contract import identify_store, locate_address_file
 from inspect_pop.station.middleware import ConnectionGuard
@@ -132,7 +133,7 @@ class Server(uvicorn.Server):
 class JsonFormatter(logging.Formatter):
     """Format log records as JSON lines: time, level, logger, message, the fields of `extra`, and an exception's traceback.
 
-    Headers, tokens and bodies are never logged.
+    Headers, tokens and bodies are never logged, and passwords in addresses are hidden.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -146,7 +147,8 @@ class JsonFormatter(logging.Formatter):
         line |= {key: value for key, value in record.__dict__.items() if key not in _STANDARD_FIELDS}
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        shown = {key: hide_passwords(value) if isinstance(value, str) else value for key, value in line.items()}
+        return json.dumps(shown, ensure_ascii=False, default=str)
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:
