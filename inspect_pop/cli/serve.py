@@ -19,7 +19,9 @@ Roots = Annotated[
 WatchedFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder where machines drop exports.", show_default=False)]
 Host = Annotated[str, typer.Option("--host", metavar="H", help="Address to listen on; other than loopback only with --tokens.")]
 Port = Annotated[int, typer.Option("--port", metavar="P", min=0, max=65535, help="Port; 0 takes a free one.")]
-Store = Annotated[str, typer.Option("--store", metavar="URL", help="Store of records: file, sqlite:///FILE, postgresql://… or env:NAME")]
+Store = Annotated[
+    str, typer.Option("--store", metavar="URL", help="Store of records: a file, sqlite:///FILE, postgresql://… or env:NAME")
+]
 PublicUrl = Annotated[
     str | None,
     typer.Option("--public-url", metavar="URL", help="Address at which callers reach the service, such as a proxy's; for links."),
