@@ -136,7 +136,7 @@ def test_paths_that_a_caller_is_kept_from_read_the_same_there_or_not(tmp_path: P
     for name in ("b/board", "b/none", "a/link", "b"):
         with pytest.raises(PathFault) as refused:
             resolve_path([tmp_path], name, kept_to=kept)
-        reasons.add(str(refused.value).replace(name, "NAME"))
+        reasons.add(str(refused.value).removeprefix(name))
     assert len(reasons) == 1
 
 
