@@ -127,14 +127,14 @@ class _Silent(asyncio.Protocol):
 
 def test_a_caller_that_reads_nothing_is_ended_and_one_that_reads_slowly_is_not() -> None:
     async def use() -> tuple[Reader, Reader, Reader]:
-        connections = Connections(9, reader_s=0.05)
+        connections = Connections(9, reader_s=0.5)
         silent, slow, dripping = (connections.open() for _ in range(3))
         for transport, protocol in (silent, slow, dripping):
-            transport.unread = 100 * LEAST_READ_BYTES
+            transport.unread = 1000 * LEAST_READ_BYTES
             protocol.pause_writing()
             protocol._connection.begin_request({"caller": "known"})  # also while it is being answered
-        for _ in range(10):
-            await asyncio.sleep(0.03)
+        for _ in range(120):
+            await asyncio.sleep(0.01)
             slow[0].unread -= LEAST_READ_BYTES
             dripping[0].unread -= 1
         slow[1].resume_writing()
