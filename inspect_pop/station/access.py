@@ -220,8 +220,8 @@ def require(right: str) -> Callable[..., Awaitable[Caller]]:
         if caller is None:
             raise HTTPException(401, "a known token is needed: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"})
         if not caller.may(right):
-            kept = "" if caller.roots is None else ", kept to its roots,"
-            raise HTTPException(403, f"the role {caller.role}{kept} has no right to {right}")
+            limit = "" if caller.roots is None else ", kept to its roots,"
+            raise HTTPException(403, f"the role {caller.role}{limit} has no right to {right}")
         return caller
 
     return authorize
@@ -236,7 +236,7 @@ async def get_station(request: Request) -> Station:
 StationDep = Annotated[Station, Depends(get_station)]
 
 
-def resolve_path(roots: Sequence[Path], text: str, *, kept_to: Sequence[Path] | None = None) -> tuple[Path, Path]:
+def resolve_path(roots: Sequence[Path], text: str, *, within: Sequence[Path] | None = None) -> tuple[Path, Path]:
     """Resolve a path that a caller names, within the service's roots.
 
     A relative path is looked up below each root.
@@ -244,7 +244,7 @@ def resolve_path(roots: Sequence[Path], text: str, *, kept_to: Sequence[Path] | 
     Args:
         roots: The service's roots.
         text: The path.
-        kept_to: Folders that this caller is kept to; None: all of the roots.
+        within: Folders that this caller is kept to; None: all of the roots.
 
     Returns:
         The real path and the folder that all files of the board must lie in: the root that holds it, or what the caller may
@@ -263,7 +263,7 @@ def resolve_path(roots: Sequence[Path], text: str, *, kept_to: Sequence[Path] | 
     if _WINDOWS_PATH.search(text):
         found, remedy = "a path of Windows", "Name the folder as the service's machine sees it, where the share is mounted."
     is_inside = False
-    for real_root, allowed in _pair_allowed(roots, kept_to):
+    for real_root, allowed in _pair_allowed(roots, within):
         path = Path(os.path.realpath(real_root / text))
         if path.is_relative_to(allowed):
             is_inside = True
@@ -281,11 +281,11 @@ def resolve_path(roots: Sequence[Path], text: str, *, kept_to: Sequence[Path] | 
     )
 
 
-def _pair_allowed(roots: Sequence[Path], kept_to: Sequence[Path] | None) -> list[tuple[Path, Path]]:
+def _pair_allowed(roots: Sequence[Path], within: Sequence[Path] | None) -> list[tuple[Path, Path]]:
     """Return each root with each part of it that may be read: the root itself, or a folder in it that the caller is kept to."""
     real_roots = [Path(os.path.realpath(root)) for root in roots]
-    if kept_to is None:
+    if within is None:
         return [(root, root) for root in real_roots]
-    folders = [Path(os.path.realpath(folder)) for folder in kept_to]
+    folders = [Path(os.path.realpath(folder)) for folder in within]
     inside = [(root, folder) for root in real_roots for folder in folders if folder.is_relative_to(root)]
     return inside + [(root, root) for root in real_roots if any(root.is_relative_to(folder) for folder in folders)]

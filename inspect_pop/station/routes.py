@@ -185,7 +185,7 @@ def _store_upload(source: IO[bytes], upload: Upload) -> None:
 async def _inspect_path(station: Station, caller: Caller, body: bytes, report: str) -> InspectionReply:
     try:
         text = InspectBody.model_validate_json(body).path
-        path, root = await asyncio.to_thread(resolve_path, station.settings.roots, text, kept_to=caller.roots)
+        path, root = await asyncio.to_thread(resolve_path, station.settings.roots, text, within=caller.roots)
     except ValidationError as error:
         fault = FileFault("the request", expected='JSON such as {"path": "…"}', found=error.errors()[0]["msg"])
         return refuse(HTTPStatus.UNPROCESSABLE_ENTITY, fault)

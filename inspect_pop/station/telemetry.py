@@ -53,16 +53,16 @@ class BackgroundHandler(logging.Handler):
             time.sleep(0.01)
 
     def _write_lines(self) -> None:
-        n_told = 0
+        n_reported = 0
         while True:
             line = self._lines.get()
             n_dropped = self.n_dropped
-            if n_dropped > n_told:
+            if n_dropped > n_reported:
                 lost = logging.makeLogRecord({"name": __name__, "levelno": logging.WARNING, "levelname": "WARNING"})
-                lost.msg, lost.__dict__["lines"] = "log lines were dropped: nobody took them in time", n_dropped - n_told
+                lost.msg, lost.__dict__["lines"] = "log lines were dropped: nobody took them in time", n_dropped - n_reported
                 line = self.format(lost).encode() + b"\n" + line
             if self._write(line):
-                n_told = n_dropped
+                n_reported = n_dropped
             else:
                 self.n_dropped += 1
             self._lines.task_done()

@@ -130,12 +130,12 @@ def test_paths_that_a_caller_is_kept_from_read_the_same_there_or_not(tmp_path: P
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "a" / "link").symlink_to(tmp_path / "b" / "board")
     kept = [tmp_path / "a"]
-    assert resolve_path([tmp_path], "a/board", kept_to=kept) == (tmp_path / "a" / "board", tmp_path / "a")
-    assert resolve_path([tmp_path / "a"], "board", kept_to=[tmp_path]) == (tmp_path / "a" / "board", tmp_path / "a")
+    assert resolve_path([tmp_path], "a/board", within=kept) == (tmp_path / "a" / "board", tmp_path / "a")
+    assert resolve_path([tmp_path / "a"], "board", within=[tmp_path]) == (tmp_path / "a" / "board", tmp_path / "a")
     reasons = set()
     for name in ("b/board", "b/none", "a/link", "b"):
         with pytest.raises(PathFault) as refused:
-            resolve_path([tmp_path], name, kept_to=kept)
+            resolve_path([tmp_path], name, within=kept)
         reasons.add(str(refused.value).removeprefix(name))
     assert len(reasons) == 1
 
