@@ -255,12 +255,35 @@ def test_pins_agree_with_what_the_project_asks_for() -> None:
 
 def test_pins_name_no_address_and_each_line_file_has_its_hash() -> None:
     assert "://" not in (ROOT / "constraints.txt").read_text(encoding="utf-8")
-    for name in ("requirements-line.txt", "requirements-station.txt"):
+    files = sorted(p.name for p in ROOT.glob("requirements*.txt"))
+    assert len(files) == 6
+    for name in files:
         text = (ROOT / name).read_text(encoding="utf-8")
         assert "://" not in text
         blocks = re.split(r"\n(?=[\w.-]+==)", text)[1:]
         assert blocks
         assert [b.splitlines()[0] for b in blocks if "--hash=sha256:" not in b] == []
+
+
+def test_every_extra_of_the_station_is_pinned_in_a_file_of_hashes() -> None:
+    from packaging.requirements import Requirement
+
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    pins = dict(pinned(ROOT / "constraints.txt"))
+    for extra in ("postgresql", "cfx", "object-store"):
+        found = dict(pinned(ROOT / f"requirements-{extra}.txt"))
+        assert {Requirement(text).name for text in extras[extra]} <= found.keys()
+        assert {n: v for n, v in found.items() if pins.get(n, v) != v} == {}
+
+
+@pytest.mark.parametrize("file", ["deploy/Containerfile", "docs/station.md"])
+def test_a_station_installs_nothing_without_its_hash(file: str) -> None:
+    text = (ROOT / file).read_text(encoding="utf-8")
+    installs = [line for line in text.splitlines() if "pip install" in line]
+    assert installs
+    for line in installs:
+        assert "--require-hashes" in line or ("--no-deps" in line and "--no-build-isolation" in line), line
+    assert all("@sha256:" in line for line in text.splitlines() if line.startswith("FROM "))
 
 
 def test_the_line_installs_what_it_imports_and_no_more() -> None:

@@ -18,6 +18,7 @@ from inspect_pop.cli.serve import hook, serve, watch
 from inspect_pop.cli.yields import compact, report_yield
 from inspect_pop.core.clock import utc_now
 from inspect_pop.core.errors import PopError
+from inspect_pop.core.passwords import hide_passwords
 
 __all__ = ["UNEXPECTED", "UNUSABLE", "LogUnexpected", "app", "execute", "log_path"]
 
@@ -90,7 +91,7 @@ class LogUnexpected(AbstractContextManager["LogUnexpected"]):
         if error is None or not isinstance(error, Exception):
             return False
         self.happened = True
-        text = "".join(traceback.format_exception(kind, error, trace))
+        text = hide_passwords("".join(traceback.format_exception(kind, error, trace)))
         path = log_path()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +100,7 @@ class LogUnexpected(AbstractContextManager["LogUnexpected"]):
             where = f"The traceback is in {path}. Please report it, and what you did."
         except OSError as failure:
             where = f"The traceback could not be logged ({failure}):\n{text}"
-        print(f"inspect-pop: unexpected {type(error).__name__}: {error}\n{where}", file=sys.stderr)
+        print(f"inspect-pop: unexpected {type(error).__name__}: {hide_passwords(str(error))}\n{where}", file=sys.stderr)
         return True
 
 

@@ -19,7 +19,13 @@ Roots = Annotated[
 WatchedFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder where machines drop exports.", show_default=False)]
 Host = Annotated[str, typer.Option("--host", metavar="H", help="Address to listen on; other than loopback only with --tokens.")]
 Port = Annotated[int, typer.Option("--port", metavar="P", min=0, max=65535, help="Port; 0 takes a free one.")]
-Store = Annotated[str, typer.Option("--store", metavar="URL", help="Store of records: a file, sqlite:///FILE or postgresql://…")]
+Store = Annotated[
+    str, typer.Option("--store", metavar="URL", help="Store of records: a file, sqlite:///FILE, postgresql://… or env:NAME")
+]
+PublicUrl = Annotated[
+    str | None,
+    typer.Option("--public-url", metavar="URL", help="Address at which callers reach the service, such as a proxy's; for links."),
+]
 ModelRoots = Annotated[
     list[Path] | None,
     typer.Option("--models-root", metavar="DIR", help="Folder that a new model may come from; repeatable."),
@@ -46,6 +52,7 @@ def serve(
     root: Roots,
     host: Host = "127.0.0.1",
     port: Port = 8737,
+    public_url: PublicUrl = None,
     store: Store = "records.db",
     model: ModelDir = None,
     models_root: ModelRoots = None,
@@ -72,6 +79,7 @@ def serve(
         store=store,
         host=host,
         port=port,
+        public_url=public_url,
         model=model,
         model_roots=tuple(models_root or ()),
         limits=limits,

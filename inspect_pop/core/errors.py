@@ -17,8 +17,11 @@
     ├── DeadlineFault         no answer before the deadline
     └── UsageFault            arguments that cannot be used
 
-Every error names the thing, what was expected, what was found, and what to do.
+Every error names the thing, what was expected, what was found, and what to do. It shows no password, and is one printable line
+whatever the names of files hold.
 """
+
+from inspect_pop.core.passwords import hide_passwords
 
 __all__ = [
     "BusyFault",
@@ -37,7 +40,17 @@ __all__ = [
     "RecipeFault",
     "StoreFault",
     "UsageFault",
+    "make_printable",
 ]
+
+_SPACES = "\u00a0\u2009\u202f\u3000"  # of typography and of East Asian names: they print as a space
+
+
+def make_printable(text: str) -> str:
+    r"""Return a text in which line ends and other signs that do not print are escaped, such as `\n`."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in _SPACES else ascii(c)[1:-1] for c in text)
 
 
 class PopError(Exception):
@@ -56,6 +69,7 @@ class PopError(Exception):
     about = "error"
 
     def __init__(self, thing: str, *, expected: str = "", found: str = "", remedy: str = "") -> None:
+        thing, expected, found, remedy = (make_printable(hide_passwords(part)) for part in (thing, expected, found, remedy))
         self.thing, self.expected, self.found, self.remedy = thing, expected, found, remedy
         parts = [thing]
         if expected:

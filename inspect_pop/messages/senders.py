@@ -5,7 +5,6 @@ stands for the message's name. RabbitMQ takes `/topic/{message}` (the default), 
 and `/queue/NAME`. It accepts and drops messages for which no queue is bound: create the consumer's durable queue first.
 """
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import httpx
 
 from inspect_pop.core.atomic import write_text
 from inspect_pop.core.errors import UsageFault
+from inspect_pop.core.passwords import resolve_address
 from inspect_pop.messages.publisher import NotDelivered, Sender
 from inspect_pop.store import Message
 
@@ -36,11 +36,7 @@ def sender_for(address: str) -> Callable[[], Sender]:
     Raises:
         UsageFault: The address is of another kind, the environment variable is empty, or Qpid Proton is not installed.
     """
-    if address.startswith("env:"):
-        name = address.removeprefix("env:")
-        address = os.environ.get(name, "")
-        if not address:
-            raise UsageFault(f"--cfx env:{name}", expected=f"an address in the environment variable {name}", found="none")
+    address = resolve_address(address, "--cfx")
     scheme = urlsplit(address).scheme
     if scheme in ("amqp", "amqps"):
         _import_proton()

@@ -11,7 +11,8 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
 
 from inspect_pop import __version__
-from inspect_pop.core.errors import PopError
+from inspect_pop.core.errors import PopError, make_printable
+from inspect_pop.core.passwords import hide_passwords
 from inspect_pop.messages.publisher import OutboxPublisher
 from inspect_pop.messages.senders import sender_for
 from inspect_pop.station import routes
@@ -59,6 +60,7 @@ def create_app(settings: ServiceSettings, pool: Pool | None = None) -> FastAPI:
         finally:
             station.is_stopping = True
             await station.pool.close(settings.stop_s)
+            station.store_probe.close()
             await asyncio.to_thread(station.store.close)
 
     app = FastAPI(title="inspect_pop", version=__version__, description=DESCRIPTION, lifespan=run, docs_url=None, redoc_url=None)
@@ -117,7 +119,7 @@ def _make_refusal(status: int, reason: str, headers: dict[str, str] | None = Non
     answer: dict[str, object] = {
         "serial": None,
         "verdict": "error",
-        "reason": reason,
+        "reason": make_printable(hide_passwords(reason)),
         "defects": [],
         "record": None,
         "report": None,

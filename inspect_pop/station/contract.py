@@ -10,9 +10,9 @@ import sys
 from collections import Counter
 from pathlib import Path  # the interpreter has loaded it already
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from inspect_pop.core.errors import PopError
+from inspect_pop.core.passwords import resolve_address
 
 if TYPE_CHECKING:
     from inspect_pop.core.inspection import Inspection
@@ -46,6 +46,7 @@ DEFAULT_FACTORY = "inspect_pop.station.worker:load_inspector"
 STORE_HEADER = "X-Store"  # the hook names its store here; a service with another store answers 409
 WORKER_COMMAND = (sys.executable, "-m", "inspect_pop.station.worker")
 
+_PLACES = ("host", "hostaddr", "port", "dbname", "service")  # parameters of an address that say where the database is
 _MAX_NAMED_JOINTS = 3  # joints that a reason names; `defects` lists all
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _JOINT_COLUMNS = ("refdes", "interface", "ball")
@@ -136,8 +137,11 @@ def identify_store(store: str) -> str:
     if file is not None:
         name = os.path.realpath(file)
     else:
-        parts = urlsplit(store)
-        name = f"{parts.scheme.split('+')[0]}://{parts.hostname}:{parts.port}{parts.path}"
+        scheme, _, rest = resolve_address(store).partition("://")
+        main, _, query = rest.partition("?")
+        host, _, database = main.rpartition("@")[2].partition("/")
+        place = sorted(part for part in query.split("&") if part.partition("=")[0] in _PLACES)
+        name = f"{scheme.partition('+')[0]}://{host.lower()}/{database}?{'&'.join(place)}"
     return hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
@@ -163,6 +167,7 @@ def build_worker_environment() -> dict[str, str]:
 
 def _find_embedded_file(store: str) -> str | None:
     """Return the file of an embedded store, from a path or an address such as `sqlite:///FILE`."""
+    store = resolve_address(store)
     if "://" not in store:
         return store
     return store.partition("///")[2].partition("?")[0] if store.startswith("sqlite") else None

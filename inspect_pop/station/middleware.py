@@ -1,19 +1,22 @@
 """What every connection and request passes: who asks, how much they send, how fast, and how many connections are open.
 
-uvicorn limits the time between two requests only. It waits without limit for a request head that began, and for the first
-byte of a new connection, and it has no limit for idle connections (`limit_concurrency` refuses requests, too).
+uvicorn limits the time between two requests only. It waits without limit for a request head that began, for the first
+byte of a new connection, and for a caller that does not read its answer, and it has no limit for idle connections
+(`limit_concurrency` refuses requests, too).
 `ConnectionGuard` closes such connections. It uses public interfaces only: `asyncio.Protocol`, around the protocol class in
 `uvicorn.Config.http_protocol_class`, says when a connection opens and closes; ASGI says when a request begins and ends.
 """
 
 import asyncio
 import logging
+import socket
 import time
+from collections import Counter
 from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -25,6 +28,15 @@ __all__ = ["ConnectionGuard", "RequestGuard"]
 
 LINGER_S = 1.0  # the rest of a refused upload is read for this long, so that its sender sees the answer, not a broken pipe
 LINGER_BYTES = 16 << 20
+LEAST_READ_BYTES = 64 << 10  # of an answer, in `reader_s`: a network that carries pictures carries hundreds of times as much
+SEND_BUFFER_BYTES = 128 << 10  # of the kernel for each connection; left to itself it takes megabytes for who does not read
+CLIENT_LEFT = 499  # in logs and metrics: the caller went away before its request was read; nginx's number
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})  # need no token
+# What a proxy adds, besides X-Forwarded-… and X-Original-…: whoever it asks for is not on this machine.
+FORWARDING_HEADERS = frozenset(
+    {"forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "x-remote-ip", "true-client-ip", "cf-connecting-ip",
+     "fastly-client-ip", "client-ip", "proxy-connection", "x-arr-log-id", "x-envoy-external-address", "x-proxyuser-ip"}
+)  # fmt: skip
 log = logging.getLogger(__name__)
 
 
@@ -50,12 +62,13 @@ class RequestGuard:
         state["caller"] = caller
         is_multipart = connection.headers.get("content-type", "").lower().startswith("multipart/form-data")
         max_bytes = self._settings.upload_bytes if is_multipart else self._settings.json_bytes
-        refusal = self._find_refusal(connection, max_bytes)
-        app = self._app if refusal is None else JSONResponse({"verdict": "error", "reason": refusal[1]}, refusal[0])
+        app: ASGIApp = self._find_refusal(connection, max_bytes) or self._app
         exchange = _Exchange(receive, send, max_bytes, self._settings)
         exchange.is_read = not ({"content-length", "transfer-encoding"} & set(connection.headers.keys()))
         try:
             await app(scope, exchange.receive, exchange.send)
+        except ClientDisconnect:
+            exchange.status = CLIENT_LEFT
         finally:
             route = getattr(scope.get("route"), "path", "none")
             self._metrics.requests.labels(route, str(exchange.status)).inc()
@@ -64,23 +77,49 @@ class RequestGuard:
             fields["caller"] = caller.name if caller else None
             log.info("request", extra=fields | state.get("log_fields", {}))
 
-    def _find_refusal(self, connection: HTTPConnection, max_bytes: int) -> tuple[int, str] | None:
-        """Return status and reason if the request is refused before its body is read."""
+    def _find_refusal(self, connection: HTTPConnection, max_bytes: int) -> JSONResponse | None:
+        """Return the refusal of a request whose body need not be read."""
         if self._tokens is None:
-            # Without tokens, callers are programs on this machine: neither a page in a browser nor a name that points here.
-            origin = connection.headers.get("origin")
-            try:
-                host = urlsplit(f"//{connection.headers.get('host', '127.0.0.1')}").hostname or ""
-                is_local = is_loopback(host) and (origin is None or is_loopback(urlsplit(origin).hostname or ""))
-            except ValueError:
-                is_local = False
-            if not is_local:
-                return 403, "this service accepts programs on its own machine only: Host and Origin must be loopback"
+            if not _is_program_of_this_machine(connection):
+                return _make_refusal(
+                    403,
+                    "this service accepts programs on its own machine only: no page in a browser, no proxy, and Host must be "
+                    "loopback. Give it --tokens FILE to serve others",
+                )
+        elif connection.state.caller is None and connection.url.path not in OPEN_PATHS:
+            # It ends the connection, too: whatever else was sent on it would only be refused again.
+            headers = {"WWW-Authenticate": "Bearer", "Connection": "close"}
+            return _make_refusal(401, "a known token is needed: Authorization: Bearer TOKEN", headers)
         try:
             declared = int(connection.headers.get("content-length", "0"))
         except ValueError:
-            return 400, "Content-Length is not a number"
-        return (413, f"the body is longer than {max_bytes} bytes") if declared > max_bytes else None
+            return _make_refusal(400, "Content-Length is not a number")
+        return _make_refusal(413, f"the body is longer than {max_bytes} bytes") if declared > max_bytes else None
+
+
+def _make_refusal(status: int, reason: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"verdict": "error", "reason": reason}, status, headers)
+
+
+def _is_program_of_this_machine(connection: HTTPConnection) -> bool:
+    """Return whether a program on this machine asks, and asks for itself: neither a proxy nor a page in a browser.
+
+    A page of another program on this machine, at another port, is a page like any other.
+    """
+    headers = connection.headers
+    if any(name in FORWARDING_HEADERS or name.startswith(("x-forwarded-", "x-original-")) for name in headers):
+        return False
+    if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        return False
+    port = (connection.scope.get("server") or ("", 0))[1]
+    try:
+        host = urlsplit(f"//{headers.get('host', '127.0.0.1')}")
+        if not is_loopback(host.hostname or "") or host.port not in (None, port):
+            return False
+        pages = [urlsplit(headers[name]) for name in ("origin", "referer") if name in headers]
+        return all(p.scheme == "http" and is_loopback(p.hostname or "") and p.port == port for p in pages)
+    except ValueError:
+        return False
 
 
 class _Exchange:
@@ -137,7 +176,7 @@ class _Exchange:
 
 
 class ConnectionGuard:
-    """Closes connections that send no whole request head in time, and the longest idle one if there are too many.
+    """Closes connections that send no whole request head in time or do not read their answer, and one if there are too many.
 
     It is an ASGI application around `app`, and `wrap_protocol` gives the server's protocol class. Both are needed. A
     request's connection is found by `scope["client"]` and `scope["server"]`, its two socket addresses.
@@ -146,11 +185,15 @@ class ConnectionGuard:
         app: The application.
         header_s: Seconds from the connection's start within which a whole head must arrive.
         keep_alive_s: Seconds that the server keeps an idle connection. The next head must arrive `header_s` later.
-        max_connections: Most open connections. One more closes the one that has been idle longest.
+        reader_s: Seconds within which a caller must read what was sent to it, or at least `LEAST_READ_BYTES` of it.
+        max_connections: Most open connections. One more closes another one: see `_make_room`.
     """
 
-    def __init__(self, app: ASGIApp, *, header_s: float, keep_alive_s: float, max_connections: int) -> None:
+    def __init__(
+        self, app: ASGIApp, *, header_s: float, keep_alive_s: float, max_connections: int, reader_s: float = 10.0
+    ) -> None:
         self._app, self._header_s, self._keep_alive_s, self._max_connections = app, header_s, keep_alive_s, max_connections
+        self._reader_s = reader_s
         self._connections: dict[object, _Connection] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -159,7 +202,7 @@ class ConnectionGuard:
         if connection is None:
             await self._app(scope, receive, send)
             return
-        connection.begin_request()
+        connection.begin_request(scope.setdefault("state", {}))
         try:
             await self._app(scope, receive, send)
         finally:
@@ -177,7 +220,7 @@ class ConnectionGuard:
                 client, server = (transport.get_extra_info(name) for name in ("peername", "sockname"))
                 # A client that left before the connection was accepted has no address.
                 self._key = ((str(client[0]), int(client[1])), (str(server[0]), int(server[1]))) if client else object()
-                self._connection = guard._add(self._key, transport)
+                self._connection = guard._add(self._key, str(client[0]) if client else "", transport)
                 self._inner.connection_made(transport)
 
             def connection_lost(self, exc: Exception | None) -> None:
@@ -191,44 +234,81 @@ class ConnectionGuard:
                 return self._inner.eof_received()
 
             def pause_writing(self) -> None:
+                self._connection.begin_waiting(guard._reader_s)
                 self._inner.pause_writing()
 
             def resume_writing(self) -> None:
+                self._connection.end_waiting()
                 self._inner.resume_writing()
 
         return GuardedProtocol
 
-    def _add(self, key: object, transport: asyncio.BaseTransport) -> "_Connection":
-        connection = self._connections[key] = _Connection(transport)
+    def _add(self, key: object, address: str, transport: asyncio.BaseTransport) -> "_Connection":
+        if not isinstance(transport, asyncio.Transport):
+            raise TypeError(f"expected a stream, found {transport!r}")
+        transport.set_write_buffer_limits(high=0)  # reports each byte that waits for its reader, and holds one piece at most
+        accepted = transport.get_extra_info("socket")
+        if accepted is not None:
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        connection = _Connection(address, transport)
         connection.close_if_idle_in(self._header_s)
-        if len(self._connections) > self._max_connections:
-            idle = [c for c in self._connections.values() if c.is_idle]
-            if idle:
-                min(idle, key=lambda c: c.idle_since).transport.close()
+        n_open = sum(not c.transport.is_closing() for c in self._connections.values())
+        if n_open >= self._max_connections:
+            self._make_room(connection)
+        self._connections[key] = connection
         return connection
 
+    def _make_room(self, newcomer: "_Connection") -> None:
+        """End one connection: of those whose caller is unknown first, of the address that holds most, not reading, idle longest.
+
+        A request that is being answered to a known caller who reads is never ended. Only where nothing else is open, the
+        newcomer is.
+        """
+        held = Counter(c.address for c in self._connections.values() if not c.transport.is_closing())
+        victims = [c for c in self._connections.values() if c.may_end]
+        victim = min(victims, key=lambda c: (c.is_known, -held[c.address], not c.is_waiting, c.idle_since), default=newcomer)
+        victim.transport.abort()
+
     def _remove(self, key: object, connection: "_Connection") -> None:
-        connection.cancel_timer()
+        connection.cancel_timers()
         if self._connections.get(key) is connection:  # not so if the client uses the address again already
             del self._connections[key]
 
 
 class _Connection:
-    """One open connection: how many requests it is answering, and since when it is idle."""
+    """One open connection: how many requests it is answering, since when it is idle, and whether its caller reads."""
 
-    def __init__(self, transport: asyncio.BaseTransport) -> None:
-        self.transport, self._loop = transport, asyncio.get_running_loop()
+    def __init__(self, address: str, transport: asyncio.Transport) -> None:
+        self.address, self.transport, self._loop = address, transport, asyncio.get_running_loop()
         self._requests = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._state: dict[str, Any] = {}  # of the last request: `RequestGuard` puts its caller in
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._reader_timer: asyncio.TimerHandle | None = None
         self.idle_since = self._loop.time()
 
     @property
     def is_idle(self) -> bool:
         return self._requests == 0 and not self.transport.is_closing()
 
-    def begin_request(self) -> None:
+    @property
+    def is_known(self) -> bool:
+        """Whether the caller of the last request is known."""
+        return self._state.get("caller") is not None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something that was sent has not been read yet."""
+        return self._reader_timer is not None
+
+    @property
+    def may_end(self) -> bool:
+        """Whether it may be ended for another one."""
+        return not self.transport.is_closing() and (self.is_idle or self.is_waiting or not self.is_known)
+
+    def begin_request(self, state: dict[str, Any]) -> None:
         self._requests += 1
-        self.cancel_timer()
+        self._state = state
+        self._cancel_idle_timer()
 
     def end_request(self, close_after_s: float) -> None:
         self._requests -= 1
@@ -237,9 +317,32 @@ class _Connection:
             self.close_if_idle_in(close_after_s)
 
     def close_if_idle_in(self, seconds: float) -> None:
-        self.cancel_timer()
-        self._timer = self._loop.call_later(seconds, lambda: self.transport.close() if self.is_idle else None)
+        self._cancel_idle_timer()
+        self._idle_timer = self._loop.call_later(seconds, lambda: self.transport.close() if self.is_idle else None)
 
-    def cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+    def begin_waiting(self, reader_s: float) -> None:
+        """End the connection, whatever it is doing, unless its caller goes on reading. What it does not read is dropped."""
+        self.end_waiting()
+        before = self.transport.get_write_buffer_size()
+
+        def end_unless_read() -> None:
+            if before - self.transport.get_write_buffer_size() >= LEAST_READ_BYTES:
+                self.begin_waiting(reader_s)
+            else:
+                self.transport.abort()
+
+        self._reader_timer = self._loop.call_later(reader_s, end_unless_read)
+
+    def end_waiting(self) -> None:
+        if self._reader_timer is not None:
+            self._reader_timer.cancel()
+            self._reader_timer = None
+
+    def cancel_timers(self) -> None:
+        self._cancel_idle_timer()
+        self.end_waiting()
+
+    def _cancel_idle_timer(self) -> None:
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None

@@ -16,6 +16,7 @@ from typing import Any
 
 from inspect_pop.core.errors import BusyFault, DeadlineFault, ModelFault, PopError
 from inspect_pop.station.contract import WORKER_COMMAND, build_worker_environment
+from inspect_pop.station.telemetry import log_output
 
 __all__ = ["Job", "Pool", "Worker", "WorkerDied", "WorkerReply"]
 
@@ -27,6 +28,7 @@ CLOSE_PIPES_S = 1.0  # after the process ended; a process that it started may ho
 START_S = 120.0  # reading libraries and model from a cold disk is slow
 RESTART_S = 2.0
 log = logging.getLogger(__name__)
+_worker_log = logging.getLogger("inspect_pop.station.worker")
 
 
 class WorkerDied(PopError):
@@ -46,6 +48,8 @@ class Worker:
         self.process, self.generation = process, generation
         self.model = ""
         self._reading = asyncio.Lock()
+        errors = process.stderr
+        self._logging = None if errors is None else asyncio.create_task(log_output(errors, _worker_log))
 
     @classmethod
     async def start(cls, command: Sequence[str], config: Job, generation: int) -> "Worker":
@@ -61,7 +65,13 @@ class Worker:
         """
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
-            *command, stdin=pipe, stdout=pipe, limit=LINE_LIMIT, start_new_session=True, env=build_worker_environment()
+            *command,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            limit=LINE_LIMIT,
+            start_new_session=True,
+            env=build_worker_environment(),
         )
         worker = cls(process, generation)
         try:
@@ -135,6 +145,9 @@ class Worker:
                 if stdin is not None:
                     stdin.close()
                     await stdin.wait_closed()
+        if self._logging is not None:
+            await asyncio.wait([self._logging], timeout=CLOSE_PIPES_S)  # its last words
+            self._logging.cancel()
 
 
 class Pool:

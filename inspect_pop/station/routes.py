@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import math
 import shutil
 import tempfile
 import time
@@ -13,14 +14,14 @@ from pathlib import Path
 from typing import IO, Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from inspect_pop.core.clock import utc_now
-from inspect_pop.core.errors import FileFault, InputFault, ModelFault, UsageFault
+from inspect_pop.core.errors import FileFault, InputFault, ModelFault, PathFault, UsageFault
 from inspect_pop.messages import from_decision
 from inspect_pop.station.access import (
     NOT_FOUND_RESPONSE,
@@ -96,7 +97,7 @@ async def inspect_board(
     store = request.headers.get(STORE_HEADER)
     if store is not None and store != identify_store(station.settings.store):
         raise HTTPException(HTTPStatus.CONFLICT, "this service uses another store")
-    report = f"{request.base_url}v1/reports/{{record}}"
+    report = f"{_find_public_url(request, station)}/v1/reports/{{record}}"
     if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         async with receive_upload(request) as upload:
             limits = dataclasses.asdict(station.settings.archive)
@@ -110,6 +111,18 @@ async def inspect_board(
     station.metrics.latency.observe(seconds)
     request.state.log_fields = {k: reply.answer[k] for k in ("serial", "verdict", "record", "reason")}
     return JSONResponse(reply.answer, reply.status, reply.headers)
+
+
+def _find_public_url(request: Request, station: Station) -> str:
+    """Return the address that links begin with: the configured one, or the one that this connection came to.
+
+    Never the header Host: it says whatever the caller likes. A caller that came to a proxy by TLS is not sent to clear text.
+    """
+    if station.settings.public_url is not None:
+        return station.settings.public_url.rstrip("/")
+    host, port = request.scope.get("server") or (station.settings.host, station.settings.port)
+    scheme = "https" if request.headers.get("x-forwarded-proto", "").strip().lower() == "https" else request.url.scheme
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 class Upload:
@@ -172,14 +185,15 @@ def _store_upload(source: IO[bytes], upload: Upload) -> None:
 async def _inspect_path(station: Station, caller: Caller, body: bytes, report: str) -> InspectionReply:
     try:
         text = InspectBody.model_validate_json(body).path
-        path, root = await asyncio.to_thread(resolve_path, station.settings.roots, text)
+        path, root = await asyncio.to_thread(resolve_path, station.settings.roots, text, within=caller.roots)
     except ValidationError as error:
         fault = FileFault("the request", expected='JSON such as {"path": "…"}', found=error.errors()[0]["msg"])
         return refuse(HTTPStatus.UNPROCESSABLE_ENTITY, fault)
+    except PathFault as fault:
+        # A caller that is kept to its roots learns the same of whatever lies elsewhere, be it there or not.
+        return refuse(HTTPStatus.UNPROCESSABLE_ENTITY if caller.roots is None else HTTPStatus.FORBIDDEN, fault)
     except InputFault as fault:
         return refuse(HTTPStatus.UNPROCESSABLE_ENTITY, fault)
-    if caller.roots is not None and not any(path.is_relative_to(r) for r in caller.roots):
-        raise HTTPException(403, f"{caller.name} has no right to read {path}")
     return await station.inspect({"kind": "inspect", "path": str(path), "root": str(root), "name": str(path), "report": report})
 
 
@@ -239,7 +253,7 @@ def _find_boards(station: Station, serial: str) -> list[StoredBoard]:
     responses={**REFUSAL_RESPONSES, **NOT_FOUND_RESPONSE},
     dependencies=[Depends(require("read"))],
 )
-async def get_report(record: str, station: StationDep) -> HTMLResponse:
+async def get_report(record: str, station: StationDep) -> Response:
     """Return the page of one record. If the record is less than a minute old, wait up to 5 s for its page."""
     if station.settings.pages is None:
         raise _NO_PAGE
@@ -251,40 +265,50 @@ async def get_report(record: str, station: StationDep) -> HTMLResponse:
 
     while True:
         with contextlib.suppress(FileNotFoundError):
-            return HTMLResponse(await asyncio.to_thread(page.read_bytes))
+            found = await asyncio.to_thread(page.stat)
+            return FileResponse(page, media_type="text/html; charset=utf-8", stat_result=found)  # in pieces, as it is read
         if time.monotonic() > until or not await asyncio.to_thread(is_fresh):
             raise _NO_PAGE
         await asyncio.sleep(PAGE_POLL_S)
 
 
+@admin.head("/healthz", include_in_schema=False)
 @admin.get("/healthz", response_class=PlainTextResponse)
-async def check_alive() -> str:
+async def check_alive() -> PlainTextResponse:
     """Return `ok` if the service runs."""
-    return "ok"
+    return PlainTextResponse("ok")
 
 
-@admin.get("/readyz", responses={503: {"model": HealthBody, "description": "Not ready; `status` says why"}})
-async def check_ready(station: StationDep, response: Response) -> HealthBody:
-    """Return whether the next board would be inspected and recorded."""
+@admin.head("/readyz", include_in_schema=False)
+@admin.get(
+    "/readyz",
+    response_model_exclude_none=True,
+    responses={503: {"model": HealthBody, "description": "Not ready; `status` says why to a known caller"}},
+)
+async def check_ready(request: Request, station: StationDep, response: Response) -> HealthBody:
+    """Return whether the next board would be inspected and recorded. The store is asked; a known caller gets the numbers, too."""
+    pool, store = station.pool, await station.find_store_state()
     if station.is_stopping:
         problem = "stopping"
-    elif station.pool.alive == 0:
+    elif pool.alive == 0:
         problem = "no inspecting process runs"
     else:
-        problem = station.store_fault
+        problem = store.fault
     response.status_code = 503 if problem else 200
-    pool = station.pool
+    if request.state.caller is None:
+        return HealthBody(status="not ready" if problem else "ready")
     return HealthBody(status=problem or "ready", workers=pool.alive, waiting=pool.waiting, model=pool.model)
 
 
-@admin.get("/metrics", response_class=PlainTextResponse, responses=REFUSAL_RESPONSES, dependencies=[Depends(require("read"))])
+@admin.get("/metrics", response_class=PlainTextResponse, responses=REFUSAL_RESPONSES, dependencies=[Depends(require("observe"))])
 async def get_metrics(station: StationDep) -> Response:
-    """Return the metrics in Prometheus's text format."""
-    values, pool = station.metrics, station.pool
+    """Return the metrics in Prometheus's text format. While the store cannot be read, those that it knows are NaN."""
+    values, pool, store = station.metrics, station.pool, await station.find_store_state()
     values.waiting.set(pool.waiting)
     values.workers.set(pool.alive)
     values.working.set(pool.busy)
-    values.outbox.set((await asyncio.to_thread(station.store.waiting, 0))[0])
+    values.outbox.set(math.nan if store.waiting is None else store.waiting)
+    values.store.set(not store.fault)
     values.model.clear()
     values.model.labels(pool.model).set(1)
     return Response(values.to_text(), media_type=CONTENT_TYPE_LATEST)

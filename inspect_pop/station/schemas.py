@@ -131,9 +131,9 @@ class ModelReply(BaseModel):
 
 
 class HealthBody(BaseModel):
-    """Whether the service works: `ready`, or what prevents it."""
+    """Whether the service works: `ready`, or what prevents it. A caller without a known token gets no more than `status`."""
 
     status: str
-    workers: int
-    waiting: int
-    model: str
+    workers: int | None = None
+    waiting: int | None = None
+    model: str | None = None

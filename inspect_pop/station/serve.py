@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import socket
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,11 +13,13 @@ import uvicorn
 
 from inspect_pop.core.atomic import write_text
 from inspect_pop.core.errors import PopError, UsageFault
+from inspect_pop.core.passwords import hide_passwords
 from inspect_pop.station.app import create_app
 from inspect_pop.station.contract import identify_store, locate_address_file
 from inspect_pop.station.middleware import ConnectionGuard
 from inspect_pop.station.settings import ServiceSettings
 from inspect_pop.station.station import Station
+from inspect_pop.station.telemetry import BackgroundHandler
 
 __all__ = ["JsonFormatter", "Server", "listen", "log_to_stderr", "serve"]
 
@@ -88,7 +89,11 @@ class Server(uvicorn.Server):
         app = create_app(settings)
         self.station: Station = app.state.station
         self._guard = ConnectionGuard(
-            app, header_s=settings.header_s, keep_alive_s=KEEP_ALIVE_S, max_connections=settings.connections
+            app,
+            header_s=settings.header_s,
+            keep_alive_s=KEEP_ALIVE_S,
+            reader_s=settings.reader_s,
+            max_connections=settings.connections,
         )
         config = uvicorn.Config(
             self._guard,
@@ -128,7 +133,7 @@ class Server(uvicorn.Server):
 class JsonFormatter(logging.Formatter):
     """Format log records as JSON lines: time, level, logger, message, the fields of `extra`, and an exception's traceback.
 
-    Headers, tokens and bodies are never logged.
+    Headers, tokens and bodies are never logged, and passwords in addresses are hidden.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -142,11 +147,12 @@ class JsonFormatter(logging.Formatter):
         line |= {key: value for key, value in record.__dict__.items() if key not in _STANDARD_FIELDS}
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        shown = {key: hide_passwords(value) if isinstance(value, str) else value for key, value in line.items()}
+        return json.dumps(shown, ensure_ascii=False, default=str)
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:
-    """Send all logs, uvicorn's among them, to standard error as JSON lines."""
-    handler = logging.StreamHandler(sys.stderr)
+    """Send all logs, uvicorn's among them, to standard error as JSON lines, for which nothing waits."""
+    handler = BackgroundHandler()
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)

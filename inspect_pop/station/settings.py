@@ -4,8 +4,10 @@ import ipaddress
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from inspect_pop.core.errors import UsageFault
+from inspect_pop.core.passwords import hide_passwords
 from inspect_pop.station.contract import DEFAULT_FACTORY, DEFAULT_HANDLE, locate_pages
 from inspect_pop.station.uploads import ArchiveLimits
 
@@ -20,6 +22,8 @@ class ServiceSettings:
         roots: Folders that exports may be read from.
         store: Path of an embedded store, or the address of a database server.
         host, port: Address to listen on; port 0 takes a free one.
+        public_url: Address at which callers reach the service, for links in answers, such as `https://pop.plant.example`;
+            None: the address that the caller connected to.
         model: Model folder; None: the current model.
         model_roots: Folders that `POST /v1/model` may load from; default: the folder that holds `model`.
         limits: Limits file; None: the default limits.
@@ -31,6 +35,7 @@ class ServiceSettings:
         archive: What an upload may unpack to.
         header_s: Seconds within which a connection must send a whole request head.
         body_idle_s, body_s: Most seconds between two pieces of a body, and for the whole body.
+        reader_s: Seconds within which a caller must take what was sent to it, or `middleware.LEAST_READ_BYTES` of it.
         connections: Most open connections.
         stop_s: Seconds that a stopping service waits for inspections in progress.
         inspector_factory: `module:function` that builds the inspector in each worker process.
@@ -46,6 +51,7 @@ class ServiceSettings:
     store: str
     host: str = "127.0.0.1"
     port: int = 8737
+    public_url: str | None = None
     model: Path | None = None
     model_roots: tuple[Path, ...] = ()
     limits: Path | None = None
@@ -59,6 +65,7 @@ class ServiceSettings:
     header_s: float = 10.0
     body_idle_s: float = 15.0
     body_s: float = 300.0
+    reader_s: float = 10.0
     connections: int = 512
     stop_s: float = 30.0
     inspector_factory: str = DEFAULT_FACTORY
@@ -75,6 +82,9 @@ class ServiceSettings:
         for name in ("workers", "queue", "time_limit_s", "upload_bytes", "connections", "heartbeat_s"):
             if getattr(self, name) <= 0:
                 raise UsageFault(name, expected="more than zero", found=str(getattr(self, name)))
+        if self.public_url is not None and not _is_plain_address(self.public_url):
+            expected = "an address such as https://pop.plant.example, without user, query and fragment"
+            raise UsageFault("--public-url", expected=expected, found=repr(hide_passwords(self.public_url)))
         if self.tokens is None and not is_loopback(self.host):
             raise UsageFault(
                 f"--host {self.host}",
@@ -99,6 +109,17 @@ class ServiceSettings:
     def model_folders(self) -> tuple[Path, ...]:
         """Folders that a new model may come from: `model_roots`, or the folder that holds the current model."""
         return self.model_roots or ((self.model.resolve().parent,) if self.model else ())
+
+
+def _is_plain_address(address: str) -> bool:
+    """Return whether an address can be the beginning of links."""
+    try:
+        parts = urlsplit(address)
+        is_usable = bool(parts.hostname) and (parts.port or 1) > 0 and "@" not in parts.netloc
+    except ValueError:
+        return False
+    is_printable = address.isprintable() and not any(c in address for c in " <>\"'{}")
+    return is_usable and is_printable and parts.scheme in ("http", "https") and not parts.query and not parts.fragment
 
 
 def is_loopback(host: str) -> bool:

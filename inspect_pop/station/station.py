@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -13,6 +13,7 @@ from inspect_pop.messages import from_fault
 from inspect_pop.station.contract import Answer, make_error_answer
 from inspect_pop.station.pool import Job, Pool, WorkerDied
 from inspect_pop.station.settings import ServiceSettings
+from inspect_pop.station.store_probe import StoreProbe, StoreState
 from inspect_pop.store import QuarantinedExport, Store
 
 __all__ = ["STORE_RETRY_S", "InspectionReply", "Metrics", "Station", "refuse"]
@@ -37,6 +38,7 @@ class Metrics:
         self.workers = Gauge("inspect_pop_workers_alive", "Inspecting processes with the current model", registry=registry)
         self.working = Gauge("inspect_pop_workers_busy", "Inspecting processes that work on a board", registry=registry)
         self.outbox = Gauge("inspect_pop_outbox_waiting", "Messages not yet delivered", registry=registry)
+        self.store = Gauge("inspect_pop_store_up", "1 if the store can be written", registry=registry)
         self.model = Gauge("inspect_pop_model_info", "1 for the current model", ["digest"], registry=registry)
 
     def to_text(self) -> bytes:
@@ -64,7 +66,8 @@ class Station:
         metrics: What Prometheus reads.
         is_stopping: Whether it takes no more boards.
         start_fault: Why it could not start.
-        store_fault: The last failure to write the store, until a write succeeds; empty if none. It makes the station not ready.
+        store_fault: The last failure to write the store, until a write or a look at it succeeds; empty if none. It makes the
+            station not ready.
     """
 
     settings: ServiceSettings
@@ -74,6 +77,17 @@ class Station:
     is_stopping: bool = False
     start_fault: PopError | None = None
     store_fault: str = ""
+
+    def __post_init__(self) -> None:
+        self.store_probe = StoreProbe(self.store)
+
+    async def find_store_state(self) -> StoreState:
+        """Return whether the store can be written now. A store that can clears the last failure to write it."""
+        state = await self.store_probe.find_state()
+        if state.is_new and self.store_fault and not state.fault:
+            log.info("the store can be written again")
+            self.store_fault = ""
+        return state if state.fault or not self.store_fault else replace(state, fault=self.store_fault)
 
     async def inspect(self, job: Job) -> InspectionReply:
         """Inspect one board in the next free process; quarantine it if the process ends without an answer.

@@ -22,6 +22,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from inspect_pop.core.errors import StoreFault
+from inspect_pop.core.passwords import hide_passwords, resolve_address
 
 __all__ = [
     "PreparedStatement",
@@ -65,17 +66,23 @@ _REMEDIES = (
 
 
 def database_url(where: str | Path) -> URL:
-    """Return the SQLAlchemy URL of a plain path (a SQLite file), or of a URL given as text.
+    """Return the SQLAlchemy URL of a plain path (a SQLite file), of a URL given as text, or of what `env:NAME` names.
 
-    Raises `StoreFault` for a URL that cannot be parsed, another database than SQLite or PostgreSQL, and a SQLite database
-    in memory.
+    Raises `UsageFault` for an environment variable that is empty, and `StoreFault` for a URL that cannot be parsed, another
+    database than SQLite or PostgreSQL, and a SQLite database in memory.
     """
+    where = where if isinstance(where, Path) else resolve_address(where)
     if isinstance(where, Path) or "://" not in where:
         return URL.create("sqlite", database=str(where))
+    # Neither the error nor its cause is shown: they hold parts of the address, and so perhaps of the password.
+    expected = "a path, or an address such as postgresql://user:password@host:5432/name"
+    remedy = "Write signs such as @ : / ? # [ in a password as %40 %3A %2F %3F %23 %5B."
     try:
         url = make_url(where)
-    except (ArgumentError, ValueError) as error:
-        raise StoreFault("--store", expected="a path or a SQLAlchemy URL", found=str(error)) from error
+    except (ArgumentError, ValueError):
+        raise StoreFault("--store", expected=expected, found="an address that cannot be read", remedy=remedy) from None
+    if "@" in (url.host or ""):
+        raise StoreFault("--store", expected=expected, found="an '@' in the host's name", remedy=remedy)
     if url.drivername in ("postgresql", "postgres"):
         url = url.set(drivername="postgresql+psycopg")
     backend = url.drivername.partition("+")[0]
@@ -87,8 +94,8 @@ def database_url(where: str | Path) -> URL:
 
 
 def hide_password(url: URL) -> str:
-    """Return the URL as text for messages and logs, its password replaced by `***`."""
-    return url.render_as_string(hide_password=True)
+    """Return the URL as text for messages and logs, each password in it replaced by `***`."""
+    return hide_passwords(url.render_as_string(hide_password=True))
 
 
 def open_engine(url: URL) -> Engine:

@@ -1,6 +1,9 @@
 """The store: records, decisions, quarantine, runs and the outbox. Every method runs one transaction."""
 
+import errno
 import json
+import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import date
@@ -9,7 +12,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 import pyarrow as pa
-from sqlalchemy import Connection, Engine, RowMapping, delete, func, or_, select, update
+from sqlalchemy import Connection, Engine, RowMapping, delete, false, func, or_, select, update
 
 from inspect_pop.core.errors import StoreFault, UsageFault
 from inspect_pop.core.inspection import Inspection
@@ -34,6 +37,7 @@ from inspect_pop.store.write import add_messages, find_sequences, insert_decisio
 __all__ = ["Store", "open_store"]
 
 T = TypeVar("T")
+_LEAST_FREE_BYTES = 8 << 20  # some boards: a record with its joint file takes less than 1 MB
 _LOOKUPS = 2  # a reader whose file was merged away looks up the new one before it takes the file for lost
 
 
@@ -292,6 +296,21 @@ class Store:
             return connection.execute(delete(outbox).where(outbox.c.delivered_at < day)).rowcount
 
     # Maintenance
+
+    def check_writable(self) -> int:
+        """Return the number of undelivered messages if a record could be written now. Nothing is written."""
+        if self._engine.url.database is not None and self._engine.dialect.name == "sqlite":
+            file = Path(self._engine.url.database)
+            with translate_errors(str(file)):
+                if not file.exists():
+                    remedy = "Put it back, or start again with another --store."
+                    raise StoreFault(str(file), expected="a store", found="no such file", remedy=remedy)
+                if shutil.disk_usage(file.parent).free < _LEAST_FREE_BYTES:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with writing(self._engine) as connection:
+            connection.execute(update(outbox).where(false()).values(attempts=0))  # refused where nothing may be written
+            query = select(func.count()).select_from(outbox).where(outbox.c.delivered_at.is_(None))
+            return int(connection.scalar(query) or 0)
 
     def checkpoint(self) -> None:
         """Move SQLite's log into the database file now, rather than during a write that someone waits for."""

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Write constraints.txt from the packages in .venv, then requirements-line.txt and requirements-station.txt with hashes.
+# Write constraints.txt from the packages in .venv, then requirements-*.txt with hashes.
 # Needs uv. Run it after a deliberate change of a dependency; tests check that the files agree with pyproject.toml.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../environment.sh"
@@ -20,3 +20,21 @@ write_hashes() {
 }
 write_hashes requirements-line.txt "an inspection line"
 write_hashes requirements-station.txt "a line's station (the service, the watched folder)" --extra station
+# write_extra EXTRA PURPOSE: what an extra needs that requirements-station.txt does not hold.
+write_extra() {
+    {
+        echo "# What $2 installs, each file with its hash. Made by scripts/release/pin.sh from pyproject.toml and constraints.txt."
+        "$venv/bin/python" -c "import sys, tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies'][sys.argv[1]], sep='\n')" "$1" |
+            "$venv/bin/uv" pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
+                --python-version 3.11 -c constraints.txt - |
+            "$venv/bin/python" -c "import re, sys; held = set(re.findall(r'^[\w.-]+(?===)', open('requirements-station.txt').read(), re.M)); print(*(b for b in re.split(r'(?m)^(?=\S)', sys.stdin.read()) if b and b.split('==')[0] not in held), sep='', end='')"
+    } >"requirements-$1.txt"
+}
+write_extra postgresql "the extra postgresql, after requirements-station.txt,"
+write_extra object-store "the extra object-store, after requirements-station.txt,"
+write_extra cfx "the extra cfx, after requirements-build.txt,"
+{
+    echo "# What building a package from source installs, each file with its hash. Made by scripts/release/pin.sh from pyproject.toml and constraints.txt."
+    printf 'cffi\nsetuptools>=77\n' | "$venv/bin/uv" pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
+        --python-version 3.11 -c constraints.txt -
+} >requirements-build.txt

@@ -64,6 +64,14 @@ def test_what_unit_and_container_call_are_options_of_serve() -> None:
         assert used <= known, file
 
 
+def test_the_unit_keeps_files_private_and_passwords_out_of_the_list_of_processes() -> None:
+    lines = (DEPLOY / "inspect-pop.service").read_text().splitlines()
+    assert {"UMask=0027", "StateDirectoryMode=0750"} <= set(lines)
+    start = next(line for line in lines if line.startswith("ExecStart="))
+    assert "--store env:STORE" in start
+    assert "--cfx env:CFX" in start
+
+
 def test_the_example_of_a_token_file_can_be_read() -> None:
     callers = load_tokens(DEPLOY / "tokens.example.toml")
     assert callers.find_caller("Bearer anything") is None

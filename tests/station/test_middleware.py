@@ -1,6 +1,7 @@
 """Connections that are closed, and those that are not. The refusals of requests are in `test_refusals`."""
 
 import asyncio
+import contextlib
 import http.client
 import socket
 import time
@@ -9,7 +10,7 @@ from typing import Any
 
 import uvicorn
 
-from inspect_pop.station.middleware import ConnectionGuard
+from inspect_pop.station.middleware import LEAST_READ_BYTES, ConnectionGuard
 from tests.station.conftest import running
 
 
@@ -70,3 +71,132 @@ def test_half_a_second_request_does_not_keep_a_connection() -> None:
     first, rest, took_s = asyncio.run(use())
     assert (first.startswith(b"HTTP/1.1 204"), rest) == (True, b"")
     assert took_s > 0.2
+
+
+class Reader(asyncio.Transport):
+    """A connection whose caller reads as much as a test says."""
+
+    def __init__(self, client: tuple[str, int]) -> None:
+        super().__init__({"peername": client, "sockname": ("127.0.0.1", 8737)})
+        self.unread, self.is_aborted, self.is_closed = 0, False, False
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        assert high == 0  # the guard hears of each byte that is not read
+
+    def is_closing(self) -> bool:
+        return self.is_aborted or self.is_closed
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def abort(self) -> None:
+        self.is_aborted = True
+
+
+class Connections:
+    """A guard for `n` connections, and those that were opened."""
+
+    def __init__(self, n: int, **times: float) -> None:
+        async def app(*_: Any) -> None:
+            return
+
+        self.guard = ConnectionGuard(app, **{"header_s": 60.0, "keep_alive_s": 60.0, **times}, max_connections=n)
+        self._protocol = self.guard.wrap_protocol(_Silent)
+        self._n = 0
+
+    def open(self, address: str = "10.0.0.1", caller: object = None) -> tuple[Reader, Any]:
+        self._n += 1
+        transport, protocol = Reader((address, self._n)), self._protocol()
+        protocol.connection_made(transport)
+        if caller is not None:
+            protocol._connection.begin_request({"caller": caller})
+            protocol._connection.end_request(60.0)
+        return transport, protocol
+
+
+class _Silent(asyncio.Protocol):
+    def pause_writing(self) -> None:
+        return
+
+    def resume_writing(self) -> None:
+        return
+
+
+def test_a_caller_that_reads_nothing_is_ended_and_one_that_reads_slowly_is_not() -> None:
+    async def use() -> tuple[Reader, Reader, Reader]:
+        connections = Connections(9, reader_s=0.5)
+        silent, slow, dripping = (connections.open() for _ in range(3))
+        for transport, protocol in (silent, slow, dripping):
+            transport.unread = 1000 * LEAST_READ_BYTES
+            protocol.pause_writing()
+            protocol._connection.begin_request({"caller": "known"})  # also while it is being answered
+        for _ in range(120):
+            await asyncio.sleep(0.01)
+            slow[0].unread -= LEAST_READ_BYTES
+            dripping[0].unread -= 1
+        slow[1].resume_writing()
+        return silent[0], slow[0], dripping[0]
+
+    silent, slow, dripping = asyncio.run(use())
+    assert (silent.is_aborted, slow.is_aborted, dripping.is_aborted) == (True, False, True)
+
+
+def test_a_closing_connection_that_is_not_read_is_ended_too() -> None:
+    async def use() -> Reader:
+        transport, protocol = Connections(9, reader_s=0.05).open()
+        transport.unread = 10
+        protocol.pause_writing()
+        transport.close()  # the server closes it, and waits for what was sent
+        await asyncio.sleep(0.1)
+        return transport
+
+    assert asyncio.run(use()).is_aborted
+
+
+def test_the_newcomer_stays_and_room_is_made_by_who_reads_nothing_is_unknown_or_holds_most() -> None:
+    async def use() -> list[bool]:
+        connections = Connections(5)
+        line, line_protocol = connections.open("10.0.0.9", caller="axi")
+        line_protocol._connection.begin_request({"caller": "axi"})  # its board is being inspected
+        other, _ = connections.open("10.0.0.8", caller="mes")
+        attackers = [connections.open("10.0.0.1") for _ in range(3)]
+        attackers[1][1].pause_writing()
+        newcomer, _ = connections.open("10.0.0.7")
+        first = [t.is_aborted for t, _ in attackers]
+        assert first == [False, True, False]  # who does not read goes first
+        for _ in range(20):
+            connections.open("10.0.0.1")
+        return [line.is_aborted, other.is_aborted, newcomer.is_aborted]
+
+    assert asyncio.run(use()) == [False, False, False]
+
+
+def test_where_every_connection_is_at_work_for_a_known_caller_the_newcomer_goes() -> None:
+    async def use() -> tuple[list[bool], bool]:
+        connections = Connections(3)
+        busy = [connections.open(caller="axi") for _ in range(3)]
+        for _, protocol in busy:
+            protocol._connection.begin_request({"caller": "axi"})
+        newcomer, _ = connections.open()
+        return [t.is_aborted for t, _ in busy], newcomer.is_aborted
+
+    assert asyncio.run(use()) == ([False] * 3, True)
+
+
+def test_a_board_is_inspected_while_others_read_no_answers(tmp_path: Path) -> None:
+    """More of them than there may be connections, each asking again and again for a page of 30 kB."""
+    with running(tmp_path, connections=20, reader_s=0.5) as service:
+        silent = []
+        for _ in range(30):
+            reader = socket.socket()
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            reader.connect(("127.0.0.1", service.settings.port))
+            silent.append(reader)
+            with contextlib.suppress(OSError):
+                reader.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 40)
+        assert service.goes_on()
+        for reader in silent:
+            reader.close()

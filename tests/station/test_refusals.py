@@ -8,9 +8,11 @@ import zipfile
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
+from starlette.requests import Request
 
 from tests.station.conftest import Running, running
 from tests.station.fakes import write_board
@@ -127,7 +129,7 @@ def test_another_stations_token_on_a_board_that_is_not_its_own(guarded: Running)
 def test_a_reviewers_token_on_an_admin_call(guarded: Running) -> None:
     answer = httpx.post(f"{guarded.url}/v1/model", json={"path": "x"}, headers=bearer("the-reviewer"))
     assert answer.status_code == 403
-    assert guarded.get("/readyz").json()["model"] == "released"
+    assert guarded.get("/readyz", headers=bearer("the-reviewer")).json()["model"] == "released"
 
 
 @pytest.mark.parametrize(
@@ -163,9 +165,72 @@ def test_tokens_are_in_no_log(guarded: Running, caplog: pytest.LogCaptureFixture
     assert not any("the-station" in str(t) or "the-wrong-secret" in str(t) for t in logged)
 
 
-@pytest.mark.parametrize("headers", [{"Host": "evil.example"}, {"Origin": "https://evil.example"}])
-def test_a_page_in_a_browser(plain: Running, headers: dict[str, str]) -> None:
-    assert plain.post(plain.board("BROWSED"), headers=headers).status_code == 403
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Host": "127.0.0.1:3000"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "http://localhost:3000"},
+        {"Origin": "http://127.0.0.1"},
+        {"Origin": "null"},
+        {"Referer": "http://localhost:3000/page"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"X-Forwarded-For": "203.0.113.7"},
+        {"X-Forwarded-Host": "pop.plant.example"},
+        {"X-Real-IP": "203.0.113.7"},
+        {"Forwarded": "for=203.0.113.7"},
+        {"Via": "1.1 nginx"},
+    ],
+    ids=str,
+)
+def test_a_proxy_or_a_page_in_a_browser(plain: Running, headers: dict[str, str]) -> None:
+    answers = [plain.post(plain.board("BROWSED"), headers=headers), plain.get("/metrics", headers=headers)]
+    assert [a.status_code for a in answers] == [403, 403]
+
+
+def test_a_page_of_the_service_itself(plain: Running) -> None:
+    headers = {"Origin": plain.url, "Referer": f"{plain.url}/docs", "Sec-Fetch-Site": "same-origin"}
+    assert plain.get("/metrics", headers=headers).status_code == 200
+
+
+def test_without_a_token_the_health_tells_nothing_of_the_service(guarded: Running) -> None:
+    assert guarded.get("/readyz").json() == {"status": "ready"}
+    for path in ("/openapi.json", "/docs", "/nowhere"):
+        assert guarded.get(path).status_code == 401
+        assert guarded.get(path, headers=bearer("the-station")).status_code in (200, 404)
+
+
+def test_health_by_head(guarded: Running) -> None:
+    for path in ("/healthz", "/readyz"):
+        answer = httpx.head(guarded.url + path)
+        assert (answer.status_code, answer.content) == (200, b"")
+
+
+def test_a_link_does_not_follow_the_header_host(guarded: Running) -> None:
+    from inspect_pop.station.routes import _find_public_url  # the fake inspector's boards have no page
+
+    def link(public_url: str | None, **headers: str) -> str:
+        scope = {"type": "http", "scheme": "http", "server": ("10.0.0.5", 8737), "path": "/", "query_string": b""}
+        scope["headers"] = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+        station = SimpleNamespace(settings=SimpleNamespace(public_url=public_url))
+        return _find_public_url(Request(scope), station)  # type: ignore[arg-type]
+
+    assert link(None, host="evil.example") == "http://10.0.0.5:8737"
+    assert link(None, host="evil.example", x_forwarded_host="evil.example") == "http://10.0.0.5:8737"
+    assert link(None, host="pop.plant.example", x_forwarded_proto="https") == "https://10.0.0.5:8737"
+    assert link("https://pop.plant.example/line-a/", host="evil.example") == "https://pop.plant.example/line-a"
+
+
+def test_a_caller_that_goes_away_leaves_no_traceback(plain: Running, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    head = "POST /v1/inspections HTTP/1.1\nHost: 127.0.0.1\nContent-Type: {}\nContent-Length: 1000\n"
+    for kind in ("application/json", "multipart/form-data; boundary=x"):
+        with socket.create_connection(("127.0.0.1", plain.settings.port), timeout=30) as connection:
+            connection.sendall(head.format(kind).replace("\n", "\r\n").encode() + b"\r\n{")
+    assert plain.goes_on()
+    assert not any(record.exc_info for record in caplog.records)
 
 
 # Uploads
