@@ -4,10 +4,21 @@ A package on package has two interfaces, two placements and two components; a pl
 IPC-9261 count joints, placements and components separately as opportunities for a defect.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["CONSTRUCTIONS", "DISPOSITION_ORDER", "DISPOSITION_WORDS", "Construction", "describe_construction"]
+__all__ = [
+    "CONSTRUCTIONS",
+    "DISPOSITION_ORDER",
+    "DISPOSITION_WORDS",
+    "OPPORTUNITIES_PER_INTERFACE",
+    "Construction",
+    "describe_construction",
+    "describe_disposition",
+]
 
+# Of one interface besides its joints: each construction has a placement and a component for each of its interfaces.
+OPPORTUNITIES_PER_INTERFACE = 2
 DISPOSITION_ORDER = ("ship", "review", "rework_memory", "rework_stack")  # by how much of the package comes off
 DISPOSITION_WORDS = {
     "ship": "Ship the board",
@@ -57,3 +68,12 @@ CONSTRUCTIONS = {
 def describe_construction(name: str) -> Construction:
     """Return the construction of this name. Raises `KeyError` for a name that is not in the table."""
     return CONSTRUCTIONS[name]
+
+
+def describe_disposition(disposition: str, constructions: Iterable[str]) -> str:
+    """Return the words for a disposition; `constructions` are those of the faulty packages. An unknown one stays as it is."""
+    words = DISPOSITION_WORDS.get(disposition, disposition)
+    if disposition != "rework_stack":
+        return words
+    rework = dict.fromkeys(CONSTRUCTIONS[name].rework for name in constructions if name in CONSTRUCTIONS)
+    return "; ".join(rework) or words

@@ -21,6 +21,7 @@ from inspect_pop.core import flags
 from inspect_pop.core.classes import CLASSES
 from inspect_pop.core.clock import utc_now
 from inspect_pop.core.columns import COLUMNS
+from inspect_pop.core.constructions import describe_construction
 from inspect_pop.core.geometry import HeightMap, Placement, SliceStack
 from inspect_pop.core.inspection import Inspection
 from inspect_pop.core.joint_table import JointTable, concat
@@ -146,7 +147,7 @@ def measure_board(export: BoardExport, limits: Limits, *, read_ahead: bool = Fal
     missing = []
     for package in export.recipe.packages:
         wanted = [(i.name, f"{i.name} slices") for i in package.interfaces]
-        wanted += [(stage, f"{stage} height map") for stage in ("pre_stack", "post_reflow")]
+        wanted += [(stage, f"{stage} height map") for stage in describe_construction(package.construction).height_maps]
         missing += [f"{package.refdes}/{words}" for name, words in wanted if (package.refdes, name) not in present]
     return MeasuredBoard(export, packages, tuple(missing), timer.times_ms)
 

@@ -44,6 +44,9 @@ CHANCE = 3.0  # sigmas of the smoothed cells that are noise of the map
 STEP_UM = 25.0  # between neighbouring cells: a bent top of 12 mm rises 12 um there where it bends by 150 um
 LEAST_LEVEL = 0.1  # share of the cells that makes a surface of its own; lettering and marks are smaller
 SEAT_REACH = 1.2  # over the pitch: so near to an upper joint lies the surface that the memory's joints land on
+SEAT_CORE = 0.75  # and so near to it there is no cap yet
+LEAST_SEAT_POINTS = 100
+LEVEL_UM = 10.0  # off the core's surface, that surface still
 LEAST_SIDES = 7
 WAVES_UM = 3.0  # waviness of the machines' own (3 um across whole bodies on the sample boards)
 
@@ -229,16 +232,24 @@ def _keep_seat(points: Points, package: Package) -> Points:
     """Keep the points near the upper joints where a cap or a die stands, or may stand, on the package; else all points."""
     if not describe_construction(package.construction).raised_middle and len(find_levels(points, package.body_um)[1]) < 2:
         return points
-    near = np.zeros(len(points.z_um), dtype=bool)
+    distance = np.full(len(points.z_um), np.inf)  # to the nearest upper joint, in pitches
     for upper in (i for i in package.interfaces if i.name == "upper"):
         joints = cKDTree(np.column_stack([upper.x_um, upper.y_um]))
-        distance = joints.query(np.column_stack([points.x_um, points.y_um]))[0]
-        near |= distance < SEAT_REACH * upper.pitch_um
-    seat = _take(points, near)
+        away_um = joints.query(np.column_stack([points.x_um, points.y_um]))[0]
+        distance = np.minimum(distance, away_um / upper.pitch_um)
+    # The surface just around the joints, and what is level with it further away: a cap may come near.
+    core = _take(points, distance < SEAT_CORE)
+    if len(core.z_um) < LEAST_SEAT_POINTS:
+        return core
+    surface = fit_surface(core, 2, max(package.body_um) / 2)
+    away_um = np.abs(points.z_um - surface.height_um(points.x_um, points.y_um))
+    seat = _take(points, (distance < SEAT_REACH) & (away_um < max(4 * surface.noise_um, LEVEL_UM)))
     # A quadratic over all of the body needs points on all of its sides: seven of the eight ninths around the middle one.
-    thirds = [np.clip(((v / side + 0.5) * 3).astype(np.intp), 0, 2) for v, side in zip((seat.x_um, seat.y_um), package.body_um, strict=True)]
-    seen = set((3 * thirds[0] + thirds[1]).tolist()) - {4}
-    return seat if len(seen) >= LEAST_SIDES else _take(points, np.zeros(len(near), dtype=bool))
+    across, along = (
+        np.clip(np.floor((v / side + 0.5) * 3), 0, 2) for v, side in zip((seat.x_um, seat.y_um), package.body_um, strict=True)
+    )
+    seen = set((3 * across + along).tolist()) - {4.0}
+    return seat if len(seen) >= LEAST_SIDES else _take(seat, np.zeros(len(seat.z_um), dtype=bool))
 
 
 def _take(points: Points, use: NDArray[np.bool_]) -> Points:
