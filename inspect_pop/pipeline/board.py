@@ -217,7 +217,6 @@ def _measure_interface(
     with timer.step("measure"):
         columns = measure_joints(segmented, gap_um)
         unknown = np.full(len(gap_um), np.nan, dtype=np.float32)
-        columns["standoff_um"] = gap_um
         columns["dome_um"] = unknown if domes_um is None else measure_domes(domes_um, interface, before)
         columns["flags"] = _flag_joints(columns, stack, windows, placement, limits)
     with timer.step("inputs"):
@@ -226,7 +225,7 @@ def _measure_interface(
             interface,
             pixel_um=stack.grid.pixel_um,
             method=stack.method,
-            standoff_um=gap_um,
+            standoff_um=columns["standoff_um"],
             dome_windows_um=None if domes_um is None else level_windows(domes_um, interface, before),
             measured=columns,
         )

@@ -225,7 +225,9 @@ def _keep_level(points: Points, package: Package) -> Points:
     if len(levels) < 2:
         return points
     away = [abs(float(np.median(points.z_um[np.isin(label, cells)])) - package.stack_height_um) for cells in levels]
-    return _take(points, np.isin(label, levels[int(np.argmin(away))]))
+    points = _take(points, on_level := np.isin(label, levels[int(np.argmin(away))]))
+    cell, medians = group_median(label[on_level], points.z_um)  # a cell at the step has points of both surfaces
+    return _take(points, np.abs(points.z_um - medians[np.searchsorted(cell, label[on_level])]) < STEP_UM)
 
 
 def _keep_seat(points: Points, package: Package) -> Points:
