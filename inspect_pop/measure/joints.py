@@ -188,8 +188,8 @@ def measure_joints(segmented: SegmentedJoints, standoff_um: NDArray[np.float32] 
     -------
     dict
         The columns that `inspect_pop.core.columns` calls measured, each (n,) float32, NaN where a joint is out of view or
-        has nothing to measure; `standoff_um`, that of the height maps unless the slices prove it wrong, where it was given; and `flags`, (n,)
-        int64, with the bits `no_ball`, `large_offset` and `standoff_doubtful`.
+        has nothing to measure; `standoff_um`, where it was given: that of the height maps unless the slices prove it wrong;
+        and `flags`, (n,) int64, with the bits `no_ball`, `large_offset` and `standoff_doubtful`.
     """
     windows, interface = segmented.windows, segmented.interface
     slices = measure_slices(segmented)
