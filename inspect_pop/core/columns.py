@@ -226,7 +226,7 @@ COLUMNS = (
         "standoff_um",
         "float32",
         "um",
-        "local distance between the pads, from the height map; NaN without one",
+        "local distance between the pads, from the height maps, checked against the slices; NaN where they do not tell it",
         stored=True,
         aggregates=("mean",),
         display=Display("stand-off", "stand-off", "µm", 0, strip=True),

@@ -8,11 +8,7 @@ from numpy.typing import NDArray
 from inspect_pop.core.geometry import HeightMap, Placement
 from inspect_pop.core.joint_table import JointTable
 
-__all__ = ["OPPORTUNITIES_PER_PACKAGE", "BoardRecord", "Crops", "Inspection", "PackageRecord"]
-
-# IPC-7912 and IPC-9261 count terminations, placements and components separately: besides its joints, a PoP site has two
-# placements and two components.
-OPPORTUNITIES_PER_PACKAGE = 4
+__all__ = ["BoardRecord", "Crops", "Inspection", "PackageRecord"]
 
 
 @dataclass(frozen=True)

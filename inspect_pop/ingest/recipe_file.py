@@ -14,6 +14,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from inspect_pop.core.errors import InputFault, RecipeFault
 from inspect_pop.core.recipe import Interface, Package, Recipe
+from inspect_pop.ingest.array_checks import explain_mirror, guess_unit
 from inspect_pop.ingest.document import (
     FieldFault,
     StrictModel,
@@ -34,6 +35,9 @@ Length = Annotated[float, Field(gt=0, le=500_000)]  # half a metre: no package i
 Height = Annotated[float, Field(ge=-10_000, le=100_000)]
 
 
+LEAST_PITCH_UM = 50.0  # solder joints of packages start at 300 um; 1 mm is 39 mils
+
+
 class _InterfaceEntry(StrictModel):
     name: Literal["lower", "upper"]
     joints: PathText
@@ -43,6 +47,13 @@ class _InterfaceEntry(StrictModel):
     pad_definition: Literal["nsmd", "smd"]
     pads_z_um: Annotated[list[Height], Field(min_length=2, max_length=2)]
     solder: Text
+
+    @field_validator("pitch_um")
+    @classmethod
+    def _check_unit(cls, pitch_um: float) -> float:
+        if pitch_um < LEAST_PITCH_UM:
+            raise expectation(f"a pitch of at least {LEAST_PITCH_UM:g} um: lengths are micrometres, not millimetres or mils")
+        return pitch_um
 
     @field_validator("ball_diameter_um", "pad_diameter_um")
     @classmethod
@@ -63,7 +74,7 @@ class _InterfaceEntry(StrictModel):
 class _PackageEntry(StrictModel):
     refdes: Text
     part: Text
-    construction: Literal["standard", "tmv", "exposed_die_tmv", "psfccsp"]
+    construction: Literal["standard", "tmv", "exposed_die_tmv", "psfccsp", "bga"]
     body_um: Annotated[list[Length], Field(min_length=2, max_length=2)]
     stack_height_um: Length
     warpage_limit_um: Length
@@ -79,6 +90,8 @@ class _PackageEntry(StrictModel):
             raise expectation("each interface once")
         if len(by_name) == 2 and by_name["lower"].pads_z_um[1] > by_name["upper"].pads_z_um[0]:
             raise expectation("the pads of the upper interface above those of the lower")
+        if info.data.get("construction") == "bga" and set(by_name) != {"lower"}:
+            raise expectation("the lower interface alone: a bga is one package")
         stack_height_um = info.data.get("stack_height_um")
         if stack_height_um is not None and max(i.pads_z_um[1] for i in interfaces) > stack_height_um:
             raise expectation(f"pads no higher than the stack of {stack_height_um:g} um")
@@ -176,10 +189,20 @@ def _build_interface(package: _PackageEntry, entry: _InterfaceEntry, path: Path,
         expect = f"joints inside the body of {package.body_um[0]:g} x {package.body_um[1]:g} um"
         found = f"{outside.size} outside, first {name_joint(outside[0])}"
         raise RecipeFault(str(path), expected=expect, found=found, remedy="Check that coordinates are in micrometres.")
+    unit = guess_unit(x_um, y_um, entry.pitch_um)
+    if unit is not None:
+        expect = f"coordinates in micrometres, as the pitch of {entry.pitch_um:g} um has it"
+        found = f"neighbours at a distance that fits {unit}, such as {name_joint(0)}"
+        raise RecipeFault(str(path), expected=expect, found=found, remedy="Convert x_um and y_um to micrometres.")
     close = _find_close_pair(x_um, y_um, entry.pitch_um / 2)
     if close is not None:
         found = " and ".join(map(name_joint, close))
         raise RecipeFault(str(path), expected=f"joints at least half the pitch of {entry.pitch_um:g} um apart", found=found)
+    mirror = explain_mirror(ball, x_um, y_um, package.a1_corner)
+    if mirror is not None:
+        expect = f"joints seen from the top, x to the right and y up, A1 towards the {package.a1_corner.replace('_', ' ')} corner"
+        found = f"a mirrored array: {mirror}"
+        raise RecipeFault(str(path), expected=expect, found=found, remedy="Change the sign of that axis in the table.")
     x_um.flags.writeable = y_um.flags.writeable = False  # one recipe serves many boards
     return Interface(
         name=entry.name,

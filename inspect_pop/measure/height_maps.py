@@ -30,6 +30,7 @@ __all__ = [
 
 LEAST_POINTS = 400
 BOTTOM_BEND = 0.6  # bend of the bottom package over the memory's; 0.4 to 0.7 on the sample boards, whose memories bend more
+LARGEST_DEVIATION = 0.35  # of an interface's median gap over nominal; 0.2 with the strongest placement force simulated
 GRID = 41  # points per side at which the smooth surface is sampled
 
 # Of the search for a bulge.
@@ -107,24 +108,26 @@ def measure_standoff(
     deviates by the bottom package's own bend, seen before stacking, and by its share (in proportion to the nominal gaps)
     of what the whole stack sank or leans; a bent package rests on its joints, so its bend has no mean over them. The upper
     gap has the rest. Without the map before stacking the bottom package is taken to bend like the memory, `BOTTOM_BEND`
-    as much. The result is kept within half and twice nominal.
+    as much. NaN too where the result is impossible (below half or above twice nominal, or typically further than
+    `LARGEST_DEVIATION` from nominal): then the map's heights are not those of this stack.
     """
     x, y = interface.x_um, interface.y_um
     if after is None:
         return np.full(len(x), np.nan, dtype=np.float32)
     rise = _memory_rise(package, after, x, y)
     if len(package.interfaces) > 1:
-        first, last = package.interfaces[0], package.interfaces[-1]
-        share = first.gap_um / sum(i.gap_um for i in package.interfaces)
+        first, last = package.interface("lower"), package.interface("upper")
+        of_lower = first.gap_um / sum(i.gap_um for i in package.interfaces)
         sunk = float(_memory_rise(package, after, last.x_um, last.y_um).mean())
         bent, scale = (before, 1.0) if before is not None else (after, BOTTOM_BEND)
         rest = float(top_deviation_um(bent, first.x_um, first.y_um).mean())
         bend = scale * (top_deviation_um(bent, x, y) - rest)
-        bottom = share * (sunk + _lean(after, x, y)) + bend
+        bottom = of_lower * (sunk + _lean(after, x, y)) + bend
         rise = bottom if interface.name == first.name else rise - bottom
-    gap = np.clip(interface.gap_um + rise, 0.5 * interface.gap_um, 2 * interface.gap_um)
-    bounded: NDArray[np.float32] = gap.astype(np.float32)
-    return bounded
+    share = 1 + rise / interface.gap_um
+    possible = (share >= 0.5) & (share <= 2) & (abs(float(np.median(share)) - 1) <= LARGEST_DEVIATION)
+    gap: NDArray[np.float32] = np.where(possible, share * interface.gap_um, np.nan).astype(np.float32)
+    return gap
 
 
 def _memory_rise(package: Package, after: TopShape, x_um: FloatArray, y_um: FloatArray) -> FloatArray:

@@ -23,6 +23,7 @@ from inspect_pop.core.flags import bit
 from inspect_pop.core.geometry import FloatArray, Placement
 from inspect_pop.core.recipe import Interface
 from inspect_pop.core.robust import MAD_TO_SIGMA, fit_rigid, mad_sigma, root_biweight, row_median
+from inspect_pop.measure.xray_standoff import reconcile_standoff
 from inspect_pop.segment.joints import SegmentedJoints
 from inspect_pop.segment.outlines import ANGLES
 
@@ -187,7 +188,8 @@ def measure_joints(segmented: SegmentedJoints, standoff_um: NDArray[np.float32] 
     -------
     dict
         The columns that `inspect_pop.core.columns` calls measured, each (n,) float32, NaN where a joint is out of view or
-        has nothing to measure; and `flags`, (n,) int64, with the bits `no_ball` and `large_offset`.
+        has nothing to measure; `standoff_um`, where it was given: that of the height maps unless the slices prove it wrong;
+        and `flags`, (n,) int64, with the bits `no_ball`, `large_offset` and `standoff_doubtful`.
     """
     windows, interface = segmented.windows, segmented.interface
     slices = measure_slices(segmented)
@@ -215,6 +217,25 @@ def measure_joints(segmented: SegmentedJoints, standoff_um: NDArray[np.float32] 
     with np.errstate(invalid="ignore"):
         away = np.hypot(slices.dx_um, slices.dy_um) > LARGE_OFFSET * interface.pitch_um
     columns["flags"] = (in_view & ~solder) * np.int64(bit("no_ball")) + (in_view & away) * np.int64(bit("large_offset"))
+    return _check_standoff(columns, slices, windows.z_um, interface, standoff_um)
+
+
+def _check_standoff(
+    columns: Columns,
+    slices: SliceMeasures,
+    z_um: NDArray[np.float64],
+    interface: Interface,
+    standoff_um: NDArray[np.float32] | None,
+) -> Columns:
+    """Add the stand-off that agrees with the slices, and the flag where the height maps' does not; volumes follow it."""
+    if standoff_um is None:
+        return columns
+    gap_um, doubtful = reconcile_standoff(standoff_um, slices.diameter_um, z_um, interface, columns["volume_ratio"])
+    columns["standoff_um"] = gap_um
+    if doubtful:
+        columns["flags"] = columns["flags"] | np.int64(bit("standoff_doubtful"))
+        known = np.isfinite(gap_um) & (standoff_um > 0)
+        columns["volume_ratio"] = (columns["volume_ratio"] * np.where(known, gap_um / standoff_um, 1)).astype(np.float32)
     return columns
 
 

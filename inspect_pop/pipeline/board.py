@@ -21,6 +21,7 @@ from inspect_pop.core import flags
 from inspect_pop.core.classes import CLASSES
 from inspect_pop.core.clock import utc_now
 from inspect_pop.core.columns import COLUMNS
+from inspect_pop.core.constructions import describe_construction
 from inspect_pop.core.geometry import HeightMap, Placement, SliceStack
 from inspect_pop.core.inspection import Inspection
 from inspect_pop.core.joint_table import JointTable, concat
@@ -146,7 +147,7 @@ def measure_board(export: BoardExport, limits: Limits, *, read_ahead: bool = Fal
     missing = []
     for package in export.recipe.packages:
         wanted = [(i.name, f"{i.name} slices") for i in package.interfaces]
-        wanted += [(stage, f"{stage} height map") for stage in ("pre_stack", "post_reflow")]
+        wanted += [(stage, f"{stage} height map") for stage in describe_construction(package.construction).height_maps]
         missing += [f"{package.refdes}/{words}" for name, words in wanted if (package.refdes, name) not in present]
     return MeasuredBoard(export, packages, tuple(missing), timer.times_ms)
 
@@ -216,7 +217,6 @@ def _measure_interface(
     with timer.step("measure"):
         columns = measure_joints(segmented, gap_um)
         unknown = np.full(len(gap_um), np.nan, dtype=np.float32)
-        columns["standoff_um"] = gap_um
         columns["dome_um"] = unknown if domes_um is None else measure_domes(domes_um, interface, before)
         columns["flags"] = _flag_joints(columns, stack, windows, placement, limits)
     with timer.step("inputs"):
@@ -225,7 +225,7 @@ def _measure_interface(
             interface,
             pixel_um=stack.grid.pixel_um,
             method=stack.method,
-            standoff_um=gap_um,
+            standoff_um=columns["standoff_um"],
             dome_windows_um=None if domes_um is None else level_windows(domes_um, interface, before),
             measured=columns,
         )
@@ -266,7 +266,9 @@ def _flag_package(measured: list[MeasuredInterface], heights: dict[str, HeightMa
     turned = any(is_turned(part.columns, part.interface) for part in upper)
     flagged = []
     for part in measured:
-        bits = 0 if "post_reflow" in heights else flags.bit("no_height")
+        bits = np.int64(0 if "post_reflow" in heights else flags.bit("no_height"))
+        if "post_reflow" in heights:
+            bits = bits | np.where(np.isnan(part.columns["standoff_um"]), flags.bit("standoff_unknown"), 0)
         if part.interface.name == "upper" and "pre_stack" not in heights:
             bits |= flags.bit("no_pre_stack")
         if turned and part.inputs is not None:

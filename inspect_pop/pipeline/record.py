@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from inspect_pop import __version__
 from inspect_pop.classify.model import OperatingPoint
 from inspect_pop.core.classes import CLASSES, DEFECTS
+from inspect_pop.core.constructions import DISPOSITION_ORDER, describe_construction
 from inspect_pop.core.geometry import Placement
-from inspect_pop.core.inspection import OPPORTUNITIES_PER_PACKAGE, BoardRecord, Crops, PackageRecord
+from inspect_pop.core.inspection import BoardRecord, Crops, PackageRecord
 from inspect_pop.core.joint_table import JointTable
 from inspect_pop.core.recipe import Interface, Package
 from inspect_pop.diagnose import Cause, choose_disposition
@@ -35,7 +36,6 @@ MOST_SUSPECTS = 120
 _LOW, _HIGH = -0.15, 1.35
 # The image that gives the package's offset: the lower joints first, since they carry the package.
 _OFFSET_FROM = ("lower", "upper", "post_reflow", "pre_stack")
-_DISPOSITIONS = ("ship", "review", "rework_memory", "rework_stack")  # by how much of the package comes off
 
 
 def compute_record_id(export: BoardExport, model_digest: str, limits_digest: str, point: OperatingPoint) -> str:
@@ -98,7 +98,7 @@ def build_board_record(
     labels = list(joints["label"])
     count = {c: labels.count(c) for c in CLASSES}
     defects = sum(count[c] for c in DEFECTS)
-    opportunities = len(joints) + OPPORTUNITIES_PER_PACKAGE * len(packages)
+    opportunities = len(joints) + sum(describe_construction(p.construction).opportunities for p in packages)
     cause = max(causes, key=lambda c: c.strength, default=Cause("none", "no package"))
     point = operating_point
     return BoardRecord(
@@ -146,7 +146,7 @@ def _find_disposition(export: BoardExport, joints: JointTable, verdict: str) -> 
         failed = joints.take((joints["refdes"] == package.refdes) & (joints["verdict"] == "fail"))
         labels = {i.name: failed["label"][failed["interface"] == i.name].tolist() for i in package.interfaces}
         found.append(choose_disposition(labels, verdict, package.underfill))
-    return max(found, key=_DISPOSITIONS.index, default="review")
+    return max(found, key=DISPOSITION_ORDER.index, default="review")
 
 
 def find_passing_neighbour(interface: Interface, verdicts: NDArray[np.object_], joint: int) -> int | None:

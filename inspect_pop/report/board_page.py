@@ -327,9 +327,11 @@ def render_board_page(inspection: Inspection, recipe: Recipe) -> str:
     rows, left_out = choose_suspects(joints)
     sheet = make_contact_sheet(inspection.crops, rows)
     interfaces = [(p.refdes, i) for p in recipe.packages for i in p.interfaces]
+    faulty = set(joints["refdes"][joints["verdict"] == "fail"].tolist())
     return render(
         "board.html",
         board=board,
+        faulty_constructions=[p.construction for p in inspection.packages if p.refdes in faulty],
         headline=f"{headline}; {board.n_review} for review" if board.n_review else headline,
         packages=_view_packages(inspection, recipe),
         cards=make_cards(joints, rows, sheet, find_places_um(joints, recipe)),

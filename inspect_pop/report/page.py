@@ -19,7 +19,8 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from inspect_pop.core.classes import CLASSES, DEFECTS, JOINT_CLASSES
-from inspect_pop.report.style import CLASS_LOOKS, DISPOSITIONS, VERDICT_LOOKS, make_style
+from inspect_pop.core.constructions import describe_disposition
+from inspect_pop.report.style import CLASS_LOOKS, VERDICT_LOOKS, make_style
 
 __all__ = ["encode_jpeg_url", "encode_png_url", "format_number", "format_time", "render", "to_sentence", "to_words"]
 
@@ -52,7 +53,7 @@ def _make_environment() -> Environment:
         "defects": DEFECTS,
         "looks": CLASS_LOOKS,
         "verdicts": VERDICT_LOOKS,
-        "dispositions": DISPOSITIONS,
+        "describe_disposition": describe_disposition,
     }
     return environment
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from inspect_pop.core.classes import GOOD, JOINT_CLASSES
 from inspect_pop.core.columns import COLUMNS, Display
 
-__all__ = ["CLASS_LOOKS", "DISPLAYS", "DISPOSITIONS", "MARK_RADIUS", "VERDICT_LOOKS", "ClassLook", "VerdictLook", "make_style"]
+__all__ = ["CLASS_LOOKS", "DISPLAYS", "MARK_RADIUS", "VERDICT_LOOKS", "ClassLook", "VerdictLook", "make_style"]
 
 # Browsers round very small fonts: marks are drawn this large and scaled down where they are placed.
 MARK_RADIUS = 10
@@ -67,13 +67,6 @@ VERDICT_LOOKS = {
         VerdictLook("fail", "Fail", "✕", "#a3241c"),
         VerdictLook("review", "Review", "?", "#7a4f00"),
     )
-}
-
-DISPOSITIONS = {
-    "ship": "Ship the board",
-    "review": "A person decides before the board moves",
-    "rework_memory": "Rework: take the memory package off",
-    "rework_stack": "Rework: take the whole stack off",
 }
 
 # The columns that pages show, in their order: those of a joint's card, other sizes and shares, and those with a sign.

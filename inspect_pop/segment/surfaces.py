@@ -1,12 +1,20 @@
-"""Find surfaces in a height map: the package's top, the board around it, the domes in a bottom package's openings."""
+"""Find surfaces in a height map: the package's top, the board around it, the domes in a bottom package's openings.
+
+A mould cap or a bare die that stands on a package is a step, not a bend. `sample_top` gives the points of one surface
+only: before stacking that on which the memory's joints land, else the one that the recipe's height belongs to.
+"""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 from inspect_pop.align.height_map import mask_upper_openings
+from inspect_pop.core.constructions import describe_construction
 from inspect_pop.core.geometry import FloatArray, HeightMap, Placement
 from inspect_pop.core.recipe import Package
 from inspect_pop.core.robust import group_median, mad_sigma
@@ -16,6 +24,7 @@ __all__ = [
     "FittedSurface",
     "Points",
     "find_dome_heights",
+    "find_levels",
     "fit_surface",
     "sample_board",
     "sample_top",
@@ -32,6 +41,13 @@ CELLS = 24  # per side: a cell is wider than a stroke of lettering and narrower 
 SMOOTH_CELLS = 1.2  # standard deviation of the smoothing
 MARK_CELLS = 5  # width of the median that passes over a mark
 CHANCE = 3.0  # sigmas of the smoothed cells that are noise of the map
+STEP_UM = 25.0  # between neighbouring cells: a bent top of 12 mm rises 12 um there where it bends by 150 um
+LEAST_LEVEL = 0.1  # share of the cells that makes a surface of its own; lettering and marks are smaller
+SEAT_REACH = 1.2  # over the pitch: so near to an upper joint lies the surface that the memory's joints land on
+SEAT_CORE = 0.75  # and so near to it there is no cap yet
+LEAST_SEAT_POINTS = 100
+LEVEL_UM = 10.0  # off the core's surface, that surface still
+LEAST_SIDES = 7
 WAVES_UM = 3.0  # waviness of the machines' own (3 um across whole bodies on the sample boards)
 
 
@@ -75,14 +91,21 @@ class FittedSurface:
 
 
 def sample_top(heights: HeightMap, placement: Placement, package: Package) -> Points:
-    """Sample points on the body's top; in a `pre_stack` map those outside of the openings for the memory's joints."""
+    """Sample points of one surface of the body's top.
+
+    In a `pre_stack` map that is the surface on which the memory's joints land, outside of their openings or pads; without
+    upper joints, and after reflow, the surface whose height is nearest to the stack's. All of the top where it has no step;
+    none where a cap or a die leaves a surface that does not show how the package bends.
+    """
     x, y, z = _sample_pixels(heights, placement)
     inside = (np.abs(x) < package.body_um[0] / 2 - EDGE_UM) & (np.abs(y) < package.body_um[1] / 2 - EDGE_UM)
     points = _thin_out(x, y, z, inside & np.isfinite(z), POINTS)
-    if heights.stage != "pre_stack":
+    if not len(points.z_um):
         return points
-    on_top = ~mask_upper_openings(points.x_um, points.y_um, package, _OPENING)
-    return Points(points.x_um[on_top], points.y_um[on_top], points.z_um[on_top])
+    if heights.stage != "pre_stack" or not any(i.name == "upper" for i in package.interfaces):
+        return _keep_level(points, package)
+    points = _take(points, ~mask_upper_openings(points.x_um, points.y_um, package, _OPENING))
+    return _keep_seat(points, package)
 
 
 def sample_board(heights: HeightMap, placement: Placement, package: Package) -> Points:
@@ -91,6 +114,37 @@ def sample_board(heights: HeightMap, placement: Placement, package: Package) -> 
     outside = (np.abs(x) > package.body_um[0] / 2 + BOARD_UM) | (np.abs(y) > package.body_um[1] / 2 + BOARD_UM)
     with np.errstate(invalid="ignore"):
         return _thin_out(x, y, z, outside & (np.abs(z) < 120.0), BOARD_POINTS)
+
+
+def find_levels(points: Points, body_um: tuple[float, float]) -> tuple[NDArray[np.intp], list[NDArray[np.intp]]]:
+    """Find the surfaces that steps part: the cell of each point, and for each surface its cells, the largest surface first.
+
+    Cells are numbered as in a (CELLS, CELLS) grid. Neighbouring cells belong together where their median heights differ by
+    less than `STEP_UM`. Surfaces of less than `LEAST_LEVEL` of the seen cells are left out.
+    """
+    label = _find_cells(points, body_um)
+    cell, medians = group_median(label, points.z_um)
+    height = np.full(CELLS * CELLS, np.nan)
+    height[cell] = medians
+    grid, number = height.reshape(CELLS, CELLS), np.arange(CELLS * CELLS).reshape(CELLS, CELLS)
+    with np.errstate(invalid="ignore"):
+        across, along = np.abs(np.diff(grid, axis=1)) < STEP_UM, np.abs(np.diff(grid, axis=0)) < STEP_UM
+    first = np.r_[number[:, :-1][across], number[:-1][along]]
+    second = np.r_[number[:, 1:][across], number[1:][along]]
+    links = coo_array((np.ones(len(first)), (first, second)), shape=(CELLS * CELLS, CELLS * CELLS))
+    piece = connected_components(links, directed=False)[1][cell]
+    sizes = np.bincount(piece)
+    large = [k for k in np.argsort(-sizes, kind="stable") if sizes[k] >= LEAST_LEVEL * len(cell)]
+    # One bend for all pieces, and a height for each: pieces that openings part have the same height, steps differ.
+    known = np.isin(piece, large)
+    y, x = (np.array(np.unravel_index(cell[known], (CELLS, CELLS))) + 0.5) / CELLS - 0.5
+    bend = _evaluate_terms(x, y, ((1, 0), (0, 1), (2, 0), (1, 1), (0, 2)))
+    terms = np.column_stack([*(piece[known] == k for k in large), bend])
+    heights = np.linalg.lstsq(terms, medians[known], rcond=None)[0][: len(large)]
+    order = np.argsort(heights, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(heights[order]) >= STEP_UM) + 1)
+    levels = [cell[np.isin(piece, np.array(large)[part])] for part in parts if len(part)]
+    return label, sorted(levels, key=len, reverse=True)
 
 
 def fit_surface(points: Points, degree: int, scale_um: float) -> FittedSurface:
@@ -119,11 +173,7 @@ def smooth_surface(points: Points, body_um: tuple[float, float]) -> FittedSurfac
     Medians over `CELLS` x `CELLS` cells pass over strokes of lettering and specks, and keep what is wider than a cell. A
     rise of any width is the part's (a blister of the mold); a dip counts only where it is wider than a mark made on purpose.
     """
-    row, col = (
-        np.clip(((v / side + 0.5) * CELLS).astype(np.intp), 0, CELLS - 1)
-        for v, side in ((points.y_um, body_um[1]), (points.x_um, body_um[0]))
-    )
-    label = row * CELLS + col
+    label = _find_cells(points, body_um)
     cell, medians = group_median(label, points.z_um)
     count = np.bincount(label)[cell]
     x, y = (np.bincount(label, v)[cell] / count for v in (points.x_um, points.y_um))
@@ -167,6 +217,55 @@ def _sample_pixels(heights: HeightMap, placement: Placement) -> tuple[FloatArray
     row, col = np.meshgrid(*(np.arange(0, n, skip, dtype=np.float64) for n in heights.grid.shape), indexing="ij", sparse=True)
     x, y = placement.undo(*heights.grid.to_um(row, col))
     return x, y, z
+
+
+def _keep_level(points: Points, package: Package) -> Points:
+    """Keep the points of the surface that is nearest to the stack's height; all points where there is one surface."""
+    label, levels = find_levels(points, package.body_um)
+    if len(levels) < 2:
+        return points
+    away = [abs(float(np.median(points.z_um[np.isin(label, cells)])) - package.stack_height_um) for cells in levels]
+    points = _take(points, on_level := np.isin(label, levels[int(np.argmin(away))]))
+    cell, medians = group_median(label[on_level], points.z_um)  # a cell at the step has points of both surfaces
+    return _take(points, np.abs(points.z_um - medians[np.searchsorted(cell, label[on_level])]) < STEP_UM)
+
+
+def _keep_seat(points: Points, package: Package) -> Points:
+    """Keep the points near the upper joints where a cap or a die stands, or may stand, on the package; else all points."""
+    if not describe_construction(package.construction).raised_middle and len(find_levels(points, package.body_um)[1]) < 2:
+        return points
+    distance = np.full(len(points.z_um), np.inf)  # to the nearest upper joint, in pitches
+    for upper in (i for i in package.interfaces if i.name == "upper"):
+        joints = cKDTree(np.column_stack([upper.x_um, upper.y_um]))
+        away_um = joints.query(np.column_stack([points.x_um, points.y_um]))[0]
+        distance = np.minimum(distance, away_um / upper.pitch_um)
+    # The surface just around the joints, and what is level with it further away: a cap may come near.
+    core = _take(points, distance < SEAT_CORE)
+    if len(core.z_um) < LEAST_SEAT_POINTS:
+        return core
+    surface = fit_surface(core, 2, max(package.body_um) / 2)
+    away_um = np.abs(points.z_um - surface.height_um(points.x_um, points.y_um))
+    seat = _take(points, (distance < SEAT_REACH) & (away_um < max(4 * surface.noise_um, LEVEL_UM)))
+    # A quadratic over all of the body needs points on all of its sides: seven of the eight ninths around the middle one.
+    across, along = (
+        np.clip(np.floor((v / side + 0.5) * 3), 0, 2) for v, side in zip((seat.x_um, seat.y_um), package.body_um, strict=True)
+    )
+    seen = set((3 * across + along).tolist()) - {4.0}
+    return seat if len(seen) >= LEAST_SIDES else _take(seat, np.zeros(len(seat.z_um), dtype=bool))
+
+
+def _take(points: Points, use: NDArray[np.bool_]) -> Points:
+    return Points(points.x_um[use], points.y_um[use], points.z_um[use])
+
+
+def _find_cells(points: Points, body_um: tuple[float, float]) -> NDArray[np.intp]:
+    """Return the number of each point's cell in a (CELLS, CELLS) grid over the body."""
+    row, col = (
+        np.clip(((v / side + 0.5) * CELLS).astype(np.intp), 0, CELLS - 1)
+        for v, side in ((points.y_um, body_um[1]), (points.x_um, body_um[0]))
+    )
+    cells: NDArray[np.intp] = row * CELLS + col
+    return cells
 
 
 def _thin_out(x: FloatArray, y: FloatArray, z: FloatArray, use: NDArray[np.bool_], most: int) -> Points:

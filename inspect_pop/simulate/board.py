@@ -11,7 +11,7 @@ from inspect_pop.core.geometry import Grid, HeightMap, Placement, SliceStack
 from inspect_pop.core.recipe import Interface, Package, Recipe
 from inspect_pop.simulate.bodies import cap_volume
 from inspect_pop.simulate.causes import BoardPlan, draw_varieties, plan_board
-from inspect_pop.simulate.height_map import Domes, HeightScene, render_height_map
+from inspect_pop.simulate.height_map import Domes, HeightScene, draw_middle, render_height_map
 from inspect_pop.simulate.machines import Machine, vary_machine
 from inspect_pop.simulate.population import Population, populate
 from inspect_pop.simulate.scene import Scene, build_solder, build_surroundings, place_passives
@@ -78,11 +78,12 @@ def simulate_board(
 
     text = (package.part[:8], f"{int(rng.integers(1_000_000)):06d}", f"KR {int(rng.integers(2400, 2700))}")
     half = max(0.575 * max(package.body_um), max(package.body_um) / 2 + 690.0)
+    middle = draw_middle(rng, package)
     maps = []
     for stage in ("pre_stack", "post_reflow"):
         placements[f"{package.refdes}/{stage}"] = placement = _draw_placement(rng, pose)
         grid = _draw_grid(rng, half, machine.height_pixel_um, jitter_um=30.0, spare=0)
-        view = HeightScene(stage, stack, domes, passives, text)
+        view = HeightScene(stage, stack, domes, passives, text, middle)
         maps.append(render_height_map(rng, package, view, grid, placement, machine))
 
     truth = collect_truth(package, populations)

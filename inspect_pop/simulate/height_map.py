@@ -14,13 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from inspect_pop.core.constructions import describe_construction
 from inspect_pop.core.geometry import Grid, HeightMap, Placement
 from inspect_pop.core.recipe import Package
 from inspect_pop.simulate.machines import Machine
 from inspect_pop.simulate.scene import Passive
 from inspect_pop.simulate.warpage import WarpedStack
 
-__all__ = ["MOLD_ABOVE_UM", "Domes", "HeightScene", "carve_openings", "engrave_text", "render_height_map"]
+__all__ = [
+    "MOLD_ABOVE_UM",
+    "Domes",
+    "HeightScene",
+    "RaisedMiddle",
+    "carve_openings",
+    "draw_middle",
+    "engrave_text",
+    "render_height_map",
+]
 
 Floats = NDArray[np.float64]
 MOLD_ABOVE_UM = 172.0  # the mold's surface above the upper interface's lower pads
@@ -39,14 +49,50 @@ class Domes:
 
 
 @dataclass(frozen=True)
+class RaisedMiddle:
+    """A mould cap or a die on the bottom package: its half sides, its height above the surface around it, um.
+
+    `bend_share`: how much it bends for the package's bend. `fillet_um`: width of the underfill's slope around it.
+    `land_above_um`: the package's surface above the upper interface's lower pads.
+    """
+
+    half_um: tuple[float, float]
+    height_um: float
+    bend_share: float
+    fillet_um: float
+    land_above_um: float
+
+
+@dataclass(frozen=True)
 class HeightScene:
-    """What the projector sees: the stage, the finished stack, the domes, the parts beside it, the marking."""
+    """What the projector sees: the stage, the finished stack, the domes, the parts beside it, the marking, a cap or die."""
 
     stage: str
     stack: WarpedStack
     domes: Domes
     passives: tuple[Passive, ...]
     text: tuple[str, ...]
+    middle: RaisedMiddle | None = None
+
+
+def draw_middle(rng: np.random.Generator, package: Package) -> RaisedMiddle | None:
+    """Draw the cap or die of a package whose construction has one, None for the others (which draw nothing).
+
+    A cap is 30 um high up to the upper gap, and reaches nearly to the joints; a die is smaller, with underfill around it; an
+    exposed die lies in the mould, up to 25 um below its surface or 60 um above it.
+    """
+    if not describe_construction(package.construction).raised_middle:
+        return None
+    upper = package.interface("upper")
+    ring = float(np.max(np.stack([np.abs(upper.x_um), np.abs(upper.y_um)]), axis=0).min()) - 0.75 * upper.pitch_um
+    share, fillet, land, low, high = {
+        "standard": ((0.8, 1.0), (0.0, 20.0), (15.0, 60.0), 30.0, upper.gap_um),
+        "psfccsp": ((0.5, 0.95), (40.0, 250.0), (15.0, 60.0), 30.0, upper.gap_um),
+        "exposed_die_tmv": ((0.4, 0.8), (0.0, 0.0), (MOLD_ABOVE_UM, MOLD_ABOVE_UM), -25.0, 60.0),
+    }[package.construction]
+    half = (ring * float(rng.uniform(*share)), ring * float(rng.uniform(*share)))
+    height, bend = float(rng.uniform(low, high)), float(rng.uniform(0.5, 1.2))
+    return RaisedMiddle(half, height, bend, float(rng.uniform(*fillet)), float(rng.uniform(*land)))
 
 
 def render_height_map(
@@ -66,9 +112,14 @@ def render_height_map(
         surface[(np.abs(x - part.x_um) < size[0] / 2) & (np.abs(y - part.y_um) < size[1] / 2)] = part.height_um
     body = (np.abs(x) < package.body_um[0] / 2) & (np.abs(y) < package.body_um[1] / 2)
     if scene.stage == "pre_stack":
-        mold = package.interfaces[-1].pads_z_um[0] + MOLD_ABOVE_UM
+        above = MOLD_ABOVE_UM if scene.middle is None else scene.middle.land_above_um
+        mold = package.interfaces[-1].pads_z_um[0] + above
         bend = scene.stack.early_share * scene.stack.bottom.without_plane().height_at(x, y)
-        top = mold + scene.stack.lift_um + bend + carve_openings(x, y, scene.domes)
+        top = mold + scene.stack.lift_um + bend
+        if above == MOLD_ABOVE_UM:
+            top = top + carve_openings(x, y, scene.domes)
+        if scene.middle is not None:
+            top = _raise_middle(x, y, top, bend, scene.middle)
         top = top - 55.0 * _dimple(x, y, package, inset=0.04, radius=60.0 / package.body_um[0])
     else:
         top = package.stack_height_um + scene.stack.memory.height_at(x, y)
@@ -116,6 +167,15 @@ def carve_openings(x: Floats, y: Floats, domes: Domes) -> Floats:
             depth = np.where(r < domes.pad_radius_um, depth + np.maximum(cap, 0), depth)
         out[box] = np.minimum(out[box], depth)
     return out
+
+
+def _raise_middle(x: Floats, y: Floats, top: Floats, bend: Floats, middle: RaisedMiddle) -> Floats:
+    """Return the heights with the cap or die, and the slope of underfill around it."""
+    beyond = np.hypot(np.maximum(np.abs(x) - middle.half_um[0], 0), np.maximum(np.abs(y) - middle.half_um[1], 0))
+    raised = top + middle.height_um + (middle.bend_share - 1) * bend
+    if middle.fillet_um > 0:
+        top = top + 0.6 * max(middle.height_um, 0.0) * np.clip(1 - beyond / middle.fillet_um, 0, 1) ** 2
+    return np.where(beyond > 0, top, raised)
 
 
 def engrave_text(x: Floats, y: Floats, package: Package, text: tuple[str, ...]) -> Floats:

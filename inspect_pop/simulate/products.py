@@ -65,9 +65,19 @@ def _build_interface(a: _Array) -> Interface:
     return Interface(a.name, ball, x, y, a.pitch_um, a.ball_um, a.pad_um, a.definition, a.z_um, "SAC305")
 
 
-def _build_recipe(name: str, product: str, part: str, body_um: float, limit_um: float, lower: _Array, upper: _Array) -> Recipe:
+def _build_recipe(
+    name: str,
+    product: str,
+    part: str,
+    body_um: float,
+    limit_um: float,
+    lower: _Array,
+    upper: _Array,
+    construction: str = "tmv",
+) -> Recipe:
     height = upper.z_um[1] + 610.0
-    package = Package("U1", part, "tmv", (body_um, body_um), height, limit_um, (_build_interface(lower), _build_interface(upper)))
+    interfaces = (_build_interface(lower), _build_interface(upper))
+    package = Package("U1", part, construction, (body_um, body_um), height, limit_um, interfaces)
     return Recipe(name, 4, product, (package,), hashlib.sha256(f"{name}{lower}{upper}".encode()).hexdigest())
 
 
@@ -85,11 +95,22 @@ _WIDE = (
     _Array("lower", 16, 0, 0, False, 500, 300, 270, "nsmd", (0, 195)),
     _Array("upper", 14, 2, 0, True, 650, 400, 340, "smd", (560, 830)),
 )
+_STANDARD = (
+    _Array("lower", 20, 5, 8, False, 500, 300, 270, "nsmd", (0, 200)),
+    _Array("upper", 17, 2, 0, True, 650, 400, 300, "smd", (530, 830)),
+)
+_FLIP_CHIP = (
+    _Array("lower", 22, 5, 10, False, 400, 250, 230, "nsmd", (0, 170)),
+    _Array("upper", 18, 2, 0, True, 500, 300, 240, "smd", (470, 700)),
+)
 PRODUCTS = {
     "tst4": _build_recipe("tst4-pop", "TST-4", "POP4-TMV", 4400, 60, *_tmv_arrays(8, (0, 0), 1, 8)),
     "apx17": _build_recipe("apx17-pop", "APX-17", "POP12-TMV", 12000, 80, *_tmv_arrays(28, (5, 14), 2, 23)),
     "pop14": _build_recipe("pop14-pop", "POP-14", "POP14-TMV", 14000, 80, *_tmv_arrays(33, (6, 17), 2, 27)),
     "fine5": _build_recipe("fine5-pop", "FINE-5", "POP5-TMV", 5000, 60, *_FINE),
+    "std11": _build_recipe("std11-pop", "STD-11", "POP11-STD", 11400, 90, *_STANDARD, "standard"),
+    "psfc10": _build_recipe("psfc10-pop", "PSFC-10", "POP10-PSFC", 9600, 80, *_FLIP_CHIP, "psfccsp"),
+    "exd10": _build_recipe("exd10-pop", "EXD-10", "POP10-EXD", 9600, 80, *_tmv_arrays(22, (5, 10), 2, 18), "exposed_die_tmv"),
     "wide9": _build_recipe("wide9-pop", "WIDE-9", "POP9", 9500, 80, *_WIDE),
 }
 

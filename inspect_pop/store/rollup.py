@@ -26,8 +26,9 @@ from sqlalchemy import (
     union_all,
 )
 
+from inspect_pop.core.constructions import CONSTRUCTIONS, OPPORTUNITIES_PER_INTERFACE
 from inspect_pop.store.engine import PreparedStatement, make_upsert, prepare_statement
-from inspect_pop.store.schema import COUNT_COLUMNS, OUTCOME_COLUMNS, SUM_COLUMNS, boards, interfaces, rollups, sites
+from inspect_pop.store.schema import COUNT_COLUMNS, OUTCOME_COLUMNS, SUM_COLUMNS, boards, interfaces, packages, rollups, sites
 
 __all__ = ["LEVELS", "add_contribution", "rebuild_rollups", "select_sums"]
 
@@ -43,8 +44,6 @@ LEVELS = {  # level: the columns of sites that its rows name
 }
 _NAMES = ("refdes", "part", "construction", "interface")
 _JUDGEMENT_COUNTS = OUTCOME_COLUMNS[1:]
-# Opportunities beside its joints: one placement and one component. A PoP site, with two interfaces, has two and two (IPC-7912).
-_OPPORTUNITIES_PER_INTERFACE = 2
 
 
 def add_contribution(connection: Connection, board_id: int, sign: int) -> None:
@@ -102,13 +101,20 @@ def _make_contribution(dialect: str, *, one_board: bool) -> Any:
 def _select_boards(chosen: ColumnElement[bool]) -> FromClause:
     """Select one row per board."""
     c = boards.c
+    per_package = case({name: k.opportunities for name, k in CONSTRUCTIONS.items()}, value=sites.c.construction, else_=4)
+    of_packages = (
+        select(func.sum(per_package))
+        .join_from(packages, sites, sites.c.id == packages.c.site_id)
+        .where(packages.c.board_id == c.id)
+        .scalar_subquery()
+    )
     return (
         select(
             c.context_id,
             literal(1).label("boards"),
             _one_if(c.verdict == "pass").label("passed"),
             c.n_joints.label("joints"),
-            (c.n_joints + 2 * _OPPORTUNITIES_PER_INTERFACE * c.n_packages).label("opportunities"),
+            (c.n_joints + func.coalesce(of_packages, 0)).label("opportunities"),
             _one_if(c.n_inspections > 1).label("reinspected"),
             _one_if(c.final == "pass").label("final_passed"),
             _one_if(c.final == "pending").label("pending"),
@@ -133,7 +139,7 @@ def _select_interfaces(level: str, of_boards: ColumnElement[bool], of_interfaces
             literal(1).label("boards"),
             func.min(c.passed).label("passed"),
             func.sum(joints).label("joints"),
-            func.sum(joints + _OPPORTUNITIES_PER_INTERFACE).label("opportunities"),
+            func.sum(joints + OPPORTUNITIES_PER_INTERFACE).label("opportunities"),
             func.max(_one_if(boards.c.n_inspections > 1)).label("reinspected"),
             _one_if(worst == 0).label("final_passed"),
             _one_if(worst == 1).label("pending"),

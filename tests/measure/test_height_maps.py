@@ -1,5 +1,7 @@
 """Warpage with its sign, stack height, tilt, stand-off, domes and bulges from height maps with known shapes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -87,11 +89,22 @@ def test_a_leaning_stack_opens_both_gaps_on_one_side() -> None:
         assert slope == pytest.approx(0.004 * interface.gap_um / total, rel=0.15)
 
 
-def test_standoff_stays_possible() -> None:
-    after = top(lean=(0.2, 0.0))
-    gap = measure_standoff(LOWER, PACKAGE, after, None)
-    assert gap.min() >= 0.5 * LOWER.gap_um
-    assert gap.max() <= 2 * LOWER.gap_um
+def test_an_impossible_standoff_is_unknown() -> None:
+    gap = measure_standoff(LOWER, PACKAGE, top(lean=(0.2, 0.0)), None)
+    known = np.isfinite(gap)
+    assert 0 < known.sum() < len(gap)
+    assert gap[known].min() >= 0.5 * LOWER.gap_um
+    assert gap[known].max() <= 2 * LOWER.gap_um
+    other = replace(PACKAGE, stack_height_um=1050.0)  # a recipe whose stack is not this one
+    assert np.isnan(measure_standoff(UPPER, other, top(), top(stage="pre_stack"))).all()
+
+
+def test_standoff_does_not_follow_the_order_of_the_interfaces() -> None:
+    after, before = top(), top(stage="pre_stack", warpage_um=60.0)
+    swapped = replace(PACKAGE, interfaces=(UPPER, LOWER))
+    for interface in PACKAGE.interfaces:
+        found = measure_standoff(interface, swapped, after, before)
+        assert found == pytest.approx(measure_standoff(interface, PACKAGE, after, before))
 
 
 def test_domes_against_their_neighbours() -> None:

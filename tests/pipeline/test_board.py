@@ -128,6 +128,32 @@ def test_without_height_maps_the_slices_decide(small_board: Path, classifier: Cl
     assert found.board.missing == ("U1/pre_stack height map", "U1/post_reflow height map")
 
 
+def test_an_unknown_standoff_is_flagged(small_board: Path, classifier: Classifier) -> None:
+    """The recipe's stack is 250 um lower than the map's: what follows of the gaps is impossible."""
+    recipe = next((small_board.parents[1] / "recipes").glob("*.json"))
+    document = json.loads(recipe.read_text())
+    document["packages"][0]["stack_height_um"] -= 250
+    recipe.write_text(json.dumps(document))
+    found = _inspect(small_board, classifier)
+    assert np.isnan(found.joints["standoff_um"]).all()
+    assert (found.joints["flags"] & bit("standoff_unknown")).all()
+    assert set(found.joints["label"]) <= {*CLASSES}
+
+
+def test_a_bga_lacks_nothing(small_board: Path, classifier: Classifier) -> None:
+    _without(small_board, "upper", "pre_stack")
+    recipe = next((small_board.parents[1] / "recipes").glob("*.json"))
+    document = json.loads(recipe.read_text())
+    (package,) = document["packages"]
+    package["construction"] = "bga"
+    package["interfaces"] = [i for i in package["interfaces"] if i["name"] == "lower"]
+    recipe.write_text(json.dumps(document))
+    found = _inspect(small_board, classifier)
+    assert found.board.missing == ()
+    assert found.board.n_joints == 60
+    assert found.board.dpmo == pytest.approx(1e6 * sum(found.joints["label"] != "good") / 62)
+
+
 def test_without_any_picture_nothing_passes(small_board: Path, classifier: Classifier) -> None:
     _without(small_board, "lower", "upper", "pre_stack", "post_reflow")
     found = _inspect(small_board, classifier)

@@ -1,5 +1,6 @@
 """Records: identity, counts, opportunities, and the crops that go with suspect joints."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,9 @@ import pytest
 
 from inspect_pop.classify.model import OperatingPoint
 from inspect_pop.core.classes import CLASSES
-from inspect_pop.core.inspection import OPPORTUNITIES_PER_PACKAGE
+from inspect_pop.core.constructions import describe_disposition
 from inspect_pop.core.joint_table import JointTable
-from inspect_pop.core.recipe import Interface
+from inspect_pop.core.recipe import Interface, Package, Recipe
 from inspect_pop.diagnose import Cause
 from inspect_pop.ingest import open_export
 from inspect_pop.pipeline.record import (
@@ -81,9 +82,88 @@ def test_a_board_is_counted(small_board: Path) -> None:
         finished_at="b",
     )
     assert (record.n_bridged, record.n_undecided, record.n_review, record.fpy) == (1, 1, 2, 0.0)
-    assert record.dpmo == pytest.approx(1e6 / (len(names) + OPPORTUNITIES_PER_PACKAGE))
+    assert record.dpmo == pytest.approx(1e6 / (len(names) + 4))
     assert (record.cause, record.disposition) == ("warpage", "rework_stack")
     assert record.operating_point == "pass below -1.00, fail from 1.00 (log-odds of a defect): a test"
+
+
+def grid(name: str, columns: int, rows: int, pitch_um: float = 400.0) -> Interface:
+    """A full array, wider than high or not."""
+    x, y = np.meshgrid((np.arange(columns) - (columns - 1) / 2) * pitch_um, ((rows - 1) / 2 - np.arange(rows)) * pitch_um)
+    ball = tuple(f"{'ABCDEFGHJK'[r]}{c + 1}" for r in range(rows) for c in range(columns))
+    return Interface(name, ball, x.ravel(), y.ravel(), pitch_um, 250.0, 230.0, "nsmd", (0.0, 170.0), "SAC305")
+
+
+LOWER_60, UPPER_20 = grid("lower", 10, 6), grid("upper", 5, 4, 500.0)
+TURNED_60 = replace(LOWER_60, x_um=-LOWER_60.y_um, y_um=LOWER_60.x_um)  # by 90 degrees, anticlockwise
+
+
+def package(refdes: str, construction: str, *interfaces: Interface, body_um=(4400.0, 2800.0), a1_corner="upper_left") -> Package:
+    return Package(refdes, "P", construction, body_um, 1350.0, 60.0, interfaces, a1_corner)
+
+
+@pytest.mark.parametrize(
+    ("packages", "failed", "dpmo", "disposition", "words"),
+    [
+        # one defect in 60 joints, a placement and a component: 1e6 / 62
+        ((package("U1", "bga", LOWER_60),), ["U1 lower"], 16129.03, "rework_stack", "remove the package"),
+        # one in 2 x (60 + 20 + 4) = 168, in the memory's joints of U2
+        (
+            (package("U1", "standard", LOWER_60, UPPER_20), package("U2", "psfccsp", LOWER_60, UPPER_20)),
+            ["U2 upper"],
+            5952.38,
+            "rework_memory",
+            "take the memory package off",
+        ),
+        # two in 84 + 62 = 146, in both
+        (
+            (package("U1", "tmv", LOWER_60, UPPER_20), package("U2", "bga", LOWER_60)),
+            ["U1 upper", "U2 lower"],
+            13698.63,
+            "rework_stack",
+            "remove the package",
+        ),
+        # a rectangular package, and one turned by 90 degrees: one in 84
+        ((package("U1", "tmv", LOWER_60, UPPER_20),), ["U1 lower"], 11904.76, "rework_stack", "take the whole stack off"),
+        (
+            (package("U1", "tmv", TURNED_60, UPPER_20, body_um=(2800.0, 4400.0), a1_corner="lower_left"),),
+            ["U1 upper"],
+            11904.76,
+            "rework_memory",
+            "take the memory package off",
+        ),
+    ],
+)
+def test_counts_dpmo_and_words_of_every_construction(
+    small_board: Path, packages: tuple[Package, ...], failed: list[str], dpmo: float, disposition: str, words: str
+) -> None:
+    sites = [f"{p.refdes} {i.name}" for p in packages for i in p.interfaces for _ in i.ball]
+    bad = [sites.index(site) for site in failed]
+    values = {"refdes": [s.split()[0] for s in sites], "interface": [s.split()[1] for s in sites]}
+    values["label"] = ["open" if k in bad else "good" for k in range(len(sites))]
+    values["verdict"] = ["fail" if k in bad else "pass" for k in range(len(sites))]
+    export = replace(open_export(small_board), recipe=Recipe("r", 1, "P", packages, "d"))
+    joints, cause = JointTable(values), Cause("none", "")
+    parts = [build_package_record("S", p, {}, None, joints, cause) for p in packages]
+    record = build_board_record(
+        export,
+        joints,
+        parts,
+        verdict="fail",
+        causes=[cause],
+        missing=[],
+        model_digest="m",
+        limits_digest="l",
+        operating_point=POINT,
+        started_at="a",
+        finished_at="b",
+    )
+    assert (record.n_joints, record.n_good, record.n_open) == (len(sites), len(sites) - len(bad), len(bad))
+    assert record.dpmo == pytest.approx(dpmo, abs=0.01)
+    assert record.disposition == disposition
+    faulty = [p.construction for p in packages if any(p.refdes in site for site in failed)]
+    assert describe_disposition(record.disposition, faulty).endswith(words)
+    assert [p.counts["lower"]["good"] + p.counts["lower"]["open"] for p in parts] == [60] * len(packages)
 
 
 def test_a_neighbour_passed_and_is_near() -> None:

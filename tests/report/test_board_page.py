@@ -54,6 +54,15 @@ def test_the_page_names_verdict_serial_disposition_cause_and_what_was_missing() 
         assert text in page
 
 
+def test_the_page_of_a_bga_speaks_of_a_package() -> None:
+    inspection = make_inspection(
+        defects={"U1.lower.A2": "open"}, side={"lower": 4}, construction="bga", disposition="rework_stack"
+    )
+    page = render_board_page(inspection, recipe_of(inspection))
+    assert "Rework: remove the package" in page
+    assert "whole stack" not in page
+
+
 def test_a_clean_board_has_its_empty_states() -> None:
     inspection = make_inspection()
     page = render_board_page(inspection, recipe_of(inspection))

@@ -5,10 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from inspect_pop.core.geometry import Placement
-from inspect_pop.segment.surfaces import Points, find_dome_heights, fit_surface, sample_board, sample_top, smooth_surface
+from inspect_pop.core.geometry import HeightMap, Placement
+from inspect_pop.segment.surfaces import (
+    Points,
+    find_dome_heights,
+    find_levels,
+    fit_surface,
+    sample_board,
+    sample_top,
+    smooth_surface,
+)
 from inspect_pop.segment.windows import cut_height
-from tests.scenes import TOP_UM, make_package, map_of
+from tests.scenes import TOP_UM, make_package, map_of, without
 
 PACKAGE = make_package()
 PLACED = Placement(80.0, -50.0, 0.6, 0.0)
@@ -38,6 +46,45 @@ def test_top_points_lie_on_the_body_only() -> None:
 def test_top_points_before_stacking_leave_the_openings_out() -> None:
     points = sample_top(map_of(PACKAGE, PLACED, stage="pre_stack", domes_um=np.full(28, -80.0)), PLACED, PACKAGE)
     assert np.percentile(points.z_um, 1) > TOP_UM["pre_stack"] - 40
+
+
+def capped_map(height_um: float, half_um: float = 1250.0, warpage_um: float = 0.0) -> HeightMap:
+    """The map before stacking of a package with a cap or die of this height, in the middle of the upper joints' frame."""
+    flat = map_of(PACKAGE, PLACED, stage="pre_stack", warpage_um=warpage_um)
+    x, y = PLACED.undo(*flat.grid.to_um(*np.indices(flat.grid.shape).astype(float)))
+    cap = np.where((np.abs(x) < half_um) & (np.abs(y) < half_um), height_um, 0.0)
+    return replace(flat, height_um=(flat.height_um + cap).astype(np.float32))
+
+
+@pytest.mark.parametrize("height", [-20.0, 8.0, 15.0, 40.0, 120.0, 220.0])
+def test_a_cap_of_any_height_is_no_bend(height: float) -> None:
+    standard = replace(PACKAGE, construction="standard")
+    points = sample_top(capped_map(height, warpage_um=40.0), PLACED, standard)
+    surface = smooth_surface(points, PACKAGE.body_um)
+    at = np.array([0.0, 1750.0]), np.array([0.0, 1750.0])  # under the cap, where lower joints are, and at the upper joints
+    assert surface.height_um(*at) == pytest.approx(TOP_UM["pre_stack"] - 20 * (at[0] ** 2 + at[1] ** 2) / 2200**2, abs=2)
+
+
+def test_a_step_is_found_whatever_the_recipe_calls_the_package() -> None:
+    points = sample_top(capped_map(120.0), PLACED, PACKAGE)
+    assert smooth_surface(points, PACKAGE.body_um).height_um(np.zeros(1), np.zeros(1)) == pytest.approx(740, abs=2)
+    assert len(find_levels(sample_top(capped_map(0.0), PLACED, PACKAGE), PACKAGE.body_um)[1]) == 1
+
+
+def test_lands_on_two_sides_only_do_not_show_the_bend() -> None:
+    upper = PACKAGE.interface("upper")
+    two = replace(PACKAGE, construction="standard", interfaces=(without(upper, np.flatnonzero(np.abs(upper.x_um) < 1500)),))
+    assert len(sample_top(capped_map(120.0), PLACED, two).z_um) == 0
+
+
+def test_the_cap_of_a_plain_bga_is_its_top() -> None:
+    bga = replace(PACKAGE, construction="bga", interfaces=(PACKAGE.interface("lower"),), stack_height_um=1350.0)
+    flat = map_of(PACKAGE, PLACED)
+    x, y = PLACED.undo(*flat.grid.to_um(*np.indices(flat.grid.shape).astype(float)))
+    edge = ((np.abs(x) > 1800) | (np.abs(y) > 1800)) & (flat.height_um > 700)
+    heights = replace(flat, height_um=np.where(edge, flat.height_um - 500, flat.height_um).astype(np.float32))
+    assert np.median(sample_top(heights, PLACED, bga).z_um) == pytest.approx(1350, abs=1)
+    assert np.ptp(sample_top(heights, PLACED, bga).z_um) < 120
 
 
 def test_board_points_are_bare_board() -> None:

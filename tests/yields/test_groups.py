@@ -50,6 +50,16 @@ def test_all_boards_together(store: Store) -> None:
     assert found.false_call_ppm == pytest.approx(1e6 * 2 / 48)
 
 
+def test_a_bga_has_two_opportunities_besides_its_joints(tmp_path: Path) -> None:
+    """Of 16 balls: 18; a package on package of 16 + 9 joints: 29."""
+    with open_store(f"sqlite:///{tmp_path}/records.db", files=tmp_path / "files") as store:
+        store.write(make_inspection("B1", side={"lower": 4}, construction="bga", defects={"U1.lower.A1": "open"}))
+        store.write(make_inspection("P1"))
+        assert only(compute_yield(store)).opportunities == 18 + 29
+        parts = {g.keys["construction"]: g.opportunities for g in compute_yield(store, ("construction",))}
+        assert parts == {"bga": 18, "tmv": 29}
+
+
 def test_by_day_an_empty_day_is_no_group_and_a_gap_in_a_trend(store: Store) -> None:
     found = compute_yield(store, ("day",))
     assert [(g.keys["day"], g.boards, g.passed) for g in found] == [("2026-03-02", 3, 1), ("2026-03-04", 3, 2)]
