@@ -1,7 +1,9 @@
 """Find voids: what is darker inside a ball than a ball of its size is at that depth below its edge.
 
 Measured in the manner of IPC-7095: the voids' area as projected along the beam, over the ball's. A void fills only part
-of the height, so each lies dark in some slices; the projection is the darkest of all.
+of the height, so each lies dark in some slices; the projection is the darkest of all. A void that counts is taller than
+the distance of two slices: only what is dark in a slice and in one beside it is a void. Ghosts of the other interface,
+which shade the last slices on its side, are taken out in this way.
 """
 
 import numpy as np
@@ -13,11 +15,13 @@ from inspect_pop.segment.outlines import ANGLES, RADII, Outlines, circle_radii, 
 __all__ = ["find_void_fraction"]
 
 Array = NDArray[np.float32]
-SEED = 0.2  # depth, of the ball's contrast, that begins a void: noise and ghosts reach 0.1 to 0.15
-GROW, GROW_SHARE = 0.1, 0.35  # depth that still belongs to it next to a seed, at least, and of the deepest: a blurred rim
+SEED = 0.15  # depth, of the ball's contrast, that begins a void: what two slices share of noise and ghosts reaches 0.1
+GROW, GROW_SHARE = 0.08, 0.3  # depth that still belongs to it next to a seed, at least, and of the deepest: a blurred rim
 RIM = 0.5  # samples inside the edge that are left out
 TYPICAL_FROM = 32  # joints that the profile of a sound ball is taken from
 NOISE = 4.0  # robust sigmas of a slice's own unevenness (ghosts, grain) that a seed must exceed
+OUTERMOST = 0.6  # weight of what only the last slice on a side and the one before it show
+_LEAST_SLICES = 4  # with which the last ones are weighed less; with fewer than three, nothing stands beside a slice
 _STEP = 0.5
 _OFFSETS = np.arange(-8.0, 0.01, _STEP, dtype=np.float32)  # deeper inside, a sound ball is as bright as there
 _JOINTS_PER_BLOCK = 64  # intermediate arrays of so many stay in the processor's cache
@@ -50,7 +54,7 @@ def find_void_fraction(outlines: Outlines) -> NDArray[np.float32]:
 
 
 def _project_depth(outlines: Outlines, contrast: Array, block: slice, profile: Array, trust: Array) -> Array:
-    """Return how much darker than a sound ball some joints are, in the darkest slice, (m, k, ANGLES).
+    """Return how much darker than a sound ball some joints are, in the two darkest slices, (m, k, ANGLES).
 
     The first k of `RADII` reach to all their edges. 0 outside of the rim.
     """
@@ -60,15 +64,24 @@ def _project_depth(outlines: Outlines, contrast: Array, block: slice, profile: A
     # A step along a ray is the same number of steps of the profile everywhere.
     first = np.floor(np.float32(0.5) - (edge + _OFFSETS[0]) / np.float32(_STEP)).astype(np.intp)
     along = radius * round(1 / _STEP)
+    slices = edge.shape[1]
     depth = np.zeros((len(edge), len(radius), ANGLES), dtype=np.float32)
-    sound = np.empty_like(depth)
+    sound, before = np.empty_like(depth), np.zeros_like(depth)
     scale = (trust / contrast[block])[:, :, None, None]
     level = outlines.background[block, :, None, None] * scale
-    for k in range(edge.shape[1]):
+    for k in range(slices):
         (profile[k] * trust[k]).take(first[:, k, None] + along, out=sound, mode="clip")
         sound -= outlines.polar[block, k, : len(radius)] * scale[:, k]
         sound += level[:, k]
-        np.maximum(depth, sound, out=depth, where=radius < inside[:, k, None])
+        sound *= radius < inside[:, k, None]
+        if slices < 3:
+            np.maximum(depth, sound, out=depth)
+            continue
+        np.minimum(before, sound, out=before)  # what both slices show
+        if slices >= _LEAST_SLICES and k in (1, slices - 1):
+            before *= np.float32(OUTERMOST)
+        np.maximum(depth, before, out=depth)
+        sound, before = before, sound
     return depth
 
 
