@@ -160,4 +160,4 @@ def _change_limits(criterion: Criterion, limits: Any, where: str) -> Criterion:
             expected = f"a number from {criterion.low:g} to {criterion.high:g} {criterion.unit}, or false for no limit"
             raise LimitsFault(f"{where}.{key}", expected=expected, found=repr(value))
         values[key] = None if value is False else float(value)
-    return replace(criterion, **values)
+    return replace(criterion, fail=values.get("fail", criterion.fail), review=values.get("review", criterion.review))

@@ -104,7 +104,7 @@ def load_limits(path: Path | None, profile: str | None = None) -> Limits:
     profiles = text.pop("profile", {})
     values = dict(text)
     chosen = DEFAULT_PROFILE
-    if profile in profiles:
+    if profile is not None and profile in profiles:
         table = dict(profiles[profile])
         chosen = change_profile(profile, table.pop("criteria", {}), f"{path}: profile.{profile}.criteria")
         values |= table
@@ -121,7 +121,8 @@ def load_limits(path: Path | None, profile: str | None = None) -> Limits:
         if not number or not meta["low"] <= value <= meta["high"]:
             expected = f"a number from {meta['low']} to {meta['high']} {meta['unit']}"
             raise LimitsFault(f"{path}: {key}", expected=expected, found=repr(value))
-    return replace(Limits(profile=chosen), **{k: float(v) for k, v in values.items()})
+    numbers: dict[str, Any] = {k: float(v) for k, v in values.items()}
+    return replace(Limits(profile=chosen), **numbers)
 
 
 def _find_profile(name: str, where: str, others: Collection[str] = ()) -> Profile:

@@ -324,6 +324,8 @@ def judge_board(
         model_digest=classifier.digest,
         limits_digest=limits.digest,
         operating_point=classifier.point,
+        profile=limits.profile.name,
+        stray_solder=[words for package in measured.packages for words in _describe_stray_solder(package)],
         started_at=started_at,
         finished_at=now(),
     )
@@ -375,6 +377,16 @@ def _decide_interface(
     values |= columns
     values |= {c.name: np.full(n, np.nan, np.float32) for c in COLUMNS if c.kind == "float32" and c.name not in values}
     return JointTable(values)
+
+
+def _describe_stray_solder(measured: MeasuredPackage) -> list[str]:
+    """Return each spot of stray solder of a package in words: interface, size and place."""
+    found = [(part.interface.name, part.stray) for part in measured.interfaces if part.stray is not None]
+    return [
+        f"{measured.package.refdes}/{name}: {size:.0f} um at ({x:.0f}, {y:.0f}) um"
+        for name, stray in found
+        for x, y, size in zip(stray.x_um, stray.y_um, stray.size_um, strict=True)
+    ]
 
 
 def _describe_package(measured: MeasuredPackage) -> PackageState:

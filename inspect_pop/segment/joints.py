@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 from inspect_pop.core.recipe import Interface
 from inspect_pop.segment.outlines import Outlines, find_outlines
 from inspect_pop.segment.voids import find_void_fraction
-from inspect_pop.segment.windows import SIZE, Windows, sample_windows
+from inspect_pop.segment.windows import CONFIRMED_FROM, SIZE, Windows, sample_windows
 
 __all__ = ["SegmentedJoints", "Webs", "find_webs", "neighbour_pairs", "segment_joints"]
 
@@ -94,8 +94,8 @@ def find_webs(windows: Windows, interface: Interface) -> Webs:
 
 
 def _join_neighbours(grey: Array) -> Array:
-    """Return the grey (lines, s, m) that each slice shares with one beside it; of fewer than three slices, their own."""
-    if grey.shape[1] < 3:
+    """Return the grey (lines, s, m) that each slice shares with one beside it; of fewer than `CONFIRMED_FROM`, their own."""
+    if grey.shape[1] < CONFIRMED_FROM:
         return grey
     shared = np.empty_like(grey)
     pairs = np.minimum(grey[:, :-1], grey[:, 1:])

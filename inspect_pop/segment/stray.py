@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 from inspect_pop.core.geometry import Grid, Placement, SliceStack
 from inspect_pop.core.recipe import Interface, Package
 from inspect_pop.segment.outlines import Outlines
-from inspect_pop.segment.windows import Windows
+from inspect_pop.segment.windows import CONFIRMED_FROM, Windows
 
 __all__ = ["StraySolder", "find_stray_solder"]
 
@@ -100,8 +100,8 @@ def _shrink_pictures(stack: SliceStack, windows: Windows, pitch_um: float) -> tu
 
 
 def _join_slices(pictures: Sequence[Array]) -> Array:
-    """Return the brightest grey that two neighbouring slices share; of fewer than three slices, the brightest."""
-    if len(pictures) < 3:
+    """Return the brightest grey that two neighbouring slices share; of fewer than `CONFIRMED_FROM`, the brightest."""
+    if len(pictures) < CONFIRMED_FROM:
         return np.asarray(np.max(pictures, axis=0), dtype=np.float32)
     shared = np.minimum(pictures[0], pictures[1])
     for first, second in pairwise(pictures[1:]):
