@@ -106,11 +106,10 @@ def reference_page() -> str:
                 ),
             ),
             "## Acceptance criteria\n\n"
-            "Rows of the profile `ipc-a-610`, the default. From *fail* on a joint fails, from *review* on a person looks at it, whatever"
-            " its label; `clearance` is violated below its limit. An evidence check is a measurement that contradicts a pass."
-            " `--profile measure-only` judges none.\n\n"
-            "A table `[profile.NAME.criteria.CRITERION]` of the `--limits` file sets `fail`, `review` or both; `false` takes a limit"
-            " away.\n",
+            "Rows of the profile `ipc-a-610`, the default. From *fail* on a joint fails, from *review* a person looks,\n"
+            "whatever its label; `clearance` is violated below its limit. Evidence checks find what contradicts a pass.\n"
+            "`--profile measure-only` judges none. A table `[profile.NAME.criteria.CRITERION]` of the `--limits`\n"
+            "file sets `fail`, `review` or both; `false` takes a limit away.\n",
             table(
                 ("criterion", "unit", "fail", "review", "range", "methods", "reason", "source"),
                 (

@@ -1,9 +1,11 @@
 """Limits from a file, with profiles; what is unknown or out of range is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from inspect_pop.core.acceptance import DEFAULT_PROFILE
 from inspect_pop.core.errors import LimitsFault
 from inspect_pop.core.limits import Limits, describe_limits, load_limits
 
@@ -17,7 +19,8 @@ def file(tmp_path: Path) -> Path:
 
 def test_a_file_overrides_the_defaults_and_a_profile_the_file(file: Path) -> None:
     assert load_limits(file) == Limits(void_fraction=0.3)
-    assert load_limits(file, "class3") == Limits(void_fraction=0.2, excess_volume=1.5)
+    class3 = load_limits(file, "class3")
+    assert class3 == Limits(profile=replace(DEFAULT_PROFILE, name="class3"), void_fraction=0.2, excess_volume=1.5)
 
 
 def test_the_digest_follows_the_values(file: Path) -> None:

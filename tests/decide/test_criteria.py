@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from inspect_pop.core import flags
-from inspect_pop.core.acceptance import CRITERIA, DEFAULT_PROFILE, PROFILES, change_profile
+from inspect_pop.core.acceptance import CRITERIA, DEFAULT_PROFILE, PROFILES, Profile, change_profile
 from inspect_pop.core.errors import LimitsFault
 from inspect_pop.decide.criteria import apply_violations, collect_measures, find_violations
 from inspect_pop.decide.verdict import JointVerdicts
@@ -69,9 +69,16 @@ def test_every_row_of_the_table_is_tried() -> None:
 
 @pytest.mark.parametrize("name", WRONG)
 def test_each_criterion_stops_a_joint_that_the_classifier_passes(name: str) -> None:
+    """By itself, in a profile of this row alone; in the default profile it is among those that are named."""
     changes, verdict = WRONG[name]
-    found, decided = judge(changes)
+    columns = sound()
+    for column, value in changes.items():
+        columns[column][JOINT] = value
+    alone = Profile("alone", tuple(c for c in CRITERIA if c.name == name))
+    found = find_violations(columns, INTERFACE, "laminography", alone)
+    decided = apply_violations(passing(), found)
     assert found.criteria[JOINT] == name
+    assert name in judge(changes)[0].criteria[JOINT].split(";")
     assert (decided.label[JOINT], decided.verdict[JOINT]) == ("good", verdict)
     assert decided.reason[JOINT]
     others = np.arange(N) != JOINT
