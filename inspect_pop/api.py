@@ -70,7 +70,7 @@ class Inspector:
     Args:
         model: A model folder, or a folder of models with a current one. None: the current model of this installation.
         limits: Thresholds, as `Limits` or as a TOML file of them. None: the defaults.
-        profile: The profile of the limits file to use.
+        profile: The acceptance profile: `ipc-a-610` (the default), `measure-only`, or one of the limits file.
         device: `cpu`, or `cuda` with onnxruntime-gpu.
         threads: Threads of the classifier.
 
@@ -93,9 +93,13 @@ class Inspector:
         device: str = "cpu",
         threads: int = 1,
     ) -> None:
-        if isinstance(limits, Limits | None) and profile is not None:
-            raise UsageFault(f"profile {profile}", expected="a limits file with that profile", remedy="Pass its path as limits.")
-        self.limits = (limits or Limits()) if isinstance(limits, Limits | None) else load_limits(Path(limits), profile)
+        if isinstance(limits, Limits):
+            if profile is not None:
+                remedy = "Pass the profile in the limits, or no limits."
+                raise UsageFault(f"profile {profile}", expected="limits from a file, or none", remedy=remedy)
+            self.limits = limits
+        else:
+            self.limits = load_limits(None if limits is None else Path(limits), profile)
         self.classifier = Classifier(load(None if model is None else Path(model)), threads=threads, device=device)
 
     def __repr__(self) -> str:

@@ -63,7 +63,12 @@ ModelsDir = Annotated[
 ModelDir = Annotated[Path | None, typer.Option("--model", metavar="DIR", help="Model folder [default: the current model]")]
 JobsOption = Annotated[int, typer.Option("--jobs", metavar="N", min=0, help="Number of processes; 0: one per core.")]
 LimitsFile = Annotated[Path | None, typer.Option("--limits", metavar="FILE", help="TOML file of limits (see docs/reference.md).")]
-Profile = Annotated[str | None, typer.Option("--profile", metavar="NAME", help="Profile of the limits file.")]
+Profile = Annotated[
+    str | None,
+    typer.Option(
+        "--profile", metavar="NAME", help="Acceptance profile: ipc-a-610 (the default), measure-only, or one of the limits file."
+    ),
+]
 RootDir = Annotated[
     Path | None, typer.Option("--root", metavar="DIR", help="Folder that recipes must lie inside [default: the batch]")
 ]
@@ -80,15 +85,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object inst
 
 
 def resolve_limits(file: Path | None, profile: str | None) -> "Limits":
-    """Return the limits that `--limits` and `--profile` name, or the defaults. Raises `LimitsFault`, `UsageFault`."""
-    from inspect_pop.core.errors import UsageFault
-    from inspect_pop.core.limits import Limits, load_limits
+    """Return the limits that `--limits` and `--profile` name, or the defaults. Raises `LimitsFault`."""
+    from inspect_pop.core.limits import load_limits
 
-    if file is not None:
-        return load_limits(file, profile)
-    if profile is not None:
-        raise UsageFault(f"--profile {profile}", expected="a file with that profile", remedy="Name it with --limits.")
-    return Limits()
+    return load_limits(file, profile)
 
 
 def pluralize(n: int, noun: str) -> str:

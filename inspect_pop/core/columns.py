@@ -95,7 +95,13 @@ COLUMNS = (
         for c in CLASSES
     ),
     Column("verdict", "text", "", "pass, fail or review"),
-    Column("reason", "text", "", "why the joint is in review; empty otherwise"),
+    Column(
+        "reason",
+        "text",
+        "",
+        "why the joint is in review, why it fails by a criterion, or why nothing could be decided; empty otherwise",
+    ),
+    Column("criteria", "text", "", "names of the acceptance criteria and evidence checks that it violates, `;` between them"),
     Column("x_um", "float32", "um", "where the joint was found, package frame", measured=True, stored=True),
     Column("y_um", "float32", "um", "where the joint was found, package frame", measured=True, stored=True),
     Column(
@@ -245,6 +251,13 @@ COLUMNS = (
         display=Display("clearance to neighbour", "clearance", "µm", 0, strip=True),
         cfx="Clearance",
         repeated=True,
+    ),
+    Column(
+        "stray_um",
+        "float32",
+        "um",
+        "equal-area diameter of the largest stray solder that cuts the joint's clearance; 0 where there is none",
+        display=Display("stray solder beside it", "stray", "µm", 0),
     ),
     Column(
         "dome_um",

@@ -38,7 +38,9 @@ class BoardRecord:
     """The yield record of one board. Times are ISO 8601 with an offset, as text.
 
     `record` identifies it: the same export inspected by the same model, recipe, limits and software gives the same record.
-    `operating_point` says in words where verdicts change and why. A class of `core.classes` has its count, `n_<class>`.
+    `operating_point` says in words where verdicts change and why; `profile` names the acceptance profile that decided.
+    `stray_solder` lists the solder that the design does not have: each spot's interface, size and place in the package frame.
+    A class of `core.classes` has its count, `n_<class>`.
     """
 
     record: str
@@ -77,6 +79,8 @@ class BoardRecord:
     limits_digest: str
     software: str
     operating_point: str = ""
+    profile: str = ""
+    stray_solder: str = ""
 
 
 @dataclass(frozen=True)

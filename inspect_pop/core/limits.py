@@ -7,10 +7,12 @@ since limits differ by product and by contract.
 import hashlib
 import json
 import tomllib
+from collections.abc import Collection
 from dataclasses import Field, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from inspect_pop.core.acceptance import DEFAULT_PROFILE, PROFILES, Profile, change_profile
 from inspect_pop.core.errors import LimitsFault
 
 __all__ = ["Limits", "describe_limits", "load_limits"]
@@ -22,8 +24,9 @@ def _limit(default: float, unit: str, low: float, high: float, meaning: str, sou
 
 @dataclass(frozen=True)
 class Limits:
-    """All thresholds of one inspection."""
+    """All thresholds of one inspection. `profile` holds the acceptance criteria (`core.acceptance`); the others are numbers."""
 
+    profile: Profile = DEFAULT_PROFILE
     void_fraction: float = _limit(
         0.25, "1", 0.0, 1.0, "projected void area of a joint above which it is flagged", "IPC-A-610, 25 or 30 % by revision"
     )
@@ -86,21 +89,28 @@ class Limits:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
-def load_limits(path: Path, profile: str | None = None) -> Limits:
-    """Load limits from a TOML file: the keys at its top, overridden by those of `[profile.NAME]`. Raises `LimitsFault`."""
+def load_limits(path: Path | None, profile: str | None = None) -> Limits:
+    """Load limits from a TOML file: the keys at its top, overridden by those of `[profile.NAME]`. Raises `LimitsFault`.
+
+    Without a file, the defaults. `profile` is one of `core.acceptance.PROFILES`, or a table of the file, whose `criteria` change
+    those of the default profile.
+    """
+    if path is None:
+        return Limits() if profile is None else Limits(profile=_find_profile(profile, "--profile"))
     try:
         text = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise LimitsFault(str(path), expected="a TOML file of limits", found=str(error)) from error
     profiles = text.pop("profile", {})
     values = dict(text)
-    if profile is not None:
-        if profile not in profiles:
-            raise LimitsFault(
-                f"{path}: profile {profile}", expected=f"one of {sorted(profiles)}", remedy="Name one of these, or none."
-            )
-        values |= profiles[profile]
-    known: dict[str, Field[Any]] = {f.name: f for f in fields(Limits)}
+    chosen = DEFAULT_PROFILE
+    if profile is not None and profile in profiles:
+        table = dict(profiles[profile])
+        chosen = change_profile(profile, table.pop("criteria", {}), f"{path}: profile.{profile}.criteria")
+        values |= table
+    elif profile is not None:
+        chosen = _find_profile(profile, str(path), profiles)
+    known: dict[str, Field[Any]] = {f.name: f for f in fields(Limits) if f.metadata}
     for key, value in values.items():
         if key not in known:
             raise LimitsFault(
@@ -111,9 +121,19 @@ def load_limits(path: Path, profile: str | None = None) -> Limits:
         if not number or not meta["low"] <= value <= meta["high"]:
             expected = f"a number from {meta['low']} to {meta['high']} {meta['unit']}"
             raise LimitsFault(f"{path}: {key}", expected=expected, found=repr(value))
-    return replace(Limits(), **{k: float(v) for k, v in values.items()})
+    numbers: dict[str, Any] = {k: float(v) for k, v in values.items()}
+    return replace(Limits(profile=chosen), **numbers)
+
+
+def _find_profile(name: str, where: str, others: Collection[str] = ()) -> Profile:
+    if name not in PROFILES:
+        expected = f"one of {sorted({*PROFILES, *others})}"
+        raise LimitsFault(
+            f"{where}: profile {name}", expected=expected, remedy="Name one of these, or a file that holds it with --limits."
+        )
+    return PROFILES[name]
 
 
 def describe_limits() -> list[tuple[str, float, dict[str, Any]]]:
     """Return (name, default, metadata) of every limit, for documentation and help."""
-    return [(f.name, float(f.default), dict(f.metadata)) for f in fields(Limits)]  # type: ignore[arg-type]
+    return [(f.name, float(f.default), dict(f.metadata)) for f in fields(Limits) if f.metadata]  # type: ignore[arg-type]

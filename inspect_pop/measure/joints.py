@@ -33,10 +33,12 @@ __all__ = [
     "compare_with_neighbours",
     "correlate_domes",
     "estimate_volume_ratio",
+    "find_narrowest",
     "find_neighbours",
     "is_turned",
     "measure_joints",
     "measure_slices",
+    "measure_trained_clearance",
     "remove_trend",
     "robust_z",
 ]
@@ -156,7 +158,7 @@ class SliceMeasures:
     of the placement. `shear_um` (n, 2): (x, y) of the middle in the highest slice minus that in the lowest. `diameter_um`
     (n, s) of the equal-area circle, 0 in a slice without solder. `low`, `mid`, `high` are the slices that the columns are
     taken from; `low` and `high` are -1 in a single picture. `clearance_um` (n,) is the narrowest solder-free space to any
-    neighbour in any slice. `present` (n, s) bool: solder in that slice.
+    neighbour in any slice, as a slice beside it confirms. `present` (n, s) bool: solder in that slice.
     """
 
     dx_um: Array
@@ -270,10 +272,6 @@ def measure_slices(segmented: SegmentedJoints) -> SliceMeasures:
     area = np.abs((x * next_y - next_x * y).sum(axis=1)) / 2
     perimeter = np.hypot(next_x - x, next_y - y).sum(axis=1)
     roundness = 4 * np.pi * area / np.maximum(perimeter, 1e-6) ** 2 / _POLYGON
-    clearance = np.full(len(interface.ball), np.inf, dtype=np.float32)
-    free = segmented.webs.free_um.min(axis=1)
-    for side in (0, 1):
-        np.minimum.at(clearance, segmented.webs.pairs[:, side], free)
     return SliceMeasures(
         dx_um=dx,
         dy_um=dy,
@@ -286,9 +284,26 @@ def measure_slices(segmented: SegmentedJoints) -> SliceMeasures:
         waist=waist.astype(np.float32),
         roundness=np.where(area > 0, np.minimum(roundness, 1.0), np.nan).astype(np.float32),
         grey=np.where(solder, outlines.core[:, mid], np.nan).astype(np.float32),
-        clearance_um=np.where(np.isfinite(clearance), clearance, np.nan).astype(np.float32),
+        clearance_um=find_narrowest(segmented.webs.pairs, segmented.webs.clear_um, len(interface.ball)),
         present=outlines.present,
     )
+
+
+def measure_trained_clearance(segmented: SegmentedJoints) -> Array:
+    """Return the clearance (n,) that the classifier's layout names: in any slice, whatever the slices beside it show."""
+    webs = segmented.webs
+    return find_narrowest(webs.pairs, webs.free_um.min(axis=1), len(segmented.interface.ball))
+
+
+def find_narrowest(pairs: NDArray[np.intp], space_um: Array, n: int) -> Array:
+    """Return the narrowest space of each of n joints to a neighbour, (n,); NaN for a joint that has none.
+
+    `space_um` (p,) belongs to the `pairs` (p, 2) of joints.
+    """
+    narrowest = np.full(n, np.inf, dtype=np.float32)
+    for side in (0, 1):
+        np.minimum.at(narrowest, pairs[:, side], space_um)
+    return np.where(np.isfinite(narrowest), narrowest, np.nan).astype(np.float32)
 
 
 def estimate_volume_ratio(

@@ -27,12 +27,15 @@ from inspect_pop.core.inspection import Inspection
 from inspect_pop.core.joint_table import JointTable, concat
 from inspect_pop.core.limits import Limits
 from inspect_pop.core.recipe import Interface, Package
+from inspect_pop.decide.criteria import Profile, apply_violations, find_violations
 from inspect_pop.decide.verdict import JointVerdicts, decide_board, decide_joints, leave_undecided
 from inspect_pop.diagnose import PackageState, diagnose, find_bulge
 from inspect_pop.ingest.contract import BoardExport, ImageSource, open_image_reader
 from inspect_pop.measure import TopShape, is_turned, level_windows, measure_domes, measure_joints, measure_standoff, measure_top
+from inspect_pop.measure.joints import measure_trained_clearance
 from inspect_pop.pipeline.record import build_board_record, build_package_record, collect_crops
 from inspect_pop.segment.joints import segment_joints
+from inspect_pop.segment.stray import StraySolder, find_stray_solder
 from inspect_pop.segment.windows import Windows, correct_heights, cut_height, cut_slices, find_slices_beyond_pads
 
 __all__ = ["MeasuredBoard", "MeasuredInterface", "MeasuredPackage", "StepTimer", "inspect_board", "judge_board", "measure_board"]
@@ -66,13 +69,16 @@ class StepTimer:
 class MeasuredInterface:
     """One interface: measured `columns`, each (n,), named as in `core.columns`, with `flags`.
 
-    `inputs` and `windows` are None where the export holds no slices of the interface.
+    `inputs` and `windows` are None where the export holds no slices of the interface. `method` is how they were taken; `stray`
+    lists the stray solder.
     """
 
     interface: Interface
     columns: Columns
     inputs: JointInputs | None
     windows: Windows | None
+    method: str = ""
+    stray: StraySolder | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,13 +192,14 @@ def _measure_package(
             if interface.name == "upper" and "pre_stack" in heights:
                 with timer.step("cut"):
                     domes_um = cut_height(heights["pre_stack"], interface, placements["pre_stack"])
-            measured.append(_measure_interface(stack, interface, placement, gap_um, domes_um, before, limits, timer))
+            measured.append(_measure_interface(stack, interface, package, placement, gap_um, domes_um, before, limits, timer))
     return MeasuredPackage(package, _flag_package(measured, heights), before, after, heights, placements)
 
 
 def _measure_interface(
     stack: SliceStack,
     interface: Interface,
+    package: Package,
     placement: Placement,
     gap_um: NDArray[np.float32],
     domes_um: NDArray[np.float32] | None,
@@ -214,10 +221,12 @@ def _measure_interface(
         windows = correct_heights(windows, interface)
     with timer.step("segment"):
         segmented = segment_joints(windows, interface, stack.method)
+        stray = find_stray_solder(stack, windows, segmented.outlines, interface, package, placement)
     with timer.step("measure"):
         columns = measure_joints(segmented, gap_um)
         unknown = np.full(len(gap_um), np.nan, dtype=np.float32)
         columns["dome_um"] = unknown if domes_um is None else measure_domes(domes_um, interface, before)
+        columns["stray_um"] = stray.beside_um
         columns["flags"] = _flag_joints(columns, stack, windows, placement, limits)
     with timer.step("inputs"):
         inputs = build_inputs(
@@ -227,9 +236,9 @@ def _measure_interface(
             method=stack.method,
             standoff_um=columns["standoff_um"],
             dome_windows_um=None if domes_um is None else level_windows(domes_um, interface, before),
-            measured=columns,
+            measured=columns | {"clearance_um": measure_trained_clearance(segmented)},
         )
-    return MeasuredInterface(interface, columns, inputs, windows)
+    return MeasuredInterface(interface, columns, inputs, windows, stack.method, stray)
 
 
 def _flag_joints(
@@ -295,7 +304,7 @@ def judge_board(
             with timer.step("classify"):
                 scores = classifier.classify(part.inputs) if part.inputs is not None else None
             with timer.step("decide"):
-                tables.append(_decide_interface(export, package.package, part, scores, classifier))
+                tables.append(_decide_interface(export, package.package, part, scores, classifier, limits.profile))
     joints = concat(tables)
     causes, packages = [], []
     for package in measured.packages:
@@ -317,6 +326,8 @@ def judge_board(
         model_digest=classifier.digest,
         limits_digest=limits.digest,
         operating_point=classifier.point,
+        profile=limits.profile.name,
+        stray_solder=[words for package in measured.packages for words in _describe_stray_solder(package)],
         started_at=started_at,
         finished_at=now(),
     )
@@ -332,11 +343,17 @@ def judge_board(
 
 
 def _decide_interface(
-    export: BoardExport, package: Package, part: MeasuredInterface, scores: Scores | None, classifier: Classifier
+    export: BoardExport,
+    package: Package,
+    part: MeasuredInterface,
+    scores: Scores | None,
+    classifier: Classifier,
+    profile: Profile,
 ) -> JointTable:
     """Return the rows of one interface, in the recipe's order; without scores they are undecided."""
     interface, columns = part.interface, dict(part.columns)
     n = len(interface.ball)
+    criteria = np.full(n, "", dtype=object)
     if scores is None:
         decided: JointVerdicts = leave_undecided(n, flags.meaning("no_slices"))
         p = np.full((n, len(CLASSES)), np.nan, dtype=np.float32)
@@ -350,15 +367,28 @@ def _decide_interface(
             y_um=interface.y_um,
             pitch_um=interface.pitch_um,
         )
+        violations = find_violations(columns, interface, part.method, profile)
+        decided, criteria = apply_violations(decided, violations), violations.criteria
         p = scores.probabilities
     text = {"serial": export.serial, "refdes": package.refdes, "interface": interface.name}
     text |= {"model": classifier.digest, "recipe": export.recipe.digest}
     values: dict[str, Any] = {name: np.full(n, value, dtype=object) for name, value in text.items()}
     values |= {"ball": list(interface.ball), "label": decided.label, "verdict": decided.verdict, "reason": decided.reason}
+    values["criteria"] = criteria
     values |= {f"p_{c}": p[:, k] for k, c in enumerate(CLASSES)}
     values |= columns
     values |= {c.name: np.full(n, np.nan, np.float32) for c in COLUMNS if c.kind == "float32" and c.name not in values}
     return JointTable(values)
+
+
+def _describe_stray_solder(measured: MeasuredPackage) -> list[str]:
+    """Return each spot of stray solder of a package in words: interface, size and place."""
+    found = [(part.interface.name, part.stray) for part in measured.interfaces if part.stray is not None]
+    return [
+        f"{measured.package.refdes}/{name}: {size:.0f} um at ({x:.0f}, {y:.0f}) um"
+        for name, stray in found
+        for x, y, size in zip(stray.x_um, stray.y_um, stray.size_um, strict=True)
+    ]
 
 
 def _describe_package(measured: MeasuredPackage) -> PackageState:

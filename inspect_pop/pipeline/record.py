@@ -91,6 +91,8 @@ def build_board_record(
     model_digest: str,
     limits_digest: str,
     operating_point: OperatingPoint,
+    profile: str,
+    stray_solder: Sequence[str],
     started_at: str,
     finished_at: str,
 ) -> BoardRecord:
@@ -136,6 +138,8 @@ def build_board_record(
         operating_point=(
             f"pass below {point.pass_below:.2f}, fail from {point.fail_above:.2f} (log-odds of a defect): {point.source}"
         ),
+        profile=profile,
+        stray_solder="; ".join(stray_solder),
     )
 
 

@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 from inspect_pop.core.recipe import Interface
 from inspect_pop.segment.outlines import Outlines, find_outlines
 from inspect_pop.segment.voids import find_void_fraction
-from inspect_pop.segment.windows import SIZE, Windows, sample_windows
+from inspect_pop.segment.windows import CONFIRMED_FROM, SIZE, Windows, sample_windows
 
 __all__ = ["SegmentedJoints", "Webs", "find_webs", "neighbour_pairs", "segment_joints"]
 
@@ -35,11 +35,14 @@ class Webs:
 
     `pairs` (p, 2) are rows of the interface. `free_um` (p, s) float32 is the narrowest solder-free space along any line.
     `saddle` (p, s) float32 is the grey of the darkest point on the brightest line: 0 background, 1 solder.
+    `clear_um` (p,) float32 is the narrowest space free of what two neighbouring slices show as solder: it does not take ghosts
+    of the other interface, bright in the last slices on its side, for solder. `free_um` is what the classifier was trained with.
     """
 
     pairs: NDArray[np.intp]
     free_um: Array
     saddle: Array
+    clear_um: Array
 
 
 @lru_cache(maxsize=32)
@@ -81,7 +84,24 @@ def find_webs(windows: Windows, interface: Interface) -> Webs:
         free += np.clip(level - grey * slope, 0, 1)
     step_um = ((1 - START) / STEPS * half * windows.step_um).astype(np.float32)
     free_um = (free[..., first] + free[::-1, :, second]).min(axis=0) * step_um
-    return Webs(pairs, free_um.T.astype(np.float32), saddle.T)
+    edge, blur = halo + (1 - halo) * EDGE, 0.3 * (1 - halo)
+    slope, level = (1 / blur)[:, pair], (edge / blur + 0.5)[:, pair]
+    clear = np.zeros_like(free)
+    for grey in between:
+        clear += np.clip(level - _join_neighbours(grey) * slope, 0, 1)
+    clear_um: Array = ((clear[..., first] + clear[::-1, :, second]).min(axis=(0, 1)) * step_um).astype(np.float32)
+    return Webs(pairs, free_um.T.astype(np.float32), saddle.T, clear_um)
+
+
+def _join_neighbours(grey: Array) -> Array:
+    """Return the grey (lines, s, m) that each slice shares with one beside it; of fewer than `CONFIRMED_FROM`, their own."""
+    if grey.shape[1] < CONFIRMED_FROM:
+        return grey
+    shared = np.empty_like(grey)
+    pairs = np.minimum(grey[:, :-1], grey[:, 1:])
+    np.maximum(pairs[:, :-1], pairs[:, 1:], out=shared[:, 1:-1])
+    shared[:, 0], shared[:, -1] = pairs[:, 0], pairs[:, -1]
+    return shared
 
 
 def _sample_halves(values: Array, joint: NDArray[np.intp], way: Array, half: Array) -> tuple[Array, Array]:

@@ -1,23 +1,42 @@
 """Find voids: what is darker inside a ball than a ball of its size is at that depth below its edge.
 
 Measured in the manner of IPC-7095: the voids' area as projected along the beam, over the ball's. A void fills only part
-of the height, so each lies dark in some slices; the projection is the darkest of all.
+of the height, so each lies dark in some slices; the projection is the darkest of all. In a stack of
+five slices and more, only what is dark in a slice and in one beside it is a void. Ghosts of the other interface,
+which shade the last slices on its side, are taken out in this way.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inspect_pop.core.robust import MAD_TO_SIGMA, row_median
 from inspect_pop.segment.outlines import ANGLES, RADII, Outlines, circle_radii, sample_rays
+from inspect_pop.segment.windows import CONFIRMED_FROM
 
 __all__ = ["find_void_fraction"]
 
 Array = NDArray[np.float32]
-SEED = 0.2  # depth, of the ball's contrast, that begins a void: noise and ghosts reach 0.1 to 0.15
-GROW, GROW_SHARE = 0.1, 0.35  # depth that still belongs to it next to a seed, at least, and of the deepest: a blurred rim
+
+
+class Depths(NamedTuple):
+    """How dark a void is against a sound ball, as shares of the ball's contrast.
+
+    `seed` begins a void; next to one, `grow` at least still belongs to it, and `grow_share` of the deepest: a blurred rim.
+    """
+
+    seed: float
+    grow: float
+    grow_share: float
+
+
+ALONE = Depths(0.2, 0.1, 0.35)  # noise and ghosts of one slice reach 0.1 to 0.15
+CONFIRMED = Depths(0.15, 0.08, 0.3)  # what two slices share of them reaches 0.1
 RIM = 0.5  # samples inside the edge that are left out
 TYPICAL_FROM = 32  # joints that the profile of a sound ball is taken from
 NOISE = 4.0  # robust sigmas of a slice's own unevenness (ghosts, grain) that a seed must exceed
+OUTERMOST = 0.6  # weight of what only the last slice on a side and the one before it show
 _STEP = 0.5
 _OFFSETS = np.arange(-8.0, 0.01, _STEP, dtype=np.float32)  # deeper inside, a sound ball is as bright as there
 _JOINTS_PER_BLOCK = 64  # intermediate arrays of so many stay in the processor's cache
@@ -30,18 +49,19 @@ def find_void_fraction(outlines: Outlines) -> NDArray[np.float32]:
     if not solder.any():
         return fraction
     contrast = np.maximum(outlines.core - outlines.background, 0.2)
-    profile, trust = _find_sound_profile(outlines, contrast)
+    depths = CONFIRMED if outlines.core.shape[1] >= CONFIRMED_FROM else ALONE
+    profile, trust = _find_sound_profile(outlines, contrast, depths.seed)
     for start in range(0, len(fraction), _JOINTS_PER_BLOCK):
         block = slice(start, start + _JOINTS_PER_BLOCK)
         depth = _project_depth(outlines, contrast, block, profile, trust)
-        seed = depth > SEED
+        seed = depth > depths.seed
         # Seeds grow into what touches them: one ray to either side, two samples inwards and outwards.
         wide = seed | np.roll(seed, 1, axis=2) | np.roll(seed, -1, axis=2)
         near = wide.copy()
         for shift in (1, 2):
             near[:, shift:] |= wide[:, :-shift]
             near[:, :-shift] |= wide[:, shift:]
-        rim = np.maximum(GROW, GROW_SHARE * depth.max(axis=(1, 2), keepdims=True))
+        rim = np.maximum(depths.grow, depths.grow_share * depth.max(axis=(1, 2), keepdims=True))
         void = seed | (near & (depth > rim))
         area = RADII[: depth.shape[1]] @ void.sum(axis=2).T * (2 * np.pi / ANGLES)
         ball = np.pi * np.square(np.where(outlines.present[block], outlines.circle[block, :, 0], 0)).max(axis=1)
@@ -50,7 +70,7 @@ def find_void_fraction(outlines: Outlines) -> NDArray[np.float32]:
 
 
 def _project_depth(outlines: Outlines, contrast: Array, block: slice, profile: Array, trust: Array) -> Array:
-    """Return how much darker than a sound ball some joints are, in the darkest slice, (m, k, ANGLES).
+    """Return how much darker than a sound ball some joints are, in the two darkest slices, (m, k, ANGLES).
 
     The first k of `RADII` reach to all their edges. 0 outside of the rim.
     """
@@ -60,19 +80,28 @@ def _project_depth(outlines: Outlines, contrast: Array, block: slice, profile: A
     # A step along a ray is the same number of steps of the profile everywhere.
     first = np.floor(np.float32(0.5) - (edge + _OFFSETS[0]) / np.float32(_STEP)).astype(np.intp)
     along = radius * round(1 / _STEP)
+    slices = edge.shape[1]
     depth = np.zeros((len(edge), len(radius), ANGLES), dtype=np.float32)
-    sound = np.empty_like(depth)
+    sound, before = np.empty_like(depth), np.zeros_like(depth)
     scale = (trust / contrast[block])[:, :, None, None]
     level = outlines.background[block, :, None, None] * scale
-    for k in range(edge.shape[1]):
+    for k in range(slices):
         (profile[k] * trust[k]).take(first[:, k, None] + along, out=sound, mode="clip")
         sound -= outlines.polar[block, k, : len(radius)] * scale[:, k]
         sound += level[:, k]
-        np.maximum(depth, sound, out=depth, where=radius < inside[:, k, None])
+        sound *= radius < inside[:, k, None]
+        if slices < CONFIRMED_FROM:
+            np.maximum(depth, sound, out=depth)
+            continue
+        np.minimum(before, sound, out=before)  # what both slices show
+        if k in (1, slices - 1):
+            before *= np.float32(OUTERMOST)
+        np.maximum(depth, before, out=depth)
+        sound, before = before, sound
     return depth
 
 
-def _find_sound_profile(outlines: Outlines, contrast: Array) -> tuple[Array, Array]:
+def _find_sound_profile(outlines: Outlines, contrast: Array, seed: float) -> tuple[Array, Array]:
     """Find the grey of a ball without voids against the distance below its edge, (s, len(_OFFSETS)): the median of many.
 
     The second value (s,) says how far each slice's depths are to be trusted: 1, or less where even sound balls are uneven.
@@ -85,5 +114,5 @@ def _find_sound_profile(outlines: Outlines, contrast: Array) -> tuple[Array, Arr
     grey = grey.transpose(2, 0, 1, 3).reshape(outlines.core.shape[1], len(_OFFSETS), -1)
     profile = row_median(grey)
     sigma = MAD_TO_SIGMA * row_median(np.abs(grey - profile[:, :, None]).reshape(len(grey), -1))
-    trust: Array = np.minimum(1.0, SEED / np.maximum(NOISE * sigma, 1e-6)).astype(np.float32)
+    trust: Array = np.minimum(1.0, seed / np.maximum(NOISE * sigma, 1e-6)).astype(np.float32)
     return profile, trust

@@ -21,6 +21,7 @@ from inspect_pop.core.geometry import Grid, HeightMap, Placement, SliceStack
 from inspect_pop.core.recipe import HEIGHT_ERROR_UM, Interface
 
 __all__ = [
+    "CONFIRMED_FROM",
     "SAMPLES_PER_PITCH",
     "SIZE",
     "Windows",
@@ -39,6 +40,8 @@ SAMPLES_PER_PITCH = 36
 _CORE_RADIUS = 0.12 * SAMPLES_PER_PITCH
 # Half way to a neighbour along the rows there is no solder of a good joint; the background is sampled there.
 _GAP_DISTANCE = 0.5 * SAMPLES_PER_PITCH
+# From so many slices on, what is solder or void shows in two that lie beside one another. With fewer, a slice stands alone.
+CONFIRMED_FROM = 5
 _JOINTS_PER_BLOCK = 64
 _SAMPLED_PER_BLOCK = 24
 _TALLEST = 32000  # rows of a picture: `remap` addresses them with 16-bit numbers

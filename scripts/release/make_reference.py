@@ -17,7 +17,7 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
-from inspect_pop.core import errors, flags, limits
+from inspect_pop.core import acceptance, errors, flags, limits
 from inspect_pop.core import joint_table as joints
 from inspect_pop.station import hook
 
@@ -103,6 +103,26 @@ def reference_page() -> str:
                 (
                     (f"`{name}`", f"{default:g}", m["unit"], f"{m['low']:g} to {m['high']:g}", m["meaning"], m["source"])
                     for name, default, m in limits.describe_limits()
+                ),
+            ),
+            "## Acceptance criteria\n\n"
+            "Rows of the profile `ipc-a-610`, the default. From *fail* on a joint fails, from *review* a person looks,\n"
+            "whatever its label; `clearance` is violated below its limit. Evidence checks find what contradicts a pass.\n"
+            "`--profile measure-only` judges none. A table `[profile.NAME.criteria.CRITERION]` of the `--limits`\n"
+            "file sets `fail`, `review` or both; `false` takes a limit away.\n",
+            table(
+                ("criterion", "unit", "fail", "review", "range", "methods", "reason", "source"),
+                (
+                    (
+                        f"`{c.name}`" + (" (evidence)" if c.evidence else ""),
+                        c.unit,
+                        *("" if limit is None else f"{limit:g}" for limit in (c.fail, c.review)),
+                        f"{c.low:g} to {c.high:g}",
+                        "all" if c.methods == acceptance.METHODS else ", ".join(c.methods),
+                        c.words,
+                        c.source,
+                    )
+                    for c in acceptance.CRITERIA
                 ),
             ),
             "## Errors\n\n```text",

@@ -1,9 +1,11 @@
 """Limits from a file, with profiles; what is unknown or out of range is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from inspect_pop.core.acceptance import DEFAULT_PROFILE
 from inspect_pop.core.errors import LimitsFault
 from inspect_pop.core.limits import Limits, describe_limits, load_limits
 
@@ -17,7 +19,8 @@ def file(tmp_path: Path) -> Path:
 
 def test_a_file_overrides_the_defaults_and_a_profile_the_file(file: Path) -> None:
     assert load_limits(file) == Limits(void_fraction=0.3)
-    assert load_limits(file, "class3") == Limits(void_fraction=0.2, excess_volume=1.5)
+    class3 = load_limits(file, "class3")
+    assert class3 == Limits(profile=replace(DEFAULT_PROFILE, name="class3"), void_fraction=0.2, excess_volume=1.5)
 
 
 def test_the_digest_follows_the_values(file: Path) -> None:
@@ -44,7 +47,7 @@ def test_what_is_no_limit_is_refused(tmp_path: Path, text: str, message: str) ->
 def test_a_missing_file_and_a_missing_profile_are_refused(tmp_path: Path, file: Path) -> None:
     with pytest.raises(LimitsFault, match="expected a TOML file"):
         load_limits(tmp_path / "none.toml")
-    with pytest.raises(LimitsFault, match=r"profile class2: expected one of .'class3'"):
+    with pytest.raises(LimitsFault, match=r"profile class2: expected one of .'class3', 'ipc-a-610', 'measure-only'"):
         load_limits(file, "class2")
 
 
@@ -53,3 +56,20 @@ def test_every_limit_is_within_its_range_and_says_why(name: str, default: float,
     assert getattr(Limits(), name) == default
     assert about["low"] <= default <= about["high"]  # type: ignore[operator]
     assert about["meaning"] and about["source"]
+
+
+def test_without_a_file_a_profile_is_one_of_the_table() -> None:
+    assert load_limits(None) == Limits()
+    assert load_limits(None, "measure-only").profile.criteria == ()
+    with pytest.raises(LimitsFault, match=r"profile class3: expected one of .'ipc-a-610', 'measure-only'"):
+        load_limits(None, "class3")
+
+
+def test_a_profile_of_the_file_changes_criteria(tmp_path: Path) -> None:
+    path = tmp_path / "limits.toml"
+    path.write_text("[profile.class3]\nvoid_fraction = 0.2\n[profile.class3.criteria.void_area]\nfail = 0.2\nreview = 0.15\n")
+    limits = load_limits(path, "class3")
+    assert (limits.void_fraction, limits.profile.name) == (0.2, "class3")
+    assert (limits.profile.criteria[0].fail, limits.profile.criteria[0].review) == (0.2, 0.15)
+    assert load_limits(path, "measure-only").profile.name == "measure-only"
+    assert len({limits.digest, Limits().digest, load_limits(path, "measure-only").digest}) == 3

@@ -7,17 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inspect_pop.classify.model import load
+from inspect_pop.classify.model import OperatingPoint, load
 from inspect_pop.classify.session import Classifier
 from inspect_pop.core.errors import FrameFault
 from inspect_pop.core.flags import bit
 from inspect_pop.core.inspection import Inspection
 from inspect_pop.core.joint_table import CLASSES, COLUMNS
-from inspect_pop.core.limits import Limits
+from inspect_pop.core.limits import Limits, load_limits
 from inspect_pop.ingest import open_export
 from inspect_pop.ingest.contract import SliceSource
-from inspect_pop.pipeline.board import inspect_board
+from inspect_pop.pipeline.board import inspect_board, measure_board
 from tests.learn.models import add_machine_model, make_model
+from tests.scenes import discs
 
 START = "2026-11-22T08:00:00+00:00"
 
@@ -102,6 +103,56 @@ def test_by_xray_pictures_turned_against_the_height_maps_nothing_passes(small_bo
         assert ((joints["flags"] & bit("crop_mismatch")) != 0).any() == expected
         if expected:
             assert "pass" not in joints["verdict"]
+
+
+# Kinds of defect, painted into the slices as discs at shares of the way from one joint to the next: how many, from where to
+# where, their diameter in pitches, their grey (0 background, 1 solder), and the criterion that sees them.
+_PAINTED = {
+    "stray ball": (1, 0.5, 0.5, 0.32, 1.0, "stray_solder"),
+    "bridge": (40, 0.0, 1.0, 0.5, 1.0, "clearance"),
+    "void": (1, 0.0, 0.0, 0.42, 0.1, "void_area"),
+    "missing ball": (1, 0.0, 0.0, 0.95, 0.0, "missing_ball"),
+}
+
+
+@pytest.mark.parametrize("kind", _PAINTED)
+def test_painted_defects_do_not_pass(small_board: Path, classifier: Classifier, kind: str) -> None:
+    """Even where the classifier passes everything, and by measure-only they do pass."""
+    number, begin, end, width, grey, criterion = _PAINTED[kind]
+    export = open_export(small_board)
+    package = measure_board(export, Limits()).packages[0]
+    part = package.interfaces[0]
+    assert part.windows is not None
+    interface, pitch_um = part.interface, part.interface.pitch_um
+    x, y = interface.x_um, interface.y_um
+    first = int(np.argmin(np.hypot(x - pitch_um / 2, y - pitch_um / 2)))
+    second = int(np.argmin(np.hypot(x - x[first] - pitch_um, y - y[first])))
+    share = np.linspace(begin, end, number)
+    place_um = package.placements["lower"].apply(x[first] + share * (x[second] - x[first]), np.full(number, y[first]))
+    levels = part.windows.background + grey * (part.windows.solder - part.windows.background)
+
+    def paint(source: SliceSource) -> SliceSource:
+        stack = source.read()
+        if source.interface != "lower":
+            return source
+        values = stack.values.astype(np.float32)
+        cover = discs(stack.grid, *place_um, width * pitch_um / 2)
+        for page, level in zip(values, np.abs(levels), strict=True):
+            page += cover * (level - page)
+        painted = dataclasses.replace(stack, values=values.astype(stack.values.dtype))
+        return dataclasses.replace(source, read=lambda: painted)
+
+    wrong = dataclasses.replace(export, images=(*map(paint, export.slices), *export.height_maps))
+    blind = classifier.with_operating_point(OperatingPoint(1e6, 1e7, "passes everything"))
+    for profile, verdicts in (("ipc-a-610", {"review", "fail"}), ("measure-only", {"pass"})):
+        limits = load_limits(None, profile)
+        found = inspect_board(wrong, blind, limits, started_at=START, now=lambda: START)
+        joints = found.joints.take(found.joints["interface"] == "lower")
+        assert found.board.profile == profile
+        assert joints["verdict"][first] in verdicts
+        assert (criterion in joints["criteria"][first].split(";")) == (profile == "ipc-a-610")
+        assert bool(joints["reason"][first]) == (profile == "ipc-a-610")
+        assert ("U1/lower" in found.board.stray_solder) == (kind in ("stray ball", "bridge"))
 
 
 def test_an_interface_without_slices_is_undecided(small_board: Path, classifier: Classifier) -> None:

@@ -78,6 +78,8 @@ def test_a_board_is_counted(small_board: Path) -> None:
         model_digest="m",
         limits_digest="l",
         operating_point=POINT,
+        profile="ipc-a-610",
+        stray_solder=["U1/upper: 130 um at (10, 20) um"],
         started_at="a",
         finished_at="b",
     )

@@ -81,3 +81,25 @@ def test_a_joint_without_neighbours_has_no_pairs() -> None:
     webs = find_webs(cut_slices(stack_of(alone), alone, HOME), alone)
     assert webs.pairs.shape == (0, 2)
     assert webs.free_um.shape == (0, 3)
+
+
+def test_a_ghost_in_the_last_slice_does_not_close_the_space() -> None:
+    stack = bridged(stack_of(INTERFACE, slices=5), 14, 15, 150.0, slice(4, 5))
+    webs = find_webs(cut_slices(stack, INTERFACE, HOME), INTERFACE)
+    this = (np.sort(webs.pairs, axis=1) == [14, 15]).all(axis=1)
+    assert webs.free_um[this, 4] < 10
+    assert webs.clear_um[this] == pytest.approx(GAP_UM, abs=20)
+
+
+@pytest.mark.parametrize("width", [80.0, 200.0, 300.0])
+def test_a_web_in_two_slices_closes_the_space(width: float) -> None:
+    stack = bridged(stack_of(INTERFACE, slices=5), 14, 15, width, slice(2, 4))
+    webs = find_webs(cut_slices(stack, INTERFACE, HOME), INTERFACE)
+    this = (np.sort(webs.pairs, axis=1) == [14, 15]).all(axis=1)
+    assert webs.clear_um[this] < 10
+    assert webs.clear_um[~this].min() > 60
+
+
+def test_one_slice_of_three_counts_by_itself() -> None:
+    webs = find_webs(cut_slices(bridged(stack_of(INTERFACE), 14, 15, 80.0, slice(1, 2)), INTERFACE, HOME), INTERFACE)
+    assert webs.clear_um[(np.sort(webs.pairs, axis=1) == [14, 15]).all(axis=1)] < 10

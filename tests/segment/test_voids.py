@@ -15,9 +15,9 @@ INTERFACE = drawn_interface(6)
 RADIUS_UM = 0.34 * 400.0
 
 
-def measured(voids: dict[int, list[tuple[float, float, float, int]]], *, depth: float = 0.6) -> np.ndarray:
+def measured(voids: dict[int, list[tuple[float, float, float, int]]], *, depth: float = 0.6, slices: int = 3) -> np.ndarray:
     """Fractions of all joints, with voids (x, y, radius, slice) drawn into some of them."""
-    stack = stack_of(INTERFACE)
+    stack = stack_of(INTERFACE, slices=slices)
     values = stack.values.astype(float)
     for joint, its in voids.items():
         for x, y, radius, k in its:
@@ -63,3 +63,17 @@ def test_no_ball_no_fraction() -> None:
     fraction = find_void_fraction(find_outlines(cut))
     assert np.isnan(fraction[14])
     assert np.isfinite(fraction[np.arange(36) != 14]).all()
+
+
+@pytest.mark.parametrize("radius", [45.0, 70.0])
+def test_a_void_in_neighbouring_slices_of_five_counts(radius: float) -> None:
+    fraction = measured({14: [(10.0, 10.0, radius, k) for k in (1, 2, 3)]}, slices=5)
+    assert fraction[14] == pytest.approx((radius / RADIUS_UM) ** 2, abs=0.08)
+
+
+def test_a_void_of_half_the_ball_is_beyond_any_limit() -> None:
+    assert measured({14: [(10.0, 10.0, 100.0, k) for k in range(5)]}, slices=5)[14] > 0.35
+
+
+def test_shade_in_one_slice_of_five_is_no_void() -> None:
+    assert measured({14: [(0.0, 0.0, 90.0, 4)]}, slices=5)[14] == 0

@@ -1,0 +1,158 @@
+"""Acceptance criteria and evidence: what measurements say about a joint, whatever the classifier calls it.
+
+A joint passes only where classifier and measurements agree. `core.acceptance` holds the table; here its rows are applied.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inspect_pop.core import flags as flag_table
+from inspect_pop.core.acceptance import DEFAULT_PROFILE, PROFILES, Criterion, Profile
+from inspect_pop.core.recipe import Interface
+from inspect_pop.core.robust import mad_sigma
+from inspect_pop.decide.verdict import JointVerdicts
+
+__all__ = ["DEFAULT_PROFILE", "PROFILES", "Profile", "Violations", "apply_violations", "collect_measures", "find_violations"]
+
+Columns = Mapping[str, NDArray[Any]]
+Floats = NDArray[np.floating]
+_OFFSET_FLOOR = 0.01  # of the pitch: smaller spreads of the places are chance
+_DIFFERENT = 0.15  # of the typical diameter: less is no other ball, however alike the neighbours are
+# What the picture does not show surely is no evidence, neither for a pass nor for a fail.
+_UNSURE = flag_table.REVIEW_MASK
+_NOT_SEEN = flag_table.bit("no_slices") | flag_table.bit("off_image")
+
+
+@dataclass(frozen=True)
+class Violations:
+    """What n joints violate: `criteria` (text, `;` between names), `reason` (text), `fails` and `reviews` (bool)."""
+
+    criteria: NDArray[np.object_]
+    reason: NDArray[np.object_]
+    fails: NDArray[np.bool_]
+    reviews: NDArray[np.bool_]
+
+
+def collect_measures(columns: Columns, interface: Interface) -> dict[str, Floats]:
+    """Return the measure of every criterion, by its name, (n,) each; NaN where it is unknown.
+
+    `columns` are the measured columns and `flags` of the interface's joints.
+    """
+    diameter, volume = columns["diameter_um"], columns["volume_ratio"]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        dx, dy = (columns[name] - np.nanmedian(_known(columns[name])) for name in ("dx_um", "dy_um"))
+        away_um = np.hypot(columns["dx_um"], columns["dy_um"])
+        spread_um = [mad_sigma(d[np.isfinite(d)]) if np.isfinite(d).any() else 0.0 for d in (dx, dy)]
+        sigma_um = max(*spread_um, _OFFSET_FLOOR * interface.pitch_um)
+        no_ball = (columns["flags"] & flag_table.bit("no_ball")) != 0
+        known = [columns[n] for n in ("dx_um", "dy_um", "void_fraction")]
+        unknown = ~np.isfinite(known).all(axis=0) | ~(diameter > 0) | ~(volume > 0)
+        return {
+            "void_area": columns["void_fraction"],
+            "clearance": columns["clearance_um"],
+            "offset": away_um / interface.pitch_um,
+            "diameter": _compare(diameter, interface.nominal_mid_diameter_um),
+            "volume": _compare(volume, 1.0),
+            "stray_solder": columns["stray_um"],
+            "missing_ball": no_ball.astype(np.float32),
+            "standoff": _compare(columns["standoff_um"], interface.gap_um),
+            "outlier_diameter": _find_outlying_diameter(columns),
+            "outlier_offset": np.hypot(dx, dy) / sigma_um,
+            "no_outline": ((diameter <= 0) | (columns["waist"] <= 0)).astype(np.float32),
+            "not_measured": unknown.astype(np.float32),
+        }
+
+
+def find_violations(columns: Columns, interface: Interface, method: str, profile: Profile = DEFAULT_PROFILE) -> Violations:
+    """Judge the measurements of one interface's joints by a profile.
+
+    A joint that the pictures do not show is not judged. One whose pictures are in doubt does not fail by them.
+
+    Parameters
+    ----------
+    columns
+        The measured columns and `flags`, (n,) each.
+    interface
+        The joints as designed.
+    method
+        `laminography`, `ct` or `transmission`.
+    profile
+        The criteria that count.
+    """
+    n = len(interface.ball)
+    names: list[list[str]] = [[] for _ in range(n)]
+    words: list[list[str]] = [[] for _ in range(n)]
+    fails, reviews = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
+    seen = (columns["flags"] & _NOT_SEEN) == 0
+    sure = (columns["flags"] & _UNSURE) == 0
+    measures = collect_measures(columns, interface)
+    for criterion in profile.criteria:
+        if method not in criterion.methods:
+            continue
+        values = measures[criterion.name]
+        failing, doubtful = (_violate(values, limit, criterion.below) & seen for limit in (criterion.fail, criterion.review))
+        fails |= failing & sure
+        reviews |= failing | doubtful
+        for joint in np.flatnonzero(failing | doubtful).tolist():
+            names[joint].append(criterion.name)
+            limit = criterion.fail if failing[joint] else criterion.review
+            words[joint].append(_explain(criterion, float(values[joint]), limit))
+    return Violations(_join(names, ";"), _join(words, "; "), fails, reviews)
+
+
+def apply_violations(decided: JointVerdicts, found: Violations) -> JointVerdicts:
+    """Return the verdicts with what measurements forbid: a joint may be good and fail. The labels stay as they are."""
+    verdict = decided.verdict.copy()
+    verdict[found.reviews & (verdict == "pass")] = "review"
+    verdict[found.fails] = "fail"
+    both = (decided.reason != "") & (found.reason != "")
+    reason = np.where(both, decided.reason + "; " + found.reason, decided.reason + found.reason).astype(object)
+    return JointVerdicts(decided.label, verdict, reason)
+
+
+def _known(values: Floats) -> Floats:
+    """Return the finite values, or a 0 where there is none."""
+    finite = values[np.isfinite(values)]
+    return finite if finite.size else np.zeros(1)
+
+
+def _compare(values: Floats, nominal: float) -> Floats:
+    """Return how many times larger or smaller values are than nominal; NaN for 0, which another check sees."""
+    ratio = np.where(values > 0, values / nominal, np.nan)
+    return np.asarray(np.maximum(ratio, 1 / ratio))
+
+
+def _find_outlying_diameter(columns: Columns) -> Floats:
+    """Return the largest |z| against the neighbours of the diameters in any slice that differ by much from the typical one."""
+    largest = np.zeros(len(columns["diameter_um"]))
+    for z, name in (("z_low", "diameter_low_um"), ("z_mid", "diameter_um"), ("z_high", "diameter_high_um")):
+        typical = float(np.median(_known(columns[name])))
+        differs = np.abs(columns[name] - typical) > _DIFFERENT * typical
+        seen = differs & (columns[name] > 0)  # a slice may lie beyond a pad
+        largest = np.maximum(largest, np.where(seen, np.abs(np.nan_to_num(columns[z])), 0.0))
+    return largest
+
+
+def _violate(values: Floats, limit: float | None, below: bool) -> NDArray[np.bool_]:
+    """Return where values reach a limit; an unknown value and no limit never do."""
+    if limit is None:
+        return np.zeros(len(values), dtype=bool)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(values < limit if below else values >= limit)
+
+
+def _explain(criterion: Criterion, value: float, limit: float | None) -> str:
+    """Return the reason in words, with value and limit in their unit."""
+    unit = {"um": " um"}.get(criterion.unit, "")
+    value_text, limit_text = (f"{x:.0f}{unit}" if unit or abs(x) >= 10 else f"{x:.2f}" for x in (value, limit or 0.0))
+    return criterion.words.format(value=value_text, limit=limit_text)
+
+
+def _join(parts: list[list[str]], between: str) -> NDArray[np.object_]:
+    joined = np.full(len(parts), "", dtype=object)
+    joined[:] = [between.join(p) for p in parts]
+    return joined

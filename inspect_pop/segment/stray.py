@@ -1,0 +1,152 @@
+"""Find stray solder: solder between the joints, or beside them, where the design has none.
+
+A solder ball that rolled away, a splash, a web that touches neither joint. The whole picture of the interface is searched,
+at a twelfth of the pitch or finer: what is as bright as solder in two neighbouring slices, and is no joint.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from inspect_pop.core.geometry import Grid, Placement, SliceStack
+from inspect_pop.core.recipe import Interface, Package
+from inspect_pop.segment.outlines import Outlines
+from inspect_pop.segment.windows import CONFIRMED_FROM, Windows
+
+__all__ = ["StraySolder", "find_stray_solder"]
+
+Array = NDArray[np.float32]
+SMALLEST_UM = 75.0  # equal-area diameter from which on a spot counts: below, it is grain in the pictures
+BESIDE = 0.62  # of the pitch, from a joint's middle: nearer stray solder cuts the joint's clearance
+_PIXELS_PER_PITCH = 12
+_SOLDER = 0.5  # of the way from the surroundings' grey to solder's: where solder ends
+_MARGIN = 0.06  # of the pitch beyond a joint's outline that is its own blurred edge
+_BRIGHTEST_HALO = 0.8
+_AROUND = 0.9  # of the pitch around the joints that is searched: further out lies the body's edge
+
+
+@dataclass(frozen=True)
+class StraySolder:
+    """Stray solder of one interface: m spots, and what they mean for the n joints.
+
+    `x_um`, `y_um` (m,) are the spots' middles in the package frame, `size_um` (m,) their equal-area diameters, as far as they
+    are seen beyond the joints' own edges. `beside_um` (n,) float32 is the size of the largest spot that cuts a joint's
+    clearance; 0 where there is none.
+    """
+
+    x_um: NDArray[np.floating]
+    y_um: NDArray[np.floating]
+    size_um: NDArray[np.floating]
+    beside_um: Array
+
+
+def find_stray_solder(
+    stack: SliceStack, windows: Windows, outlines: Outlines, interface: Interface, package: Package, placement: Placement
+) -> StraySolder:
+    """Find the stray solder of one interface.
+
+    Parameters
+    ----------
+    stack, placement
+        The pictures, and where they show the package.
+    windows, outlines
+        Of the interface's joints, which give the grey axis and where joints end.
+    interface, package
+        As designed. In transmission the package's other interfaces are seen too, and are no stray solder.
+    """
+    pictures, grid = _shrink_pictures(stack, windows, interface.pitch_um)
+    grey = _join_slices(pictures)
+    empty = _mask_joints(stack.method, windows, outlines, interface, package, placement, grid)
+    halo = _estimate_halo(grey, empty, round(interface.pitch_um / grid.pixel_um))
+    seen = (empty & (grey > halo + _SOLDER * (1 - halo))).astype(np.uint8)
+    number, spots, stats, middles = cv2.connectedComponentsWithStats(seen, connectivity=8)
+    size_um = 2 * np.sqrt(stats[:, cv2.CC_STAT_AREA] / np.pi) * grid.pixel_um
+    large = np.flatnonzero((size_um >= SMALLEST_UM) & (np.arange(number) > 0))
+    x_um, y_um = placement.undo(*grid.to_um(middles[large, 1], middles[large, 0]))
+    beside_um = np.zeros(len(interface.ball), dtype=np.float32)
+    joints = cKDTree(np.column_stack([interface.x_um, interface.y_um]))
+    for spot in large:
+        left, top, width, height = stats[spot, : cv2.CC_STAT_AREA]
+        row, col = np.nonzero(spots[top : top + height, left : left + width] == spot)
+        places = np.column_stack(placement.undo(*grid.to_um(row + float(top), col + float(left))))
+        near = joints.query_ball_point(places, BESIDE * interface.pitch_um)
+        rows = np.unique(np.concatenate([np.asarray(k, dtype=np.intp) for k in near]))
+        beside_um[rows] = np.maximum(beside_um[rows], np.float32(size_um[spot]))
+    return StraySolder(x_um, y_um, size_um[large], beside_um)
+
+
+def _shrink_pictures(stack: SliceStack, windows: Windows, pitch_um: float) -> tuple[list[Array], Grid]:
+    """Return the usable slices on the windows' grey axis, averaged down, and their grid."""
+    grid = stack.grid
+    factor = max(1, int(pitch_um / _PIXELS_PER_PITCH / grid.pixel_um))
+    rows, cols = grid.shape[0] // factor, grid.shape[1] // factor
+    shift = (factor - 1) / 2 * grid.pixel_um
+    small = Grid((rows, cols), grid.pixel_um * factor, (grid.origin_um[0] + shift, grid.origin_um[1] - shift))
+    sign = -1.0 if stack.polarity == "solder_dark" else 1.0
+    usable = [k for k in range(len(stack.z_um)) if k not in stack.lost]
+    pictures = []
+    for page, background, solder in zip(usable, windows.background, windows.solder, strict=True):
+        picture = stack.values[page][: rows * factor, : cols * factor]
+        if factor > 1:
+            picture = cv2.resize(picture, (cols, rows), interpolation=cv2.INTER_AREA)
+        scale = 1 / float(solder - background)
+        pictures.append(cv2.addWeighted(picture, sign * scale, picture, 0, -float(background) * scale, dtype=cv2.CV_32F))
+    return pictures, small
+
+
+def _join_slices(pictures: Sequence[Array]) -> Array:
+    """Return the brightest grey that two neighbouring slices share; of fewer than `CONFIRMED_FROM`, the brightest."""
+    if len(pictures) < CONFIRMED_FROM:
+        return np.asarray(np.max(pictures, axis=0), dtype=np.float32)
+    shared = np.minimum(pictures[0], pictures[1])
+    for first, second in pairwise(pictures[1:]):
+        np.maximum(shared, np.minimum(first, second), out=shared)
+    return shared
+
+
+def _mask_joints(
+    method: str,
+    windows: Windows,
+    outlines: Outlines,
+    interface: Interface,
+    package: Package,
+    placement: Placement,
+    grid: Grid,
+) -> NDArray[np.bool_]:
+    """Return where the pictures should show no joint, among the joints and around them, as a mask of the grid."""
+    inside = np.zeros(grid.shape, dtype=np.uint8)
+    reach = _AROUND * interface.pitch_um
+    left, right, low, high = (f(v) for v in (interface.x_um, interface.y_um) for f in (np.min, np.max))
+    x, y = np.array([left, right, right, left]), np.array([low, low, high, high])
+    x, y = placement.apply(x + reach * np.array([-1, 1, 1, -1]), y + reach * np.array([-1, -1, 1, 1]))
+    row, col = grid.to_pixel(x, y)
+    cv2.fillConvexPoly(inside, np.column_stack([np.rint(col), np.rint(row)]).astype(np.int32), 1)
+    radius_um = np.where(outlines.present, outlines.circle[:, :, 0], 0).max(axis=1) * windows.step_um
+    radius_um = np.maximum(radius_um, interface.nominal_mid_diameter_um / 2)
+    shift_um = (outlines.centre + np.median(outlines.circle[:, :, 1:], axis=1)) * windows.step_um
+    balls = [(interface.x_um + shift_um[:, 0], interface.y_um + shift_um[:, 1], radius_um + _MARGIN * interface.pitch_um)]
+    if method == "transmission":
+        for other in package.interfaces:
+            if other.name != interface.name:
+                wide_um = np.full(len(other.ball), 0.5 * other.pitch_um)
+                balls.append((other.x_um, other.y_um, wide_um))
+    for x_um, y_um, ball_um in balls:
+        row, col = grid.to_pixel(*placement.apply(x_um, y_um))
+        places = np.rint(16 * np.column_stack([col, row])).astype(int)
+        for place, radius in zip(places.tolist(), np.rint(16 * ball_um / grid.pixel_um).astype(int).tolist(), strict=True):
+            cv2.circle(inside, place, radius, 0, thickness=-1, shift=4)
+    return inside.astype(bool)
+
+
+def _estimate_halo(grey: Array, empty: NDArray[np.bool_], pixels: int) -> Array:
+    """Return the mean grey of the empty surroundings of each pixel, `pixels` wide: broad ghosts are no solder."""
+    weight = empty.astype(np.float32)
+    box = (2 * (pixels // 2) + 1,) * 2
+    mean = cv2.blur(grey * weight, box) / np.maximum(cv2.blur(weight, box), 1e-3)
+    halo: Array = np.clip(mean, 0, _BRIGHTEST_HALO).astype(np.float32)
+    return halo

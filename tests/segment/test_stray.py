@@ -1,0 +1,81 @@
+"""Stray solder: found with its place and size wherever it lies among the joints, and nothing else taken for it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from inspect_pop.core.geometry import Placement, SliceStack
+from inspect_pop.segment.outlines import find_outlines
+from inspect_pop.segment.stray import StraySolder, find_stray_solder
+from inspect_pop.segment.windows import cut_slices
+from tests.drawn import drawn_interface
+from tests.scenes import HOME, discs, make_package, ring, stack_of
+
+INTERFACE = drawn_interface(8)
+PACKAGE = make_package()
+
+
+def with_ball(
+    stack: SliceStack, x_um: float, y_um: float, diameter_um: float, slices: slice = slice(1, 4), grey: float = 1000.0
+) -> SliceStack:
+    """The stack with one more ball of solder in some slices, at a place of the image."""
+    values = stack.values.astype(float)
+    ball = discs(stack.grid, np.array([x_um]), np.array([y_um]), diameter_um / 2)
+    values[slices] = np.maximum(values[slices], 400 + grey * ball)
+    return replace(stack, values=values.astype(np.uint16))
+
+
+def find(stack: SliceStack, placement: Placement = HOME, interface=INTERFACE) -> StraySolder:  # type: ignore[no-untyped-def]
+    windows = cut_slices(stack, interface, placement)
+    return find_stray_solder(stack, windows, find_outlines(windows), interface, PACKAGE, placement)
+
+
+def test_a_clean_interface_has_none() -> None:
+    found = find(stack_of(INTERFACE, slices=5))
+    assert len(found.size_um) == 0
+    assert found.beside_um.max() == 0
+
+
+@pytest.mark.parametrize("place", [(0.0, 200.0), (0.0, 0.0), (400.0, 200.0)], ids=["between two", "between four", "elsewhere"])
+def test_a_ball_between_joints_is_found_with_place_and_size(place: tuple[float, float]) -> None:
+    half = np.array([INTERFACE.x_um[9] + 200.0, INTERFACE.y_um[9]])
+    x, y = half + np.array([0.0, -200.0]) * (place[1] == 0.0) + np.array([place[0], 0.0])
+    found = find(with_ball(stack_of(INTERFACE, slices=5), x, y, 130.0))
+    assert len(found.size_um) == 1
+    assert (found.x_um[0], found.y_um[0]) == (pytest.approx(x, abs=30), pytest.approx(y, abs=30))
+    assert 75 < found.size_um[0] < 160
+    near = np.hypot(INTERFACE.x_um - x, INTERFACE.y_um - y) < 0.75 * INTERFACE.pitch_um
+    assert np.array_equal(found.beside_um > 0, near)
+
+
+def test_in_the_empty_middle_it_is_reported_and_stops_no_joint() -> None:
+    peripheral = ring(8)
+    found = find(with_ball(stack_of(peripheral, slices=5), 100.0, -60.0, 150.0), interface=peripheral)
+    assert len(found.size_um) == 1
+    assert found.beside_um.max() == 0
+
+
+def test_the_place_is_that_of_the_package() -> None:
+    placement = Placement(90.0, -60.0, 0.5, 0.0)
+    x, y = placement.apply(np.array([200.0]), np.array([0.0]))
+    found = find(with_ball(stack_of(INTERFACE, placement, slices=5), float(x[0]), float(y[0]), 130.0), placement)
+    assert len(found.size_um) == 1
+    assert (found.x_um[0], found.y_um[0]) == (pytest.approx(200, abs=30), pytest.approx(0, abs=30))
+
+
+def test_what_one_slice_of_five_shows_is_a_ghost() -> None:
+    assert len(find(with_ball(stack_of(INTERFACE, slices=5), 0.0, 0.0, 130.0, slice(4, 5))).size_um) == 0
+
+
+def test_a_broad_ghost_is_no_solder() -> None:
+    ghost = with_ball(stack_of(INTERFACE, slices=5), 0.0, 0.0, 900.0, slice(3, 5), grey=450.0)
+    assert len(find(ghost).size_um) == 0
+
+
+def test_in_transmission_the_other_interface_is_no_stray_solder() -> None:
+    stack = stack_of(INTERFACE, slices=1, method="transmission")
+    other = PACKAGE.interface("upper")
+    balls = discs(stack.grid, other.x_um, other.y_um, 160.0)
+    values = np.maximum(stack.values.astype(float), 400 + 1000 * balls)
+    assert len(find(replace(stack, values=values.astype(np.uint16))).size_um) == 0
