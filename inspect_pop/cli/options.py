@@ -81,14 +81,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object inst
 
 def resolve_limits(file: Path | None, profile: str | None) -> "Limits":
     """Return the limits that `--limits` and `--profile` name, or the defaults. Raises `LimitsFault`, `UsageFault`."""
-    from inspect_pop.core.errors import UsageFault
-    from inspect_pop.core.limits import Limits, load_limits
+    from inspect_pop.core import limits
 
-    if file is not None:
-        return load_limits(file, profile)
-    if profile is not None:
-        raise UsageFault(f"--profile {profile}", expected="a file with that profile", remedy="Name it with --limits.")
-    return Limits()
+    return limits.resolve_limits(file, profile)
 
 
 def pluralize(n: int, noun: str) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from inspect_pop.cli.options import LimitsFile, ModelDir
+from inspect_pop.cli.options import LimitsFile, MaxEscapeRate, MaxFalseCallPpm, ModelDir, Profile
 from inspect_pop.core.errors import UsageFault
 
 __all__ = ["hook", "serve", "watch"]
@@ -50,6 +50,9 @@ def serve(
     model: ModelDir = None,
     models_root: ModelRoots = None,
     limits: LimitsFile = None,
+    profile: Profile = None,
+    max_escape_rate: MaxEscapeRate = None,
+    max_false_call_ppm: MaxFalseCallPpm = None,
     tokens: Tokens = None,
     jobs: Workers = 0,
     queue: Queue = 8,
@@ -75,6 +78,9 @@ def serve(
         model=model,
         model_roots=tuple(models_root or ()),
         limits=limits,
+        profile=profile,
+        max_escape_rate=max_escape_rate,
+        max_false_call_ppm=max_false_call_ppm,
         tokens=tokens,
         workers=jobs or count_cores(),
         queue=queue,
@@ -90,6 +96,9 @@ def watch(
     store: Store = "records.db",
     model: ModelDir = None,
     limits: LimitsFile = None,
+    profile: Profile = None,
+    max_escape_rate: MaxEscapeRate = None,
+    max_false_call_ppm: MaxFalseCallPpm = None,
     jobs: Workers = 1,
     time_limit_s: TimeLimit = 30.0,
     settle_s: Settle = 2.0,
@@ -111,6 +120,9 @@ def watch(
         store=store,
         model=model,
         limits=limits,
+        profile=profile,
+        max_escape_rate=max_escape_rate,
+        max_false_call_ppm=max_false_call_ppm,
         workers=jobs or count_cores(),
         time_limit_s=time_limit_s,
         cfx=cfx,

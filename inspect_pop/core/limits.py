@@ -11,9 +11,9 @@ from dataclasses import Field, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from inspect_pop.core.errors import LimitsFault
+from inspect_pop.core.errors import LimitsFault, UsageFault
 
-__all__ = ["Limits", "describe_limits", "load_limits"]
+__all__ = ["Limits", "describe_limits", "load_limits", "resolve_limits"]
 
 
 def _limit(default: float, unit: str, low: float, high: float, meaning: str, source: str) -> Any:
@@ -112,6 +112,15 @@ def load_limits(path: Path, profile: str | None = None) -> Limits:
             expected = f"a number from {meta['low']} to {meta['high']} {meta['unit']}"
             raise LimitsFault(f"{path}: {key}", expected=expected, found=repr(value))
     return replace(Limits(), **{k: float(v) for k, v in values.items()})
+
+
+def resolve_limits(file: Path | None, profile: str | None) -> Limits:
+    """Return the limits that a file and a profile name, or the defaults. Raises `LimitsFault`, `UsageFault`."""
+    if file is not None:
+        return load_limits(file, profile)
+    if profile is not None:
+        raise UsageFault(f"--profile {profile}", expected="a file with that profile", remedy="Name it with --limits.")
+    return Limits()
 
 
 def describe_limits() -> list[tuple[str, float, dict[str, Any]]]:

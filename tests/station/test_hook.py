@@ -24,7 +24,7 @@ NOBODY = "http://127.0.0.1:9"  # the discard port: nothing listens there
 
 def alone(tmp_path: Path, serial: str, deadline_s: float = 120, **content: object) -> tuple[int, dict[str, object]]:
     board = write_board(tmp_path / "batch" / "boards" / serial, serial, **content)
-    return run_hook(str(board), str(tmp_path / "records.db"), deadline_s, service=NOBODY, standalone=FAKE)
+    return run_hook(str(board), str(tmp_path / "records.db"), deadline_s, standalone=FAKE)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,9 @@ def test_finds_the_service_by_the_address_beside_the_store(plain: Running, monke
 
 def test_a_service_with_another_store_is_not_used(plain: Running, tmp_path: Path) -> None:
     mine = str(tmp_path / "mine.db")
-    assert run_hook(plain.board("MINE"), mine, 30, service=plain.url, standalone=FAKE)[0] == 0
+    status, answer = run_hook(plain.board("MINE"), mine, 30, service=plain.url, standalone=FAKE)
+    assert (status, answer["problem"]["about"]) == (3, "usage")  # nobody knows how that service would judge
+    assert run_hook(plain.board("MINE"), mine, 30, standalone=FAKE)[0] == 0
     with open_store(mine) as store, plain.store() as theirs:
         assert (len(store.board("MINE")), len(theirs.board("MINE"))) == (1, 0)
 
@@ -240,5 +242,5 @@ def answering(replies: list[tuple[int, bytes, str | None]]) -> Iterator[str]:
 def test_a_store_that_cannot_be_written_is_no_verdict(tmp_path: Path) -> None:
     board = write_board(tmp_path / "batch" / "boards" / "S", "S")
     (tmp_path / "file").write_text("in the way")
-    status, answer = run_hook(str(board), str(tmp_path / "file" / "r.db"), 30, service=NOBODY, standalone=FAKE)
+    status, answer = run_hook(str(board), str(tmp_path / "file" / "r.db"), 30, standalone=FAKE)
     assert (status, answer["problem"]["about"]) == (3, "store")
