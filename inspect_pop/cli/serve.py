@@ -35,6 +35,10 @@ TimeLimit = Annotated[float, typer.Option("--time-limit", metavar="S", help="Sec
 Settle = Annotated[
     float, typer.Option("--settle", metavar="S", help="Seconds without a change after which an export is complete.")
 ]
+HealthPort = Annotated[
+    int | None,
+    typer.Option("--health-port", metavar="P", min=1, max=65535, help="Port on loopback for /healthz, /readyz and /metrics."),
+]
 Cfx = Annotated[
     str | None,
     typer.Option("--cfx", metavar="ADDRESS", help="Destination of CFX messages: amqp://HOST/ADDRESS, https://… or a folder."),
@@ -102,6 +106,7 @@ def watch(
     jobs: Workers = 1,
     time_limit_s: TimeLimit = 30.0,
     settle_s: Settle = 2.0,
+    health_port: HealthPort = None,
     cfx: Cfx = None,
     cfx_handle: CfxHandle = "inspect_pop",
 ) -> None:
@@ -110,9 +115,11 @@ def watch(
     Prints one line of JSON per board, as `hook` does. Needs the extra `station`.
     """
     with _needs_station("watch"):
+        from inspect_pop.station.serve import log_to_stderr
         from inspect_pop.station.watch import watch as watch_folder
     from inspect_pop.batch.run import count_cores
-    from inspect_pop.station.contract import to_json
+    from inspect_pop.core.streams import write_answer_line
+    from inspect_pop.station.contract import Answer, to_json
     from inspect_pop.station.settings import ServiceSettings
 
     settings = ServiceSettings(
@@ -128,7 +135,12 @@ def watch(
         cfx=cfx,
         cfx_handle=cfx_handle,
     )
-    raise typer.Exit(watch_folder(folder, settings, lambda answer: print(to_json(answer), flush=True), settle_s=settle_s))
+
+    def print_answer(answer: Answer) -> None:
+        write_answer_line(to_json(answer))
+
+    log_to_stderr()
+    raise typer.Exit(watch_folder(folder, settings, print_answer, settle_s=settle_s, health_port=health_port))
 
 
 def hook(

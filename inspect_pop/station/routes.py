@@ -286,7 +286,7 @@ async def check_ready(station: StationDep, response: Response) -> HealthBody:
     elif station.pool.alive == 0:
         problem = "no inspecting process runs"
     else:
-        problem = station.store_fault
+        problem = station.store_fault or station.folder_fault
     response.status_code = 503 if problem else 200
     pool = station.pool
     return HealthBody(status=problem or "ready", workers=pool.alive, waiting=pool.waiting, model=pool.model)

@@ -25,7 +25,7 @@ from inspect_pop.station.settings import ServiceSettings
 from inspect_pop.station.setup import write_file
 from inspect_pop.station.station import Station
 
-__all__ = ["JsonFormatter", "Server", "listen", "log_to_stderr", "serve", "stop_in_order"]
+__all__ = ["JsonFormatter", "Server", "bind", "listen", "log_to_stderr", "serve", "stop_in_order"]
 
 HEAD_BYTES = 32 << 10
 KEEP_ALIVE_S = 75  # longer than a client pauses between two boards, so that no request meets a closing connection
@@ -66,6 +66,16 @@ def stop_in_order(server: "Server") -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket that listens at an address. Raises `UsageFault`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        remedy = "Is a service running there already? Choose another --port."
+        raise UsageFault(f"{host}:{port}", expected="an address to listen on", found=str(error), remedy=remedy) from error
+
+
 @contextlib.contextmanager
 def listen(settings: ServiceSettings) -> Iterator[tuple["Server", socket.socket]]:
     """Bind the address and yield a server with its socket; port 0 takes a free one.
@@ -77,14 +87,7 @@ def listen(settings: ServiceSettings) -> Iterator[tuple["Server", socket.socket]
         UsageFault: The address cannot be bound.
         StoreFault, ModelFault: See `settle_settings`.
     """
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        bound = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        remedy = "Is a service running there already? Choose another --port."
-        raise UsageFault(
-            f"{settings.host}:{settings.port}", expected="an address to listen on", found=str(error), remedy=remedy
-        ) from error
+    bound = bind(settings.host, settings.port)
     with bound:
         is_first = not _find_other_service(settings.store)
         settings, start_model = settle_settings(replace(settings, port=bound.getsockname()[1]), may_write=is_first)

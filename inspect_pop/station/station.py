@@ -68,6 +68,7 @@ class Station:
         secret: By which it proves to hooks that it is the station; empty: it cannot.
         setup: By what it judges, as hooks without it must; None until its processes run.
         store_fault: The last failure to write the store, until a write succeeds; empty if none. It makes the station not ready.
+        folder_fault: Why the watched folder cannot be looked at; empty if it can.
     """
 
     settings: ServiceSettings
@@ -79,6 +80,7 @@ class Station:
     secret: str = ""
     setup: StationSetup | None = None
     store_fault: str = ""
+    folder_fault: str = ""
 
     def leave_setup(self, start_model: str | None, start_digest: str, roots: tuple[str, ...]) -> None:
         """Write next to the store by what the inspecting processes judge.
