@@ -278,7 +278,7 @@ def test_closed_streams_cost_no_verdict_but_an_answer_that_cannot_be_written(pla
 
 
 def test_a_program_that_cannot_be_loaded_is_3_with_one_object() -> None:
-    code = "import sys; sys.modules['inspect_pop.station.hook'] = None; from inspect_pop.cli import main; sys.exit(main(['hook', 'b']))"
+    code = "import sys; sys.modules['inspect_pop.station.hook'] = None; import inspect_pop.cli as c; sys.exit(c.main(['hook']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, cwd=REPO, check=False)
     assert (done.returncode, json.loads(done.stdout)["verdict"]) == (3, "error")
 
