@@ -1,10 +1,13 @@
 """The command line: thin, and quick to start. Each command imports what it needs when it runs."""
 
+import contextlib
+import json
 import os
 import sys
 from collections.abc import Sequence
 
 from inspect_pop.core.passwords import hide_arguments
+from inspect_pop.core.streams import open_missing_streams, write_answer_line
 
 __all__ = ["PRIVATE_UMASK", "main"]
 
@@ -22,9 +25,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         # They write records, pages and messages, with serials and people's names: not for every account of the machine.
         os.umask(os.umask(PRIVATE_UMASK) | PRIVATE_UMASK)
     if arguments[:1] == ["hook"]:
-        from inspect_pop.station import hook
-
+        try:
+            from inspect_pop.station import hook
+        except Exception as error:  # noqa: BLE001 (the interpreter would exit with 1, which means fail)
+            return _refuse_hook(error)
         return hook.main(arguments[1:])
+    open_missing_streams()
     from inspect_pop.cli.app import execute
 
     return execute(arguments)
+
+
+def _refuse_hook(error: Exception) -> int:
+    """Answer for a hook whose program cannot be loaded: a damaged installation, or no memory."""
+    missing = open_missing_streams()
+    reason = f"the hook: expected its program, found {type(error).__name__}: {error}. Install inspect_pop again."
+    answer = {"serial": None, "verdict": "error", "reason": reason, "defects": [], "record": None, "report": None}
+    if "stdout" not in missing:
+        with contextlib.suppress(OSError):
+            write_answer_line(json.dumps(answer | {"elapsed_ms": 0.0}))
+    return 3

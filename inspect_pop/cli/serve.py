@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from inspect_pop.cli.options import LimitsFile, ModelDir
+from inspect_pop.cli.options import LimitsFile, MaxEscapeRate, MaxFalseCallPpm, ModelDir, Profile
 from inspect_pop.core.errors import UsageFault
 
 __all__ = ["hook", "serve", "watch"]
@@ -41,6 +41,10 @@ TimeLimit = Annotated[float, typer.Option("--time-limit", metavar="S", help="Sec
 Settle = Annotated[
     float, typer.Option("--settle", metavar="S", help="Seconds without a change after which an export is complete.")
 ]
+HealthPort = Annotated[
+    int | None,
+    typer.Option("--health-port", metavar="P", min=1, max=65535, help="Port on loopback for /healthz, /readyz and /metrics."),
+]
 Cfx = Annotated[
     str | None,
     typer.Option("--cfx", metavar="ADDRESS", help="Destination of CFX messages: amqp://HOST/ADDRESS, https://… or a folder."),
@@ -57,6 +61,9 @@ def serve(
     model: ModelDir = None,
     models_root: ModelRoots = None,
     limits: LimitsFile = None,
+    profile: Profile = None,
+    max_escape_rate: MaxEscapeRate = None,
+    max_false_call_ppm: MaxFalseCallPpm = None,
     tokens: Tokens = None,
     jobs: Workers = 0,
     queue: Queue = 8,
@@ -83,6 +90,9 @@ def serve(
         model=model,
         model_roots=tuple(models_root or ()),
         limits=limits,
+        profile=profile,
+        max_escape_rate=max_escape_rate,
+        max_false_call_ppm=max_false_call_ppm,
         tokens=tokens,
         workers=jobs or count_cores(),
         queue=queue,
@@ -98,9 +108,13 @@ def watch(
     store: Store = "records.db",
     model: ModelDir = None,
     limits: LimitsFile = None,
+    profile: Profile = None,
+    max_escape_rate: MaxEscapeRate = None,
+    max_false_call_ppm: MaxFalseCallPpm = None,
     jobs: Workers = 1,
     time_limit_s: TimeLimit = 30.0,
     settle_s: Settle = 2.0,
+    health_port: HealthPort = None,
     cfx: Cfx = None,
     cfx_handle: CfxHandle = "inspect_pop",
 ) -> None:
@@ -109,9 +123,11 @@ def watch(
     Prints one line of JSON per board, as `hook` does. Needs the extra `station`.
     """
     with _needs_station("watch"):
+        from inspect_pop.station.serve import log_to_stderr
         from inspect_pop.station.watch import watch as watch_folder
     from inspect_pop.batch.run import count_cores
-    from inspect_pop.station.contract import to_json
+    from inspect_pop.core.streams import write_answer_line
+    from inspect_pop.station.contract import Answer, to_json
     from inspect_pop.station.settings import ServiceSettings
 
     settings = ServiceSettings(
@@ -119,12 +135,20 @@ def watch(
         store=store,
         model=model,
         limits=limits,
+        profile=profile,
+        max_escape_rate=max_escape_rate,
+        max_false_call_ppm=max_false_call_ppm,
         workers=jobs or count_cores(),
         time_limit_s=time_limit_s,
         cfx=cfx,
         cfx_handle=cfx_handle,
     )
-    raise typer.Exit(watch_folder(folder, settings, lambda answer: print(to_json(answer), flush=True), settle_s=settle_s))
+
+    def print_answer(answer: Answer) -> None:
+        write_answer_line(to_json(answer))
+
+    log_to_stderr()
+    raise typer.Exit(watch_folder(folder, settings, print_answer, settle_s=settle_s, health_port=health_port))
 
 
 def hook(

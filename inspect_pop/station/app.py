@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from html import escape
 
 from fastapi import APIRouter, FastAPI, Request
@@ -91,8 +92,8 @@ def make_pool(settings: ServiceSettings) -> Pool:
     config = {
         "store": settings.store,
         "pages": str(settings.pages) if settings.pages else None,
-        "model": str(settings.model) if settings.model else None,
-        "limits": str(settings.limits) if settings.limits else None,
+        **asdict(settings.judging),
+        "expect": settings.expect,
         "inspector_factory": settings.inspector_factory,
         "cfx_handle": settings.cfx_handle,
         "limit_s": settings.time_limit_s,

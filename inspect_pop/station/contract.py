@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections import Counter
+from dataclasses import asdict, dataclass
 from pathlib import Path  # the interpreter has loaded it already
 from typing import TYPE_CHECKING, Any
 
@@ -21,25 +22,29 @@ __all__ = [
     "DEFAULT_FACTORY",
     "DEFAULT_HANDLE",
     "DEFAULT_STORE",
-    "DEFAULT_URL",
     "EXIT_STATUS",
     "STORE_HEADER",
     "WORKER_COMMAND",
     "Answer",
+    "JudgingOptions",
+    "Rules",
     "build_worker_environment",
     "check_answer",
+    "escape_text",
+    "find_embedded_file",
     "identify_store",
     "locate_address_file",
     "locate_pages",
+    "locate_setup_file",
     "make_answer",
     "make_error_answer",
+    "show_path",
     "to_json",
 ]
 
 Answer = dict[str, Any]
 
 EXIT_STATUS = {"pass": 0, "fail": 1, "review": 2, "error": 3}
-DEFAULT_URL = "http://127.0.0.1:8737"
 DEFAULT_STORE = "records.db"  # in the current folder
 DEFAULT_HANDLE = "inspect_pop"  # the station's name in CFX messages
 DEFAULT_FACTORY = "inspect_pop.station.worker:load_inspector"
@@ -52,17 +57,68 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _JOINT_COLUMNS = ("refdes", "interface", "ball")
 
 
+@dataclass(frozen=True)
+class JudgingOptions:
+    """By what boards shall be judged, as options name it; None stands for the default of each.
+
+    Attributes:
+        model: Model folder.
+        limits: Limits file.
+        profile: Name of a profile.
+        max_escape_rate: Promised share of defects that pass, at most.
+        max_false_call_ppm: Promised good joints that fail, at most, per million.
+    """
+
+    model: str | None = None
+    limits: str | None = None
+    profile: str | None = None
+    max_escape_rate: float | None = None
+    max_false_call_ppm: float | None = None
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "JudgingOptions":
+        """Return the options among these values; others are left out."""
+        return cls(**{name: values.get(name) for name in cls.__dataclass_fields__})
+
+    def is_given(self) -> bool:
+        """Return whether any option was given."""
+        return any(value is not None for value in asdict(self).values())
+
+
+@dataclass(frozen=True)
+class Rules:
+    """By what an inspecting process judges, once it is loaded: two processes with the same rules judge alike.
+
+    Attributes:
+        model: Digest of the model.
+        limits: Digest of the limits.
+        profile: Name of the profile; empty for the default.
+        pass_below, fail_above: The operating point, in log-odds.
+    """
+
+    model: str
+    limits: str = ""
+    profile: str = ""
+    pass_below: float | None = None
+    fail_above: float | None = None
+
+    def find_difference(self, expected: dict[str, Any]) -> tuple[str, str, str] | None:
+        """Return name, expected and own value of the first rule that differs; None if all that are expected agree."""
+        own = asdict(self)
+        return next(((k, str(v), str(own.get(k))) for k, v in expected.items() if own.get(k) != v), None)
+
+
 def make_error_answer(fault: PopError, *, elapsed_ms: float = 0.0) -> Answer:
     """Return the answer for a board that could not be inspected: verdict `error`, the reason, the fault's parts in `problem`."""
     return {
         "serial": None,
         "verdict": "error",
-        "reason": str(fault),
+        "reason": escape_text(str(fault)),
         "defects": [],
         "record": None,
         "report": None,
         "elapsed_ms": round(elapsed_ms, 1),
-        "problem": {part: getattr(fault, part) for part in ("about", "thing", "expected", "found", "remedy")},
+        "problem": {part: escape_text(getattr(fault, part)) for part in ("about", "thing", "expected", "found", "remedy")},
     }
 
 
@@ -133,7 +189,7 @@ def identify_store(store: str) -> str:
 
     Hook and service compare their digests to see whether they write to the same store.
     """
-    file = _find_embedded_file(store)
+    file = find_embedded_file(store)
     if file is not None:
         name = os.path.realpath(file)
     else:
@@ -142,18 +198,25 @@ def identify_store(store: str) -> str:
         host, _, database = main.rpartition("@")[2].partition("/")
         place = sorted(part for part in query.split("&") if part.partition("=")[0] in _PLACES)
         name = f"{scheme.partition('+')[0]}://{host.lower()}/{database}?{'&'.join(place)}"
-    return hashlib.sha256(name.encode()).hexdigest()[:16]
+    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def locate_address_file(store: str) -> Path | None:
-    """Return the file next to an embedded store in which a running service leaves its address; None for a database server."""
-    file = _find_embedded_file(store)
-    return None if file is None else Path(f"{file}.service.json")
+    """Return the file in which a running service leaves its address and a secret, for hooks on this machine.
+
+    It lies next to an embedded store; for a database server in the user's state folder. None where the user has none.
+    """
+    return _locate_beside(store, ".service.json")
+
+
+def locate_setup_file(store: str) -> Path | None:
+    """Return the file with the setup of the station that keeps the store (`setup.StationSetup`); see `locate_address_file`."""
+    return _locate_beside(store, ".station.json")
 
 
 def locate_pages(store: str) -> str | None:
     """Return the folder next to an embedded store that holds the boards' pages; None for a database server."""
-    file = _find_embedded_file(store)
+    file = find_embedded_file(store)
     return None if file is None else str(Path(file).with_suffix("").absolute()) + "-pages"
 
 
@@ -165,7 +228,28 @@ def build_worker_environment() -> dict[str, str]:
     return dict.fromkeys(_THREADS, "1") | dict(os.environ)
 
 
-def _find_embedded_file(store: str) -> str | None:
+def escape_text(text: str) -> str:
+    """Return the text as UTF-8 can hold it: what it cannot becomes an escape."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def show_path(path: str) -> str:
+    """Return a path as text that UTF-8 can hold: a byte of its name that is no letter becomes an escape such as `\\xff`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _locate_beside(store: str, suffix: str) -> Path | None:
+    file = find_embedded_file(store)
+    if file is not None:
+        return Path(f"{file}{suffix}")
+    try:
+        state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    except RuntimeError:  # a user without a home folder
+        return None
+    return Path(state) / "inspect-pop" / f"{identify_store(store)}{suffix}"
+
+
+def find_embedded_file(store: str) -> str | None:
     """Return the file of an embedded store, from a path or an address such as `sqlite:///FILE`."""
     store = resolve_address(store)
     if "://" not in store:

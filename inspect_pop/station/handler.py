@@ -16,7 +16,7 @@ from inspect_pop.core.errors import FileFault, InputFault, PopError, StoreFault
 from inspect_pop.core.inspection import Inspection
 from inspect_pop.core.recipe import Recipe
 from inspect_pop.ingest import find_root
-from inspect_pop.station.contract import make_answer, make_error_answer
+from inspect_pop.station.contract import JudgingOptions, Rules, make_answer, make_error_answer, show_path
 from inspect_pop.station.outputs import InlinePages, Ledger, PageDrawer
 from inspect_pop.station.uploads import ArchiveLimits, unpack
 
@@ -25,7 +25,7 @@ __all__ = ["InspectionHandler", "Inspector", "InspectorFactory", "locate_page"]
 # (the board's folder, the root that its files must lie in) -> the inspection, and the recipe that its page needs.
 # Raises PopError.
 Inspector = Callable[[Path, Path], tuple[Inspection, Recipe | None]]
-InspectorFactory = Callable[[Path | None, Path | None], tuple[Inspector, str]]  # (model, limits) -> inspector, model digest
+InspectorFactory = Callable[[JudgingOptions], tuple[Inspector, Rules]]
 log = logging.getLogger(__name__)
 
 
@@ -60,7 +60,7 @@ class InspectionHandler:
             answer. `ms` has, for a board that was inspected, the milliseconds of each part.
         """
         started = time.monotonic()
-        name, path = str(job.get("name") or job["path"]), Path(job["path"])
+        name, path = str(job.get("name") or show_path(job["path"])), Path(job["path"])
         try:
             if job["kind"] == "upload":
                 root = Path(job["into"])

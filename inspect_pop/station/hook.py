@@ -1,89 +1,67 @@
 """The command that the line calls for one board: one JSON object on standard output, and an exit status.
 
 Exit status: 0 pass, 1 fail, 2 review, 3 could not inspect. The hook asks the service if one runs. Otherwise it inspects in a
-child process, which it kills at the deadline. Anything unexpected is 3, never a pass.
+child process, which it kills at the deadline: by the setup of the store's station, where it has one. Anything unexpected is 3,
+never a verdict.
 
 This module imports the standard library only: with a service, the process must end within a fraction of a second.
 """
 
 import argparse
 import contextlib
-import http.client
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from http import HTTPStatus
-from typing import NoReturn
-from urllib.parse import urlsplit
+from dataclasses import asdict, dataclass, field
+from typing import Any, NoReturn
 
-from inspect_pop.core.errors import DeadlineFault, PopError, UsageFault
+from inspect_pop.core.errors import DeadlineFault, PathFault, PopError, UsageFault
+from inspect_pop.core.streams import open_missing_streams, write_answer_line
+from inspect_pop.station.client import NoService, check_record, check_serial, find_services, post_inspection
 from inspect_pop.station.contract import (
     DEFAULT_STORE,
-    DEFAULT_URL,
     EXIT_STATUS,
-    STORE_HEADER,
     WORKER_COMMAND,
     Answer,
+    JudgingOptions,
     build_worker_environment,
     check_answer,
-    identify_store,
-    locate_address_file,
     locate_pages,
     make_error_answer,
+    show_path,
     to_json,
 )
+from inspect_pop.station.setup import StationSetup, read_setup
 
-__all__ = ["NoService", "ServiceReply", "StandaloneOptions", "list_service_urls", "main", "post_inspection", "run_hook"]
+__all__ = ["StandaloneOptions", "main", "run_hook"]
 
 DEFAULT_DEADLINE_S = 30.0
 COULD_NOT_INSPECT = EXIT_STATUS["error"]
 _MAX_DEADLINE_S = 86_400
 _REAP_S = 0.1
+_TOKEN_BYTES = 4096
 _ANSWER_S = 0.15  # reserved before the deadline: to kill the child and to print
-_CONNECT_S = 0.25  # a service on this machine or its switch answers much faster; the line must not wait for one that is off
-# The service runs and refuses. Inspecting without it would hide that.
-_REFUSALS = (
-    HTTPStatus.UNAUTHORIZED,
-    HTTPStatus.FORBIDDEN,
-    HTTPStatus.REQUEST_TIMEOUT,
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-)
 
 _running_children: list["subprocess.Popen[bytes]"] = []  # referenced until they end: they still write their board's page
 
 
-class NoService(Exception):
-    """No service took the board: none runs at the address, it stopped, or it uses another store."""
-
-
-@dataclass(frozen=True)
-class ServiceReply:
-    """A service's reply: the HTTP status, the answer and, if the service is busy, the seconds to wait before the next try."""
-
-    status: int
-    answer: Answer
-    retry_after_s: float | None = None
-
-
 @dataclass(frozen=True)
 class StandaloneOptions:
-    """How to inspect without a service; None stands for the default of each.
+    """How to inspect without a service.
 
     Attributes:
-        root: Folder that all files of the board must lie in.
-        model: Model folder.
-        limits: Limits file.
-        inspector_factory: `module:function` that builds the inspector in the child process.
+        root: Folder that all files of the board must lie in; None: found from the board's place, or a root of the station.
+        judging: By what to judge. Where the store has a station, it must come out as the station's.
+        inspector_factory: `module:function` that builds the inspector in the child process; None: the product's.
     """
 
     root: str | None = None
-    model: str | None = None
-    limits: str | None = None
+    judging: JudgingOptions = field(default_factory=JudgingOptions)
     inspector_factory: str | None = None
 
 
@@ -102,35 +80,32 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command `inspect-pop hook`: print the answer and return the exit status."""
+    missing = open_missing_streams()
     print_once = threading.Lock()
     try:
         options = _parse_arguments(sys.argv[1:] if argv is None else argv)
-        _start_watchdog(options.deadline, print_once)
-        token = os.environ.get("INSPECT_POP_TOKEN")
-        if options.token_file is not None:
-            with open(options.token_file, encoding="utf-8") as file:  # noqa: PTH123 (no pathlib where open does)
-                token = file.read().strip()
+        _answer_if_interrupted(options.deadline, print_once)
+        judging = JudgingOptions.from_dict(vars(options))
         status, answer = run_hook(
             options.export,
             options.store,
             options.deadline,
             service=options.service,
-            token=token,
-            standalone=StandaloneOptions(options.root, options.model, options.limits),
-            use_service=not (options.alone or any((options.root, options.model, options.limits))),
+            token=_read_token(options.token_file),
+            standalone=StandaloneOptions(options.root, judging),
+            use_service=not (options.alone or options.root or judging.is_given()),
         )
         line = to_json(answer)
     except PopError as fault:
         status, line = COULD_NOT_INSPECT, to_json(make_error_answer(fault))
-    except Exception as error:  # noqa: BLE001 (the interpreter would exit with 1, which means fail)
-        sys.excepthook(type(error), error, error.__traceback__)
-        status, line = (
-            COULD_NOT_INSPECT,
-            to_json(make_error_answer(PopError("the hook", found=f"{type(error).__name__}: {error}"))),
-        )
+    except BaseException as error:  # noqa: BLE001 (the interpreter would exit with 1, which means fail)
+        with contextlib.suppress(OSError, ValueError):
+            sys.excepthook(type(error), error, error.__traceback__)
+        fault = PopError("the hook", expected="an answer", found=f"{type(error).__name__}: {error}")
+        status, line = COULD_NOT_INSPECT, to_json(make_error_answer(fault))
     if not print_once.acquire(blocking=False):
         threading.Event().wait()  # the watchdog is printing its answer and then ends the process
-    return _print_answer(line, status)
+    return COULD_NOT_INSPECT if "stdout" in missing else _print_answer(line, status)
 
 
 def run_hook(
@@ -147,9 +122,10 @@ def run_hook(
 
     Args:
         export: The board's folder.
-        store: Where the record belongs. A service with another store is not used.
+        store: Where the record belongs; None: `records.db` in the current folder, or the store of the service that is named.
+            A service with another store is not used.
         deadline_s: Seconds from now until the answer must be ready.
-        service: Address of the service; None looks for one on this machine.
+        service: Address of the service; None: that in the file next to the store.
         token: Token for the service.
         standalone: How to inspect without a service.
         use_service: Whether to ask a service first.
@@ -162,109 +138,81 @@ def run_hook(
     path = os.path.abspath(export)  # noqa: PTH100 (does not touch the file system, which may hang)
     try:
         answer = _ask_service(path, store, service, token, until) if use_service else None
-        answer = answer or _inspect_standalone(path, store, standalone or StandaloneOptions(), until)
+        if answer is None:
+            named = (service or os.environ.get("INSPECT_POP_SERVICE")) if use_service else None
+            answer = _inspect_standalone(path, store or DEFAULT_STORE, standalone or StandaloneOptions(), until, named)
     except TimeoutError:
         answer = make_error_answer(_deadline_fault(deadline_s))
+    except PopError as fault:
+        answer = make_error_answer(fault)
     answer["elapsed_ms"] = round((time.monotonic() - started) * 1000, 1)
     return EXIT_STATUS[answer["verdict"]], answer
 
 
-def list_service_urls(service: str | None, store: str | None) -> list[str]:
-    """Return the addresses where a service may run, the most likely one first.
-
-    An address that the caller or `INSPECT_POP_SERVICE` names is the only one. Otherwise the address file next to the store
-    comes first, then the default port of this machine.
-    """
-    named = service or os.environ.get("INSPECT_POP_SERVICE")
-    if named:
-        return [named]
-    urls = [DEFAULT_URL]
-    file = locate_address_file(store) if store else None
-    if file is not None:
-        # Without a service there is no file, and one that was killed while it wrote left half of one: the default port is tried.
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            urls.insert(0, str(json.loads(file.read_text(encoding="utf-8"))["url"]))
-    return list(dict.fromkeys(urls))
-
-
-def post_inspection(url: str, body: dict[str, str], *, token: str | None, store: str | None, until: float) -> ServiceReply:
-    """Post one inspection to a service and return its reply.
-
-    Args:
-        url: Address of the service.
-        body: The request, `{"path": …}`.
-        token: Token for the service; None sends none.
-        store: Store that the record belongs in; None accepts any.
-        until: Time of `time.monotonic` at which to stop waiting.
+def _ask_service(path: str, store: str | None, service: str | None, token: str | None, until: float) -> Answer | None:
+    """Return the service's answer; None if no service takes the board. Waits and asks again while the service is busy.
 
     Raises:
-        NoService: The caller should try another way.
-        TimeoutError: The time is over.
+        PopError: The answer does not count: it is about another board, or the store does not have its record.
     """
-    headers = {"Content-Type": "application/json"}
-    if token:
-        headers["Authorization"] = f"Bearer {token}"
-    if store:
-        headers[STORE_HEADER] = identify_store(store)
-    parts = urlsplit(url)
-    connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    try:
-        connection = connect(parts.hostname or "", parts.port, timeout=min(_CONNECT_S, max(0.001, until - time.monotonic())))
-        connection.connect()
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise NoService(f"{url}: {error}") from error
-    try:
-        connection.request("POST", parts.path.rstrip("/") + "/v1/inspections", json.dumps(body), headers)
-        connection.sock.settimeout(max(0.001, until - time.monotonic()))
-        return _read_reply(connection.getresponse(), url)
-    except TimeoutError:
-        raise
-    except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
-        raise NoService(f"{url}: {error}") from error
-    finally:
-        connection.close()
-
-
-def _read_reply(response: http.client.HTTPResponse, url: str) -> ServiceReply:
-    value = json.loads(response.read())
-    if response.status == HTTPStatus.CONFLICT:
-        raise NoService(f"{url} uses another store")
-    if response.status in _REFUSALS:
-        fault = PopError(url, expected="access to the service", found=str(value["reason"]))
-        return ServiceReply(response.status, make_error_answer(fault))
-    answer = check_answer(value)
-    if (response.status == HTTPStatus.OK) == (answer["verdict"] == "error"):
-        raise NoService(f"{url}: status {response.status} with verdict {answer['verdict']}")
-    is_busy = response.status == HTTPStatus.SERVICE_UNAVAILABLE
-    retry_after = response.headers.get("Retry-After") if is_busy else None
-    return ServiceReply(response.status, answer, float(retry_after) if retry_after else None)
-
-
-def _ask_service(path: str, store: str | None, service: str | None, token: str | None, until: float) -> Answer | None:
-    """Return the service's answer; None if no service takes the board. Waits and asks again while the service is busy."""
-    for url in list_service_urls(service, store):
+    body = {"path": path} if show_path(path) == path else {"path": show_path(path), "path_hex": os.fsencode(path).hex()}
+    for address in find_services(service, store or DEFAULT_STORE):
         with contextlib.suppress(NoService):
+            expected_store = store if service or store else DEFAULT_STORE
             while True:
-                reply = post_inspection(url, {"path": path}, token=token, store=store, until=until)
+                reply = post_inspection(address, body, token=token, store=expected_store, until=until)
                 if reply.retry_after_s is None or time.monotonic() + reply.retry_after_s >= until:
-                    return reply.answer
+                    break
                 time.sleep(reply.retry_after_s)
+            check_serial(reply.answer, path)
+            if expected_store:
+                check_record(reply.answer, expected_store, until)
+            return reply.answer
     return None
 
 
-def _inspect_standalone(path: str, store: str | None, options: StandaloneOptions, until: float) -> Answer:
+def _configure_worker(path: str, store: str, options: StandaloneOptions, named: str | None) -> dict[str, Any]:
+    """Return by what the child process judges: the setup of the store's station, where it has one.
+
+    Raises:
+        StoreFault: The setup cannot be read.
+        UsageFault: A service was named, and how it judges is not known here.
+        PathFault: The board lies outside the station's roots.
+    """
+    setup = read_setup(store)
+    if setup is None and named:
+        remedy = "Start the service, name its store with --store, or inspect on purpose without it: --alone."
+        raise UsageFault(f"the service {show_path(named)}", expected="an answer", found="none, nor its setup", remedy=remedy)
+    if setup is None:
+        return {**asdict(options.judging), "root": options.root}
+    judging = options.judging if options.judging.is_given() else setup.options
+    return {**asdict(judging), "expect": setup.rules, "root": _find_station_root(path, setup, options.root)}
+
+
+def _find_station_root(path: str, setup: StationSetup, narrower: str | None) -> str | None:
+    """Return the root that the board's files must lie in: the station's that holds it, or a narrower one. Raises `PathFault`."""
+    if not setup.roots:
+        return narrower
+    inner = path if narrower is None else narrower
+    for root in map(os.path.realpath, setup.roots):
+        if all(os.path.commonpath([root, os.path.realpath(place)]) == root for place in (path, inner)):
+            return narrower or root
+    expected = "a path within the roots of the station that keeps the store"
+    raise PathFault(show_path(inner), expected=expected, remedy="Export below a root, or start the service with --root.")
+
+
+def _inspect_standalone(path: str, store: str, options: StandaloneOptions, until: float, named: str | None = None) -> Answer:
     """Inspect in a child process, which is killed when the time is over. The child writes the board's page after it answered."""
-    store = store or DEFAULT_STORE
+    judging = _configure_worker(path, store, options, named)
     config = {
+        **judging,
         "store": store,
         "pages": locate_pages(store),
         "once": True,
         "limit_s": max(1.0, until - time.monotonic()),
-        "model": options.model,
-        "limits": options.limits,
         "inspector_factory": options.inspector_factory,
     }
-    job = {"kind": "inspect", "path": path, "root": options.root}
+    job = {"kind": "inspect", "path": path, "name": show_path(path), "root": judging["root"]}
     request = "".join(json.dumps(line) + "\n" for line in (config, job)).encode()
     child = subprocess.Popen(
         WORKER_COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, env=build_worker_environment()
@@ -298,17 +246,46 @@ def _inspect_standalone(path: str, store: str | None, options: StandaloneOptions
         return make_error_answer(PopError("the inspecting process", expected="an answer", found=found, remedy=remedy))
 
 
-def _start_watchdog(deadline_s: float, print_once: threading.Lock) -> None:
-    """Answer at the deadline even if this process hangs, for example in a name lookup or on a disk that is gone."""
+def _answer_if_interrupted(deadline_s: float, print_once: threading.Lock) -> None:
+    """Answer at the deadline even if this process hangs, for example on a disk that is gone; and when it is asked to end."""
 
-    def give_up() -> None:
+    def give_up(fault: PopError) -> None:
         if print_once.acquire(blocking=False):
-            _print_answer(to_json(make_error_answer(_deadline_fault(deadline_s))), COULD_NOT_INSPECT)
+            _print_answer(to_json(make_error_answer(fault)), COULD_NOT_INSPECT)
             os._exit(COULD_NOT_INSPECT)
 
-    timer = threading.Timer(deadline_s, give_up)
+    def end(number: int, _: object) -> None:
+        give_up(PopError("the hook", expected="time to answer", found=f"signal {signal.Signals(number).name}"))
+
+    timer = threading.Timer(deadline_s, lambda: give_up(_deadline_fault(deadline_s)))
     timer.daemon = True
     timer.start()
+    for name in ("SIGTERM", "SIGINT", "SIGHUP"):
+        with contextlib.suppress(AttributeError, ValueError):  # not every system has it, and only the main thread may
+            signal.signal(getattr(signal, name), end)
+
+
+def _read_token(file: str | None) -> str | None:
+    """Return the token of a file, without the byte order mark that some editors write, or of the environment.
+
+    Raises:
+        UsageFault: The file cannot be read, or what it holds cannot be a token.
+    """
+    name = file or "INSPECT_POP_TOKEN"
+    token = (os.environ.get(name) or None) if file is None else None
+    if file is not None:
+        try:
+            with open(file, encoding="utf-8-sig") as stream:  # noqa: PTH123 (no pathlib where open does)
+                token = stream.read(_TOKEN_BYTES)
+        except (OSError, ValueError) as error:
+            raise UsageFault(f"token file {file}", expected="a token in UTF-8", found=str(error)) from error
+    if token is None:
+        return None
+    token = token.strip("\ufeff \t\r\n")
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        remedy = "Write the token alone into it, as plain text."
+        raise UsageFault(name, expected="one token of printable ASCII characters", found="something else", remedy=remedy)
+    return token
 
 
 def _deadline_fault(deadline_s: float) -> DeadlineFault:
@@ -317,8 +294,7 @@ def _deadline_fault(deadline_s: float) -> DeadlineFault:
 
 def _print_answer(line: str, status: int) -> int:
     try:
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
+        write_answer_line(line)
     except OSError:
         return COULD_NOT_INSPECT  # the line could not read the answer
     return status
@@ -334,6 +310,9 @@ def _parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--root", metavar="DIR", help="inspect without a service, with files from this folder only")
     parser.add_argument("--model", metavar="DIR", help="inspect without a service, with this model")
     parser.add_argument("--limits", metavar="FILE", help="inspect without a service, with these limits")
+    parser.add_argument("--profile", metavar="NAME", help="inspect without a service, by this profile")
+    parser.add_argument("--max-escape-rate", type=float, metavar="R", help="inspect without a service, by this promise")
+    parser.add_argument("--max-false-call-ppm", type=float, metavar="P", help="inspect without a service, by this promise")
     parser.add_argument("--alone", action="store_true", help="inspect without a service")
     options = parser.parse_args(list(argv))
     if not 0 < options.deadline <= _MAX_DEADLINE_S:

@@ -46,7 +46,7 @@ class Worker:
 
     def __init__(self, process: asyncio.subprocess.Process, generation: int) -> None:
         self.process, self.generation = process, generation
-        self.model = ""
+        self.rules: dict[str, Any] = {}  # by what it judges: the fields of `contract.Rules`
         self._reading = asyncio.Lock()
         errors = process.stderr
         self._logging = None if errors is None else asyncio.create_task(log_output(errors, _worker_log))
@@ -85,7 +85,7 @@ class Worker:
             await worker.wait_closed()
             problem = ready["answer"]["problem"]
             raise ModelFault(problem["thing"], **{k: problem[k] for k in ("expected", "found", "remedy")})
-        worker.model = str(ready.get("model", ""))
+        worker.rules = ready["rules"]
         return worker
 
     async def send(self, job: Job, limit_s: float) -> WorkerReply:
@@ -171,8 +171,13 @@ class Pool:
         self._generation = 0
         self._is_stopping = False
         self._swap = asyncio.Lock()
-        self.model = ""
+        self.rules: dict[str, Any] = {}  # by what all workers of the generation judge
         self.recent_s = 0.5  # running mean of an inspection's time, for Retry-After
+
+    @property
+    def model(self) -> str:
+        """Digest of the model."""
+        return str(self.rules.get("model", ""))
 
     @property
     def waiting(self) -> int:
@@ -198,7 +203,9 @@ class Pool:
         """Start all workers, unless they run already. Raises `ModelFault` if the model cannot be used."""
         if self._workers:
             return
-        for worker in await self._start_workers(self._config, self._generation):
+        workers = await self._start_workers(self._config, self._generation)
+        self.rules = workers[0].rules
+        for worker in workers:
             self._enlist(worker)
 
     async def submit(self, job: Job) -> WorkerReply:
@@ -222,9 +229,10 @@ class Pool:
         The old workers serve until all new ones are ready. Raises `ModelFault` if these cannot start; nothing changes then.
         """
         async with self._swap:
-            new_config = self._config | config
+            new_config = self._config | config | {"expect": None}
             workers = await self._start_workers(new_config, self._generation + 1)
             self._config, self._generation = new_config, self._generation + 1
+            self.rules = workers[0].rules
             while self._idle:
                 self._retire(self._idle.popleft())
             for worker in workers:
@@ -262,6 +270,8 @@ class Pool:
         )
         errors = [r for r in results if isinstance(r, BaseException)]
         workers = [r for r in results if isinstance(r, Worker)]
+        if any(w.rules != workers[0].rules for w in workers):
+            errors.append(ModelFault("the model", expected="one for all processes", found="it changed while they started"))
         if errors:
             for worker in workers:
                 worker.kill()
@@ -327,7 +337,6 @@ class Pool:
         if worker.generation != self._generation or self._is_stopping:
             self._retire(worker)
             return
-        self.model = worker.model
         while self._waiting:
             future = self._waiting.popleft()
             if not future.done():
@@ -360,10 +369,10 @@ class Pool:
             return
 
         async def start_another() -> None:
-            """Try until a worker starts. A newer generation needs none."""
+            """Try until a worker starts that judges as the others do. A newer generation needs none."""
             while not self._is_stopping and worker.generation == self._generation:
                 try:
-                    started = await Worker.start(self._command, self._config, worker.generation)
+                    started = await Worker.start(self._command, self._config | {"expect": self.rules}, worker.generation)
                 except (ModelFault, OSError) as error:
                     log.error("a worker cannot start", extra={"reason": str(error)})
                     await asyncio.sleep(RESTART_S)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import math
+import os
 import shutil
 import tempfile
 import time
@@ -13,7 +14,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import IO, Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Header, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import ValidationError
@@ -33,7 +34,8 @@ from inspect_pop.station.access import (
     require,
     resolve_path,
 )
-from inspect_pop.station.contract import STORE_HEADER, identify_store
+from inspect_pop.station.client import CHALLENGE_HEADER, prove
+from inspect_pop.station.contract import STORE_HEADER, identify_store, show_path
 from inspect_pop.station.handler import locate_page
 from inspect_pop.station.schemas import (
     AnswerBody,
@@ -44,6 +46,7 @@ from inspect_pop.station.schemas import (
     InspectBody,
     ModelBody,
     ModelReply,
+    ProofBody,
 )
 from inspect_pop.station.station import InspectionReply, Station, refuse
 from inspect_pop.station.uploads import make_disk_fault
@@ -125,6 +128,16 @@ def _find_public_url(request: Request, station: Station) -> str:
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
+@inspections.get("/v1/proof", responses={404: PROBLEM_RESPONSE | {"description": "The service has no secret"}})
+async def prove_station(
+    challenge: Annotated[str, Header(alias=CHALLENGE_HEADER, pattern="^[0-9a-f]{32,64}$")], station: StationDep
+) -> ProofBody:
+    """Return the proof that this is the station: HMAC-SHA256 of the challenge by the secret in the address file."""
+    if not station.secret:
+        raise HTTPException(404, "this service has no address file, and so no secret")
+    return ProofBody(proof=prove(station.secret, challenge))
+
+
 class Upload:
     """A received upload.
 
@@ -184,7 +197,8 @@ def _store_upload(source: IO[bytes], upload: Upload) -> None:
 
 async def _inspect_path(station: Station, caller: Caller, body: bytes, report: str) -> InspectionReply:
     try:
-        text = InspectBody.model_validate_json(body).path
+        named = InspectBody.model_validate_json(body)
+        text = named.path if named.path_hex is None else os.fsdecode(bytes.fromhex(named.path_hex))
         path, root = await asyncio.to_thread(resolve_path, station.settings.roots, text, within=caller.roots)
     except ValidationError as error:
         fault = FileFault("the request", expected='JSON such as {"path": "…"}', found=error.errors()[0]["msg"])
@@ -194,7 +208,8 @@ async def _inspect_path(station: Station, caller: Caller, body: bytes, report: s
         return refuse(HTTPStatus.UNPROCESSABLE_ENTITY if caller.roots is None else HTTPStatus.FORBIDDEN, fault)
     except InputFault as fault:
         return refuse(HTTPStatus.UNPROCESSABLE_ENTITY, fault)
-    return await station.inspect({"kind": "inspect", "path": str(path), "root": str(root), "name": str(path), "report": report})
+    name = show_path(str(path))
+    return await station.inspect({"kind": "inspect", "path": str(path), "root": str(root), "name": name, "report": report})
 
 
 @records.post(
@@ -293,7 +308,7 @@ async def check_ready(request: Request, station: StationDep, response: Response)
     elif pool.alive == 0:
         problem = "no inspecting process runs"
     else:
-        problem = store.fault
+        problem = store.fault or station.folder_fault
     response.status_code = 503 if problem else 200
     if request.state.caller is None:
         return HealthBody(status="not ready" if problem else "ready")
@@ -325,7 +340,7 @@ async def load_model(body: ModelBody, station: StationDep, _: Annotated[Caller, 
     """Change the current model. New processes load it and take over when all of them are ready."""
     try:
         folder, _root = await asyncio.to_thread(resolve_path, station.settings.model_folders, body.path)
-        digest = await station.pool.swap(model=str(folder))
+        digest = await station.take_model(str(folder))
     except (InputFault, ModelFault) as fault:
         raise HTTPException(422, str(fault)) from fault
     return ModelReply(model=digest)

@@ -39,6 +39,7 @@ class InspectBody(_RequestBody):
     """Inspect the board at a path within the service's roots."""
 
     path: Annotated[str, Field(min_length=1, max_length=4096, examples=["/exports/line-a/boards/PB2411-010200"])]
+    path_hex: Annotated[str | None, Field(max_length=8192, pattern="^([0-9a-f]{2})+$")] = None  # of a path that is no UTF-8
 
 
 class ModelBody(_RequestBody):
@@ -128,6 +129,12 @@ class ModelReply(BaseModel):
     """The digest of the current model."""
 
     model: str
+
+
+class ProofBody(BaseModel):
+    """What only the station can answer to a challenge."""
+
+    proof: str
 
 
 class HealthBody(BaseModel):

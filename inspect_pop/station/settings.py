@@ -4,11 +4,12 @@ import ipaddress
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from inspect_pop.core.errors import UsageFault
 from inspect_pop.core.passwords import hide_passwords
-from inspect_pop.station.contract import DEFAULT_FACTORY, DEFAULT_HANDLE, locate_pages
+from inspect_pop.station.contract import DEFAULT_FACTORY, DEFAULT_HANDLE, JudgingOptions, locate_pages
 from inspect_pop.station.uploads import ArchiveLimits
 
 __all__ = ["ServiceSettings", "is_loopback"]
@@ -27,6 +28,9 @@ class ServiceSettings:
         model: Model folder; None: the current model.
         model_roots: Folders that `POST /v1/model` may load from; default: the folder that holds `model`.
         limits: Limits file; None: the default limits.
+        profile: Name of a profile; None: the default.
+        max_escape_rate, max_false_call_ppm: Promised rates, which choose the thresholds; None: the model's own thresholds.
+        expect: What the inspecting processes must judge by (fields of `contract.Rules`), or not start; None: anything.
         tokens: Token file; needed beyond loopback.
         workers: Number of inspecting processes.
         queue: Most inspections that wait; one more is answered 'busy'.
@@ -55,6 +59,10 @@ class ServiceSettings:
     model: Path | None = None
     model_roots: tuple[Path, ...] = ()
     limits: Path | None = None
+    profile: str | None = None
+    max_escape_rate: float | None = None
+    max_false_call_ppm: float | None = None
+    expect: dict[str, Any] | None = None
     tokens: Path | None = None
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     queue: int = 8
@@ -108,7 +116,15 @@ class ServiceSettings:
     @property
     def model_folders(self) -> tuple[Path, ...]:
         """Folders that a new model may come from: `model_roots`, or the folder that holds the current model."""
-        return self.model_roots or ((self.model.resolve().parent,) if self.model else ())
+        from inspect_pop.classify.model import find_current_model  # only the service takes models
+
+        return self.model_roots or ((self.model or find_current_model()).resolve().parent,)
+
+    @property
+    def judging(self) -> JudgingOptions:
+        """By what boards shall be judged."""
+        model, limits = (None if path is None else str(path) for path in (self.model, self.limits))
+        return JudgingOptions(model, limits, self.profile, self.max_escape_rate, self.max_false_call_ppm)
 
 
 def _is_plain_address(address: str) -> bool:

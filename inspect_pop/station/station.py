@@ -10,9 +10,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from inspect_pop.core.clock import utc_now
 from inspect_pop.core.errors import BusyFault, DeadlineFault, PopError, StoreFault
 from inspect_pop.messages import from_fault
-from inspect_pop.station.contract import Answer, make_error_answer
+from inspect_pop.station.contract import Answer, find_embedded_file, make_error_answer
 from inspect_pop.station.pool import Job, Pool, WorkerDied
 from inspect_pop.station.settings import ServiceSettings
+from inspect_pop.station.setup import StationSetup, write_setup
 from inspect_pop.station.store_probe import StoreProbe, StoreState
 from inspect_pop.store import QuarantinedExport, Store
 
@@ -66,8 +67,11 @@ class Station:
         metrics: What Prometheus reads.
         is_stopping: Whether it takes no more boards.
         start_fault: Why it could not start.
+        secret: By which it proves to hooks that it is the station; empty: it cannot.
+        setup: By what it judges, as hooks without it must; None until its processes run.
         store_fault: The last failure to write the store, until a write or a look at it succeeds; empty if none. It makes the
             station not ready.
+        folder_fault: Why the watched folder cannot be looked at; empty if it can.
     """
 
     settings: ServiceSettings
@@ -76,7 +80,42 @@ class Station:
     metrics: Metrics = field(default_factory=Metrics)
     is_stopping: bool = False
     start_fault: PopError | None = None
+    secret: str = ""
+    setup: StationSetup | None = None
     store_fault: str = ""
+    folder_fault: str = ""
+
+    def leave_setup(self, start_model: str | None, start_digest: str, roots: tuple[str, ...]) -> None:
+        """Write next to the store by what the inspecting processes judge.
+
+        For a database server the file is for this user's hooks on this machine; without it they judge by their options.
+
+        Raises:
+            StoreFault: It cannot be written next to an embedded store.
+        """
+        options = self.settings.judging
+        self.setup = StationSetup(options, self.pool.rules, roots, start_model, start_digest)
+        try:
+            write_setup(self.settings.store, self.setup)
+        except StoreFault as fault:
+            if find_embedded_file(self.settings.store) is not None:
+                raise
+            log.warning("the station's setup was not written; use no hook without the service", extra={"reason": str(fault)})
+
+    async def take_model(self, folder: str) -> str:
+        """Judge by another model from now on, also after a restart and without the service; return its digest.
+
+        Raises:
+            ModelFault: The model cannot be used; nothing changes.
+            StoreFault: The model is in use, but a restart will not know it.
+        """
+        digest = await self.pool.swap(model=folder)
+        log.info("the service judges by another model", extra={"model": folder, "digest": digest})
+        if self.setup is not None:
+            options = replace(self.setup.options, model=folder)
+            self.setup = replace(self.setup, options=options, rules=self.pool.rules)
+            await asyncio.to_thread(write_setup, self.settings.store, self.setup)
+        return digest
 
     def __post_init__(self) -> None:
         self.store_probe = StoreProbe(self.store)

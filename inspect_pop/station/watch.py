@@ -2,22 +2,20 @@
 
 A board is complete when all files that its manifest names exist and nothing in its folder has changed for the settle time;
 or at once when the machine leaves a file `.done` in it. A board whose files stay missing is inspected after the patience
-time, so that quarantine says what is missing.
+time, so that quarantine says what is missing. `arrivals` finds the boards.
 
-Each board is a run of its own in the store, so that a restart continues where the last watch stopped. A board that was in
-progress then is inspected again and gives the same record.
+A board that changes after it was inspected is inspected again, and one that could not be inspected also when its recipe's
+folder changes. Each board is a run of its own in the store, so that a restart continues where the last watch stopped. A board
+that was in progress then is inspected again and gives the same record.
 """
 
 import asyncio
 import contextlib
-import hashlib
-import json
 import logging
-import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 
@@ -26,130 +24,20 @@ from sqlalchemy import select
 from inspect_pop import __version__
 from inspect_pop.core.clock import utc_now
 from inspect_pop.core.errors import StoreFault, UsageFault
-from inspect_pop.ingest import find_exports
-from inspect_pop.ingest.contract import MANIFEST
 from inspect_pop.station.app import make_pool, run_publisher
-from inspect_pop.station.contract import Answer
+from inspect_pop.station.arrivals import Arrival, Arrivals
+from inspect_pop.station.contract import Answer, show_path
+from inspect_pop.station.health import serve_health
+from inspect_pop.station.restart import settle_settings
 from inspect_pop.station.settings import ServiceSettings
 from inspect_pop.station.station import STORE_RETRY_S, Station
 from inspect_pop.store import RunRecord, Store, open_store
 from inspect_pop.store.schema import runs
 
-__all__ = ["Arrival", "Arrivals", "watch", "watch_until"]
+__all__ = ["Arrival", "Arrivals", "Printer", "watch", "watch_until"]
 
 COMMAND = "watch"
-DONE_FILE = ".done"
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Arrival:
-    """A complete board.
-
-    Attributes:
-        path: The board's folder, or its file for a format with one file per board.
-        root: Folder that the board's files must lie in.
-        arrived_ns: When its manifest appeared here, in ns.
-        key: Identifies place and content: the same export, copied to the same place again, has the same key.
-    """
-
-    path: Path
-    root: Path
-    arrived_ns: int
-    key: str
-
-
-@dataclass(frozen=True)
-class _Snapshot:
-    """A board's files at one moment: name below its folder, size, and time of the last write in ns."""
-
-    files: tuple[tuple[str, int, int], ...]
-    arrived_ns: int
-    manifest: bytes
-
-    def is_complete(self, quiet_s: float, settle_s: float, patience_s: float) -> bool:
-        """Return whether to inspect the board, unchanged for `quiet_s` seconds."""
-        try:
-            named = {os.path.normpath(i["file"]) for i in json.loads(self.manifest)["images"]}
-        except (ValueError, LookupError, TypeError, RecursionError):
-            named = set()  # not a manifest: the inspection says so
-        names = {name for name, _, _ in self.files}
-        if named <= names:
-            return DONE_FILE in names or quiet_s >= settle_s
-        return quiet_s >= patience_s
-
-    def make_key(self, board: Path) -> str:
-        """Return the key of the board with this content; see `Arrival`."""
-        digest = hashlib.sha256(os.fsencode(board) + b"\0" + self.manifest)
-        for name, size, _ in self.files:
-            if name != DONE_FILE:
-                digest.update(f"\0{name}\0{size}".encode("utf-8", "surrogateescape"))
-        return digest.hexdigest()
-
-
-class Arrivals:
-    """The boards that arrive in one folder.
-
-    Args:
-        folder: The watched folder.
-        is_known: Tells of a key whether the board was inspected before.
-        settle_s: Seconds without a change after which a board is complete.
-        patience_s: Seconds without a change after which a board with missing files is inspected, too.
-    """
-
-    def __init__(
-        self, folder: Path, is_known: Callable[[str], bool], *, settle_s: float = 2.0, patience_s: float = 600.0
-    ) -> None:
-        self._folder, self._is_known, self._settle_s, self._patience_s = folder, is_known, settle_s, patience_s
-        self._seen: dict[Path, tuple[_Snapshot, float]] = {}  # with the time since when it has not changed
-        self._done: dict[Path, _Snapshot] = {}
-
-    def find_ready(self, now_s: float) -> list[Arrival]:
-        """Return the boards that are complete and new, in order of arrival.
-
-        Args:
-            now_s: The time in seconds, of any monotonic clock.
-        """
-        try:
-            boards = find_exports([self._folder])
-        except UsageFault:
-            return []  # no board yet
-        arrivals: list[Arrival] = []
-        for board, root in boards:
-            snapshot = _take_snapshot(board)
-            if snapshot is None or self._done.get(board) == snapshot:
-                continue
-            before, since_s = self._seen.get(board, (None, now_s))
-            if before != snapshot:
-                since_s = now_s
-            self._seen[board] = (snapshot, since_s)
-            if not snapshot.is_complete(now_s - since_s, self._settle_s, self._patience_s):
-                continue
-            arrival = Arrival(board, root, snapshot.arrived_ns, snapshot.make_key(board))
-            if self._is_known(arrival.key):
-                self.mark_done(arrival)
-            else:
-                arrivals.append(arrival)
-        return sorted(arrivals, key=lambda a: (a.arrived_ns, a.path))
-
-    def mark_done(self, arrival: Arrival) -> None:
-        """Leave the board out until its content changes."""
-        snapshot, _ = self._seen.pop(arrival.path)
-        self._done[arrival.path] = snapshot
-
-
-def _take_snapshot(board: Path) -> _Snapshot | None:
-    """Return the board's files as they are now; None while the folder is being moved or written."""
-    try:
-        is_folder = board.is_dir()
-        paths = [Path(folder) / name for folder, _, names in os.walk(board) for name in names] if is_folder else [board]
-        states = [(path.relative_to(board if is_folder else board.parent).as_posix(), path.lstat()) for path in paths]
-        files = tuple(sorted((name, state.st_size, state.st_mtime_ns) for name, state in states))
-        manifest = board / MANIFEST if is_folder else board
-        # The time of the inode's last change, on this machine: a copy keeps the time of writing, of the machine that wrote it.
-        return _Snapshot(files, manifest.stat().st_ctime_ns, manifest.read_bytes() if is_folder else b"")
-    except OSError:
-        return None
 
 
 def watch(
@@ -159,6 +47,7 @@ def watch(
     *,
     settle_s: float = 2.0,
     poll_s: float = 0.5,
+    health_port: int | None = None,
 ) -> int:
     """Watch a folder until SIGTERM or SIGINT, and return the exit status.
 
@@ -168,6 +57,7 @@ def watch(
         on_answer: Is called with the answer for each board, the same as the hook prints.
         settle_s: Seconds without a change after which a board is complete.
         poll_s: Seconds between two looks at the folder.
+        health_port: Port on loopback for `/healthz`, `/readyz` and `/metrics`; None: none.
 
     Raises:
         UsageFault, StoreFault, ModelFault: The watch cannot start.
@@ -181,7 +71,8 @@ def watch(
             # Not every system has these signals, and only the main thread can handle them.
             with contextlib.suppress(NotImplementedError, RuntimeError):
                 asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        return await watch_until(stop, folder.resolve(), settings, on_answer, settle_s=settle_s, poll_s=poll_s)
+        options = {"settle_s": settle_s, "poll_s": poll_s, "health_port": health_port}
+        return await watch_until(stop, folder.resolve(), settings, on_answer, **options)
 
     return asyncio.run(run())
 
@@ -194,54 +85,104 @@ async def watch_until(
     *,
     settle_s: float,
     poll_s: float,
+    health_port: int | None = None,
 ) -> int:
     """Watch a folder until `stop` is set, and return the exit status. See `watch`."""
     with open_store(settings.store) as store:
+        settings, start_model = settle_settings(settings)
         station = Station(settings, make_pool(settings), store)
 
-        def is_finished(key: str) -> bool:
-            """Return whether this board's run ended. One that was interrupted did not."""
+        def is_known(key: str, surroundings: str) -> bool:
+            """Return whether this board was inspected; after an error only if its recipe's folder is as it was then."""
+            names = _name_run(key), _name_run(key, surroundings)
             with store.reading() as connection:
-                return connection.scalar(select(runs.c.outcome).where(runs.c.id == _name_run(key))) is not None
+                ended = dict(connection.execute(select(runs.c.id, runs.c.outcome).where(runs.c.id.in_(names))).tuples().all())
+            return ended.get(names[0]) not in {None, "error"} or ended.get(names[1]) is not None
 
-        arrivals = Arrivals(folder, is_finished, settle_s=settle_s)
+        arrivals = Arrivals(folder, is_known, settle_s=settle_s)
         await station.pool.start()
+        station.leave_setup(*start_model, ())
         try:
-            async with run_publisher(settings, store):
-                while not stop.is_set():
-                    wait_s = poll_s
-                    try:
-                        if not await _inspect_arrivals(station, arrivals, on_answer, stop):
-                            wait_s = STORE_RETRY_S
-                    except StoreFault as fault:
-                        log.error("the store cannot be used", extra={"reason": str(fault)})
-                        wait_s = STORE_RETRY_S
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(stop.wait(), wait_s)
+            async with run_publisher(settings, store), serve_health(station, health_port):
+                await _inspect_until(stop, station, arrivals, Printer(on_answer), poll_s)
         finally:
             await station.pool.close(settings.stop_s)
     return 0
 
 
-async def _inspect_arrivals(
-    station: Station, arrivals: Arrivals, on_answer: Callable[[Answer], None], stop: asyncio.Event
-) -> bool:
+async def _inspect_until(stop: asyncio.Event, station: Station, arrivals: Arrivals, printer: "Printer", poll_s: float) -> None:
+    while not stop.is_set():
+        wait_s = poll_s
+        try:
+            if not await _inspect_arrivals(station, arrivals, printer, stop):
+                wait_s = STORE_RETRY_S
+        except StoreFault as fault:
+            log.error("the store cannot be used", extra={"reason": str(fault)})
+            station.store_fault = str(fault)
+            wait_s = STORE_RETRY_S
+        _report_folder(station, arrivals)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), wait_s)
+
+
+def _report_folder(station: Station, arrivals: Arrivals) -> None:
+    """Log that the watched folder is gone or back, once each; while it is gone, the watch is not ready."""
+    fault = "the watched folder is gone" if arrivals.is_missing else ""
+    if fault != station.folder_fault:
+        log.log(
+            logging.ERROR if fault else logging.INFO,
+            fault or "the watched folder is back",
+            extra={"folder": show_path(str(arrivals.folder))},
+        )
+        station.folder_fault = fault
+
+
+class Printer:
+    """Passes answers on, and goes on without a reader when there is none any more.
+
+    Args:
+        on_answer: Takes an answer.
+    """
+
+    def __init__(self, on_answer: Callable[[Answer], None]) -> None:
+        self._on_answer, self._has_reader = on_answer, True
+
+    def print(self, answer: Answer) -> None:
+        """Pass an answer on, if anybody reads."""
+        if not self._has_reader:
+            return
+        try:
+            self._on_answer(answer)
+        except OSError as error:
+            self._has_reader = False
+            log.warning("nobody reads the answers any more; boards are inspected and recorded", extra={"reason": str(error)})
+
+
+async def _inspect_arrivals(station: Station, arrivals: Arrivals, printer: Printer, stop: asyncio.Event) -> bool:
     """Inspect all boards that are ready. Return False if the store has no room for one of them now."""
     store: Store = station.store
     for arrival in await asyncio.to_thread(arrivals.find_ready, time.monotonic()):
         if stop.is_set():
             break
-        path = str(arrival.path)
-        run = RunRecord(_name_run(arrival.key), COMMAND, __version__, utc_now(), {"path": path})
+        path, name = str(arrival.path), show_path(str(arrival.path))
+        run = RunRecord(_name_run(arrival.key), COMMAND, __version__, utc_now(), {"path": name})
         await asyncio.to_thread(store.begin_run, run)
-        reply = await station.inspect({"kind": "inspect", "path": path, "root": str(arrival.root), "name": path})
+        started = time.monotonic()
+        reply = await station.inspect({"kind": "inspect", "path": path, "root": str(arrival.root), "name": name})
         if reply.status == HTTPStatus.SERVICE_UNAVAILABLE:
             return False
-        await asyncio.to_thread(store.end_run, run.id, finished_at=utc_now(), outcome=reply.answer["verdict"])
-        arrivals.mark_done(arrival)
-        on_answer(reply.answer)
+        verdict = reply.answer["verdict"]
+        station.metrics.verdicts.labels(verdict).inc()
+        station.metrics.latency.observe(time.monotonic() - started)
+        await asyncio.to_thread(store.end_run, run.id, finished_at=utc_now(), outcome=verdict)
+        if verdict == "error" and arrival.surroundings:
+            again = replace(run, id=_name_run(arrival.key, arrival.surroundings))
+            await asyncio.to_thread(store.begin_run, again)
+            await asyncio.to_thread(store.end_run, again.id, finished_at=utc_now(), outcome=verdict)
+        arrivals.mark_done(arrival, is_error=verdict == "error")
+        printer.print(reply.answer)
     return True
 
 
-def _name_run(key: str) -> str:
-    return f"{COMMAND}/{key}"
+def _name_run(key: str, surroundings: str = "") -> str:
+    return f"{COMMAND}/{key}/{surroundings}" if surroundings else f"{COMMAND}/{key}"

@@ -1,7 +1,8 @@
 """The inspecting process: it holds the model and inspects one board at a time. It may be killed at any moment.
 
-It reads and writes lines of JSON. The first line that it reads is its configuration: `store`, `pages`, `model`, `limits`,
-`inspector_factory`, `cfx_handle`, `limit_s`, `once`. Every further line is a job (`InspectionHandler.handle`). The first
+It reads and writes lines of JSON. The first line that it reads is its configuration: `store`, `pages`, the fields of
+`contract.JudgingOptions`, `expect` (fields of `contract.Rules` that it must judge by, or not start), `inspector_factory`,
+`cfx_handle`, `limit_s`, `once`. Every further line is a job (`InspectionHandler.handle`). The first
 line that it writes says whether it is ready. Each job is answered by two lines: the reply, and `done` when the process can
 take another job. It ends when its input ends.
 
@@ -22,6 +23,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,7 +31,8 @@ from inspect_pop.core.clock import utc_now
 from inspect_pop.core.errors import PopError, UsageFault
 from inspect_pop.core.inspection import Inspection
 from inspect_pop.core.recipe import Recipe
-from inspect_pop.station.contract import DEFAULT_FACTORY, DEFAULT_HANDLE, make_error_answer
+from inspect_pop.core.streams import open_missing_streams
+from inspect_pop.station.contract import DEFAULT_FACTORY, DEFAULT_HANDLE, JudgingOptions, Rules, make_error_answer
 from inspect_pop.station.handler import InspectionHandler, Inspector, InspectorFactory
 from inspect_pop.station.outputs import (
     ForkedProcess,
@@ -40,6 +43,7 @@ from inspect_pop.station.outputs import (
     SubprocessLedger,
     SubprocessPages,
 )
+from inspect_pop.station.setup import make_rules_fault
 
 __all__ = ["load_inspector", "main"]
 
@@ -47,43 +51,49 @@ YIELD_S = 0.01  # on a busy machine the process that asked needs this core to pa
 GRACE_S = 5.0  # after the time limit that the asking process enforces, this one ends itself: the other may be gone
 
 
-def load_inspector(model: Path | None, limits_file: Path | None) -> tuple[Inspector, str]:
+def load_inspector(options: JudgingOptions) -> tuple[Inspector, Rules]:
     """Load the product's inspector, which keeps to one core.
 
-    Args:
-        model: Model folder; None: the current model.
-        limits_file: Limits file; None: the default limits.
-
     Returns:
-        The inspector and the model's digest.
+        The inspector, and by what it judges.
 
     Raises:
         ModelFault: The model cannot be used.
         LimitsFault: The limits cannot be used.
+        PromiseFault: The model cannot keep the promised rates.
     """
     # These load numpy, scipy, onnxruntime and OpenCV: after `main` has forked its child, and not for another factory.
     from inspect_pop.batch.process_tuning import tune_process
     from inspect_pop.batch.run import count_cores
     from inspect_pop.classify.model import load
     from inspect_pop.classify.session import Classifier
-    from inspect_pop.core.limits import Limits, load_limits
+    from inspect_pop.core.limits import load_limits
     from inspect_pop.ingest import open_export
     from inspect_pop.pipeline.board import inspect_board
 
     tune_process()
-    classifier = Classifier(load(model))
+    model = load(Path(options.model) if options.model else None)
+    point = None  # the model's thresholds, unless error rates are promised
+    if options.max_escape_rate is not None or options.max_false_call_ppm is not None:
+        from inspect_pop.classify.operating_points import choose_model_point
+
+        promised = {"max_escape_rate": options.max_escape_rate, "max_false_call_ppm": options.max_false_call_ppm}
+        point = choose_model_point(model, **promised).point
+    classifier = Classifier(model, point=point)
     prefetch = count_cores() > 1  # the line waits for this board, so a second core may decode its pictures
-    limits = load_limits(limits_file) if limits_file else Limits()
+    limits = load_limits(Path(options.limits) if options.limits else None, options.profile)
 
     def inspect(path: Path, root: Path) -> tuple[Inspection, Recipe]:
         export = open_export(path, root)
         return inspect_board(export, classifier, limits, started_at=utc_now(), read_ahead=prefetch), export.recipe
 
-    return inspect, classifier.digest
+    used = classifier.point
+    return inspect, Rules(classifier.digest, limits.digest, options.profile or "", used.pass_below, used.fail_above)
 
 
 def main() -> int:
     """Serve standard input until it ends."""
+    open_missing_streams()
     gc.disable()  # a full collection takes 60 ms and finds 300 objects per board: `_serve` runs it when no board waits
     config: dict[str, Any] = json.loads(sys.stdin.readline() or "{}")
     once, pages, store = config.get("once"), config.get("pages"), config["store"]
@@ -97,16 +107,19 @@ def main() -> int:
     os.dup2(2, 1)
     try:
         factory = _import_factory(str(config.get("inspector_factory") or DEFAULT_FACTORY))
-        inspector, model = factory(*(Path(config[k]) if config.get(k) else None for k in ("model", "limits")))
+        inspector, rules = factory(JudgingOptions.from_dict(config))
+        difference = rules.find_difference(config.get("expect") or {})
+        if difference is not None:
+            raise make_rules_fault(*difference)
         ledger: Ledger = child_ledger or StoreLedger(store, cfx_handle)
     except PopError as error:
         _write_reply(replies, {"ready": False, "answer": make_error_answer(error)})
         return 1
-    _write_reply(replies, {"ready": True, "model": model})
+    _write_reply(replies, {"ready": True, "model": rules.model, "rules": asdict(rules)})
     if not once:
         gc.collect()
         gc.freeze()  # libraries and model stay: no collection needs to look through them
-    handler = InspectionHandler(inspector, model, ledger, pages=Path(pages) if pages else None, drawer=drawer)
+    handler = InspectionHandler(inspector, rules.model, ledger, pages=Path(pages) if pages else None, drawer=drawer)
     status = _serve(handler, replies, limit_s=config.get("limit_s"), once=bool(once))
     drawer.close()
     return status

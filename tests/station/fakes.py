@@ -10,13 +10,18 @@ from pathlib import Path
 
 from inspect_pop.core.errors import FileFault, ManifestFault, ModelFault
 from inspect_pop.core.inspection import Inspection
+from inspect_pop.station.contract import JudgingOptions, Rules
 from tests.factories import make_inspection
 
 
-def make_inspector(model: Path | None, limits: Path | None) -> tuple[Callable[[Path, Path], tuple[Inspection, None]], str]:
-    """An inspector factory for `worker`. A model folder holds `digest`; one without cannot be loaded."""
-    digest = "released"
-    if model is not None:
+def make_inspector(options: JudgingOptions) -> tuple[Callable[[Path, Path], tuple[Inspection, None]], Rules]:
+    """An inspector factory for `worker`. A model folder holds `digest`; one without cannot be loaded.
+
+    By limits that say `strict`, every board is refused.
+    """
+    digest, limits = "released", Path(options.limits).read_text() if options.limits else ""
+    if options.model is not None:
+        model = Path(options.model)
         if not (model / "digest").is_file():
             raise ModelFault(str(model), expected="a model folder")
         digest = (model / "digest").read_text()
@@ -29,12 +34,14 @@ def make_inspector(model: Path | None, limits: Path | None) -> tuple[Callable[[P
         except (OSError, ValueError) as error:
             raise ManifestFault(str(path), expected="export.json", found=type(error).__name__) from error
         act(content)
+        if limits == "strict":
+            raise ManifestFault(str(path), expected="a board within strict limits", found="another one")
         record = hashlib.sha256(f"{content['serial']}/{digest}/{content.get('scan', 0)}".encode()).hexdigest()
         return make_inspection(
             content["serial"], defects=content.get("defects"), reviews=content.get("reviews"), record=record, model_digest=digest
         ), None
 
-    return inspect, digest
+    return inspect, Rules(digest, limits, options.profile or "", options.max_escape_rate, options.max_false_call_ppm)
 
 
 def act(content: dict[str, object]) -> None:

@@ -11,6 +11,7 @@ from inspect_pop.station.contract import (
     identify_store,
     locate_address_file,
     locate_pages,
+    locate_setup_file,
     make_answer,
     make_error_answer,
     to_json,
@@ -55,11 +56,16 @@ def test_a_store_means_the_same_however_it_is_written(tmp_path: Path, monkeypatc
     assert same != postgres
 
 
-def test_pages_and_address_lie_next_to_an_embedded_store_only(tmp_path: Path) -> None:
+def test_pages_address_and_setup_lie_next_to_an_embedded_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = str(tmp_path / "r.db")
     assert locate_address_file(store) == tmp_path / "r.db.service.json"
     assert locate_pages(store) == str(tmp_path / "r-pages")
-    assert locate_address_file("postgresql://host/pop") is locate_pages("postgresql://host/pop") is None
+    assert locate_setup_file(store) == tmp_path / "r.db.station.json"
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    files = [locate_address_file("postgresql://host/pop"), locate_setup_file("postgresql://u:secret@host/pop")]
+    assert [f.parent for f in files if f] == [tmp_path / "inspect-pop"] * 2
+    assert "secret" not in str(files)
+    assert locate_pages("postgresql://host/pop") is None
 
 
 def test_a_worker_has_one_thread_unless_the_environment_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:

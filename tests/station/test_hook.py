@@ -13,18 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from inspect_pop.station.hook import StandaloneOptions, main, run_hook
+from inspect_pop.core.errors import UsageFault
+from inspect_pop.station.hook import StandaloneOptions, _read_token, main, run_hook
 from inspect_pop.store import open_store
 from tests.station.conftest import FACTORY, REPO, Running
 from tests.station.fakes import write_board
 
 FAKE = StandaloneOptions(inspector_factory=FACTORY)
-NOBODY = "http://127.0.0.1:9"  # the discard port: nothing listens there
 
 
 def alone(tmp_path: Path, serial: str, deadline_s: float = 120, **content: object) -> tuple[int, dict[str, object]]:
     board = write_board(tmp_path / "batch" / "boards" / serial, serial, **content)
-    return run_hook(str(board), str(tmp_path / "records.db"), deadline_s, service=NOBODY, standalone=FAKE)
+    return run_hook(str(board), str(tmp_path / "records.db"), deadline_s, standalone=FAKE)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,9 @@ def test_finds_the_service_by_the_address_beside_the_store(plain: Running, monke
 
 def test_a_service_with_another_store_is_not_used(plain: Running, tmp_path: Path) -> None:
     mine = str(tmp_path / "mine.db")
-    assert run_hook(plain.board("MINE"), mine, 30, service=plain.url, standalone=FAKE)[0] == 0
+    status, answer = run_hook(plain.board("MINE"), mine, 30, service=plain.url, standalone=FAKE)
+    assert (status, answer["problem"]["about"]) == (3, "usage")  # nobody knows how that service would judge
+    assert run_hook(plain.board("MINE"), mine, 30, standalone=FAKE)[0] == 0
     with open_store(mine) as store, plain.store() as theirs:
         assert (len(store.board("MINE")), len(theirs.board("MINE"))) == (1, 0)
 
@@ -240,5 +242,66 @@ def answering(replies: list[tuple[int, bytes, str | None]]) -> Iterator[str]:
 def test_a_store_that_cannot_be_written_is_no_verdict(tmp_path: Path) -> None:
     board = write_board(tmp_path / "batch" / "boards" / "S", "S")
     (tmp_path / "file").write_text("in the way")
-    status, answer = run_hook(str(board), str(tmp_path / "file" / "r.db"), 30, service=NOBODY, standalone=FAKE)
+    status, answer = run_hook(str(board), str(tmp_path / "file" / "r.db"), 30, standalone=FAKE)
     assert (status, answer["problem"]["about"]) == (3, "store")
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-16"])
+def test_the_answer_is_utf_8_whatever_the_streams_encoding_is(
+    plain: Running, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    done = call(plain.board("検査-001", f"odd-{encoding}"), "--store", plain.settings.store)
+    assert (done.returncode, json.loads(done.stdout.decode("utf-8"))["serial"]) == (0, "検査-001")
+
+
+@pytest.mark.parametrize(("closed", "status"), [("0<&-", 0), ("2>&-", 0), ("0<&- 2>&-", 0), (">&-", 3), ("0<&- >&- 2>&-", 3)])
+def test_closed_streams_cost_no_verdict_but_an_answer_that_cannot_be_written(plain: Running, closed: str, status: int) -> None:
+    code = "import sys; from inspect_pop.cli import main; sys.exit(main())"
+    board = plain.board(f"CLOSED-{abs(hash(closed))}")
+    command = [
+        "sh",
+        "-c",
+        f'exec "$@" {closed}',
+        "sh",
+        sys.executable,
+        "-c",
+        code,
+        "hook",
+        board,
+        "--store",
+        plain.settings.store,
+    ]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=120, cwd=REPO, check=False)
+    assert done.returncode == status
+    assert [json.loads(line)["verdict"] for line in done.stdout.splitlines()] == ["pass"] * (status == 0)
+
+
+def test_a_program_that_cannot_be_loaded_is_3_with_one_object() -> None:
+    code = "import sys; sys.modules['inspect_pop.station.hook'] = None; import inspect_pop.cli as c; sys.exit(c.main(['hook']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, cwd=REPO, check=False)
+    assert (done.returncode, json.loads(done.stdout)["verdict"]) == (3, "error")
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_a_hook_that_is_asked_to_end_says_so(tmp_path: Path, name: str) -> None:
+    waits = (
+        "import os, signal, sys, time, inspect_pop.station.hook as h\n"
+        f"h.run_hook = lambda *a, **k: (os.kill(os.getpid(), signal.{name}), time.sleep(600))\n"
+        "sys.exit(h.main())"
+    )
+    done = subprocess.run([sys.executable, "-c", waits, str(tmp_path)], capture_output=True, timeout=60, cwd=REPO, check=False)
+    assert (done.returncode, name in json.loads(done.stdout)["reason"]) == (3, True)
+
+
+@pytest.mark.parametrize("text", [b"\xef\xbb\xbfa-token\r\n", b"a-token", b" a-token\n"])
+def test_a_token_file_may_have_a_byte_order_mark(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "token").write_bytes(text)
+    assert _read_token(str(tmp_path / "token")) == "a-token"
+
+
+@pytest.mark.parametrize("text", [b"", b"two tokens", "Schlüssel".encode(), b"\xff\xfea\x00", b"a\x00b"])
+def test_what_cannot_be_a_token_is_no_reason_to_go_round_the_service(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "token").write_bytes(text)
+    with pytest.raises(UsageFault, match="token"):
+        _read_token(str(tmp_path / "token"))

@@ -129,3 +129,22 @@ def test_a_new_model_takes_over_without_losing_what_waits_and_a_bad_one_changes_
         await until(lambda: len(pool._workers) == 1)
 
     with_pool(tmp_path, use)
+
+
+def test_a_worker_is_replaced_by_one_with_the_same_model_or_by_none(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "digest").write_text("first")
+
+    async def use(pool: Pool) -> None:
+        await pool.swap(model=str(tmp_path / "model"))
+        (tmp_path / "model" / "digest").write_text("second")  # replaced in place
+        (worker,) = pool._workers
+        os.kill(worker.process.pid, signal.SIGKILL)
+        await until(lambda: pool.alive == 0)
+        await asyncio.sleep(3)  # it tries to start another one meanwhile
+        assert (pool.alive, pool.model) == (0, "first")
+        (tmp_path / "model" / "digest").write_text("first")
+        await until(lambda: pool.alive == 1)
+        assert pool.model == "first"
+
+    with_pool(tmp_path, use)

@@ -7,13 +7,17 @@ import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 
 from inspect_pop.core.errors import UsageFault
+from inspect_pop.station.health import create_health_app
 from inspect_pop.station.settings import ServiceSettings
-from inspect_pop.station.watch import Arrivals, watch, watch_until
+from inspect_pop.station.station import Station
+from inspect_pop.station.watch import Arrivals, Printer, watch, watch_until
 from inspect_pop.store import Store, open_store
 from tests.station.conftest import FACTORY
 from tests.station.fakes import write_board
@@ -24,7 +28,7 @@ def named(folder: Path, serial: str, *files: str) -> Path:
     return write_board(folder / serial, serial, images=[{"file": f} for f in files])
 
 
-def arrivals(folder: Path, is_known: Callable[[str], bool] = lambda _: False) -> Arrivals:
+def arrivals(folder: Path, is_known: Callable[[str, str], bool] = lambda *_: False) -> Arrivals:
     return Arrivals(folder, is_known, settle_s=2.0, patience_s=600.0)
 
 
@@ -114,9 +118,127 @@ def test_a_board_that_the_store_knows_does_not_come(tmp_path: Path) -> None:
     shutil.copytree(board, copied)
     shutil.rmtree(board)
     shutil.move(copied, board)  # the same export, copied there once more
-    room = arrivals(tmp_path, is_known=lambda key: key == arrival.key)
+    room = arrivals(tmp_path, is_known=lambda key, _: key == arrival.key)
     room.find_ready(0.0)
     assert room.find_ready(2.0) == []
+
+
+def test_a_file_that_is_completed_after_the_inspection_brings_the_board_again(tmp_path: Path) -> None:
+    """Same size, and even the same time of writing: a copy from another machine sets it back."""
+    room, board = arrivals(tmp_path), named(tmp_path, "B1", "a.tif")
+    (board / "a.tif").write_bytes(b"0000")
+    os.utime(board / "a.tif", ns=(1, 1))
+    room.find_ready(0.0)
+    (first,) = room.find_ready(2.0)
+    room.mark_done(first)
+    assert room.find_ready(5.0) == []
+    (board / "a.tif").write_bytes(b"1234")
+    os.utime(board / "a.tif", ns=(1, 1))
+    room.find_ready(6.0)
+    assert names(room.find_ready(8.0)) == ["B1"]
+
+
+def test_another_time_of_writing_is_another_key_so_that_a_restart_looks_again(tmp_path: Path) -> None:
+    room, board = arrivals(tmp_path), named(tmp_path, "B1")
+    room.find_ready(0.0)
+    (first,) = room.find_ready(2.0)
+    os.utime(board / "export.json", ns=(1, 1))
+    room = arrivals(tmp_path, is_known=lambda key, _: key == first.key)
+    room.find_ready(0.0)
+    assert names(room.find_ready(2.0)) == ["B1"]
+
+
+def test_the_mark_of_the_machine_after_the_inspection_brings_nothing_again(tmp_path: Path) -> None:
+    room, board = arrivals(tmp_path), named(tmp_path, "B1")
+    room.find_ready(0.0)
+    (first,) = room.find_ready(2.0)
+    room.mark_done(first)
+    (board / ".done").touch()
+    assert room.find_ready(3.0) == room.find_ready(9.0) == []
+
+
+def test_a_recipe_that_comes_later_releases_the_boards_that_could_not_be_inspected(tmp_path: Path) -> None:
+    known: set[tuple[str, str]] = set()
+    room = arrivals(tmp_path, lambda key, surroundings: (key, surroundings) in known)
+    for serial in ("GOOD", "BAD"):
+        write_board(tmp_path / "boards" / serial, serial, images=[], recipe="../../recipes/r.json")
+    room.find_ready(0.0)
+    for arrival in room.find_ready(2.0):
+        room.mark_done(arrival, is_error=arrival.path.name == "BAD")
+        known.add((arrival.key, arrival.surroundings))
+    assert room.find_ready(3.0) == []
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "r.json").write_text("{}")
+    assert names(room.find_ready(4.0)) == ["BAD"]
+    room = arrivals(tmp_path, lambda key, surroundings: (key, surroundings) in known)  # the recipe came while nothing ran
+    room.find_ready(0.0)
+    assert "BAD" in names(room.find_ready(2.0))
+
+
+def test_a_board_in_a_new_folder_of_many_is_found_without_looking_at_them_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inspect_pop.station.arrivals.TURN_S", 0.0)
+    monkeypatch.setattr("inspect_pop.station.arrivals.LEAST_STILL", 5)
+    for i in range(50):
+        named(tmp_path / "boards", f"B{i}")
+    room = arrivals(tmp_path)
+    room.find_ready(0.0)
+    for arrival in room.find_ready(2.0):
+        room.mark_done(arrival)
+    room.find_ready(20.0)
+    looked: list[Path] = []
+    read = Arrivals._look_at
+    monkeypatch.setattr(Arrivals, "_look_at", lambda self, path, now_s: looked.append(path) or read(self, path, now_s))
+    named(tmp_path / "boards", "NEW")
+    room.find_ready(21.0)
+    assert names(room.find_ready(23.0)) == ["NEW"]
+    assert len(looked) <= 2 * (5 + 1) + 2
+
+
+def test_a_watched_folder_that_goes_away_is_missed_and_its_boards_are_found_when_it_is_back(tmp_path: Path) -> None:
+    folder = tmp_path / "drop"
+    named(folder, "B1")
+    room = arrivals(folder)
+    room.find_ready(0.0)
+    shutil.rmtree(folder)
+    room.find_ready(1.0)
+    assert room.is_missing
+    named(folder, "B2")
+    room.find_ready(2.0)
+    assert not room.is_missing
+    assert names(room.find_ready(4.0)) == ["B2"]
+
+
+def test_a_watch_goes_on_when_nobody_reads_its_answers() -> None:
+    read: list[str] = []
+
+    def refuse(answer: dict[str, Any]) -> None:
+        read.append(answer["serial"])
+        raise BrokenPipeError
+
+    printer = Printer(refuse)
+    for serial in ("S1", "S2"):
+        printer.print({"serial": serial})
+    assert read == ["S1"]
+
+
+def test_health_and_metrics_of_a_watch_are_on_its_port(tmp_path: Path) -> None:
+    pool, store = SimpleNamespace(alive=1, waiting=0, busy=0, model="m"), SimpleNamespace(waiting=lambda _: (0, []))
+    station = Station(ServiceSettings(roots=(tmp_path,), store="r.db"), pool, store)  # type: ignore[arg-type]
+
+    async def ask(method: str, path: str) -> httpx.Response:
+        transport = httpx.ASGITransport(create_health_app(station))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            return await client.request(method, path)
+
+    assert asyncio.run(ask("GET", "/healthz")).text == "ok"
+    assert asyncio.run(ask("GET", "/readyz")).json()["status"] == "ready"
+    station.folder_fault = "the watched folder is gone"
+    reply = asyncio.run(ask("GET", "/readyz"))
+    assert (reply.status_code, reply.json()["status"]) == (503, "the watched folder is gone")
+    assert "inspect_pop_workers_alive 1.0" in asyncio.run(ask("GET", "/metrics")).text
+    assert asyncio.run(ask("POST", "/v1/model")).status_code == 404
 
 
 class Watching:

@@ -3,10 +3,11 @@
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from inspect_pop.station.contract import WORKER_COMMAND
+from inspect_pop.station.contract import WORKER_COMMAND, Rules
 from tests.station.conftest import FACTORY, REPO
 from tests.station.fakes import write_board
 
@@ -22,7 +23,7 @@ def test_each_job_is_answered_and_then_done(tmp_path: Path) -> None:
     config = {"store": str(tmp_path / "r.db"), "inspector_factory": FACTORY}
     boards = [write_board(tmp_path / "batch" / "boards" / serial, serial, print="noise") for serial in ("S1", "S2")]
     status, replies = exchange(config, *({"kind": "inspect", "path": str(b), "root": str(tmp_path)} for b in boards))
-    assert (status, replies[0]) == (0, {"ready": True, "model": "released"})
+    assert (status, replies[0]) == (0, {"ready": True, "model": "released", "rules": asdict(Rules("released"))})
     assert [r["answer"]["serial"] for r in replies[1::2]] == ["S1", "S2"]
     assert replies[2::2] == [{"done": True}] * 2
 
