@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from inspect_pop.core.words import pluralize
+
 if TYPE_CHECKING:
     from inspect_pop.core.limits import Limits
 
@@ -89,11 +91,6 @@ def resolve_limits(file: Path | None, profile: str | None) -> "Limits":
     if profile is not None:
         raise UsageFault(f"--profile {profile}", expected="a file with that profile", remedy="Name it with --limits.")
     return Limits()
-
-
-def pluralize(n: int, noun: str) -> str:
-    """Return a count with its noun, such as `1 board` or `5 boards`."""
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def print_progress(line: str) -> None:

@@ -19,6 +19,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from inspect_pop.core.classes import CLASSES, DEFECTS, JOINT_CLASSES
+from inspect_pop.core.words import pluralize
 from inspect_pop.report.style import CLASS_LOOKS, DISPOSITIONS, VERDICT_LOOKS, make_style
 
 __all__ = ["encode_jpeg_url", "encode_png_url", "format_number", "format_time", "render", "to_sentence", "to_words"]
@@ -43,7 +44,13 @@ def _make_environment() -> Environment:
     )
     script = loader.get_source(environment, "page.js")[0]
     style = loader.get_source(environment, "page.css")[0] + make_style()
-    environment.filters |= {"number": format_number, "time": format_time, "words": to_words, "sentence": to_sentence}
+    environment.filters |= {
+        "count": pluralize,
+        "number": format_number,
+        "time": format_time,
+        "words": to_words,
+        "sentence": to_sentence,
+    }
     environment.globals |= {
         "style": Markup(style),  # noqa: S704 (made from our files and tables)
         "script": Markup(script),  # noqa: S704 (our own file)
