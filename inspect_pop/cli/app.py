@@ -18,6 +18,7 @@ from inspect_pop.cli.serve import hook, serve, watch
 from inspect_pop.cli.yields import compact, report_yield
 from inspect_pop.core.clock import utc_now
 from inspect_pop.core.errors import PopError
+from inspect_pop.core.words import escape_controls
 
 __all__ = ["UNEXPECTED", "UNUSABLE", "LogUnexpected", "app", "execute", "log_path"]
 
@@ -73,7 +74,8 @@ def execute(arguments: Sequence[str]) -> int:
         except SystemExit as end:
             return end.code if isinstance(end.code, int) else 0 if end.code is None else UNUSABLE
         except PopError as error:
-            print(f"inspect-pop: {error}", file=sys.stderr)
+            lines = [escape_controls(line) for line in f"inspect-pop: {error}".split("\n")]
+            print("\n".join(lines), file=sys.stderr)
             return UNUSABLE
     return UNEXPECTED if log.happened else 0
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inspect_pop.core.words import pluralize
+from inspect_pop.core.words import escape_controls, pluralize
 
 if TYPE_CHECKING:
     from inspect_pop.core.limits import Limits
@@ -29,6 +29,7 @@ __all__ = [
     "Profile",
     "RootDir",
     "StoreUrl",
+    "describe_quarantined",
     "pluralize",
     "print_progress",
     "resolve_limits",
@@ -91,6 +92,12 @@ def resolve_limits(file: Path | None, profile: str | None) -> "Limits":
     if profile is not None:
         raise UsageFault(f"--profile {profile}", expected="a file with that profile", remedy="Name it with --limits.")
     return Limits()
+
+
+def describe_quarantined(path: Path | str, reason: str) -> str:
+    """Return one line on a board and what is wrong with it; a reason that begins with the board's path has it once."""
+    text = reason if reason.startswith((f"{path}/", f"{path}:")) else f"{path}: {reason}"
+    return escape_controls(text)
 
 
 def print_progress(line: str) -> None:

@@ -23,6 +23,7 @@ from inspect_pop.cli.options import (
     Profile,
     RootDir,
     StoreUrl,
+    describe_quarantined,
     pluralize,
     resolve_limits,
 )
@@ -155,7 +156,7 @@ def print_summary(summary: "RunSummary", as_json: bool) -> None:
     boards, joints = pluralize(summary.boards, "board"), pluralize(summary.joints, "joint")
     typer.echo(f"{boards}{resumed}: {counts}, {len(summary.quarantined)} in quarantine; {joints}{rate}")
     for outcome in summary.quarantined[:10]:
-        typer.echo(f"quarantine: {outcome.path}: {outcome.reason}")
+        typer.echo(f"quarantine: {describe_quarantined(outcome.path, outcome.reason)}")
     if len(summary.quarantined) > 10:
         typer.echo(f"… and {len(summary.quarantined) - 10} more in {Path(summary.out) / 'quarantine.csv'}")
     typer.echo(f"report: {summary.report}")

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from inspect_pop.core.atomic import write_bytes
 from inspect_pop.core.classes import DEFECTS, VERDICTS
-from inspect_pop.core.errors import StoreFault
+from inspect_pop.core.errors import StoreFault, UsageFault
 from inspect_pop.core.inspection import BoardRecord, Inspection
 from inspect_pop.core.recipe import Recipe
 from inspect_pop.core.statistics import clopper_pearson
@@ -31,6 +31,7 @@ __all__ = [
     "Share",
     "count_totals",
     "find_board_pages",
+    "find_report_dir",
     "name_board_file",
     "render_run_page",
     "write_board_report",
@@ -98,15 +99,23 @@ def write_yield_report(
 ) -> Path:
     """Write the yield page of a selection to `path`; its serials link to the boards' pages in the folders of `runs`.
 
+    Args:
+        path: The page.
+        store: The store.
+        title: The page's title.
+        since, until, only: Which boards; see `make_selection`.
+        runs: Folders of runs, as `inspect-pop run --out` has them, or their folders `report`.
+
     Raises:
-        UsageFault: A bound is no time.
+        UsageFault: A bound is no time, or a folder holds no run.
         StoreFault: The store cannot be read, or the page cannot be written.
     """
     from inspect_pop.report.yield_page import read_yield_view, render_yield_page  # matplotlib: half a second to import
 
+    reports = [find_report_dir(run) for run in runs]
     view = read_yield_view(store, title, since=since, until=until, only=only)
     boards = [(b.serial, b.record) for b in view.failed]
-    pages = {record: page for run in runs for record, page in find_board_pages(boards, run, path.parent).items()}
+    pages = {record: page for run in reports for record, page in find_board_pages(boards, run, path.parent).items()}
     write_page(path, render_yield_page(view, pages))
     return path
 
@@ -117,6 +126,19 @@ def write_lot_report(
     """Write one lot's page to `path`, as `write_yield_report` does; None selects the boards without a lot."""
     title = "Boards without a lot" if lot is None else f"Lot {lot}"
     return write_yield_report(path, store, title=title, since=since, until=until, only={"lot": lot}, runs=runs)
+
+
+def find_report_dir(run: Path) -> Path:
+    """Return the folder of a run's pages: `report` in the run's folder, or the folder itself.
+
+    Raises `UsageFault` for a folder that holds no run.
+    """
+    for folder in (run / "report", run):
+        if (folder / _BOARDS).is_dir() or (folder / "index.html").is_file():
+            return folder
+    found = "neither report/index.html nor boards/" if run.is_dir() else "no such folder"
+    remedy = "Give the folder that `inspect-pop run` has as --out."
+    raise UsageFault(f"--run {run}", expected="the folder of a run with pages", found=found, remedy=remedy)
 
 
 def find_board_pages(boards: Iterable[tuple[str, str]], run: Path, page_dir: Path) -> dict[str, str]:
