@@ -285,6 +285,7 @@ async def get_metrics(station: StationDep) -> Response:
     values.workers.set(pool.alive)
     values.working.set(pool.busy)
     values.outbox.set((await asyncio.to_thread(station.store.waiting, 0))[0])
+    values.set_aside.set(await asyncio.to_thread(station.store.count_set_aside))
     values.model.clear()
     values.model.labels(pool.model).set(1)
     return Response(values.to_text(), media_type=CONTENT_TYPE_LATEST)
