@@ -28,6 +28,7 @@ from inspect_pop.core.errors import UsageFault
 
 __all__ = ["evaluate", "find_shipped_file", "gage", "models", "operating_point", "study", "train"]
 
+_FIGURE_WIDTH = 10
 _RETRAIN = Path("training/configs/retrain.toml")
 
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the figures to this file, as JSON.")]
@@ -248,19 +249,30 @@ def show_models(folder: ModelsDir = Path("models"), as_json: AsJson = False) -> 
 
 @models.command("compare")
 def compare(first: Name, second: Name, folder: ModelsDir = Path("models"), as_json: AsJson = False) -> None:
-    """Compare the figures of two models."""
+    """Compare the figures of two models, which say something only where both were judged on the same boards."""
     import json
 
+    from inspect_pop.classify.model import load
     from inspect_pop.evaluate.promotion import compare as compare_models
+    from inspect_pop.evaluate.promotion import were_judged_together
 
     rows = compare_models(folder, first, second)
+    is_comparable = were_judged_together(load(folder / first).card, load(folder / second).card)
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
         return
-    typer.echo(f"{'figure':<32}{first:>16}{second:>16}  better")
+    widths = [max(len(name), _FIGURE_WIDTH) for name in (first, second)]
+    typer.echo(f"{'figure':<30}  {first:>{widths[0]}}  {second:>{widths[1]}}  better")
     for row in rows:
-        one, two = ("" if row[key] is None else f"{row[key]:.5g}" for key in ("first", "second"))
-        typer.echo(f"{row['figure']:<32}{one:>16}{two:>16}  {row['better']}")
+        one, two = ("" if row[key] is None else f"{row[key]:.3g}" for key in ("first", "second"))
+        typer.echo(f"{row['figure']:<30}  {one:>{widths[0]}}  {two:>{widths[1]}}  {row['better']}".rstrip())
+    if is_comparable:
+        typer.echo("better: where the 95 % intervals do not overlap, or the figure has none")
+    else:
+        typer.echo(
+            "The two were judged on different boards: no figure says which is better. "
+            "`inspect-pop evaluate LABELLED --model DIR` judges each on the same boards."
+        )
 
 
 @models.command("promote")
