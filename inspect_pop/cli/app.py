@@ -1,5 +1,6 @@
 """The application of all commands, and what happens to an error that reaches it."""
 
+import errno
 import os
 import sys
 import traceback
@@ -24,6 +25,11 @@ from inspect_pop.core.words import escape_controls
 __all__ = ["UNEXPECTED", "UNUSABLE", "LogUnexpected", "app", "execute", "log_path"]
 
 UNUSABLE = 2  # unusable arguments, nothing to work on, or no place to leave the result
+# What the system says of a place that a user names, and that cannot be used: no fault of the program.
+_UNUSABLE_PLACES = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
+}
 UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h: no status that a command uses for a result
 
 app = typer.Typer(
@@ -68,13 +74,20 @@ app.add_typer(models, name="models", short_help="List, compare, promote and roll
 def execute(arguments: Sequence[str]) -> int:
     """Run one command and return its exit status.
 
-    A declared error becomes its message and `UNUSABLE`; any other becomes a log entry and `UNEXPECTED`.
+    A declared error becomes its message and `UNUSABLE`, and so does a file or folder that the system refuses; any other becomes
+    a log entry and `UNEXPECTED`.
     """
     with LogUnexpected() as log:
         try:
             app(args=list(arguments), prog_name="inspect-pop")
         except SystemExit as end:
             return end.code if isinstance(end.code, int) else 0 if end.code is None else UNUSABLE
+        except OSError as error:
+            if error.errno not in _UNUSABLE_PLACES or error.filename is None:
+                raise
+            place = f"inspect-pop: {error.filename}: expected a place that can be read or written, found {error.strerror}."
+            print(escape_controls(f"{place} Free or unlock it, or name another."), file=sys.stderr)
+            return UNUSABLE
         except PopError as error:
             lines = [escape_controls(line) for line in f"inspect-pop: {error}".split("\n")]
             print("\n".join(lines), file=sys.stderr)

@@ -29,6 +29,7 @@ from inspect_pop.core.errors import UsageFault
 __all__ = ["evaluate", "find_shipped_file", "gage", "models", "operating_point", "study", "train"]
 
 _FIGURE_WIDTH = 10
+_MODELS = Path("models")
 _RETRAIN = Path("training/configs/retrain.toml")
 
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the figures to this file, as JSON.")]
@@ -231,6 +232,11 @@ models = typer.Typer(
 )
 
 
+def _find_models(folder: Path) -> Path:
+    """Return the folder of models to read: the one that comes with the program where the default one is not there."""
+    return folder if folder != _MODELS or folder.exists() else find_shipped_file(_MODELS)
+
+
 @models.command("list")
 def show_models(folder: ModelsDir = Path("models"), as_json: AsJson = False) -> None:
     """List all models with their versions; an asterisk marks the current model, and a damaged model shows its fault."""
@@ -238,10 +244,12 @@ def show_models(folder: ModelsDir = Path("models"), as_json: AsJson = False) -> 
 
     from inspect_pop.evaluate.promotion import list_models
 
-    found = list_models(folder)
+    found = list_models(_find_models(folder))
     if as_json:
         typer.echo(json.dumps([entry.to_dict() for entry in found], indent=1))
         return
+    if not found:
+        typer.echo(f"no model in {folder}")
     for entry in found:
         about = f"{entry.card.version}, made {entry.card.created_at}" if entry.card else entry.fault
         typer.echo(f"{'*' if entry.current else ' '} {entry.name}: {about}")
@@ -256,6 +264,7 @@ def compare(first: Name, second: Name, folder: ModelsDir = Path("models"), as_js
     from inspect_pop.evaluate.promotion import compare as compare_models
     from inspect_pop.evaluate.promotion import were_judged_together
 
+    folder = _find_models(folder)
     rows = compare_models(folder, first, second)
     is_comparable = were_judged_together(load(folder / first).card, load(folder / second).card)
     if as_json:

@@ -23,7 +23,7 @@ from inspect_pop.core.robust import MAD_TO_SIGMA, nan_median
 from inspect_pop.core.words import pluralize
 from inspect_pop.report.ball_map import BallMap, find_places_um, make_ball_map, render_markers
 from inspect_pop.report.height_picture import HeightPicture, draw_height_picture
-from inspect_pop.report.page import encode_jpeg_url, format_number, render, to_words
+from inspect_pop.report.page import encode_jpeg_url, format_number, render, to_plain, to_words
 from inspect_pop.report.style import DISPLAYS
 
 __all__ = [
@@ -291,7 +291,7 @@ def make_cards(joints: JointTable, rows: Sequence[int], sheet: ContactSheet, pla
                 kind="undecided" if label is None or label == GOOD else label,
                 p=format_number(float(joints[f"p_{label}"][row]), 3) if label in CLASSES else "–",
                 verdict=joints["verdict"][row],
-                reason=joints["reason"][row],
+                reason=to_plain(joints["reason"][row]),
                 flags=tuple(flag.meaning for flag in FLAGS if flags & flag.value),
                 strips=strips,
                 pictured=row in sheet.places,
@@ -412,7 +412,8 @@ def _collect_data(joints: JointTable) -> dict[str, Any]:
         rounded, known = np.round(joints[name].astype(float), display.decimals + 1), np.isfinite(joints[name])
         values[name] = [v if k else None for v, k in zip(rounded.tolist(), known.tolist(), strict=True)]
     return {
-        **{name: list(joints[name]) for name in ("ball", "interface", "refdes", "label", "verdict", "reason")},
+        **{name: list(joints[name]) for name in ("ball", "interface", "refdes", "label", "verdict")},
+        "reason": [to_plain(reason) for reason in joints["reason"]],
         "words": {c.name: c.words for c in JOINT_CLASSES},
         "measures": [
             {"key": name, "words": d.words, "unit": d.unit, "decimals": d.decimals, "signed": d.signed}

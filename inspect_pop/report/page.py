@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from inspect_pop.core.classes import CLASSES, DEFECTS, JOINT_CLASSES
 from inspect_pop.core.words import pluralize
-from inspect_pop.report.style import CLASS_LOOKS, DISPOSITIONS, VERDICT_LOOKS, make_style
+from inspect_pop.report.style import CLASS_LOOKS, CONSTRUCTIONS, DISPOSITIONS, VERDICT_LOOKS, make_style
 
-__all__ = ["encode_jpeg_url", "encode_png_url", "format_number", "format_time", "render", "to_sentence", "to_words"]
+__all__ = ["encode_jpeg_url", "encode_png_url", "format_number", "format_time", "render", "to_plain", "to_sentence", "to_words"]
 
 _CLASS_WORDS = {c.name: c.words for c in JOINT_CLASSES}
 # X-ray crops are grain, in which only runs repeat; maps have a hundred colours, which code better than their differences.
@@ -59,6 +59,7 @@ def _make_environment() -> Environment:
         "defects": DEFECTS,
         "looks": CLASS_LOOKS,
         "verdicts": VERDICT_LOOKS,
+        "constructions": CONSTRUCTIONS,
         "dispositions": DISPOSITIONS,
     }
     return environment
@@ -87,8 +88,16 @@ def to_words(name: str | None) -> str:
     return _CLASS_WORDS.get(name, name.replace("_", " "))
 
 
+def to_plain(text: str) -> str:
+    """Return a record's text with the classes in words: `head_in_pillow 0.63` gives "head-in-pillow 0.63"."""
+    for name, words in _CLASS_WORDS.items():
+        text = text.replace(name, words) if name != words else text
+    return text
+
+
 def to_sentence(text: str) -> str:
     """Return a record's evidence as the start of a sentence on a page, with µm for um."""
+    text = to_plain(text)
     return (text[:1].upper() + text[1:]).replace(" um", "\N{NO-BREAK SPACE}µm")
 
 

@@ -9,7 +9,17 @@ from dataclasses import dataclass
 from inspect_pop.core.classes import GOOD, JOINT_CLASSES
 from inspect_pop.core.columns import COLUMNS, Display
 
-__all__ = ["CLASS_LOOKS", "DISPLAYS", "DISPOSITIONS", "MARK_RADIUS", "VERDICT_LOOKS", "ClassLook", "VerdictLook", "make_style"]
+__all__ = [
+    "CLASS_LOOKS",
+    "CONSTRUCTIONS",
+    "DISPLAYS",
+    "DISPOSITIONS",
+    "MARK_RADIUS",
+    "VERDICT_LOOKS",
+    "ClassLook",
+    "VerdictLook",
+    "make_style",
+]
 
 # Browsers round very small fonts: marks are drawn this large and scaled down where they are placed.
 MARK_RADIUS = 10
@@ -74,6 +84,13 @@ DISPOSITIONS = {
     "review": "A person decides before the board moves",
     "rework_memory": "Rework: take the memory package off",
     "rework_stack": "Rework: take the whole stack off",
+}
+
+CONSTRUCTIONS = {
+    "standard": "standard PoP",
+    "tmv": "through-mold vias",
+    "exposed_die_tmv": "through-mold vias, exposed die",
+    "psfccsp": "PSfcCSP (package-stackable flip-chip CSP)",
 }
 
 # The columns that pages show, in their order: those of a joint's card, other sizes and shares, and those with a sign.

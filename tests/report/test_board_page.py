@@ -77,6 +77,18 @@ def test_a_board_without_a_failure_says_so(reviews: dict[str, str], headline: st
     assert f"<p>{headline}</p>" in render_board_page(inspection, recipe_of(inspection))
 
 
+def test_the_page_speaks_in_words_and_not_in_the_names_of_the_records() -> None:
+    inspection = make_inspection(
+        defects={"U1.lower.A1": "head_in_pillow"},
+        reviews={"U1.lower.B1": "head_in_pillow 0.63"},
+        cause_evidence="3 head_in_pillow",
+    )
+    page = render_board_page(inspection, recipe_of(inspection))
+    text = re.sub(r"<(script|style)[^>]*>.*?</\1>|<[^>]*>", " ", page, flags=re.S)  # what a person reads
+    assert "head_in_pillow" not in text and "head-in-pillow 0.63" in text
+    assert "through-mold vias" in text and "POP12-TMV, tmv" not in text
+
+
 def test_a_clean_board_has_its_empty_states() -> None:
     inspection = make_inspection()
     page = render_board_page(inspection, recipe_of(inspection))
