@@ -87,6 +87,7 @@ DISPOSITIONS = {
 }
 
 CONSTRUCTIONS = {
+    "bga": "plain BGA",
     "standard": "standard PoP",
     "tmv": "through-mold vias",
     "exposed_die_tmv": "through-mold vias, exposed die",
