@@ -112,7 +112,7 @@ def _describe_emptiness(store: "Store", only: "dict[str, GroupKey]") -> str:
         known = [str(group.keys[key]) for group in compute_yield(store, [key]) if group.keys[key] is not None]
         if value not in known:
             there = ", ".join(map(escape_controls, known[-_MOST_NAMED:])) or "none"
-            return f"no board: --{key} {value}: the store has {pluralize(len(known), key)}: {there}"
+            return f"no board: --{key} {escape_controls(str(value))}: the store has {pluralize(len(known), key)}: {there}"
     days = [str(group.keys["day"]) for group in compute_yield(store, ["day"])]
     if not days:
         return "no board: the store is empty"
