@@ -23,7 +23,6 @@ from inspect_pop.core.clock import utc_now
 from inspect_pop.core.errors import InputFault, PopError, StoreFault
 
 if TYPE_CHECKING:
-    from inspect_pop.core.inspection import BoardRecord
     from inspect_pop.store import Store
 
 __all__ = [
@@ -188,11 +187,12 @@ def write_results(outcomes: Sequence[JobOutcome], settings: BatchSettings, store
     Two folders that hold the same export are one record, and appear once.
     """
     from inspect_pop.batch.checkpoint import read_checkpoint
-    from inspect_pop.report.write import write_run_report
+    from inspect_pop.report.board_page import count_joints
+    from inspect_pop.report.write import CountedBoard, write_run_report
     from inspect_pop.store import QuarantinedExport
     from inspect_pop.store.run_files import RunFiles
 
-    boards: list[BoardRecord] = []
+    boards: list[CountedBoard] = []
     quarantined = [(str(o.path), o.reason) for o in outcomes if o.quarantined]
     with RunFiles(settings.out, store.find_sequences) as files:
         for checkpoint in dict.fromkeys(o.checkpoint for o in outcomes if o.checkpoint is not None):
@@ -201,7 +201,7 @@ def write_results(outcomes: Sequence[JobOutcome], settings: BatchSettings, store
                 remedy = "Repeat the same command: this board is then inspected again."
                 raise StoreFault(str(checkpoint), expected="a board's checkpoint", found="no readable file", remedy=remedy)
             files.add(inspection)
-            boards.append(inspection.board)
+            boards.append((inspection.board, count_joints(inspection.joints)))
         for path, reason in quarantined:
             files.add_quarantine(path, reason)
     now = utc_now()

@@ -1,5 +1,6 @@
 """The application of all commands, and what happens to an error that reaches it."""
 
+import errno
 import os
 import sys
 import traceback
@@ -13,16 +14,23 @@ import typer
 from inspect_pop import __version__
 from inspect_pop.cli.exports import check, simulate
 from inspect_pop.cli.models import evaluate, gage, models, operating_point, study, train
+from inspect_pop.cli.outbox import outbox
 from inspect_pop.cli.run import run
 from inspect_pop.cli.serve import hook, serve, watch
 from inspect_pop.cli.yields import compact, report_yield
 from inspect_pop.core.clock import utc_now
 from inspect_pop.core.errors import PopError
 from inspect_pop.core.passwords import hide_passwords
+from inspect_pop.core.words import escape_controls
 
 __all__ = ["UNEXPECTED", "UNUSABLE", "LogUnexpected", "app", "execute", "log_path"]
 
 UNUSABLE = 2  # unusable arguments, nothing to work on, or no place to leave the result
+# What the system says of a place that a user names, and that cannot be used: no fault of the program.
+_UNUSABLE_PLACES = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
+}
 UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h: no status that a command uses for a result
 
 app = typer.Typer(
@@ -60,21 +68,30 @@ _COMMANDS = (
 )
 for _name, _command, _summary in _COMMANDS:
     app.command(_name, short_help=_summary)(_command)
+app.add_typer(outbox, name="outbox", short_help="List, retry and set aside messages to the line.")
 app.add_typer(models, name="models", short_help="List, compare, promote and roll back models.")
 
 
 def execute(arguments: Sequence[str]) -> int:
     """Run one command and return its exit status.
 
-    A declared error becomes its message and `UNUSABLE`; any other becomes a log entry and `UNEXPECTED`.
+    A declared error becomes its message and `UNUSABLE`, and so does a file or folder that the system refuses; any other becomes
+    a log entry and `UNEXPECTED`.
     """
     with LogUnexpected() as log:
         try:
             app(args=list(arguments), prog_name="inspect-pop")
         except SystemExit as end:
             return end.code if isinstance(end.code, int) else 0 if end.code is None else UNUSABLE
+        except OSError as error:
+            if error.errno not in _UNUSABLE_PLACES or error.filename is None:
+                raise
+            place = f"inspect-pop: {error.filename}: expected a place that can be read or written, found {error.strerror}."
+            print(escape_controls(f"{place} Free or unlock it, or name another."), file=sys.stderr)
+            return UNUSABLE
         except PopError as error:
-            print(f"inspect-pop: {error}", file=sys.stderr)
+            lines = [escape_controls(line) for line in f"inspect-pop: {error}".split("\n")]
+            print("\n".join(lines), file=sys.stderr)
             return UNUSABLE
     return UNEXPECTED if log.happened else 0
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inspect_pop.cli.options import AsJson, BatchPaths, JobsOption, RootDir, pluralize
+from inspect_pop.cli.options import AsJson, BatchPaths, JobsOption, RootDir, describe_quarantined, pluralize
 from inspect_pop.core.errors import InputFault
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def check(exports: BatchPaths, root: RootDir = None, as_json: AsJson = False) ->
         typer.echo(json.dumps({"boards": len(boards), "faults": rows}, indent=1, ensure_ascii=False))
     else:
         for path, f in faults:
-            typer.echo(f"{path}: {f}")
+            typer.echo(describe_quarantined(path, str(f)))
         typer.echo(f"{pluralize(len(boards), 'board')}, {pluralize(len(faults), 'fault')}")
     raise typer.Exit(1 if faults else 0)
 

@@ -28,6 +28,8 @@ from inspect_pop.core.errors import UsageFault
 
 __all__ = ["evaluate", "find_shipped_file", "gage", "models", "operating_point", "study", "train"]
 
+_FIGURE_WIDTH = 10
+_MODELS = Path("models")
 _RETRAIN = Path("training/configs/retrain.toml")
 
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the figures to this file, as JSON.")]
@@ -230,6 +232,11 @@ models = typer.Typer(
 )
 
 
+def _find_models(folder: Path) -> Path:
+    """Return the folder of models to read: the one that comes with the program where the default one is not there."""
+    return folder if folder != _MODELS or folder.exists() else find_shipped_file(_MODELS)
+
+
 @models.command("list")
 def show_models(folder: ModelsDir = Path("models"), as_json: AsJson = False) -> None:
     """List all models with their versions; an asterisk marks the current model, and a damaged model shows its fault."""
@@ -237,10 +244,12 @@ def show_models(folder: ModelsDir = Path("models"), as_json: AsJson = False) -> 
 
     from inspect_pop.evaluate.promotion import list_models
 
-    found = list_models(folder)
+    found = list_models(_find_models(folder))
     if as_json:
         typer.echo(json.dumps([entry.to_dict() for entry in found], indent=1))
         return
+    if not found:
+        typer.echo(f"no model in {folder}")
     for entry in found:
         about = f"{entry.card.version}, made {entry.card.created_at}" if entry.card else entry.fault
         typer.echo(f"{'*' if entry.current else ' '} {entry.name}: {about}")
@@ -248,19 +257,31 @@ def show_models(folder: ModelsDir = Path("models"), as_json: AsJson = False) -> 
 
 @models.command("compare")
 def compare(first: Name, second: Name, folder: ModelsDir = Path("models"), as_json: AsJson = False) -> None:
-    """Compare the figures of two models."""
+    """Compare the figures of two models, which say something only where both were judged on the same boards."""
     import json
 
+    from inspect_pop.classify.model import load
     from inspect_pop.evaluate.promotion import compare as compare_models
+    from inspect_pop.evaluate.promotion import were_judged_together
 
+    folder = _find_models(folder)
     rows = compare_models(folder, first, second)
+    is_comparable = were_judged_together(load(folder / first).card, load(folder / second).card)
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
         return
-    typer.echo(f"{'figure':<32}{first:>16}{second:>16}  better")
+    widths = [max(len(name), _FIGURE_WIDTH) for name in (first, second)]
+    typer.echo(f"{'figure':<30}  {first:>{widths[0]}}  {second:>{widths[1]}}  better")
     for row in rows:
-        one, two = ("" if row[key] is None else f"{row[key]:.5g}" for key in ("first", "second"))
-        typer.echo(f"{row['figure']:<32}{one:>16}{two:>16}  {row['better']}")
+        one, two = ("" if row[key] is None else f"{row[key]:.3g}" for key in ("first", "second"))
+        typer.echo(f"{row['figure']:<30}  {one:>{widths[0]}}  {two:>{widths[1]}}  {row['better']}".rstrip())
+    if is_comparable:
+        typer.echo("better: where the 95 % intervals do not overlap, or the figure has none")
+    else:
+        typer.echo(
+            "The two were judged on different boards: no figure says which is better. "
+            "`inspect-pop evaluate LABELLED --model DIR` judges each on the same boards."
+        )
 
 
 @models.command("promote")

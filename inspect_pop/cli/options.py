@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from inspect_pop.core.words import escape_controls, pluralize
+
 if TYPE_CHECKING:
     from inspect_pop.core.limits import Limits
 
@@ -27,6 +29,7 @@ __all__ = [
     "Profile",
     "RootDir",
     "StoreUrl",
+    "describe_quarantined",
     "pluralize",
     "print_progress",
     "resolve_limits",
@@ -91,9 +94,10 @@ def resolve_limits(file: Path | None, profile: str | None) -> "Limits":
     return load_limits(file, profile)
 
 
-def pluralize(n: int, noun: str) -> str:
-    """Return a count with its noun, such as `1 board` or `5 boards`."""
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+def describe_quarantined(path: Path | str, reason: str) -> str:
+    """Return one line on a board and what is wrong with it; a reason that begins with the board's path has it once."""
+    text = reason if reason.startswith((f"{path}/", f"{path}:")) else f"{path}: {reason}"
+    return escape_controls(text)
 
 
 def print_progress(line: str) -> None:

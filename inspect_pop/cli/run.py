@@ -23,6 +23,7 @@ from inspect_pop.cli.options import (
     Profile,
     RootDir,
     StoreUrl,
+    describe_quarantined,
     pluralize,
     resolve_limits,
 )
@@ -151,11 +152,13 @@ def print_summary(summary: "RunSummary", as_json: bool) -> None:
         return
     rate = f", {summary.joints / summary.seconds:.0f} per second" if summary.seconds and not summary.resumed else ""
     resumed = f" ({summary.resumed} from an earlier run)" if summary.resumed else ""
+    copies = "a copy of another export" if summary.repeated == 1 else "copies of other exports"
+    repeated = f", {summary.repeated} {copies}, counted once" if summary.repeated else ""
     counts = ", ".join(f"{summary.verdicts.get(v, 0)} {v}" for v in VERDICTS)
     boards, joints = pluralize(summary.boards, "board"), pluralize(summary.joints, "joint")
-    typer.echo(f"{boards}{resumed}: {counts}, {len(summary.quarantined)} in quarantine; {joints}{rate}")
+    typer.echo(f"{boards}{resumed}: {counts}, {len(summary.quarantined)} in quarantine{repeated}; {joints}{rate}")
     for outcome in summary.quarantined[:10]:
-        typer.echo(f"quarantine: {outcome.path}: {outcome.reason}")
+        typer.echo(f"quarantine: {describe_quarantined(outcome.path, outcome.reason)}")
     if len(summary.quarantined) > 10:
         typer.echo(f"… and {len(summary.quarantined) - 10} more in {Path(summary.out) / 'quarantine.csv'}")
     typer.echo(f"report: {summary.report}")

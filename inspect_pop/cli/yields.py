@@ -1,17 +1,21 @@
 """`inspect-pop yield`: report the yield of the boards in a store; `inspect-pop compact`: merge the store's small files."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from inspect_pop.cli.options import AsJson, ExistingStore, pluralize
-from inspect_pop.core.classes import DEFECTS
+from inspect_pop.core.errors import UsageFault
+
+if TYPE_CHECKING:
+    from inspect_pop.store import Store
+    from inspect_pop.yields.selection import GroupKey
 
 __all__ = ["compact", "report_yield"]
 
-_FIGURES = ("boards", "passed", "fpy", "fpy_low", "fpy_high", "joints", "defects", "dpmo")
+_MOST_NAMED = 10  # lots or products that a message names, the last ones
+_EMPTY = 1  # exit status of a selection without a board
 
 
 def report_yield(
@@ -21,7 +25,8 @@ def report_yield(
         typer.Option(
             "--by",
             metavar="KEY,…",
-            help="Group by any of day, lot, line, station, product, recipe, interface, work_order, package, part, construction.",
+            help="Group by any of day, lot, line, station, product, recipe, recipe_revision, work_order, interface, package, "
+            "part, construction.",
         ),
     ] = "",
     since: Annotated[str | None, typer.Option("--since", metavar="T", help="From this day or time.")] = None,
@@ -35,41 +40,83 @@ def report_yield(
         typer.Option("--page", metavar="FILE", help="Write a page with trend, Pareto chart, control charts and maps, HTML."),
     ] = None,
     lot: Annotated[str | None, typer.Option("--lot", metavar="LOT", help="Only this lot.")] = None,
+    product: Annotated[str | None, typer.Option("--product", metavar="NAME", help="Only this product.")] = None,
     runs: Annotated[
         list[Path] | None,
         typer.Option("--run", metavar="OUT", help="Link the page to the board pages of this run; repeatable."),
     ] = None,
 ) -> None:
-    """Report first-pass yield and DPMO with 95 % intervals, and counts by label, over all boards or by group."""
-    if page is not None:
-        from inspect_pop.report.write import write_lot_report, write_yield_report
-        from inspect_pop.store import open_store
+    """Report first-pass yield and DPMO with 95 % intervals, and counts by label, over all boards or by group.
 
-        with open_store(store, must_exist=True) as opened:
-            if lot is None:
-                write_yield_report(page, opened, since=since, until=until, runs=runs or [])
-            else:
-                write_lot_report(page, opened, lot, since=since, until=until, runs=runs or [])
-        typer.echo(f"page: {page}")
-        return
-    from inspect_pop.yields.groups import report_yield
+    Exit status 0 done, 1 when the selection holds no board.
+    """
+    _refuse_together({"--json": as_json, "--csv": as_csv, "--page": page is not None})
+    if page is not None and by:
+        raise UsageFault("--by", expected="no --by with --page", found=by, remedy="A page has its tables; leave --by out.")
+    if runs and page is None:
+        raise UsageFault("--run", expected="a page to link", found="none", remedy="Name it with --page FILE.")
+    from inspect_pop.store import open_store
+    from inspect_pop.yields.groups import as_csv as make_csv
+    from inspect_pop.yields.groups import as_json as make_json
+    from inspect_pop.yields.groups import compute_yield
 
+    only: dict[str, GroupKey] = {k: v for k, v in (("lot", lot), ("product", product)) if v is not None}
     keys = [key.strip() for key in by.split(",") if key.strip()]
-    rows = report_yield(store, keys, since, until, None if lot is None else {"lot": lot})
-    if as_json:
-        import json
+    with open_store(store, must_exist=True) as opened:
+        groups = compute_yield(opened, keys, since=since, until=until, only=only)
+        boards = sum(group.boards for group in groups)
+        if page is not None:
+            _write_page(page, opened, since, until, only, runs or [])
+            typer.echo(f"page: {page}")
+        elif as_json:
+            print(make_json(groups))
+        elif as_csv:
+            print(make_csv(groups), end="")  # as it is: typer.echo takes out of a name what a terminal would act on
+        elif boards:
+            from rich.console import Console
 
-        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
-    elif as_csv:
-        import csv
-        import sys
+            from inspect_pop.yields.groups import as_table
 
-        if rows:
-            writer = csv.DictWriter(sys.stdout, rows[0].keys(), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+            console = Console()
+            console.print(as_table(groups, console.width))
+        if not boards:
+            typer.echo(_describe_emptiness(opened, only), err=True)
+            raise typer.Exit(_EMPTY)
+
+
+def _refuse_together(given: dict[str, bool]) -> None:
+    """Raise `UsageFault` if more than one of these options is given."""
+    found = [name for name, is_given in given.items() if is_given]
+    if len(found) > 1:
+        raise UsageFault(" ".join(found), expected="one of them", found=str(len(found)), remedy="Run the command for each.")
+
+
+def _write_page(
+    page: Path, store: "Store", since: str | None, until: str | None, only: "dict[str, GroupKey]", runs: list[Path]
+) -> None:
+    from inspect_pop.report.write import write_lot_report, write_yield_report
+
+    if list(only) == ["lot"]:
+        write_lot_report(page, store, str(only["lot"]), since=since, until=until, runs=runs)
     else:
-        _print_table(keys, rows)
+        title = "Yield" if not only else "Yield: " + ", ".join(f"{key} {value}" for key, value in only.items())
+        write_yield_report(page, store, title=title, since=since, until=until, only=only, runs=runs)
+
+
+def _describe_emptiness(store: "Store", only: "dict[str, GroupKey]") -> str:
+    """Say that no board was selected, and what there is instead: values of the option that names none, or days."""
+    from inspect_pop.core.words import escape_controls
+    from inspect_pop.yields.groups import compute_yield
+
+    for key, value in only.items():
+        known = [str(group.keys[key]) for group in compute_yield(store, [key]) if group.keys[key] is not None]
+        if value not in known:
+            there = ", ".join(map(escape_controls, known[-_MOST_NAMED:])) or "none"
+            return f"no board: --{key} {escape_controls(str(value))}: the store has {pluralize(len(known), key)}: {there}"
+    days = [str(group.keys["day"]) for group in compute_yield(store, ["day"])]
+    if not days:
+        return "no board: the store is empty"
+    return f"no board in this selection: the store has boards from {days[0]} to {days[-1]}"
 
 
 def compact(
@@ -93,19 +140,3 @@ def compact(
     typer.echo(f"{pluralize(done.merged, 'file')} merged into {done.into}; {len(removed)} left over by a crash removed")
     if forgotten is not None:
         typer.echo(f"{pluralize(forgotten, 'message')} delivered before {forget} deleted")
-
-
-def _print_table(keys: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    def format_cell(value: object) -> str:
-        return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-
-    table = Table(caption="fpy and dpmo with 95 % intervals in --json and --csv")
-    columns = (*keys, *_FIGURES, *(f"n_{c}" for c in DEFECTS))
-    for name in columns:
-        table.add_column(name, justify="left" if name in keys else "right")
-    for row in rows:
-        table.add_row(*(format_cell(row[name]) for name in columns))
-    Console().print(table)

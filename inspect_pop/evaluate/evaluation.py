@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from inspect_pop.batch.machine_thresholds import JOINTS_PER_MACHINE, defect_log_odds
-from inspect_pop.classify.model import Model, OperatingPoint, load
+from inspect_pop.classify.model import Card, Model, OperatingPoint, load
 from inspect_pop.classify.operating_points import choose_machine_point
 from inspect_pop.classify.session import Classifier
 from inspect_pop.core.classes import CLASSES
@@ -24,14 +24,16 @@ from inspect_pop.core.errors import InputFault, LabelsFault
 from inspect_pop.core.joint_table import JointTable
 from inspect_pop.core.limits import Limits
 from inspect_pop.core.recipe import Recipe
+from inspect_pop.core.words import pluralize
 from inspect_pop.evaluate.collect import each_board
 from inspect_pop.evaluate.label_book import read_book
 from inspect_pop.evaluate.outcomes import Outcomes, judge
 from inspect_pop.ingest import find_exports, open_export
 from inspect_pop.pipeline.board import inspect_board
 
-__all__ = ["evaluate", "match_labels", "outcomes_of", "summary"]
+__all__ = ["evaluate", "list_learnt_boards", "match_labels", "outcomes_of", "summary"]
 
+_LEARNT = ("labelled boards learnt from", "training boards", "calibration boards")  # fields of a card's `data`
 Progress = Callable[[str], None]
 BoardLabels = Mapping[tuple[str, str, str], str]
 
@@ -69,12 +71,18 @@ def evaluate(
     report = {
         "model": {"name": loaded.card.name, "version": loaded.card.version, "digest": loaded.digest},
         **judge(outcomes),
+        "learnt_from": sorted(set(outcomes.serial.tolist()) & list_learnt_boards(loaded.card)),
         "quarantine": [{"path": path, "reason": why} for path, why in quarantine],
     }
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
     return report
+
+
+def list_learnt_boards(card: Card) -> set[str]:
+    """Return the serials of all boards that a model has learnt from: its network, its calibration or its thresholds."""
+    return {str(serial) for name in _LEARNT for serial in card.data.get(name, ())}
 
 
 def outcomes_of(
@@ -151,7 +159,12 @@ def match_labels(serial: str, machine: str, labels: BoardLabels, joints: JointTa
 def summary(report: Mapping[str, Any]) -> list[str]:
     """Return the figures as text for a terminal, each with the wider of its two intervals."""
     model = report.get("model", {})
-    lines = [f"{model.get('name', 'model')} {model.get('version', '')}: {report['boards']} boards, {report['joints']} joints"]
+    boards = pluralize(report["boards"], "board")
+    lines = [f"{model.get('name', 'model')} {model.get('version', '')}: {boards}, {pluralize(report['joints'], 'joint')}"]
+    if "learnt_from" in report:
+        learnt = len(report["learnt_from"])
+        words = "figures on boards that taught it say nothing about other boards" if learnt else "all are new to it"
+        lines[0] += f"; the model has learnt from {learnt} of {boards}: {words}"
     lines += [
         f"  defects that pass     {_format_rate(report['escape'])}",
         f"  good joints that fail {_format_rate(report['false_call'], ppm=True)}",

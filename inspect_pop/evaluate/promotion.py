@@ -9,6 +9,7 @@ Promotion and rollback move the pointer of a folder of models and record it. No 
 
 import json
 import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,19 @@ from inspect_pop.core.classes import CLASSES
 from inspect_pop.core.errors import LimitsFault, ModelFault
 from inspect_pop.core.statistics import percent
 
-__all__ = ["Gate", "Gates", "ModelEntry", "check_gates", "compare", "list_models", "load_gates", "promote", "rollback"]
+__all__ = [
+    "Gate",
+    "Gates",
+    "ModelEntry",
+    "check_gates",
+    "compare",
+    "is_better",
+    "list_models",
+    "load_gates",
+    "promote",
+    "rollback",
+    "were_judged_together",
+]
 
 # Figures by which two models are compared: the path in a card's metrics, and whether more is better.
 _COMPARED = (
@@ -150,20 +163,50 @@ def list_models(root: Path) -> list[ModelEntry]:
     return models
 
 
-def compare(root: Path, first: str, second: str) -> list[dict[str, Any]]:
-    """Return rows of `figure`, `first`, `second`, `better` (a name; empty if equal or unknown) from two cards' metrics.
+def is_better(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
+    """Return whether a model lets fewer defects pass, fails fewer good joints, or sends fewer joints to review than another.
 
-    Cards hold figures of different boards unless both models were judged together; `boards` says on how many.
+    `new` and `old` are evaluations (`outcomes.judge`) on the same boards. One with none of the three lower is no gain.
     """
-    cards = [_load_card(root, name).metrics for name in (first, second)]
+    return any((new[key]["rate"] or 0.0) < (old[key]["rate"] or 0.0) for key in ("escape", "false_call", "review"))
+
+
+def were_judged_together(first: Card, second: Card) -> bool:
+    """Return whether two cards' figures are of the same boards, as far as the cards tell."""
+    counts = [[_lookup(card.metrics, name) for name in ("boards", "joints", "defects")] for card in (first, second)]
+    golden = [sorted(card.data.get("golden boards", ())) for card in (first, second)]
+    return counts[0] == counts[1] and golden[0] == golden[1] and first.measured_on == second.measured_on
+
+
+def compare(root: Path, first: str, second: str) -> list[dict[str, Any]]:
+    """Return rows of `figure`, `first`, `second`, `better` from two cards' metrics.
+
+    `better` is a name; empty where the figures are equal or unknown, where their intervals overlap (chance explains the
+    difference), and everywhere if the two models were judged on different boards, on which no figure can be compared.
+    """
+    both = [_load_card(root, name) for name in (first, second)]
+    cards, is_comparable = [card.metrics for card in both], were_judged_together(*both)
     rows: list[dict[str, Any]] = [
         {"figure": "boards", "first": _lookup(cards[0], "boards"), "second": _lookup(cards[1], "boards"), "better": ""}
     ]
     for path, more in _COMPARED:
         a, b = (_lookup(metrics, path) for metrics in cards)
-        better = "" if a is None or b is None or a == b else first if (a > b) == more else second
+        is_unknown = not is_comparable or a is None or b is None or a == b or _intervals_overlap(cards, path)
+        better = "" if is_unknown or a is None or b is None else first if (a > b) == more else second
         rows.append({"figure": path, "first": a, "second": b, "better": better})
     return rows
+
+
+def _intervals_overlap(cards: Sequence[dict[str, Any]], path: str) -> bool:
+    """Return whether chance explains the difference of a figure; False for a figure without intervals."""
+    name = {"escape_rate": "escape", "false_call_ppm": "false_call", "review_share": "review"}.get(
+        path, path.removesuffix(".rate")
+    )
+    bounds = [(_lookup(metrics, f"{name}.low"), _lookup(metrics, f"{name}.high")) for metrics in cards]
+    (low, high), (other_low, other_high) = bounds
+    if low is None or high is None or other_low is None or other_high is None:
+        return False
+    return low <= other_high and other_low <= high
 
 
 def promote(root: Path, name: str, *, at: str, reason: str) -> Pointer:

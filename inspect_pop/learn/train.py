@@ -27,7 +27,7 @@ from inspect_pop.core.limits import Limits
 from inspect_pop.evaluate.evaluation import outcomes_of, summary
 from inspect_pop.evaluate.label_book import LabelReport
 from inspect_pop.evaluate.outcomes import Outcomes, judge
-from inspect_pop.evaluate.promotion import Gate, Gates, check_gates, promote
+from inspect_pop.evaluate.promotion import Gate, Gates, check_gates, is_better, promote
 from inspect_pop.evaluate.samples import Samples, Split, split_folds
 from inspect_pop.learn.calibrate import NO_CALIBRATION, apply_calibration
 from inspect_pop.learn.dataset import WORK, Dataset, TrainingConfig, TrainingRequest, gather_dataset
@@ -120,6 +120,8 @@ class TrainReport:
             lines += ["What more boards would bring", f"  {self.curve.summary}"]
         if self.promoted_as:
             end = f"Current model from now on: {self.promoted_as}"
+        elif self.passed and self.old is not None and not is_better(self.new, self.old):
+            end = f"The new model passes its gates, and is not better than the one you have: keep that. The new one: {self.model}"
         elif self.passed:
             end = f"The new model may be used: {self.model}"
         else:

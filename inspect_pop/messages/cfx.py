@@ -149,7 +149,7 @@ def _make_defect(record: str, row: Mapping[str, Any], name: str, state: Verifica
         make_measurement(record, name, pin, cfx, value, unit, i, limit=0) for i, (cfx, value, unit) in enumerate(present, 1)
     )
     return {
-        "UniqueIdentifier": uuid5(make_record_uuid(record), f"{name}/defect/{state}"),
+        "UniqueIdentifier": uuid5(make_record_uuid(record), f"{name}/defect/{_NOT_YET}"),  # one identity, whoever verifies it
         "DefectCode": of_class.cfx_code,
         "DefectCategory": of_class.cfx_category,
         "Description": f"{row['label']} at {row['ball']}, {row['interface']} interface of {row['refdes']}",
@@ -270,13 +270,18 @@ def build_message(content: RecordContent, part: str, handle: str) -> Message:
     transaction, primary = make_record_uuid(board.record), board.panel or board.serial
     body: UnitsInspected | WorkStarted | WorkCompleted
     if part == _STARTED:
-        unit = UnitPosition(UnitIdentifier=board.serial, PositionNumber=board.position or 1)
+        unit = UnitPosition(UnitIdentifier=board.serial, PositionNumber=_number_position(board))
         body = WorkStarted(PrimaryIdentifier=primary, TransactionID=transaction, UnitCount=1, Units=(unit,))
     elif part == _COMPLETED:
         body = WorkCompleted(PrimaryIdentifier=primary, TransactionID=transaction, Result=WorkResult.COMPLETED)
     else:
         body = _build_machine_body(content, Method(part.partition("/")[2]))
     return to_message(_make_envelope(UUID(unique), at, body, handle), board.record, at)
+
+
+def _number_position(board: BoardRecord) -> int:
+    """Return the board's number on its panel, in all its messages: 0 is a number, and a board without one is the first."""
+    return 1 if board.position is None else board.position
 
 
 def _build_machine_body(content: RecordContent, method: Method) -> UnitsInspected:
@@ -356,7 +361,7 @@ def _build_units_inspected(
 ) -> UnitsInspected:
     unit = InspectedUnit(
         UnitIdentifier=board.serial,
-        UnitPositionNumber=board.position,
+        UnitPositionNumber=_number_position(board),
         OverallResult=result,
         Inspections=steps,
         Verification=verification,

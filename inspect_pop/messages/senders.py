@@ -15,13 +15,16 @@ import httpx
 from inspect_pop.core.atomic import write_text
 from inspect_pop.core.errors import UsageFault
 from inspect_pop.core.passwords import resolve_address
-from inspect_pop.messages.publisher import NotDelivered, Sender
+from inspect_pop.messages.publisher import MessageRefused, NotDelivered, Sender
 from inspect_pop.store import Message
 
 __all__ = ["AmqpSender", "FolderSender", "HttpSender", "sender_for"]
 
 TIMEOUT_S = 10.0
 DEFAULT_TARGET = "/topic/{message}"
+# Statuses about the message itself (RFC 9110): bad request, conflict, content too large, media type, content not processable.
+# Others are about the receiver or the way to it (its log-in, its address, its load), and all messages wait.
+_REFUSED = (400, 409, 413, 415, 422)
 # Messages of one board share a time: these come first and last in a folder's order.
 _RANK = {"CFX.Production.WorkStarted": 0, "CFX.Production.WorkCompleted": 2}
 
@@ -84,6 +87,8 @@ class HttpSender:
             response = self._client.post(self._address, content=message.text.encode(), headers=headers)
         except httpx.HTTPError as error:  # its text holds the address
             raise NotDelivered(self._shown, expected="a confirmation", found=type(error).__name__) from None
+        if response.status_code in _REFUSED:
+            raise MessageRefused(self._shown, expected="a confirmation", found=f"status {response.status_code}")
         if not response.is_success:
             raise NotDelivered(self._shown, expected="a confirmation", found=f"status {response.status_code}")
 

@@ -5,7 +5,8 @@ neighbours.
 """
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,23 +14,26 @@ import numpy as np
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
-from inspect_pop.core.classes import CLASSES, DEFECTS, GOOD, JOINT_CLASSES, joint_class
+from inspect_pop.core.classes import CLASSES, GOOD, JOINT_CLASSES
 from inspect_pop.core.flags import FLAGS
 from inspect_pop.core.inspection import Crops, Inspection, PackageRecord
 from inspect_pop.core.joint_table import JointTable
 from inspect_pop.core.recipe import Package, Recipe
 from inspect_pop.core.robust import MAD_TO_SIGMA, nan_median
+from inspect_pop.core.words import pluralize
 from inspect_pop.report.ball_map import BallMap, find_places_um, make_ball_map, render_markers
 from inspect_pop.report.height_picture import HeightPicture, draw_height_picture
-from inspect_pop.report.page import encode_jpeg_url, format_number, render
+from inspect_pop.report.page import encode_jpeg_url, format_number, render, to_plain, to_words
 from inspect_pop.report.style import DISPLAYS
 
 __all__ = [
     "STRIP_WIDTH",
     "ContactSheet",
     "JointCard",
+    "JointCounts",
     "Strip",
     "choose_suspects",
+    "count_joints",
     "find_neighbours",
     "make_cards",
     "make_contact_sheet",
@@ -287,7 +291,7 @@ def make_cards(joints: JointTable, rows: Sequence[int], sheet: ContactSheet, pla
                 kind="undecided" if label is None or label == GOOD else label,
                 p=format_number(float(joints[f"p_{label}"][row]), 3) if label in CLASSES else "–",
                 verdict=joints["verdict"][row],
-                reason=joints["reason"][row],
+                reason=to_plain(joints["reason"][row]),
                 flags=tuple(flag.meaning for flag in FLAGS if flags & flag.value),
                 strips=strips,
                 pictured=row in sheet.places,
@@ -299,13 +303,36 @@ def make_cards(joints: JointTable, rows: Sequence[int], sheet: ContactSheet, pla
 
 
 @dataclass(frozen=True)
+class JointCounts:
+    """Joints by verdict; each joint counts once. `failed` is in order of falling counts, None is a failure without a class."""
+
+    joints: int
+    passed: int
+    review: int
+    failed: Mapping[str | None, int]
+
+    @property
+    def n_failed(self) -> int:
+        """The number of joints that fail."""
+        return sum(self.failed.values())
+
+
+def count_joints(joints: JointTable) -> JointCounts:
+    """Count joints by verdict, and those that fail by class, as the hook's answer does."""
+    verdicts = Counter(joints["verdict"].tolist())
+    failed = Counter(joints["label"][joints["verdict"] == "fail"].tolist())
+    return JointCounts(len(joints), verdicts["pass"], verdicts["review"], dict(failed.most_common()))
+
+
+@dataclass(frozen=True)
 class PackageView:
-    """What the page shows of one package."""
+    """What the page shows of one package; `counts` are those of its interfaces."""
 
     record: PackageRecord
     package: Package
     maps: tuple[BallMap, ...]
     heights: tuple[HeightPicture, ...]
+    counts: Mapping[str, "JointCounts"]
 
 
 @dataclass(frozen=True)
@@ -321,9 +348,7 @@ def render_board_page(inspection: Inspection, recipe: Recipe) -> str:
     from inspect_pop.segment.windows import SAMPLES_PER_PITCH
 
     board, joints = inspection.board, inspection.joints
-    counts = {c: getattr(board, f"n_{c}") for c in DEFECTS}
-    found = ", ".join(f"{n} {joint_class(c).words}" for c, n in counts.items() if n)
-    headline = f"{found} of {board.n_joints} joints" if found else f"no defect among {board.n_joints} joints"
+    counts = count_joints(joints)
     rows, left_out = choose_suspects(joints)
     sheet = make_contact_sheet(inspection.crops, rows)
     interfaces = [(p.refdes, i) for p in recipe.packages for i in p.interfaces]
@@ -332,7 +357,8 @@ def render_board_page(inspection: Inspection, recipe: Recipe) -> str:
         "board.html",
         board=board,
         faulty_constructions=[p.construction for p in inspection.packages if p.refdes in faulty],
-        headline=f"{headline}; {board.n_review} for review" if board.n_review else headline,
+        headline=_describe_counts(counts),
+        counts=counts,
         packages=_view_packages(inspection, recipe),
         cards=make_cards(joints, rows, sheet, find_places_um(joints, recipe)),
         render_markers=render_markers,
@@ -349,6 +375,18 @@ def render_board_page(inspection: Inspection, recipe: Recipe) -> str:
     )
 
 
+def _describe_counts(counts: JointCounts) -> str:
+    """Return the page's headline: how many joints fail, of which classes, and how many a person must look at."""
+    joints = pluralize(counts.joints, "joint")
+    if counts.n_failed:
+        verb = "fails" if counts.n_failed == 1 else "fail"
+        classes = ", ".join(f"{n} {to_words(label)}" for label, n in counts.failed.items())
+        found = f"{counts.n_failed} of {joints} {verb}: {classes}"
+    else:
+        found = f"no joint fails, of {joints}" if counts.review else f"all {joints} pass"
+    return f"{found}; {counts.review} for review" if counts.review else found
+
+
 def _view_packages(inspection: Inspection, recipe: Recipe) -> list[PackageView]:
     records = {p.refdes: p for p in inspection.packages}
     views = []
@@ -361,7 +399,10 @@ def _view_packages(inspection: Inspection, recipe: Recipe) -> list[PackageView]:
             for h in sorted(inspection.heights, key=lambda h: h.stage)  # after reflow first
             if h.refdes == package.refdes
         )
-        views.append(PackageView(records[package.refdes], package, maps, tuple(p for p in pictures if p is not None)))
+        of_package = inspection.joints.take(inspection.joints["refdes"] == package.refdes)
+        counts = {i.name: count_joints(of_package.take(of_package["interface"] == i.name)) for i in package.interfaces}
+        shown = tuple(p for p in pictures if p is not None)
+        views.append(PackageView(records[package.refdes], package, maps, shown, counts))
     return views
 
 
@@ -373,7 +414,8 @@ def _collect_data(joints: JointTable) -> dict[str, Any]:
         rounded, known = np.round(joints[name].astype(float), display.decimals + 1), np.isfinite(joints[name])
         values[name] = [v if k else None for v, k in zip(rounded.tolist(), known.tolist(), strict=True)]
     return {
-        **{name: list(joints[name]) for name in ("ball", "interface", "refdes", "label", "verdict", "reason")},
+        **{name: list(joints[name]) for name in ("ball", "interface", "refdes", "label", "verdict")},
+        "reason": [to_plain(reason) for reason in joints["reason"]],
         "words": {c.name: c.words for c in JOINT_CLASSES},
         "measures": [
             {"key": name, "words": d.words, "unit": d.unit, "decimals": d.decimals, "signed": d.signed}

@@ -19,10 +19,11 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from inspect_pop.core.classes import CLASSES, DEFECTS, JOINT_CLASSES
-from inspect_pop.core.constructions import describe_disposition
+from inspect_pop.core.constructions import CONSTRUCTIONS, describe_disposition
+from inspect_pop.core.words import pluralize
 from inspect_pop.report.style import CLASS_LOOKS, VERDICT_LOOKS, make_style
 
-__all__ = ["encode_jpeg_url", "encode_png_url", "format_number", "format_time", "render", "to_sentence", "to_words"]
+__all__ = ["encode_jpeg_url", "encode_png_url", "format_number", "format_time", "render", "to_plain", "to_sentence", "to_words"]
 
 _CLASS_WORDS = {c.name: c.words for c in JOINT_CLASSES}
 # X-ray crops are grain, in which only runs repeat; maps have a hundred colours, which code better than their differences.
@@ -44,7 +45,13 @@ def _make_environment() -> Environment:
     )
     script = loader.get_source(environment, "page.js")[0]
     style = loader.get_source(environment, "page.css")[0] + make_style()
-    environment.filters |= {"number": format_number, "time": format_time, "words": to_words, "sentence": to_sentence}
+    environment.filters |= {
+        "count": pluralize,
+        "number": format_number,
+        "time": format_time,
+        "words": to_words,
+        "sentence": to_sentence,
+    }
     environment.globals |= {
         "style": Markup(style),  # noqa: S704 (made from our files and tables)
         "script": Markup(script),  # noqa: S704 (our own file)
@@ -54,6 +61,7 @@ def _make_environment() -> Environment:
         "looks": CLASS_LOOKS,
         "verdicts": VERDICT_LOOKS,
         "describe_disposition": describe_disposition,
+        "constructions": {name: construction.words for name, construction in CONSTRUCTIONS.items()},
     }
     return environment
 
@@ -81,8 +89,16 @@ def to_words(name: str | None) -> str:
     return _CLASS_WORDS.get(name, name.replace("_", " "))
 
 
+def to_plain(text: str) -> str:
+    """Return a record's text with the classes in words: `head_in_pillow 0.63` gives "head-in-pillow 0.63"."""
+    for name, words in _CLASS_WORDS.items():
+        text = text.replace(name, words) if name != words else text
+    return text
+
+
 def to_sentence(text: str) -> str:
     """Return a record's evidence as the start of a sentence on a page, with µm for um."""
+    text = to_plain(text)
     return (text[:1].upper() + text[1:]).replace(" um", "\N{NO-BREAK SPACE}µm")
 
 

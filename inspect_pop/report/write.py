@@ -9,16 +9,16 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import quote
 
 from inspect_pop.core.atomic import write_bytes
 from inspect_pop.core.classes import DEFECTS, VERDICTS
-from inspect_pop.core.errors import StoreFault
+from inspect_pop.core.errors import StoreFault, UsageFault
 from inspect_pop.core.inspection import BoardRecord, Inspection
 from inspect_pop.core.recipe import Recipe
 from inspect_pop.core.statistics import clopper_pearson
-from inspect_pop.report.board_page import render_board_page
+from inspect_pop.report.board_page import JointCounts, render_board_page
 from inspect_pop.report.page import render
 
 if TYPE_CHECKING:
@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from inspect_pop.yields.selection import GroupKey
 
 __all__ = [
+    "CountedBoard",
     "RunTotals",
     "Share",
     "count_totals",
     "find_board_pages",
+    "find_report_dir",
     "name_board_file",
     "render_run_page",
     "write_board_report",
@@ -39,6 +41,7 @@ __all__ = [
     "write_yield_report",
 ]
 
+CountedBoard: TypeAlias = tuple[BoardRecord, JointCounts]
 _BOARDS = "boards"
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 
@@ -62,13 +65,16 @@ def write_board_report(out_dir: Path, inspection: Inspection, recipe: Recipe) ->
 
 
 def write_run_report(
-    out_dir: Path, boards: Sequence[BoardRecord], quarantine: Sequence[tuple[str, str]] = (), title: str = "Inspection run"
+    out_dir: Path,
+    boards: Sequence[CountedBoard],
+    quarantine: Sequence[tuple[str, str]] = (),
+    title: str = "Inspection run",
 ) -> Path:
     """Write `out_dir/index.html`, which links to the boards' pages that exist there, and return its path.
 
     Args:
         out_dir: The run's folder.
-        boards: The boards, in the order of the list.
+        boards: The boards and their joints by verdict (`count_joints`), in the order of the list.
         quarantine: (path, reason) of every board that could not be inspected.
         title: The page's title.
 
@@ -76,7 +82,7 @@ def write_run_report(
         StoreFault: The page cannot be written.
     """
     path = out_dir / "index.html"
-    pages = find_board_pages([(b.serial, b.record) for b in boards], out_dir, out_dir)
+    pages = find_board_pages([(b.serial, b.record) for b, _ in boards], out_dir, out_dir)
     write_page(path, render_run_page(boards, quarantine, pages, title))
     return path
 
@@ -93,15 +99,23 @@ def write_yield_report(
 ) -> Path:
     """Write the yield page of a selection to `path`; its serials link to the boards' pages in the folders of `runs`.
 
+    Args:
+        path: The page.
+        store: The store.
+        title: The page's title.
+        since, until, only: Which boards; see `make_selection`.
+        runs: Folders of runs, as `inspect-pop run --out` has them, or their folders `report`.
+
     Raises:
-        UsageFault: A bound is no time.
+        UsageFault: A bound is no time, or a folder holds no run.
         StoreFault: The store cannot be read, or the page cannot be written.
     """
     from inspect_pop.report.yield_page import read_yield_view, render_yield_page  # matplotlib: half a second to import
 
+    reports = [find_report_dir(run) for run in runs]
     view = read_yield_view(store, title, since=since, until=until, only=only)
     boards = [(b.serial, b.record) for b in view.failed]
-    pages = {record: page for run in runs for record, page in find_board_pages(boards, run, path.parent).items()}
+    pages = {record: page for run in reports for record, page in find_board_pages(boards, run, path.parent).items()}
     write_page(path, render_yield_page(view, pages))
     return path
 
@@ -112,6 +126,19 @@ def write_lot_report(
     """Write one lot's page to `path`, as `write_yield_report` does; None selects the boards without a lot."""
     title = "Boards without a lot" if lot is None else f"Lot {lot}"
     return write_yield_report(path, store, title=title, since=since, until=until, only={"lot": lot}, runs=runs)
+
+
+def find_report_dir(run: Path) -> Path:
+    """Return the folder of a run's pages: `report` in the run's folder, or the folder itself.
+
+    Raises `UsageFault` for a folder that holds no run.
+    """
+    for folder in (run / "report", run):
+        if (folder / _BOARDS).is_dir() or (folder / "index.html").is_file():
+            return folder
+    found = "neither report/index.html nor boards/" if run.is_dir() else "no such folder"
+    remedy = "Give the folder that `inspect-pop run` has as --out."
+    raise UsageFault(f"--run {run}", expected="the folder of a run with pages", found=found, remedy=remedy)
 
 
 def find_board_pages(boards: Iterable[tuple[str, str]], run: Path, page_dir: Path) -> dict[str, str]:
@@ -164,38 +191,39 @@ class Share:
 
 @dataclass(frozen=True)
 class RunTotals:
-    """Sums over the boards of a run; shares with their 95 % interval."""
+    """Sums over the boards of a run; shares with their 95 % interval. `failed` are the joints that fail, by class."""
 
     boards: int
     verdicts: dict[str, Share]
     joints: int
-    labels: dict[str, Share]
-    undecided: int
-    review: int
+    failed: dict[str, Share]
+    review: Share
     quarantined: int
 
 
-def count_totals(boards: Sequence[BoardRecord], quarantined: int = 0) -> RunTotals:
-    """Count over all boards; every record counts, a re-inspection too."""
-    joints = sum(b.n_joints for b in boards)
+def count_totals(boards: Sequence[CountedBoard], quarantined: int = 0) -> RunTotals:
+    """Count over all boards; every record counts, a re-inspection too, and each joint once."""
+    joints = sum(counts.joints for _, counts in boards)
     return RunTotals(
         boards=len(boards),
-        verdicts={v: Share.of(sum(b.verdict == v for b in boards), len(boards)) for v in VERDICTS},
+        verdicts={v: Share.of(sum(b.verdict == v for b, _ in boards), len(boards)) for v in VERDICTS},
         joints=joints,
-        labels={c: Share.of(sum(getattr(b, f"n_{c}") for b in boards), joints) for c in DEFECTS},
-        undecided=sum(b.n_undecided for b in boards),
-        review=sum(b.n_review for b in boards),
+        failed={c: Share.of(sum(counts.failed.get(c, 0) for _, counts in boards), joints) for c in DEFECTS},
+        review=Share.of(sum(counts.review for _, counts in boards), joints),
         quarantined=quarantined,
     )
 
 
 def render_run_page(
-    boards: Sequence[BoardRecord], quarantine: Sequence[tuple[str, str]], pages: Mapping[str, str], title: str = "Inspection run"
+    boards: Sequence[CountedBoard],
+    quarantine: Sequence[tuple[str, str]],
+    pages: Mapping[str, str],
+    title: str = "Inspection run",
 ) -> str:
     """Render one self-contained HTML page.
 
     Args:
-        boards: The boards, in the order of the list.
+        boards: The boards and their joints by verdict, in the order of the list.
         quarantine: (path, reason) of every board that could not be inspected.
         pages: The address of a board's own page, relative to this one, by `BoardRecord.record`; a board may have none.
         title: The page's title.
@@ -203,7 +231,7 @@ def render_run_page(
     return render(
         "run.html",
         title=title,
-        boards=[(b, sum(getattr(b, f"n_{c}") for c in DEFECTS)) for b in boards],
+        boards=boards,
         quarantine=quarantine,
         pages=pages,
         totals=count_totals(boards, len(quarantine)),

@@ -54,6 +54,7 @@ __all__ = [
     "FailedBoard",
     "HeatMap",
     "MeasureView",
+    "ProductView",
     "YieldView",
     "diagnose_packages",
     "draw_control_chart",
@@ -88,6 +89,7 @@ _MOST_POINTS = 240
 _MOST_BARS = 15
 _MOST_DAYS = 120
 _MOST_FAILED = 300
+_MOST_PRODUCTS = 6  # products and recipes with maps and charts of their own: a page with those of all would be too large
 # More names than this along an axis cannot be read.
 _MOST_NAMES = 12
 _FONT = "DejaVu Sans"
@@ -146,6 +148,25 @@ class MeasureView:
 
 
 @dataclass(frozen=True)
+class ProductView:
+    """What a page shows of the boards of one product and recipe: their places and limits are their own.
+
+    Attributes:
+        name: Product and recipe, for people.
+        boards: The number of its boards.
+        positions: Every ball of its packages.
+        measures: Its measurements over time, each package's apart.
+        causes: The probable cause of each package's failures, by refdes.
+    """
+
+    name: str
+    boards: int
+    positions: PositionMap
+    measures: Sequence[MeasureView]
+    causes: Mapping[str, Cause]
+
+
+@dataclass(frozen=True)
 class YieldView:
     """Everything that a yield page shows. `only` is the lot, line, … that it is about; empty for all that the store holds."""
 
@@ -161,10 +182,9 @@ class YieldView:
     by_label: Sequence[ParetoBar]
     by_ball: Sequence[ParetoBar]
     by_cause: Sequence[ParetoBar]
-    positions: PositionMap
-    measures: Sequence[MeasureView]
+    products: Sequence[ProductView]
+    products_left_out: int
     failed: Sequence[FailedBoard]
-    causes: Mapping[str, Cause]
 
 
 def read_yield_view(
@@ -189,16 +209,10 @@ def read_yield_view(
     """
     where = _Where(since=since, until=until, only=dict(only or {}))
     days = fill_days(compute_yield(store, ["day"], **where))[-_MOST_DAYS:]
-    positions = map_positions(store, **where)
+    groups = _group_products(store, where)
     by_cause = rank_causes(store, **where)
     breakdowns = {key: compute_yield(store, [key], **where) for key in BREAKDOWNS if key not in where["only"]}
-    measures = []
-    for name, interface, chart_title in _CHARTS:
-        whole = read_series(store, name, interface=interface, **where)
-        if len(whole.value) >= 2:
-            newest = slice(-_MOST_POINTS, None)
-            part = replace(whole, serial=whole.serial[newest], at_us=whole.at_us[newest], value=whole.value[newest])
-            measures.append(MeasureView(chart_title, whole, chart_series(part).values, compute_capability(whole)))
+    ball_keys = ["refdes", "interface", "ball"] if len(groups) == 1 else ["product", "recipe", "refdes", "interface", "ball"]
     return YieldView(
         title=title,
         only=where["only"],
@@ -210,13 +224,36 @@ def read_yield_view(
         failing=p_chart(days),
         defects=u_chart(days),
         by_label=rank_defects(store, **where),
-        by_ball=rank_defects(store, ["refdes", "interface", "ball"], **where)[:_MOST_BARS],
+        by_ball=rank_defects(store, ball_keys, **where)[:_MOST_BARS],
         by_cause=by_cause,
-        positions=positions,
-        measures=measures,
+        products=[_read_product(store, where, group) for group in groups[:_MOST_PRODUCTS]],
+        products_left_out=len(groups[_MOST_PRODUCTS:]),
         failed=_read_failed_boards(store, where),
-        causes=diagnose_packages(positions, by_cause),
     )
+
+
+def _group_products(store: Store, where: _Where) -> list[YieldGroup]:
+    """Return the boards by product and recipe, those of the most boards first."""
+    return sorted(compute_yield(store, ["product", "recipe"], **where), key=lambda group: -group.boards)
+
+
+def _read_product(store: Store, where: _Where, group: YieldGroup) -> ProductView:
+    """Read the figures of one product and recipe."""
+    within = _Where(since=where["since"], until=where["until"], only={**where["only"], **group.keys})
+    positions = map_positions(store, **within)
+    packages = list(dict.fromkeys(positions.refdes.tolist()))
+    measures = []
+    for refdes in packages:
+        for name, interface, chart_title in _CHARTS:
+            whole = read_series(store, name, interface=interface, refdes=str(refdes), **within)
+            if len(whole.value) >= 2:
+                newest = slice(-_MOST_POINTS, None)
+                part = replace(whole, serial=whole.serial[newest], at_us=whole.at_us[newest], value=whole.value[newest])
+                title = chart_title if len(packages) == 1 else f"{refdes}: {chart_title}"
+                measures.append(MeasureView(title, whole, chart_series(part).values, compute_capability(whole)))
+    name = f"{group.keys['product']}, recipe {group.keys['recipe']}"
+    causes = diagnose_packages(positions, rank_causes(store, **within))
+    return ProductView(name, group.boards, positions, measures, causes)
 
 
 def _read_failed_boards(store: Store, where: _Where) -> list[FailedBoard]:
@@ -454,10 +491,9 @@ def render_yield_page(view: YieldView, pages: Mapping[str, str] | None = None) -
         defect_chart=draw_control_chart(view.defects, "defects per board") if has_boards else "",
         defect_signals=_describe_signals(view.defects),
         pareto_label=draw_pareto(view.by_label, ["label"], colours) if view.by_label else "",
-        pareto_ball=draw_pareto(view.by_ball, ["refdes", "interface", "ball"]) if view.by_ball else "",
+        pareto_ball=draw_pareto(view.by_ball, list(view.by_ball[0].keys)) if view.by_ball else "",
         pareto_cause=draw_pareto(view.by_cause, ["cause"], unit="boards with a defect") if view.by_cause else "",
-        maps=draw_heat_maps(view.positions) if has_boards else [],
-        panels=[_make_panel(m) for m in view.measures],
+        products=[(p, draw_heat_maps(p.positions), [_make_panel(m) for m in p.measures]) for p in view.products],
     )
 
 

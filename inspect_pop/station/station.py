@@ -40,6 +40,7 @@ class Metrics:
         self.working = Gauge("inspect_pop_workers_busy", "Inspecting processes that work on a board", registry=registry)
         self.outbox = Gauge("inspect_pop_outbox_waiting", "Messages not yet delivered", registry=registry)
         self.store = Gauge("inspect_pop_store_up", "1 if the store can be written", registry=registry)
+        self.set_aside = Gauge("inspect_pop_outbox_set_aside", "Messages that the receiver refused", registry=registry)
         self.model = Gauge("inspect_pop_model_info", "1 for the current model", ["digest"], registry=registry)
 
     def to_text(self) -> bytes:

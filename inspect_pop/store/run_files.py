@@ -4,8 +4,6 @@ The columns follow from `inspect_pop.core.columns` and the records in `inspect_p
 in the same order, give the same content. No file appears under its name before all are written.
 """
 
-import csv
-import io
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
@@ -17,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from inspect_pop.core.atomic import write_text
+from inspect_pop.core.csv_table import format_csv
 from inspect_pop.core.inspection import BoardRecord, Inspection, PackageRecord
 from inspect_pop.store.engine import translate_errors
 from inspect_pop.store.joint_files import RECORD_SCHEMA, parquet_options, to_arrow
@@ -124,9 +123,7 @@ class RunFiles:
                 growing.finish()
             if self._find_sequences is not None:
                 self._boards.rewrite(self._add_sequences)
-            text = io.StringIO(newline="")
-            csv.writer(text, lineterminator="\n").writerows([("path", "reason"), *self._quarantined])
-            write_text(self._out / "quarantine.csv", text.getvalue())
+            write_text(self._out / "quarantine.csv", format_csv(("path", "reason"), self._quarantined))
             for growing in (self._packages, self._joints, self._boards):
                 growing.place()
 

@@ -338,6 +338,7 @@ messages = Table(
     _text_or_null("claimed_by"),
     Column("claimed_until_us", BigInteger),
     _text_or_null("last_error"),
+    _text_or_null("set_aside_at"),
 )
 Index(
     "messages_waiting",

@@ -26,6 +26,7 @@ from inspect_pop.store.types import (
     Decision,
     InspectionSequence,
     Message,
+    OutboxEntry,
     QuarantinedExport,
     RunRecord,
     StoredBoard,
@@ -38,6 +39,7 @@ __all__ = ["Store", "open_store"]
 
 T = TypeVar("T")
 _LEAST_FREE_BYTES = 8 << 20  # some boards: a record with its joint file takes less than 1 MB
+_WAITS = outbox.c.delivered_at.is_(None) & outbox.c.set_aside_at.is_(None)
 _LOOKUPS = 2  # a reader whose file was merged away looks up the new one before it takes the file for lost
 
 
@@ -254,7 +256,7 @@ class Store:
             How long the claim lasts, in seconds.
         """
         free = or_(outbox.c.claimed_until_us.is_(None), outbox.c.claimed_until_us <= now_us)
-        query = select(outbox).where(outbox.c.delivered_at.is_(None), free).order_by(outbox.c.seq).limit(n)
+        query = select(outbox).where(_WAITS, free).order_by(outbox.c.seq).limit(n)
         claim = {"claimed_by": owner, "claimed_until_us": now_us + round(lease_s * 1e6), "attempts": outbox.c.attempts + 1}
         with writing(self._engine) as connection:
             found = connection.execute(query.with_for_update(skip_locked=True)).mappings().all()
@@ -276,12 +278,43 @@ class Store:
             connection.execute(update(outbox).where(which).values(values))
 
     def waiting(self, n: int | None = None) -> tuple[int, list[Message]]:
-        """Return how many messages are undelivered, claimed or not, and the first `n` of them (all for None)."""
-        undelivered = outbox.c.delivered_at.is_(None)
-        query = select(outbox).where(undelivered).order_by(outbox.c.seq).limit(n)
+        """Return how many messages wait, claimed or not, and the first `n` of them (None: all). One set aside does not wait."""
+        query = select(outbox).where(_WAITS).order_by(outbox.c.seq).limit(n)
         with self.reading() as connection:
-            total = connection.scalar(select(func.count()).select_from(outbox).where(undelivered))
+            total = connection.scalar(select(func.count()).select_from(outbox).where(_WAITS))
             return int(total or 0), [_make_message(m, m["attempts"]) for m in connection.execute(query).mappings()]
+
+    def list_outbox(self) -> list[OutboxEntry]:
+        """Return all messages that are not delivered, in the order in which they were added."""
+        query = select(outbox).where(outbox.c.delivered_at.is_(None)).order_by(outbox.c.seq)
+        with self.reading() as connection:
+            rows = connection.execute(query).mappings().all()
+        return [OutboxEntry(_make_message(m, m["attempts"]), m["last_error"], m["set_aside_at"]) for m in rows]
+
+    def set_aside(self, ids: Iterable[str], *, at: str, error: str | None = None) -> int:
+        """Set waiting messages aside at a time (ISO 8601): they stay in the outbox, and hold up no other. Return how many.
+
+        `error` is the reason; None keeps the last one.
+        """
+        which = outbox.c.id.in_(list(ids)) & _WAITS
+        values = {"set_aside_at": at, "claimed_by": None, "claimed_until_us": None} | (
+            {} if error is None else {"last_error": error}
+        )
+        with writing(self._engine) as connection:
+            return connection.execute(update(outbox).where(which).values(values)).rowcount
+
+    def count_set_aside(self) -> int:
+        """Return how many messages are set aside."""
+        undelivered = outbox.c.delivered_at.is_(None)
+        with self.reading() as connection:
+            return int(connection.scalar(select(func.count()).where(undelivered, outbox.c.set_aside_at.is_not(None))) or 0)
+
+    def retry_messages(self, ids: Iterable[str]) -> int:
+        """Let messages that were set aside wait again, in their old place. Return how many."""
+        which = outbox.c.id.in_(list(ids)) & outbox.c.set_aside_at.is_not(None) & outbox.c.delivered_at.is_(None)
+        values = {"set_aside_at": None, "claimed_by": None, "claimed_until_us": None}
+        with writing(self._engine) as connection:
+            return connection.execute(update(outbox).where(which).values(values)).rowcount
 
     def forget_delivered(self, before: str) -> int:
         """Delete the messages that were delivered before a day (YYYY-MM-DD). Return how many. Undelivered ones stay.

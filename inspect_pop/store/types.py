@@ -15,6 +15,7 @@ __all__ = [
     "DefectRecord",
     "InspectionSequence",
     "Message",
+    "OutboxEntry",
     "QuarantinedExport",
     "RunRecord",
     "StoredBoard",
@@ -135,6 +136,15 @@ class Message:
         """The content of the JSON."""
         payload: dict[str, Any] = json.loads(self.text)
         return payload
+
+
+@dataclass(frozen=True)
+class OutboxEntry:
+    """A message that is not delivered, and why. `set_aside_at` is the time at which it was set aside; None while it waits."""
+
+    message: Message
+    last_error: str | None
+    set_aside_at: str | None
 
 
 @dataclass(frozen=True)

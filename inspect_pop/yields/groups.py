@@ -5,8 +5,6 @@ boards at their last inspection. Formulas and sources: docs/yield.md. Groups can
 terminal.
 """
 
-import csv
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -14,10 +12,15 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.table import Table
+from rich.text import Text
 
 from inspect_pop.core.classes import DEFECTS, joint_class
+from inspect_pop.core.csv_table import format_csv
 from inspect_pop.core.statistics import Interval, clopper_pearson, poisson_interval, product_interval
+from inspect_pop.core.words import escape_controls
 from inspect_pop.store import Store, open_store
 from inspect_pop.store.schema import COUNT_COLUMNS
 from inspect_pop.yields.selection import GroupKey, check_group_keys, make_selection, sum_groups
@@ -26,6 +29,10 @@ __all__ = ["YieldGroup", "as_csv", "as_json", "as_table", "compute_yield", "fill
 
 _JUDGEMENTS = ("confirmed", "false_calls", "cleared", "escapes")
 _SHORT_WORDS = {"head_in_pillow": "HiP"}  # headings of narrow columns; other classes have short names
+# What a table leaves out where it does not fit, the least important first.
+_LEAST_FIRST = ("rolled %", *(_SHORT_WORDS.get(c, joint_class(c).words) for c in reversed(DEFECTS)), "final %", "95 %", "review")
+_GAP = 3  # columns between two of the table
+_ENOUGH_NAME = 12  # columns for a name that is folded; other columns make room for them
 
 
 @dataclass(frozen=True)
@@ -124,6 +131,22 @@ class YieldGroup:
         return None if share is None else 1e6 * share
 
     @property
+    def verified_dpmo(self) -> float | None:
+        """Defects that people confirmed or found, per million opportunities; None until a person has judged a joint.
+
+        A lower bound until every joint that failed or is in review has been judged.
+        """
+        judged = self.confirmed + self.false_calls + self.cleared + self.escapes
+        share = _divide(self.confirmed + self.escapes, self.opportunities)
+        return None if share is None or not judged else 1e6 * share
+
+    @property
+    def verified_dpmo_interval(self) -> Interval:
+        """Clopper-Pearson, 95 %, as if joints failed independently."""
+        low, high = clopper_pearson(self.confirmed + self.escapes, self.opportunities)
+        return 1e6 * low, 1e6 * high
+
+    @property
     def escape_rate(self) -> float | None:
         """Defects that a person found at joints that had passed, over all defects that a person confirmed or found."""
         return _divide(self.escapes, self.escapes + self.confirmed)
@@ -145,6 +168,7 @@ class YieldGroup:
         figures |= _with_bounds("final_yield", self.final, self.final_interval)
         figures |= {n: getattr(self, n) for n in (*_JUDGEMENTS, "false_call_ppm")}
         figures |= _with_bounds("escape_rate", self.escape_rate, self.escape_interval)
+        figures |= _with_bounds("verified_dpmo", self.verified_dpmo, self.verified_dpmo_interval)
         return {**self.keys, **figures}
 
 
@@ -241,39 +265,61 @@ def as_json(groups: Sequence[YieldGroup]) -> str:
 def as_csv(groups: Sequence[YieldGroup]) -> str:
     """Return groups as CSV: a header and one line per group, with the fields of the JSON. Null is empty.
 
-    The text is empty without groups.
+    The text is empty without groups. No cell of it is a formula.
     """
     rows = [g.to_dict() for g in groups]
-    if not rows:
-        return ""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return format_csv(list(rows[0]), [list(row.values()) for row in rows]) if rows else ""
 
 
-def as_table(groups: Sequence[YieldGroup]) -> Table:
-    """Return groups as a table for people: yields with the interval of the first pass, DPMO, defects by label."""
-    table = Table(title="Yield", caption="Intervals: 95 %, Clopper-Pearson. FPY and DPMO at the first inspection.")
-    for key in groups[0].keys if groups else ():
-        table.add_column(key, no_wrap=True)
-    words = [_SHORT_WORDS.get(c, joint_class(c).words) for c in DEFECTS]
-    for name in ("boards", "FPY %", "95 %", "rolled %", "final %", "DPMO", *words, "review"):
-        table.add_column(name, justify="right")
-    for group in groups:
-        low, high = group.fpy_interval
-        table.add_row(
-            *("-" if v is None else str(v) for v in group.keys.values()),
-            f"{group.boards:,}",
-            _format_percent(group.fpy),
-            f"{100 * low:.2f}–{100 * high:.2f}",
-            _format_percent(group.rolled),
-            _format_percent(group.final),
-            "-" if group.dpmo is None else f"{group.dpmo:,.0f}",
-            *(f"{group.counts[f'n_{c}']:,}" for c in (*DEFECTS, "review")),
-        )
+def as_table(groups: Sequence[YieldGroup], width: int = 80) -> Table:
+    """Return groups as a table for people that fits a terminal of `width` columns.
+
+    The columns in which a group is named stay, and boards, first-pass yield and DPMO; others are left out from the least
+    important on, and the caption says so. A name is never cut short: a long one goes on in the next line. What a name holds is
+    shown as it is: no part of it is markup, and signs that control a terminal are escaped.
+    """
+    keys = list(groups[0].keys) if groups else []
+    names = [[_show_key(group.keys[key]) for group in groups] for key in keys]
+    figures = _make_figures(groups)
+    widths = {heading: max(map(len, (heading, *cells))) for heading, cells in figures.items()}
+    name_widths = [max((cell_len(text) for text in (key, *cells)), default=0) for key, cells in zip(keys, names, strict=True)]
+    shown, left_out = list(figures), []
+    for heading in _LEAST_FIRST:
+        if sum(min(n, _ENOUGH_NAME) for n in name_widths) + _GAP * len(keys) + sum(widths[h] + _GAP for h in shown) <= width:
+            break
+        shown.remove(heading)
+        left_out.append(heading)
+    caption = "Intervals: 95 %, Clopper-Pearson. FPY and DPMO at the first inspection."
+    if left_out:
+        caption += f" Not shown in {width} columns: {', '.join(h for h in figures if h in left_out)} (--csv has all figures)."
+    table = Table(title="Yield", caption=caption, box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for key in keys:
+        table.add_column(key, overflow="fold")
+    for heading in shown:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for k in range(len(groups)):
+        table.add_row(*(Text(cells[k]) for cells in names), *(figures[heading][k] for heading in shown))
     return table
+
+
+def _make_figures(groups: Sequence[YieldGroup]) -> dict[str, list[str]]:
+    """Return the table's figures as text, by heading, in the order in which they stand."""
+    figures: dict[str, list[str]] = {
+        "boards": [f"{g.boards:,}" for g in groups],
+        "FPY %": [_format_percent(g.fpy) for g in groups],
+        "95 %": [f"{100 * g.fpy_interval[0]:.1f}–{100 * g.fpy_interval[1]:.1f}" for g in groups],
+        "rolled %": [_format_percent(g.rolled) for g in groups],
+        "final %": [_format_percent(g.final) for g in groups],
+        "DPMO": ["-" if g.dpmo is None else f"{g.dpmo:,.0f}" for g in groups],
+    }
+    for name in (*DEFECTS, "review"):
+        heading = "review" if name == "review" else _SHORT_WORDS.get(name, joint_class(name).words)
+        figures[heading] = [f"{g.counts[f'n_{name}']:,}" for g in groups]
+    return figures
+
+
+def _show_key(value: GroupKey) -> str:
+    return "-" if value is None else escape_controls(str(value))
 
 
 def _format_percent(value: float | None) -> str:

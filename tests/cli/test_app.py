@@ -78,3 +78,13 @@ def test_an_error_is_shown_where_it_cannot_be_logged(tmp_path: Path, monkeypatch
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
     assert execute(["run"]) == UNEXPECTED
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["/proc/nowhere", "{file}/below"])
+def test_a_place_that_cannot_be_used_is_no_unexpected_error(
+    place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    out = place.format(file=tmp_path / "file")
+    assert execute(["simulate", "--out", out, "--boards", "1"]) == UNUSABLE
+    assert out in capsys.readouterr().err

@@ -43,6 +43,23 @@ def test_compare(folder: Path, capsys: Captured) -> None:
     assert "escape_rate" in capsys.readouterr().out
 
 
+def test_the_shipped_models_are_listed_from_any_folder(tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("INSPECT_POP_MODELS", raising=False)
+    assert cli.main(["models", "list"]) == 0
+    assert "pop-joints-5" in capsys.readouterr().out
+
+
+def test_a_comparison_of_different_boards_says_so(tmp_path: Path, capsys: Captured) -> None:
+    name = "a-long-name-of-a-model"
+    make_model(tmp_path / name, metrics={"boards": 64, "escape_rate": 0.01})
+    make_model(tmp_path / "b", metrics={"boards": 75, "escape_rate": 0.0097})
+    assert cli.main(["models", "compare", name, "b", "--models", str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    assert f"  {name}  " in text.splitlines()[0]
+    assert "judged on different boards" in text
+
+
 def test_a_model_that_cannot_be_loaded_is_refused(folder: Path, capsys: Captured) -> None:
     (folder / "second" / "model.onnx").write_bytes(b"cut")
     assert cli.main(["models", "promote", "second", "--models", str(folder), "--reason", "x"]) == 2

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -8,7 +9,7 @@ import pytest
 from inspect_pop.classify.model import OperatingPoint, load
 from inspect_pop.classify.operating_points import MachinePoint
 from inspect_pop.core.errors import LabelsFault, ModelFault
-from inspect_pop.evaluate.evaluation import evaluate, outcomes_of, summary
+from inspect_pop.evaluate.evaluation import evaluate, list_learnt_boards, outcomes_of, summary
 from tests.learn.conftest import make_batch
 from tests.learn.models import make_model
 
@@ -72,6 +73,17 @@ def test_thresholds_can_follow_the_machines(batch: Path, tmp_path: Path, monkeyp
     assert evaluate([batch], model)["false_calls"] > 0
     assert evaluate([batch], model, follow_machines=True)["false_calls"] == 0
     assert asked == [440]
+
+
+@pytest.mark.parametrize("field", ["labelled boards learnt from", "training boards", "calibration boards"])
+def test_the_first_line_says_how_many_boards_taught_the_model(field: str) -> None:
+    card = SimpleNamespace(data={field: ["B1", "B2"], "golden boards": ["B3"]})
+    assert list_learnt_boards(card) == {"B1", "B2"}  # type: ignore[arg-type]
+    rate = {"rate": 0.0, "count": 0, "of": 3, "low": 0.0, "high": 0.7, "board_low": None, "board_high": None}
+    report = {"boards": 3, "joints": 75, "calibration": {"expected_error": None}, "recall": {}}
+    report |= dict.fromkeys(("escape", "false_call", "review", "exact_label_of_defects"), rate)
+    assert "learnt from 2 of 3 boards" in summary(report | {"learnt_from": ["B1", "B2"]})[0]
+    assert "learnt from 0 of 3 boards: all are new to it" in summary(report | {"learnt_from": []})[0]
 
 
 def test_labels_of_other_boards_alone_are_refused(tmp_path: Path, stand_in: Path) -> None:

@@ -175,6 +175,31 @@ def test_a_decision_has_its_state_and_the_person_who_decided(tmp_path: Path, sta
     assert message.id not in {m.id for m in from_inspection(inspection, HANDLE)}
 
 
+@pytest.mark.parametrize("position", [0, 1, 7, None])
+def test_all_messages_have_one_position(position: int | None) -> None:
+    inspection = board(position=position)
+    bodies = [m.payload["MessageBody"] for m in from_inspection(inspection, HANDLE)]
+    started = {u["PositionNumber"] for b in bodies for u in b.get("Units", ())}
+    inspected = {u["UnitPositionNumber"] for b in bodies for u in b.get("InspectedUnits", ())}
+    assert started == inspected == {1 if position is None else position}
+
+
+@pytest.mark.parametrize("state", ["DefectConfirmed", "DefectRejected", "DefectAccepted", "DefectRepaired", "DefectClosed"])
+def test_a_decision_is_about_the_defect_that_the_inspection_found(tmp_path: Path, state: str) -> None:
+    inspection = board(defects={"U1.lower.A1": "open"}, reviews={"U1.upper.A1": "near"})
+    with open_store(tmp_path / "r.db") as store:
+        store.write(inspection)
+        stored = store.board("PB2411-000123")[0]
+    steps = [s for unit in units(inspection).values() for s in unit["Inspections"]]
+    found = {s["InspectionName"]: d["UniqueIdentifier"] for s in steps for d in s.get("DefectsFound", ())}
+    assert {"U1.lower.A1", "U1.upper.A1"} <= found.keys()
+    for name, identity in found.items():
+        for person, at in (("rita", "2026-03-02T09:00:00+01:00"), ("omar", "2026-03-02T10:00:00+01:00")):
+            decision = Decision("ab" * 32, *name.split("."), state, person, at)
+            unit = from_decision(stored.board, stored.defects, decision, HANDLE).payload["MessageBody"]["InspectedUnits"][0]
+            assert unit["Inspections"][0]["DefectsFound"][0]["UniqueIdentifier"] == identity
+
+
 def test_a_fault_with_the_same_reason_is_the_same_message() -> None:
     at = "2026-03-02T09:00:00+01:00"
     first, again, other = (from_fault("/x/B1", r, "file", at, HANDLE) for r in ("cut short", "cut short", "gone"))

@@ -3,6 +3,7 @@
 import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from inspect_pop.core.errors import StoreFault
 from inspect_pop.core.inspection import Inspection
 from inspect_pop.messages import from_inspection, pending_messages
-from inspect_pop.messages.publisher import MessageRenderer, NotDelivered, OutboxPublisher, drain
+from inspect_pop.messages.publisher import MessageRefused, MessageRenderer, NotDelivered, OutboxPublisher, Refusals, drain
 from inspect_pop.store import Message, Store, open_store
 from tests.factories import make_inspection
 from tests.station.conftest import Running, running
@@ -72,6 +73,53 @@ def test_a_receiver_that_goes_away_loses_nothing_and_the_order_stays(store: Stor
     assert store.waiting()[0] == 80 - patience
     drain(store, second, "another")
     assert [m.id for m in first.got + second.got] == expected
+
+
+class Picky(Receiver):
+    """A receiver that refuses some messages for ever."""
+
+    def __init__(self, refused: set[str]) -> None:
+        super().__init__()
+        self.refused, self.tried = refused, 0
+
+    def send(self, message: Message) -> None:
+        if message.id in self.refused:
+            self.tried += 1
+            raise MessageRefused("receiver", expected="a confirmation", found="status 422")
+        super().send(message)
+
+
+def drain_again(store: Store, receiver: Receiver, refusals: Refusals, rounds: int) -> None:
+    for _ in range(rounds):
+        with suppress(NotDelivered):
+            drain(store, receiver, "me", refusals)
+
+
+def test_a_refused_message_is_set_aside_and_holds_up_no_other(store: Store) -> None:
+    order = [m.id for m in store.waiting()[1]]
+    poison = set(order[4:8])  # all messages of one board
+    receiver, refusals = Picky(poison), Refusals()
+    drain_again(store, receiver, refusals, 2)
+    assert [m.id for m in receiver.got] == order[:4]  # a refusal may be a passing one: the order stays meanwhile
+    drain_again(store, receiver, refusals, 12)
+    assert [m.id for m in receiver.got] == [name for name in order if name not in poison]
+    assert receiver.tried == 4 * Refusals.TRIES
+    assert (store.waiting()[0], store.count_set_aside()) == (0, 4)
+    entries = store.list_outbox()
+    assert [e.message.id for e in entries] == order[4:8]
+    assert all(e.set_aside_at and "422" in (e.last_error or "") for e in entries)
+    assert store.retry_messages([order[4]]) == 1
+    receiver.refused = set()
+    assert drain(store, receiver, "me") == 1
+    assert receiver.got[-1].id == order[4]
+
+
+def test_a_receiver_that_refuses_everything_does_not_empty_the_outbox(store: Store) -> None:
+    order = [m.id for m in store.waiting()[1]]
+    receiver = Picky(set(order))
+    drain_again(store, receiver, Refusals(), 200)
+    assert store.count_set_aside() == Refusals.MOST_IN_A_ROW
+    assert store.waiting()[0] == 80 - Refusals.MOST_IN_A_ROW
 
 
 def test_a_sender_that_died_leaves_its_claim_to_run_out(store: Store) -> None:

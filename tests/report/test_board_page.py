@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
+import pytest
 
 from inspect_pop.core.robust import nan_median
 from inspect_pop.report.ball_map import find_places_um
@@ -14,6 +15,7 @@ from inspect_pop.report.board_page import (
     STRIP_WIDTH,
     Strip,
     choose_suspects,
+    count_joints,
     find_neighbours,
     make_cards,
     make_contact_sheet,
@@ -21,6 +23,7 @@ from inspect_pop.report.board_page import (
     render_board_page,
     render_strips,
 )
+from inspect_pop.station.contract import make_answer
 from tests.factories import ROWS, make_inspection
 from tests.report.recipes import recipe_of
 
@@ -42,7 +45,7 @@ def test_the_page_names_verdict_serial_disposition_cause_and_what_was_missing() 
     for text in (
         "FAIL",
         "PB2411-000123",
-        "1 open of 25 joints; 1 for review",
+        "1 of 25 joints fails: 1 open; 1 for review",
         "take the memory package off",
         "Shallow dip.",
         "5 of 5 open joints lie in the upper interface",
@@ -63,12 +66,44 @@ def test_the_page_of_a_bga_speaks_of_a_package() -> None:
     assert "whole stack" not in page
 
 
+def test_the_counts_are_those_of_the_hook_s_answer() -> None:
+    defects = {"U1.lower.A1": "open", "U1.lower.A2": "open", "U1.upper.A1": "starved", "U1.upper.A2": "bridged"}
+    inspection = make_inspection(defects=defects, reviews={"U1.upper.A2": "near the limit", "U1.lower.D4": "unfamiliar"})
+    page = render_board_page(inspection, recipe_of(inspection))
+    assert "3 of 25 joints fail: 2 open, 1 starved; 2 for review" in page  # the bridge is a doubt, and counts as one
+    answer = make_answer(inspection, report=None, elapsed_ms=0.0)
+    counts = count_joints(inspection.joints)
+    assert (counts.n_failed, counts.review) == (len(answer["defects"]), len(answer["review"])) == (3, 2)
+    assert answer["reason"].startswith(", ".join(f"{n} {label}" for label, n in counts.failed.items()))
+    assert counts.passed + counts.review + counts.n_failed == counts.joints == 25
+
+
+@pytest.mark.parametrize(
+    ("reviews", "headline"), [({}, "all 25 joints pass"), ({"U1.lower.A1": "near"}, "no joint fails, of 25 joints; 1 for review")]
+)
+def test_a_board_without_a_failure_says_so(reviews: dict[str, str], headline: str) -> None:
+    inspection = make_inspection(reviews=reviews)
+    assert f"<p>{headline}</p>" in render_board_page(inspection, recipe_of(inspection))
+
+
+def test_the_page_speaks_in_words_and_not_in_the_names_of_the_records() -> None:
+    inspection = make_inspection(
+        defects={"U1.lower.A1": "head_in_pillow"},
+        reviews={"U1.lower.B1": "head_in_pillow 0.63"},
+        cause_evidence="3 head_in_pillow",
+    )
+    page = render_board_page(inspection, recipe_of(inspection))
+    text = re.sub(r"<(script|style)[^>]*>.*?</\1>|<[^>]*>", " ", page, flags=re.S)  # what a person reads
+    assert "head_in_pillow" not in text and "head-in-pillow 0.63" in text
+    assert "through-mould vias" in text and "POP12-TMV, tmv" not in text
+
+
 def test_a_clean_board_has_its_empty_states() -> None:
     inspection = make_inspection()
     page = render_board_page(inspection, recipe_of(inspection))
     assert "Every joint passed." in page
     assert "No height map" in page
-    assert "no defect among 25 joints" in page
+    assert "all 25 joints pass" in page
 
 
 def test_text_from_outside_is_escaped_everywhere() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from inspect_pop.core.inspection import Inspection
+from inspect_pop.report.board_page import count_joints
 from inspect_pop.report.write import write_board_report, write_run_report, write_yield_report
 from inspect_pop.store import open_store
 from tests.factories import ROWS, make_inspection
@@ -83,12 +84,38 @@ def test_the_board_page(browser: "sync_api.Browser", tmp_path: Path, size: str) 
     for mark in page.locator("[data-map] .j").all()[::7]:
         mark.click()
         assert page.locator("[data-joint] h3").count() == 1
-    page.locator("[data-find]").first.fill("b2")
+    page.locator("[data-find]").first.fill("lower b2")
     assert "lower B2: open, fail" in page.locator("[data-joint] h3").inner_text()
     page.locator("[data-joint] a").click()
     assert page.locator(".card:target b").inner_text() == "B2"
     assert page.evaluate("window.hacked") is None
     visit.close(tmp_path / f"board_{size}.png")
+
+
+def test_a_search_answers_for_what_was_typed_alone(browser: "sync_api.Browser", tmp_path: Path) -> None:
+    inspection = make_inspection(defects={"U1.upper.A1": "open", "U2.lower.D4": "open"}, refdes=("U1", "U2"))
+    visit = Visit(browser, write_board_report(tmp_path, inspection, recipe_of(inspection)))
+    find, box = visit.page.locator("[data-find]").first, visit.page.locator("[data-joint]").first
+    find.fill("A1")  # a ball of both interfaces: both are offered, none is chosen
+    assert "2 joints have this name" in box.inner_text()
+    assert box.locator("button").all_inner_texts() == ["U1 lower A1: good, pass", "U1 upper A1: open, fail"]
+    assert box.locator("h3").count() == visit.page.locator(".ring").count() == 0
+    box.locator("button").last.click()
+    assert "U1 upper A1: open, fail" in box.locator("h3").inner_text()
+    for text in ("upper A1", "UPPER.a1", "U1 upper A1", "u1/upper/a1", "A1 upper"):
+        find.fill(text)
+        assert "U1 upper A1: open, fail" in box.locator("h3").inner_text()
+    find.fill("D4")
+    assert "U1 lower D4: good, pass" in box.locator("h3").inner_text()
+    find.fill("U2 D4")  # of another package than the field's
+    assert "U2 lower D4: open, fail" in box.locator("h3").inner_text()
+    for text in ("ZZ9", "upper D4", "middle A1", "U9 A1"):  # no earlier answer stays
+        find.fill(text)
+        assert box.inner_text() == f"No joint {text}."
+        assert visit.page.locator(".ring").count() == 0
+    find.fill("")
+    assert "Point at a joint" in box.inner_text()
+    visit.close(tmp_path / "search.png")
 
 
 def test_measured_colours_follow_the_figures(browser: "sync_api.Browser", tmp_path: Path) -> None:
@@ -105,7 +132,8 @@ def test_the_run_page(browser: "sync_api.Browser", tmp_path: Path, size: str) ->
     inspections = [failed(), make_inspection("PB-2"), make_inspection("PB-10", defects={"U1.lower.A1": "open"}, cause="warpage")]
     for inspection in inspections[:2]:
         write_board_report(tmp_path, inspection, recipe_of(inspection))
-    index = write_run_report(tmp_path, [i.board for i in inspections], [("boards/PB-3" + EVIL, "cut short " + EVIL)])
+    boards = [(i.board, count_joints(i.joints)) for i in inspections]
+    index = write_run_report(tmp_path, boards, [("boards/PB-3" + EVIL, "cut short " + EVIL)])
     visit = Visit(browser, index, size)
     page = visit.page
     rows = page.locator("[data-boards] tbody tr")

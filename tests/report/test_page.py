@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from inspect_pop.report.board_page import count_joints
 from inspect_pop.report.page import encode_jpeg_url, encode_png_url, format_number, format_time, to_words
 from inspect_pop.report.write import render_run_page
 from tests.factories import make_inspection
@@ -31,7 +32,7 @@ def test_when_keeps_the_zone_and_leaves_other_text_alone(iso: str, shown: str) -
 
 
 def test_the_policy_allows_only_the_script_that_the_page_was_made_with() -> None:
-    page = render_run_page([make_inspection().board], [], {})
+    page = render_run_page([(make_inspection().board, count_joints(make_inspection().joints))], [], {})
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]+)"', page)
     script = re.search(r"<script>(.*?)</script>", page, re.DOTALL)
     assert policy and script
@@ -41,7 +42,7 @@ def test_the_policy_allows_only_the_script_that_the_page_was_made_with() -> None
 
 
 def test_a_page_asks_the_network_for_nothing() -> None:
-    page = render_run_page([make_inspection().board], [("a", "b")], {})
+    page = render_run_page([(make_inspection().board, count_joints(make_inspection().joints))], [("a", "b")], {})
     assert not re.search(r'(?:src|href)="(?:https?:)?//', page)
     assert "@import" not in page and "url(" not in page
 

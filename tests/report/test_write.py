@@ -3,13 +3,16 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from inspect_pop.core.errors import StoreFault
+from inspect_pop.report.board_page import count_joints
 from inspect_pop.report.write import (
+    CountedBoard,
     count_totals,
     name_board_file,
     render_run_page,
@@ -42,7 +45,7 @@ def test_the_run_links_to_the_pages_that_were_written(tmp_path: Path) -> None:
     first, second = make_inspection("../../etc/passwd", defects={"U1.lower.A1": "open"}), make_inspection("PB-2")
     path = write_board_report(tmp_path, first, recipe_of(first))
     assert path.parent == tmp_path / "boards"
-    index = write_run_report(tmp_path, [first.board, second.board], [("x", "y")])
+    index = write_run_report(tmp_path, [(i.board, count_joints(i.joints)) for i in (first, second)], [("x", "y")])
     text = index.read_text(encoding="utf-8")
     assert f'href="boards/{path.name}"' in text
     assert text.count('href="boards/') == 1  # the second has no page, and so no dead link
@@ -68,21 +71,27 @@ def test_matplotlib_is_imported_for_yield_pages_alone() -> None:
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
-def test_totals_count_boards_joints_and_labels() -> None:
+def counted(*args: Any, **kwargs: Any) -> CountedBoard:
+    inspection = make_inspection(*args, **kwargs)
+    return inspection.board, count_joints(inspection.joints)
+
+
+def test_totals_count_each_joint_once() -> None:
+    doubt = {"U1.lower.A1": "near", "U1.lower.A2": "near"}  # A2 looks open: it is for review, and no failure
     boards = [
-        make_inspection("A").board,
-        make_inspection("B", defects={"U1.lower.A1": "open", "U1.upper.A1": "open"}).board,
-        make_inspection("C", reviews={"U1.lower.A1": "near"}, undecided=["U1.upper.A1"]).board,
+        counted("A"),
+        counted("B", defects={"U1.lower.A1": "open", "U1.upper.A1": "open"}),
+        counted("C", reviews=doubt, defects={"U1.lower.A2": "open"}, undecided=["U1.upper.A1"]),
     ]
     found = count_totals(boards, quarantined=2)
     assert {v: s.count for v, s in found.verdicts.items()} == {"pass": 1, "fail": 1, "review": 1}
     assert (found.verdicts["pass"].low, found.verdicts["pass"].high) == pytest.approx((0.0084, 0.9057), abs=1e-4)  # 1 of 3
-    assert (found.joints, found.labels["open"].count, found.undecided, found.review, found.quarantined) == (75, 2, 1, 2, 2)
+    assert (found.joints, found.failed["open"].count, found.review.count, found.quarantined) == (75, 2, 3, 2)
 
 
 def test_the_page_lists_boards_with_links_and_quarantine_with_reasons() -> None:
-    boards = [make_inspection("PB-1").board, make_inspection("PB-2", defects={"U1.lower.A1": "open"}, cause="warpage").board]
-    page = render_run_page(boards, [("boards/PB-3", "<cut short>")], {boards[0].record: "boards/PB-1.html"})
+    boards = [counted("PB-1"), counted("PB-2", defects={"U1.lower.A1": "open"}, cause="warpage")]
+    page = render_run_page(boards, [("boards/PB-3", "<cut short>")], {boards[0][0].record: "boards/PB-1.html"})
     assert '<a href="boards/PB-1.html">PB-1</a>' in page
     assert ">PB-2<" in page and "PB-2</a>" not in page
     assert "&lt;cut short&gt;" in page and "1 in quarantine" in page
@@ -94,5 +103,5 @@ def test_a_run_in_which_everything_went_to_quarantine_still_has_its_page() -> No
 
 
 def test_thousands_of_boards_stay_light() -> None:
-    boards = [make_inspection("PB-1", defects={"U1.lower.A1": "open"}).board] * 5000
+    boards = [counted("PB-1", defects={"U1.lower.A1": "open"})] * 5000
     assert len(render_run_page(boards, [], {}).encode()) < 4_000_000

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,8 +56,39 @@ def test_the_view_gathers_what_the_store_says(store: Store) -> None:
     assert "product" not in view.breakdowns  # one product alone tells nothing apart
     assert [b.serial for b in view.failed] == ["PB-4", "PB-9", "PB-6", "PB-3", "PB-0"]  # newest first
     assert (view.failed[0].defects, view.failed[0].verdict, view.failed[0].cause) == (1, "fail", "none")
-    assert view.causes["U1"].name == "insufficient_paste"
-    assert "lower C4" in view.causes["U1"].evidence
+    (product,) = view.products
+    assert product.causes["U1"].name == "insufficient_paste"
+    assert "lower C4" in product.causes["U1"].evidence
+
+
+def test_products_and_packages_keep_their_places_and_limits_apart(tmp_path: Path) -> None:
+    with open_store(tmp_path / "records.db") as store:
+        for k in range(6):
+            kind = (
+                {"product": "BIG", "recipe": "big"} if k % 2 else {"product": "SMALL", "recipe": "small", "refdes": ("U1", "U2")}
+            )
+            side = {"lower": 8, "upper": 3} if k % 2 else {"lower": 4, "upper": 3}
+            digest = ("b" if k % 2 else "a") * 64
+            record = make_inspection(
+                f"PB-{k}", defects={"U1.lower.B2": "open"}, side=side, record=f"r{k}", seed=k, recipe_digest=digest, **kind
+            )
+            limit_um = 80.0 if k % 2 else 60.0
+            packages = tuple(replace(p, warpage_limit_um=limit_um if p.refdes == "U1" else 90.0) for p in record.packages)
+            store.write(replace(record, packages=packages))
+        view = read_yield_view(store, "Yield")
+        one = read_yield_view(store, "Yield", only={"product": "BIG"})
+    assert [(p.name, p.boards) for p in view.products] == [("BIG, recipe big", 3), ("SMALL, recipe small", 3)]
+    big, small = view.products
+    assert (len(big.positions.ball), len(small.positions.ball)) == (73, 50)
+    for product in view.products:  # 3 boards, not 6: B2 is another place of each product
+        at = (product.positions.refdes == "U1") & (product.positions.interface == "lower") & (product.positions.ball == "B2")
+        assert (product.positions.boards[at].item(), product.positions.defects[at].sum()) == (3, 3)
+    limits = {m.title: m.series.high for m in (*big.measures, *small.measures) if "warpage" in m.title}
+    assert limits == {"warpage": 80.0, "U1: warpage": 60.0, "U2: warpage": 90.0}
+    assert {bar.keys["product"] for bar in view.by_ball} == {"BIG", "SMALL"}
+    assert [p.name for p in one.products] == ["BIG, recipe big"] and len(one.products[0].measures) == len(big.measures)
+    page = render_yield_page(view)
+    assert page.count("Positions <span>") == page.count("Measurements <span>") == 2
 
 
 def test_a_lot_s_page_is_about_that_lot(store: Store, tmp_path: Path) -> None:

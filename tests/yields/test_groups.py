@@ -231,7 +231,7 @@ def test_csv_has_the_same_fields(store: Store) -> None:
 
 def rendered(found: list[YieldGroup]) -> str:
     console = Console(width=160, file=io.StringIO(), color_system=None)
-    console.print(as_table(found))
+    console.print(as_table(found, 160))
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -240,7 +240,6 @@ def test_a_table_for_people(store: Store) -> None:
     assert "2026-03-02" in text
     assert "33.33" in text
     row = next(line for line in text.splitlines() if "2026-03-03" in line)
-    assert row.split()[3] == "0"
-    assert "- │" in row
+    assert row.split()[1:3] == ["0", "-"]  # no board, no yield
     assert "Clopper-Pearson" in text
     assert rendered([])

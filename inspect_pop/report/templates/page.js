@@ -58,16 +58,53 @@
     scale.querySelector("i").style.background = `linear-gradient(90deg, ${stops.map((c) => css(c)).join(", ")})`;
   };
 
+  const forget = () => document.querySelectorAll(".ring").forEach((ring) => ring.remove());
+
+  // The marks that a text names: a ball, alone or with its interface, its package or both. A ball's name may hold any sign.
+  const plain = (text) => text.toUpperCase().replace(/[\s.,;:/·_-]+/g, " ").trim();
+  const search = (part, text) => {
+    const wanted = plain(text);
+    const among = (root) => [...root.querySelectorAll("[data-map] .j")].filter((mark) => {
+      const row = mark.dataset.j, [refdes, side, ball] = [data.refdes[row], data.interface[row], data.ball[row]];
+      const names = [[ball], [side, ball], [ball, side], [refdes, ball], [refdes, side, ball], [side, refdes, ball], [refdes, ball, side]];
+      return names.some((name) => plain(name.join(" ")) === wanted);
+    });
+    const found = among(part);
+    return found.length ? found : among(document).filter((mark) => wanted.includes(plain(data.refdes[mark.dataset.j]) + " "));
+  };
+
+  const title = (row) => `${data.refdes[row]} ${data.interface[row]} ${data.ball[row]}: ${words(data.label[row])}, ${data.verdict[row]}`;
+
+  // A joint that was searched or clicked stays until another is, or the map is clicked beside all joints: a pointer over which
+  // the page moves would otherwise replace it.
+  const pinned = new Set();
+  const pin = (part, mark) => { pinned.add(part); describe(part, mark); };
+
+  // An answer belongs to the text that stands in the field: what is not found, or found twice, leaves no earlier joint on show.
+  const answer = (part, text) => {
+    const box = part.querySelector("[data-joint]"), found = text ? search(part, text) : [];
+    pinned.delete(part);
+    if (found.length === 1) { pin(part, found[0]); return; }
+    forget();
+    box.replaceChildren();
+    if (!text) { element("p", "Point at a joint, or tap it, to read its figures.", box, { class: "empty" }); return; }
+    if (!found.length) { element("p", `No joint ${text}.`, box, { class: "missing" }); return; }
+    element("p", `${found.length} joints have this name:`, box);
+    for (const mark of found) {
+      element("button", title(mark.dataset.j), element("p", null, box), { type: "button" }).addEventListener("click", () => pin(part, mark));
+    }
+  };
+
   const describe = (part, mark) => {
     const row = Number(mark.dataset.j), box = part.querySelector("[data-joint]");
-    part.querySelectorAll(".ring").forEach((ring) => ring.remove());
+    forget();
     const ring = document.createElementNS("http://www.w3.org/2000/svg", "circle");
     ring.setAttribute("class", "ring"); ring.setAttribute("r", "17"); ring.setAttribute("stroke-width", "3.5");
     ring.setAttribute("transform", mark.getAttribute("transform"));
     mark.after(ring);
     box.replaceChildren();
-    const title = element("h3", `${data.refdes[row]} ${data.interface[row]} ${data.ball[row]}: ${words(data.label[row])}, ${data.verdict[row]}`, box);
-    if (document.getElementById(`joint-${row}`)) { title.append(" "); element("a", "its pictures", title, { href: `#joint-${row}` }); }
+    const heading = element("h3", title(row), box);
+    if (document.getElementById(`joint-${row}`)) { heading.append(" "); element("a", "its pictures", heading, { href: `#joint-${row}` }); }
     if (data.reason[row]) element("p", data.reason[row], box);
     const list = element("dl", null, box);
     for (const measure of data.measures) {
@@ -82,15 +119,10 @@
     for (const measure of data.measures) element("option", measure.words + (measure.unit ? `, ${measure.unit}` : ""), select, { value: measure.key });
     select.addEventListener("change", () => paint(part, select.value));
     for (const map of part.querySelectorAll("[data-map]")) {
-      for (const kind of ["pointerover", "click"]) {
-        map.addEventListener(kind, (event) => { if (event.target.dataset && event.target.dataset.j) describe(part, event.target); });
-      }
+      map.addEventListener("pointerover", (event) => { if (event.target.dataset.j && !pinned.has(part)) describe(part, event.target); });
+      map.addEventListener("click", (event) => { if (event.target.dataset.j) pin(part, event.target); else pinned.delete(part); });
     }
-    find.addEventListener("input", () => {
-      const wanted = find.value.trim().toUpperCase();
-      const mark = wanted && [...part.querySelectorAll("[data-map] .j")].find((u) => data.ball[u.dataset.j].toUpperCase() === wanted);
-      if (mark) describe(part, mark);
-    });
+    find.addEventListener("input", () => answer(part, find.value.trim()));
   }
 })();
 
