@@ -20,7 +20,7 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from inspect_pop.core.clock import utc_now
-from inspect_pop.core.errors import FileFault, InputFault, ModelFault, UsageFault
+from inspect_pop.core.errors import FileFault, InputFault, ModelFault, StoreFault, UsageFault
 from inspect_pop.messages import from_decision
 from inspect_pop.station.access import (
     NOT_FOUND_RESPONSE,
@@ -271,10 +271,19 @@ async def check_ready(station: StationDep, response: Response) -> HealthBody:
     elif station.pool.alive == 0:
         problem = "no inspecting process runs"
     else:
-        problem = station.store_fault
+        problem = station.store_fault or await asyncio.to_thread(_check_store, station)
     response.status_code = 503 if problem else 200
     pool = station.pool
     return HealthBody(status=problem or "ready", workers=pool.alive, waiting=pool.waiting, model=pool.model)
+
+
+def _check_store(station: Station) -> str:
+    """Return what is wrong with the store; empty if it can be read."""
+    try:
+        station.store.check()
+    except StoreFault as fault:
+        return str(fault)
+    return ""
 
 
 @admin.get("/metrics", response_class=PlainTextResponse, responses=REFUSAL_RESPONSES, dependencies=[Depends(require("read"))])

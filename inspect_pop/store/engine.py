@@ -101,6 +101,8 @@ def open_engine(url: URL) -> Engine:
             remedy = "Install inspect_pop[postgresql]."
             raise StoreFault(hide_password(url), expected="the psycopg driver", found=str(error), remedy=remedy) from error
 
+    watched = _WatchedFile(Path(str(url.database)))
+
     def configure(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # the driver would begin late, and never around a schema change
         for pragma in ("foreign_keys=ON", "synchronous=FULL", _SMALL_CACHE):
@@ -109,11 +111,42 @@ def open_engine(url: URL) -> Engine:
     def begin(connection: Connection) -> None:
         immediate = connection.get_execution_options().get("immediate", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+        watched.check()
 
     engine = create_engine(url, connect_args={"timeout": BUSY_S})
+    event.listen(engine, "do_connect", lambda *_: watched.check())
     event.listen(engine, "connect", configure)
     event.listen(engine, "begin", begin)
+    event.listen(engine, "commit", lambda _: watched.check())
     return engine
+
+
+class _WatchedFile:
+    """A SQLite file that must stay the file that it was: SQLite goes on with a file that has no name any more.
+
+    A transaction on a database that was deleted or replaced would be lost with it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._first: tuple[int, int] | None = None
+
+    def check(self) -> None:
+        """Raise `StoreFault` if the file is gone or another one since the first call that found it."""
+        try:
+            found = self._path.stat()
+        except OSError as error:
+            if self._first is not None:
+                raise self._make_fault(str(error)) from error
+            return
+        if self._first is None:
+            self._first = found.st_dev, found.st_ino
+        if self._first != (found.st_dev, found.st_ino):
+            raise self._make_fault("another file")
+
+    def _make_fault(self, found: str) -> StoreFault:
+        remedy = "Restore the file or its folder, then start again: what was not acknowledged is inspected again."
+        return StoreFault(str(self._path), expected="the database that was opened", found=found, remedy=remedy)
 
 
 @contextmanager

@@ -71,6 +71,7 @@ def make_record_rows(inspection: Inspection) -> RecordRows:
     board_row = {n: _to_null(getattr(board, n)) for n in (*_BOARD_TEXTS, *_BOARD_RESULTS)} | {
         "inspected_us": parse_time_us(board.inspected_at, f"{board.serial}: inspected_at"),
         "n_packages": len(packages),
+        "decides": int(not _is_undecided(inspection)),
         "missing": json.dumps(board.missing, ensure_ascii=False),
         "extra": _dump_extra(board, _BOARD_FIELDS),
         "final": {"pass": "pass", "review": "pending"}.get(board.verdict, "fail"),
@@ -95,6 +96,13 @@ def make_record_rows(inspection: Inspection) -> RecordRows:
         interfaces=tuple(_make_interface_rows(package, joints) for package in packages),
         defects=_make_defect_rows(joints),
     )
+
+
+def _is_undecided(inspection: Inspection) -> bool:
+    """Return whether the board is in review only because no joint was seen: no interface has a picture from X-ray."""
+    unseen = {f"{p.refdes}/{name} slices" for p in inspection.packages for name in p.counts}
+    is_unseen = bool(unseen) and unseen <= set(inspection.board.missing)
+    return is_unseen and inspection.board.verdict == "review" and inspection.board.n_undecided == inspection.board.n_joints
 
 
 def make_digests_row(board: BoardRecord, recipe_id: int) -> Row:

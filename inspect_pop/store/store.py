@@ -15,10 +15,18 @@ from inspect_pop.core.errors import StoreFault, UsageFault
 from inspect_pop.core.inspection import Inspection
 from inspect_pop.store import read
 from inspect_pop.store.engine import checkpoint, database_url, hide_password, open_engine, reading, translate_errors, writing
-from inspect_pop.store.joint_files import CompactionResult, JointFiles, compact_files, open_joint_files, repair_files
+from inspect_pop.store.joint_files import (
+    CompactionResult,
+    JointFiles,
+    LocalFiles,
+    compact_files,
+    open_joint_files,
+    repair_files,
+)
+from inspect_pop.store.ownership import MARKER, FilesOwner, ensure_identity, open_default_folder, open_given_folder
 from inspect_pop.store.rows import make_key, make_message_row
 from inspect_pop.store.schema import messages as outbox
-from inspect_pop.store.schema import migrate, quarantine, runs
+from inspect_pop.store.schema import identity, migrate, quarantine, runs
 from inspect_pop.store.types import (
     Decision,
     InspectionSequence,
@@ -70,16 +78,24 @@ def open_store(url: str | Path, *, files: str | Path | None = None, must_exist: 
             raise StoreFault(str(path), expected="a store", found="no such file", remedy=remedy)
         with translate_errors(str(path)):
             path.parent.mkdir(parents=True, exist_ok=True)
-        files_address = files_address if files_address is not None else path.with_name(f"{path.stem}-files")
     engine = open_engine(where)
     try:
         migrate(engine)
+        store = ensure_identity(engine)
+        joint_files = _open_files(engine, store, files_address)
     except StoreFault:
         engine.dispose()
         raise
-    if files_address is None:
-        return Store(engine, None)
-    return Store(engine, open_joint_files(files_address if isinstance(files_address, str | Path) else files_address[0]))
+    return Store(engine, joint_files, None if joint_files is None else FilesOwner(engine, joint_files, store))
+
+
+def _open_files(engine: Engine, store: str, address: str | Path | Sequence[str] | None) -> JointFiles | None:
+    """Open the joint files at the address that the user gave, or beside a SQLite database; None for a server without."""
+    if address is None:
+        is_file = engine.dialect.name == "sqlite"
+        return open_default_folder(engine, store, Path(str(engine.url.database))) if is_file else None
+    files = open_joint_files(address if isinstance(address, str | Path) else address[0])
+    return open_given_folder(store, files) if isinstance(files, LocalFiles) else files
 
 
 class Store:
@@ -88,8 +104,8 @@ class Store:
     Every method opens and ends its own transaction and raises `StoreFault` if the database or the files fail.
     """
 
-    def __init__(self, engine: Engine, files: JointFiles | None) -> None:
-        self._engine, self._files = engine, files
+    def __init__(self, engine: Engine, files: JointFiles | None, owner: FilesOwner | None = None) -> None:
+        self._engine, self._files, self._owner = engine, files, owner
 
     def __enter__(self) -> Self:
         return self
@@ -117,8 +133,8 @@ class Store:
     def write(self, inspection: Inspection, *, messages: Iterable[Message] = (), run: str | None = None) -> WriteResult:
         """Write an inspection and its messages: all or nothing, and once.
 
-        A record that is in the store already changes nothing. Another record of the same serial is a re-inspection: all of
-        the serial's records are numbered by `inspected_at`, and in order of writing where that is the same.
+        A record that is in the store already changes nothing. Another record of the same board (serial, product, panel and
+        position) is a re-inspection: records are numbered as they arrive, within one run by `inspected_at`.
 
         Parameters
         ----------
@@ -129,6 +145,8 @@ class Store:
         run
             The `id` of a run that `begin_run` stored.
         """
+        if self._owner is not None:
+            self._owner.claim()
         return write_inspection(self._engine, self._files, inspection, messages, run)
 
     def add_decision(self, decision: Decision, *, messages: Iterable[Message] = ()) -> bool:
@@ -297,16 +315,39 @@ class Store:
         """Move SQLite's log into the database file now, rather than during a write that someone waits for."""
         checkpoint(self._engine)
 
+    def check(self) -> None:
+        """Raise `StoreFault` if the database, or the folder of the joint files, is not there."""
+        with self.reading() as connection:
+            connection.execute(select(identity.c.id))
+        if self._owner is not None and self._files is not None and self._files.is_near:
+            self._owner.claim()
+
+    def accept_lost_files(self) -> None:
+        """Go on without the joint files of before, which are lost: their folder becomes this store's, empty as it is."""
+        self._require_files()
+        if self._owner is not None:
+            self._owner.claim(accept_lost=True)
+
     def compact(self, *, before: str | None = None, largest: int = 1000) -> CompactionResult:
         """Merge the small files of each day and lot, up to `largest` boards per file, only of days before `before` (YYYY-MM-DD).
 
-        Readers see each record once meanwhile. A crash leaves only orphans, which `repair` removes.
+        Readers see each record once meanwhile. A crash leaves only orphans, which `repair` removes. A record whose file is
+        missing or damaged is left as it is.
         """
-        return compact_files(self._engine, self._require_files(), before, largest)
+        joint_files = self._require_files()
+        if self._owner is not None:
+            self._owner.claim()
+        return compact_files(self._engine, joint_files, before, largest)
 
     def repair(self, *, older_than_s: float = 3600.0) -> list[str]:
-        """Remove files that a crash left without a record, if unchanged for `older_than_s`. Return their paths below the base."""
-        return repair_files(self._engine, self._require_files(), older_than_s)
+        """Remove files that a crash left without a record, if unchanged for `older_than_s`. Return their paths below the base.
+
+        In a folder that had files before this store's marker, only later files are removed: earlier ones may be another store's.
+        """
+        joint_files, since = self._require_files(), None
+        if self._owner is not None and not self._owner.claim().began_empty:
+            since = joint_files.read_mtime(MARKER)
+        return repair_files(self._engine, joint_files, older_than_s, since)
 
     def _require_files(self) -> JointFiles:
         if self._files is None:

@@ -30,7 +30,7 @@ DECISION_STATES = ("DefectConfirmed", "DefectRejected", "DefectAccepted", "Defec
 
 @dataclass(frozen=True)
 class InspectionSequence:
-    """A record's place among the inspections of its serial, in order of `inspected_at`.
+    """A record's place among the inspections of its board, in order of arrival.
 
     `inspection_no` counts from 1. `first_record` is the record of inspection 1. `fpy` is 1 if that inspection passed,
     otherwise 0.
