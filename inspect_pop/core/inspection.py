@@ -42,7 +42,8 @@ class BoardRecord:
     """The yield record of one board. Times are ISO 8601 with an offset, as text.
 
     `record` identifies it: the same export inspected by the same model, recipe, limits and software gives the same record.
-    `operating_point` says in words where verdicts change and why. A class of `core.classes` has its count, `n_<class>`.
+    `operating_point` says in words where verdicts change and why. `note` says what a person should know of a record that was made
+    nevertheless, such as a time in the future. A class of `core.classes` has its count, `n_<class>`.
     """
 
     record: str
@@ -81,6 +82,7 @@ class BoardRecord:
     limits_digest: str
     software: str
     operating_point: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -316,6 +316,11 @@ quarantine = Table(
     _text("reason"),
     _text_or_null("run_id", ForeignKey("runs.id")),
     _text("seen_at"),
+    _text_or_null("serial"),
+    _text_or_null("content"),
+    _text_or_null("closed_at"),
+    _text_or_null("closed_by"),
+    _text_or_null("note"),
 )
 
 # One row: who the store is, whether its marker is with the joint files, and in which time zone its days are.

@@ -4,12 +4,13 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import date
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
 import pyarrow as pa
-from sqlalchemy import Connection, Engine, RowMapping, delete, func, or_, select, update
+from sqlalchemy import Connection, Engine, RowMapping, delete, func, select, text, update
 
 from inspect_pop.core.errors import StoreFault, UsageFault
 from inspect_pop.core.inspection import Inspection
@@ -24,7 +25,7 @@ from inspect_pop.store.joint_files import (
     repair_files,
 )
 from inspect_pop.store.ownership import MARKER, FilesOwner, ensure_identity, open_default_folder, open_given_folder
-from inspect_pop.store.rows import make_key, make_message_row
+from inspect_pop.store.rows import make_message_row
 from inspect_pop.store.schema import messages as outbox
 from inspect_pop.store.schema import identity, migrate, quarantine, runs
 from inspect_pop.store.types import (
@@ -42,6 +43,7 @@ from inspect_pop.store.write import add_messages, find_sequences, insert_decisio
 __all__ = ["Store", "open_store"]
 
 T = TypeVar("T")
+VOID_AFTER = 4  # clocks of two stations differ by less than some minutes; a lease lasts two
 _LOOKUPS = 2  # a reader whose file was merged away looks up the new one before it takes the file for lost
 
 
@@ -163,15 +165,34 @@ class Store:
     def quarantine(self, found: QuarantinedExport, *, messages: Iterable[Message] = ()) -> bool:
         """Record that an export could not be inspected, with its messages.
 
-        Return False if this path and reason are in the store already; nothing is changed, and no message is added.
+        Return False if this content (or path, where the manifest cannot be read) and reason are in the store already; nothing is
+        changed then, and no message is added. An entry that was closed is opened again.
         """
-        path, reason = escape_text(found.path), escape_text(found.reason)
-        row = {"key": make_key(path, reason), "path": path, "reason": reason, "run_id": found.run, "seen_at": found.seen_at}
+        number = found.make_number()
+        row = {n: getattr(found, n) for n in ("seen_at", "content")} | {"run_id": found.run, "key": number}
+        row |= {n: escape_text(getattr(found, n)) for n in ("path", "reason")}
+        row["serial"] = None if found.serial is None else escape_text(found.serial)
+        if found.serial is not None and found.serial not in found.path:
+            row["reason"] = f"serial {row['serial']}: {row['reason']}"  # for those who read only path and reason
+        opened = dict.fromkeys(("closed_at", "closed_by", "note"))
         with writing(self._engine) as connection:
             is_new = insert_new(connection, quarantine, row, "key")
             if is_new:
                 add_messages(connection, list(messages))
+            else:
+                is_this = quarantine.c.key == number
+                connection.execute(update(quarantine).where(is_this, quarantine.c.closed_at.is_not(None)).values(opened))
             return is_new
+
+    def close_quarantine(self, number: str, *, by: str, at: str, note: str = "") -> None:
+        """Close an entry of the quarantine: a person looked at the board. Raises `UsageFault` if there is no open entry."""
+        if not by.strip():
+            raise UsageFault("--by", expected="the person who looked at the board", found="nothing")
+        values = {"closed_at": at, "closed_by": escape_text(by), "note": escape_text(note)}
+        which = (quarantine.c.key == number) & quarantine.c.closed_at.is_(None)
+        with writing(self._engine) as connection:
+            if not connection.execute(update(quarantine).where(which).values(values)).rowcount:
+                raise UsageFault(f"entry {number}", expected="an open entry of the quarantine", found="none of that number")
 
     def begin_run(self, run: RunRecord) -> None:
         """Record that a run began. A run whose `id` is in the store already continues."""
@@ -228,11 +249,14 @@ class Store:
             located = read.find_joint_paths(connection, day=day, lot=lot)
         return [self._require_files().address(p) for p in dict.fromkeys(p for _, p in located) if p]
 
-    def list_quarantine(self) -> list[QuarantinedExport]:
-        """Return the exports that could not be inspected, in order of path and reason."""
-        columns = (quarantine.c.path, quarantine.c.reason, quarantine.c.seen_at, quarantine.c.run_id)
+    def list_quarantine(self, *, serial: str | None = None) -> list[QuarantinedExport]:
+        """Return the exports that could not be inspected, in order of path and reason; only those of a serial if given."""
+        names = ("path", "reason", "seen_at", "run_id", "serial", "content", "closed_at", "closed_by", "note", "key")
+        columns = [quarantine.c[n] for n in names]
+        query = select(*columns).order_by(*columns[:4], quarantine.c.key)
+        query = query if serial is None else query.where(quarantine.c.serial == serial)
         with self.reading() as connection:
-            return [QuarantinedExport(*row) for row in connection.execute(select(*columns).order_by(*columns))]
+            return [QuarantinedExport(*row) for row in connection.execute(query)]
 
     def runs(self) -> list[RunRecord]:
         """Return all runs, in order of their start."""
@@ -254,7 +278,8 @@ class Store:
     def claim(self, n: int, *, owner: str, now_us: int, lease_s: float = 60.0) -> list[Message]:
         """Claim up to `n` undelivered messages in the order in which they were added.
 
-        Messages that another owner has claimed are left out until that claim expires.
+        A message that another owner has claimed holds back those behind it, until that claim expires: the order stays. A claim
+        that ends later than `VOID_AFTER` times `lease_s` from now was made by a clock that was ahead, and is void.
 
         Parameters
         ----------
@@ -267,11 +292,16 @@ class Store:
         lease_s
             How long the claim lasts, in seconds.
         """
-        free = or_(outbox.c.claimed_until_us.is_(None), outbox.c.claimed_until_us <= now_us)
-        query = select(outbox).where(outbox.c.delivered_at.is_(None), free).order_by(outbox.c.seq).limit(n)
+        until, longest = outbox.c.claimed_until_us, now_us + round(VOID_AFTER * lease_s * 1e6)
+        is_claimed = until.is_not(None) & (until > now_us) & (until <= longest)
+        query = select(outbox, is_claimed.label("is_claimed")).where(outbox.c.delivered_at.is_(None))
+        query = query.order_by(outbox.c.seq).limit(n)
         claim = {"claimed_by": owner, "claimed_until_us": now_us + round(lease_s * 1e6), "attempts": outbox.c.attempts + 1}
         with writing(self._engine) as connection:
-            found = connection.execute(query.with_for_update(skip_locked=True)).mappings().all()
+            if connection.dialect.name == "postgresql":  # two senders that claim at once would overtake each other
+                connection.execute(text("SELECT pg_advisory_xact_lock(3, 0)"))
+            waiting = connection.execute(query).mappings().all()
+            found = list(takewhile(lambda m: not m["is_claimed"], waiting))
             connection.execute(update(outbox).where(outbox.c.seq.in_([m["seq"] for m in found])).values(claim))
         return [_make_message(m, m["attempts"] + 1) for m in found]
 

@@ -243,8 +243,9 @@ def _prepare_messages(dialect: Any, names: tuple[str, ...]) -> PreparedStatement
 def _find_board(connection: Connection, board: BoardRecord) -> int | None:
     """Return the first inspection of the board that a record is about; None for a board that the store does not know.
 
-    A board is known by serial, product, panel and position. Panel and position tell boards apart only where both inspections
-    give them: not every machine reads them. A record that would fit several boards is a board of its own.
+    A board is known by serial, product and panel, and by its position where the serial may be the panel's: where it is the same
+    as the panel, or no panel is given. Panel and position tell boards apart only where both inspections give them, since not
+    every machine reads them. A record that would fit several boards is a board of its own.
     """
     query = select(boards.c.first_id, boards.c.panel, boards.c.position, contexts.c.product).distinct()
     query = query.join_from(boards, contexts, contexts.c.id == boards.c.context_id).where(boards.c.serial == board.serial)
@@ -252,7 +253,8 @@ def _find_board(connection: Connection, board: BoardRecord) -> int | None:
     exact: set[int] = set()
     for first, panel, position, product in connection.execute(query):
         is_same_panel = not panel or not board.panel or panel == board.panel
-        is_same_place = position is None or board.position is None or position == board.position
+        has_own_serial = all(p and p != board.serial for p in (panel, board.panel))
+        is_same_place = has_own_serial or position is None or board.position is None or position == board.position
         fits[first] = fits.get(first, True) and is_same_panel and is_same_place and product == board.product
         if ((panel or None), position) == ((board.panel or None), board.position):
             exact.add(first)
