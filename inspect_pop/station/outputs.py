@@ -118,6 +118,10 @@ class StoreLedger:
         message = self._make_fault_message(name, reason, fault.about, at, self._cfx_handle, serial=serial, content=content)
         self._store.quarantine(self._quarantined(name, reason, at, serial=serial, content=content), messages=[message])
 
+    def checkpoint(self) -> None:
+        """Move SQLite's log into the database file."""
+        self._store.checkpoint()
+
     def tidy(self) -> None:
         """See `Ledger`. Not after every board: a checkpoint's writes delay what another process records at that moment."""
         self._boards_since_checkpoint += 1
@@ -146,7 +150,8 @@ class SubprocessLedger:
         self._call("quarantine", name, type(fault), parts, serial, content)
 
     def tidy(self) -> None:
-        """See `Ledger`. Nothing to do: the child ends after one board, and SQLite tidies up when the last process leaves."""
+        """See `Ledger`. The child ends after one board: the store is whole then, also for those who copy its file alone."""
+        self._call("tidy")
 
     def _call(self, *request: Any) -> None:
         try:
@@ -176,6 +181,8 @@ def _serve_ledger(store: str, cfx_handle: str, pipe: Connection) -> None:
             try:
                 if action == "record":
                     ledger.record(*arguments)
+                elif action == "tidy":
+                    ledger.checkpoint()
                 else:
                     name, kind, parts, serial, content = arguments
                     ledger.quarantine(name, kind(**parts), serial, content)

@@ -8,6 +8,8 @@ Statements that every record runs are compiled once per dialect: SQLAlchemy take
 run it.
 """
 
+import os
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -88,10 +90,11 @@ def hide_password(url: URL) -> str:
     return url.render_as_string(hide_password=True)
 
 
-def open_engine(url: URL) -> Engine:
+def open_engine(url: URL, *, read_only: bool = False) -> Engine:
     """Make an engine for a result of `database_url`. SQLite's folder must exist. Nothing is read or written yet.
 
-    Raises `StoreFault` if the database's driver is not installed.
+    `read_only` opens a SQLite file that this user cannot write (or in a folder that he cannot write) without its log. Raises
+    `StoreFault` if the database's driver is not installed, or if such a file's log holds records.
     """
     if not url.drivername.startswith("sqlite"):
         try:
@@ -113,12 +116,34 @@ def open_engine(url: URL) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
         watched.check()
 
-    engine = create_engine(url, connect_args={"timeout": BUSY_S})
+    if read_only and not _may_write(Path(str(url.database))):
+        engine = create_engine(url, creator=_make_reader(Path(str(url.database)).absolute()))
+    else:
+        engine = create_engine(url, connect_args={"timeout": BUSY_S})
     event.listen(engine, "do_connect", lambda *_: watched.check())
     event.listen(engine, "connect", configure)
     event.listen(engine, "begin", begin)
     event.listen(engine, "commit", lambda _: watched.check())
     return engine
+
+
+def _may_write(path: Path) -> bool:
+    return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+
+
+def _make_reader(path: Path) -> Callable[[], sqlite3.Connection]:
+    """Return what connects to a file that nobody can change from here (https://www.sqlite.org/uri.html#uriimmutable)."""
+    log = path.with_name(f"{path.name}-wal")
+    with translate_errors(str(path)):
+        is_whole = not log.exists() or log.stat().st_size == 0
+    if not is_whole:
+        remedy = f"Copy {path.name} and {log.name} together into a folder that you may write, and read the copy."
+        raise StoreFault(str(path), expected="a store that was closed", found=f"records in {log.name}", remedy=remedy)
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(f"{path.as_uri()}?immutable=1", uri=True, check_same_thread=False)
+
+    return connect
 
 
 class _WatchedFile:

@@ -80,7 +80,7 @@ def open_store(url: str | Path, *, files: str | Path | None = None, must_exist: 
             raise StoreFault(str(path), expected="a store", found="no such file", remedy=remedy)
         with translate_errors(str(path)):
             path.parent.mkdir(parents=True, exist_ok=True)
-    engine = open_engine(where)
+    engine = open_engine(where, read_only=must_exist)
     try:
         migrate(engine)
         store = ensure_identity(engine)
@@ -116,7 +116,9 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Close all connections."""
+        """Move SQLite's log into the database file, so that a copy of it is whole, and close all connections."""
+        with suppress(StoreFault):
+            checkpoint(self._engine)
         self._engine.dispose()
 
     @property
