@@ -88,8 +88,8 @@ def compact(
 ) -> None:
     """Merge the small joint files of each day and lot into few, and remove files that a crash left over.
 
-    Delivered messages stay in the store unless --forget-delivered is given. The store can be read and written meanwhile. Ends with
-    status 1 if joint files are missing or damaged.
+    Delivered messages stay in the store unless --forget-delivered is given. The store can be read and written meanwhile. Status 1
+    if joint files are missing or damaged.
     """
     from inspect_pop.store import open_store
 

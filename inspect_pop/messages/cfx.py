@@ -316,7 +316,7 @@ def from_fault(
     """Make the message of a board that could not be inspected: production of it stops until a person has checked it.
 
     Args:
-        path, reason: Where the board's export is and what is wrong with it. The same pair, of the same content, is the same fault.
+        path, reason: Where the board's export is and what is wrong with it. The same pair and content are the same fault.
         code: The fault's kind, as `PopError.about` has it.
         at: ISO 8601 time with an offset.
         handle: The station's name in messages.

@@ -354,6 +354,7 @@ class LocalFiles:
             return None
         return found.st_dev, found.st_ino, found.st_mtime_ns
 
+
 def open_joint_files(where: str | Path) -> JointFiles:
     """Open files in a folder, or below an fsspec address such as `s3://bucket/records`.
 
@@ -363,7 +364,7 @@ def open_joint_files(where: str | Path) -> JointFiles:
         from inspect_pop.store.remote_files import open_remote_files
 
         return open_remote_files(where)
-    return LocalFiles(Path(str(where).removeprefix("file://")).absolute())
+    return LocalFiles(Path(str(where).removeprefix("file://")).resolve())
 
 
 def _make_folder(folder: Path) -> None:
@@ -442,7 +443,7 @@ def _write_securely(joint_files: JointFiles, path: str, table: pa.Table) -> Pend
 
 @dataclass(frozen=True)
 class CompactionResult:
-    """How many small files were merged (`merged`), and into how many (`into`); and the records whose file is missing or damaged."""
+    """How many small files were merged (`merged`), into how many (`into`), and the records whose file cannot be read."""
 
     merged: int
     into: int

@@ -209,7 +209,7 @@ def _exists_as_file(connection: Connection, marker: Marker) -> bool:
         if not other.is_file() or other.samefile(str(connection.engine.url.database)):
             return False
         with closing(sqlite3.connect(f"{other.as_uri()}?mode=ro", uri=True)) as database:
-            row = database.execute(f"SELECT id FROM {identity.name}").fetchone()
+            row = database.execute("SELECT id FROM identity").fetchone()
     except (OSError, sqlite3.Error):
         return False
     return row is not None and row[0] == marker.store

@@ -1,5 +1,6 @@
 """Convert inspections to rows of the tables and back, without a database. NaN is null in the store."""
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -46,6 +47,7 @@ _PACKAGE_FIELDS = (*_PACKAGE_MEASURES, *_SITE_FIELDS, "serial", "cause", "cause_
 _JOINT_KEY = ("refdes", "interface", "ball")
 _DEFECT_FIELDS = (*_JOINT_KEY, "label", "verdict", "reason", "flags")
 
+_LONGEST_KEY = 600  # characters, of four bytes at most
 _REDUCTIONS: dict[str, Callable[[NDArray[np.float64]], Any]] = {"mean": np.mean, "min": np.min, "max": np.max}
 
 
@@ -117,8 +119,14 @@ def make_message_row(message: Message) -> Row:
 
 
 def make_key(*values: Any) -> str:
-    """Make one text of several values, null among them. Different values give different texts."""
-    return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+    """Make one text of several values, null among them. Different values give different texts.
+
+    A long text is replaced by its digest: PostgreSQL's indexes take 2,704 bytes.
+    """
+    key = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+    if len(key) <= _LONGEST_KEY:
+        return key
+    return f"sha256:{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
 def _add_key(row: Row) -> Row:

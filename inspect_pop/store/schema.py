@@ -199,7 +199,7 @@ files = Table(
 # One row per inspection. `extra` is JSON of the record's fields that have no column.
 # The joints of a record are in a file of that record alone, whose name follows from the record (`has_record_file` is 1), in
 # the merged file `file_id`, or in none.
-# `first_id` names the board: its first inspection. `decides` is 0 for an inspection that saw no joint, such as a height map alone.
+# `first_id` names the board: its first inspection. `decides` is 0 for an inspection that saw no joint, as of a height map.
 # `n_inspections`, the number of the last inspection that decides, and the outcome are about the board as a whole, and valid on
 # its first inspection only.
 boards = Table(

@@ -26,8 +26,8 @@ from inspect_pop.store.joint_files import (
 )
 from inspect_pop.store.ownership import MARKER, FilesOwner, ensure_identity, open_default_folder, open_given_folder
 from inspect_pop.store.rows import make_message_row
-from inspect_pop.store.schema import messages as outbox
 from inspect_pop.store.schema import identity, migrate, quarantine, runs
+from inspect_pop.store.schema import messages as outbox
 from inspect_pop.store.types import (
     Decision,
     InspectionSequence,
@@ -222,7 +222,7 @@ class Store:
     def board(self, serial: str) -> list[StoredBoard]:
         """Return all records of a serial, the first inspection first. Empty for an unknown serial."""
         with self.reading() as connection:
-            return read.read_boards(connection, serial=serial)
+            return read.read_boards(connection, serial=escape_text(serial))
 
     def record(self, record: str) -> StoredBoard | None:
         """Return one record, or None."""

@@ -60,7 +60,15 @@ from inspect_pop.store.schema import (
     recipes,
     sites,
 )
-from inspect_pop.store.types import DECISION_STATES, Decision, InspectionSequence, Message, WriteResult, parse_time_us
+from inspect_pop.store.types import (
+    DECISION_STATES,
+    Decision,
+    InspectionSequence,
+    Message,
+    WriteResult,
+    escape_text,
+    parse_time_us,
+)
 
 __all__ = [
     "DimensionKeys",
@@ -415,6 +423,7 @@ def insert_decision(connection: Connection, decision: Decision) -> bool:
         return False
     row: dict[str, Any] = {n: getattr(decision, n) for n in Decision.__dataclass_fields__ if n != "record"}
     row |= {"board_id": board.id, "decided_us": decided_us}
+    row |= {n: escape_text(row[n]) for n in ("decided_by", "note")}
     parts = ("refdes", "interface", "ball", "state", "decided_by", "decided_at")
     row["key"] = rows.make_key(decision.record, *(row[n] for n in parts))
     first = int(connection.scalar(select(boards.c.first_id).where(boards.c.id == board.id)) or board.id)

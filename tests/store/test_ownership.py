@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sqlite3
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -62,9 +63,8 @@ def test_a_copy_of_a_database_reads_and_does_not_write_among_the_files_of_the_or
             with pytest.raises(StoreFault, match="a copy of it"):
                 change()
     assert count_joints(url, later) == 25
-    with open_store(f"{copy}2") as store:  # a place of its own, but without the files of before
-        with pytest.raises(StoreFault, match="accept-lost-files"):
-            store.write(make_inspection("C"))
+    with open_store(f"{copy}2") as store, pytest.raises(StoreFault, match="accept-lost-files"):
+        store.write(make_inspection("C"))  # a place of its own, but without the files of before
 
 
 def test_a_store_is_moved_or_copied_with_its_folder(tmp_path: Path) -> None:
@@ -122,7 +122,9 @@ def replace_by_backup(database: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [remove, replace_by_backup])
-def test_a_database_that_is_deleted_or_replaced_while_it_is_open_is_a_fault(tmp_path: Path, change: Callable[[Path], None]) -> None:
+def test_a_database_that_is_deleted_or_replaced_while_it_is_open_is_a_fault(
+    tmp_path: Path, change: Callable[[Path], None]
+) -> None:
     database = tmp_path / "records.db"
     with open_store(database) as store:
         store.write(make_inspection("A"))
@@ -171,7 +173,7 @@ def test_a_share_that_cannot_sync_folders_is_written(tmp_path: Path, monkeypatch
     sync = os.fsync
 
     def refuse(handle: int) -> None:
-        if os.path.isdir(f"/proc/self/fd/{handle}"):
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
             raise OSError(22, "Invalid argument")
         sync(handle)
 

@@ -1,7 +1,6 @@
 """One inspection is one record, and one decision is kept once, whoever writes it and however often."""
 
 import errno
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -178,15 +177,13 @@ def test_a_serial_that_is_inspected_often_takes_no_more_statements(store: Store)
     """A reference board, inspected at each start of shift."""
     statements: list[str] = []
 
-    def count() -> int:
+    def count(i: int) -> int:
         statements.clear()
-        store.write(make_inspection("GOLD", record=f"{len(counts):032d}"))
+        store.write(make_inspection("GOLD", record=f"{i:032d}"))
         return len(statements)
 
-    counts: list[int] = []
     event.listen(store._engine, "before_cursor_execute", lambda *a: statements.append(a[2]))
-    for _ in range(30):
-        counts.append(count())
+    counts = [count(i) for i in range(30)]
     assert counts[-1] == counts[4]
     assert store.board("GOLD")[-1].sequence.inspection_no == 30
 
