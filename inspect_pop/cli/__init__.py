@@ -40,7 +40,14 @@ def _refuse_hook(error: Exception) -> int:
     """Answer for a hook whose program cannot be loaded: a damaged installation, or no memory."""
     missing = open_missing_streams()
     reason = f"the hook: expected its program, found {type(error).__name__}: {error}. Install inspect_pop again."
-    answer = {"serial": None, "verdict": "error", "reason": reason, "defects": [], "record": None, "report": None}
+    answer: dict[str, object] = {
+        "serial": None,
+        "verdict": "error",
+        "reason": reason,
+        "defects": [],
+        "record": None,
+        "report": None,
+    }
     if "stdout" not in missing:
         with contextlib.suppress(OSError):
             write_answer_line(json.dumps(answer | {"elapsed_ms": 0.0}))

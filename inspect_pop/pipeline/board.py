@@ -275,7 +275,7 @@ def _flag_package(measured: list[MeasuredInterface], heights: dict[str, HeightMa
     turned = any(is_turned(part.columns, part.interface) for part in upper)
     flagged = []
     for part in measured:
-        bits = np.int64(0 if "post_reflow" in heights else flags.bit("no_height"))
+        bits: NDArray[np.int64] | int = 0 if "post_reflow" in heights else flags.bit("no_height")
         if "post_reflow" in heights:
             bits = bits | np.where(np.isnan(part.columns["standoff_um"]), flags.bit("standoff_unknown"), 0)
         if part.interface.name == "upper" and "pre_stack" not in heights:

@@ -101,8 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BaseException as error:  # noqa: BLE001 (the interpreter would exit with 1, which means fail)
         with contextlib.suppress(OSError, ValueError):
             sys.excepthook(type(error), error, error.__traceback__)
-        fault = PopError("the hook", expected="an answer", found=f"{type(error).__name__}: {error}")
-        status, line = COULD_NOT_INSPECT, to_json(make_error_answer(fault))
+        unforeseen = PopError("the hook", expected="an answer", found=f"{type(error).__name__}: {error}")
+        status, line = COULD_NOT_INSPECT, to_json(make_error_answer(unforeseen))
     if not print_once.acquire(blocking=False):
         threading.Event().wait()  # the watchdog is printing its answer and then ends the process
     return COULD_NOT_INSPECT if "stdout" in missing else _print_answer(line, status)

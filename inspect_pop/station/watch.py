@@ -71,8 +71,8 @@ def watch(
             # Not every system has these signals, and only the main thread can handle them.
             with contextlib.suppress(NotImplementedError, RuntimeError):
                 asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        options = {"settle_s": settle_s, "poll_s": poll_s, "health_port": health_port}
-        return await watch_until(stop, folder.resolve(), settings, on_answer, **options)
+        where = folder.resolve()
+        return await watch_until(stop, where, settings, on_answer, settle_s=settle_s, poll_s=poll_s, health_port=health_port)
 
     return asyncio.run(run())
 

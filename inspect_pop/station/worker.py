@@ -77,8 +77,9 @@ def load_inspector(options: JudgingOptions) -> tuple[Inspector, Rules]:
     if options.max_escape_rate is not None or options.max_false_call_ppm is not None:
         from inspect_pop.classify.operating_points import choose_model_point
 
-        promised = {"max_escape_rate": options.max_escape_rate, "max_false_call_ppm": options.max_false_call_ppm}
-        point = choose_model_point(model, **promised).point
+        point = choose_model_point(
+            model, max_escape_rate=options.max_escape_rate, max_false_call_ppm=options.max_false_call_ppm
+        ).point
     classifier = Classifier(model, point=point)
     prefetch = count_cores() > 1  # the line waits for this board, so a second core may decode its pictures
     limits = load_limits(Path(options.limits) if options.limits else None, options.profile)
