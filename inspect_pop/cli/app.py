@@ -20,8 +20,7 @@ from inspect_pop.cli.serve import hook, serve, watch
 from inspect_pop.cli.yields import compact, list_quarantine, report_yield
 from inspect_pop.core.clock import utc_now
 from inspect_pop.core.errors import PopError
-from inspect_pop.core.passwords import hide_passwords
-from inspect_pop.core.words import escape_controls
+from inspect_pop.core.text import escape_controls, hide_passwords
 
 __all__ = ["UNEXPECTED", "UNUSABLE", "LogUnexpected", "app", "execute", "log_path"]
 

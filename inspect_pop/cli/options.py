@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inspect_pop.core.words import escape_controls, pluralize
+from inspect_pop.core.text import escape_controls, pluralize
 
 if TYPE_CHECKING:
     from inspect_pop.core.limits import Limits

@@ -31,7 +31,7 @@ def show_outbox(store: ExistingStore, as_json: AsJson = False) -> None:
     """
     import json
 
-    from inspect_pop.core.words import escape_controls
+    from inspect_pop.core.text import escape_controls
     from inspect_pop.store import open_store
 
     with open_store(store, must_exist=True) as opened:

@@ -107,7 +107,7 @@ def _write_page(
 
 def _describe_emptiness(store: "Store", only: "dict[str, GroupKey]") -> str:
     """Say that no board was selected, and what there is instead: values of the option that names none, or days."""
-    from inspect_pop.core.words import escape_controls
+    from inspect_pop.core.text import escape_controls
     from inspect_pop.yields.groups import compute_yield
 
     for key, value in only.items():

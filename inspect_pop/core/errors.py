@@ -21,7 +21,7 @@ Every error names the thing, what was expected, what was found, and what to do. 
 whatever the names of files hold.
 """
 
-from inspect_pop.core.passwords import hide_passwords
+from inspect_pop.core.text import hide_passwords
 
 __all__ = [
     "BusyFault",

@@ -44,7 +44,7 @@ def collect_measures(columns: Columns, interface: Interface) -> dict[str, Floats
     """
     diameter, volume = columns["diameter_um"], columns["volume_ratio"]
     with np.errstate(invalid="ignore", divide="ignore"):
-        dx, dy = (columns[name] - np.nanmedian(_known(columns[name])) for name in ("dx_um", "dy_um"))
+        dx, dy = (columns[name] - np.nanmedian(_is_known(columns[name])) for name in ("dx_um", "dy_um"))
         away_um = np.hypot(columns["dx_um"], columns["dy_um"])
         spread_um = [mad_sigma(d[np.isfinite(d)]) if np.isfinite(d).any() else 0.0 for d in (dx, dy)]
         sigma_um = max(*spread_um, _OFFSET_FLOOR * interface.pitch_um)
@@ -114,7 +114,7 @@ def apply_violations(decided: JointVerdicts, found: Violations) -> JointVerdicts
     return JointVerdicts(decided.label, verdict, reason)
 
 
-def _known(values: Floats) -> Floats:
+def _is_known(values: Floats) -> Floats:
     """Return the finite values, or a 0 where there is none."""
     finite = values[np.isfinite(values)]
     return finite if finite.size else np.zeros(1)
@@ -130,7 +130,7 @@ def _find_outlying_diameter(columns: Columns) -> Floats:
     """Return the largest |z| against the neighbours of the diameters in any slice that differ by much from the typical one."""
     largest = np.zeros(len(columns["diameter_um"]))
     for z, name in (("z_low", "diameter_low_um"), ("z_mid", "diameter_um"), ("z_high", "diameter_high_um")):
-        typical = float(np.median(_known(columns[name])))
+        typical = float(np.median(_is_known(columns[name])))
         differs = np.abs(columns[name] - typical) > _DIFFERENT * typical
         seen = differs & (columns[name] > 0)  # a slice may lie beyond a pad
         largest = np.maximum(largest, np.where(seen, np.abs(np.nan_to_num(columns[z])), 0.0))

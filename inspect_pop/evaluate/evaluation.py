@@ -24,7 +24,7 @@ from inspect_pop.core.errors import InputFault, LabelsFault
 from inspect_pop.core.joint_table import JointTable
 from inspect_pop.core.limits import Limits
 from inspect_pop.core.recipe import Recipe
-from inspect_pop.core.words import pluralize
+from inspect_pop.core.text import pluralize
 from inspect_pop.evaluate.collect import each_board
 from inspect_pop.evaluate.label_book import read_book
 from inspect_pop.evaluate.outcomes import Outcomes, judge

@@ -118,16 +118,16 @@ class MessageRenderer:
 class Refusals:
     """What a receiver refused: how often each message, and how many messages in a row were set aside for it.
 
-    A message that was refused `TRIES` times is set aside, so that it does not hold up the others. After `MOST_IN_A_ROW` of
+    A message that was refused `TRIES` times is set aside, so that it does not hold up the others. After `MAX_CONSECUTIVE` of
     them without one that was delivered between, the fault is the receiver's: nothing more is set aside, and all wait.
     """
 
     TRIES = 3
-    MOST_IN_A_ROW = 32
+    MAX_CONSECUTIVE = 32
 
     def __init__(self) -> None:
         self._tries: Counter[str] = Counter()
-        self._in_a_row = 0
+        self._n_consecutive = 0
 
     def count(self, message_id: str) -> bool:
         """Count a refusal; return whether the message is to be set aside now."""
@@ -135,18 +135,18 @@ class Refusals:
         if self._tries[message_id] < self.TRIES or self.is_exhausted:
             return False
         del self._tries[message_id]
-        self._in_a_row += 1
+        self._n_consecutive += 1
         return True
 
     @property
     def is_exhausted(self) -> bool:
         """Whether so many were set aside in a row that no more are."""
-        return self._in_a_row >= self.MOST_IN_A_ROW
+        return self._n_consecutive >= self.MAX_CONSECUTIVE
 
     def forget(self) -> None:
         """Begin again: a message was delivered."""
         self._tries.clear()
-        self._in_a_row = 0
+        self._n_consecutive = 0
 
 
 def drain(store: Store, sender: Sender, owner: str, refusals: Refusals | None = None) -> int:

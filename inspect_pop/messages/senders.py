@@ -14,7 +14,7 @@ import httpx
 
 from inspect_pop.core.atomic import write_text
 from inspect_pop.core.errors import UsageFault
-from inspect_pop.core.passwords import resolve_address
+from inspect_pop.core.text import resolve_address
 from inspect_pop.messages.publisher import MessageRefused, NotDelivered, Sender
 from inspect_pop.store import Message
 

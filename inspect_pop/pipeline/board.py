@@ -226,7 +226,7 @@ def _measure_interface(
         columns = measure_joints(segmented, gap_um)
         unknown = np.full(len(gap_um), np.nan, dtype=np.float32)
         columns["dome_um"] = unknown if domes_um is None else measure_domes(domes_um, interface, before)
-        columns["stray_um"] = stray.beside_um
+        columns["stray_um"] = stray.aside_um
         columns["flags"] = _flag_joints(columns, stack, windows, placement, limits)
     with timer.step("inputs"):
         inputs = build_inputs(

@@ -20,7 +20,7 @@ from inspect_pop.core.inspection import Crops, Inspection, PackageRecord
 from inspect_pop.core.joint_table import JointTable
 from inspect_pop.core.recipe import Package, Recipe
 from inspect_pop.core.robust import MAD_TO_SIGMA, nan_median
-from inspect_pop.core.words import pluralize
+from inspect_pop.core.text import pluralize
 from inspect_pop.report.ball_map import BallMap, find_places_um, make_ball_map, render_markers
 from inspect_pop.report.height_picture import HeightPicture, draw_height_picture
 from inspect_pop.report.page import encode_jpeg_url, format_number, render, to_plain, to_words

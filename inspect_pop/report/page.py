@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from inspect_pop.core.classes import CLASSES, DEFECTS, JOINT_CLASSES
 from inspect_pop.core.constructions import CONSTRUCTIONS, describe_disposition
-from inspect_pop.core.words import pluralize
+from inspect_pop.core.text import pluralize
 from inspect_pop.report.style import CLASS_LOOKS, VERDICT_LOOKS, make_style
 
 __all__ = ["encode_jpeg_url", "encode_png_url", "format_number", "format_time", "render", "to_plain", "to_sentence", "to_words"]

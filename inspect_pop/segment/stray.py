@@ -22,7 +22,7 @@ __all__ = ["StraySolder", "find_stray_solder"]
 
 Array = NDArray[np.float32]
 SMALLEST_UM = 75.0  # equal-area diameter from which on a spot counts: below, it is grain in the pictures
-BESIDE = 0.62  # of the pitch, from a joint's middle: nearer stray solder cuts the joint's clearance
+ASIDE = 0.62  # of the pitch, from a joint's middle: nearer stray solder cuts the joint's clearance
 _PIXELS_PER_PITCH = 12
 _SOLDER = 0.5  # of the way from the surroundings' grey to solder's: where solder ends
 _MARGIN = 0.06  # of the pitch beyond a joint's outline that is its own blurred edge
@@ -35,14 +35,14 @@ class StraySolder:
     """Stray solder of one interface: m spots, and what they mean for the n joints.
 
     `x_um`, `y_um` (m,) are the spots' middles in the package frame, `size_um` (m,) their equal-area diameters, as far as they
-    are seen beyond the joints' own edges. `beside_um` (n,) float32 is the size of the largest spot that cuts a joint's
+    are seen beyond the joints' own edges. `aside_um` (n,) float32 is the size of the largest spot that cuts a joint's
     clearance; 0 where there is none.
     """
 
     x_um: NDArray[np.floating]
     y_um: NDArray[np.floating]
     size_um: NDArray[np.floating]
-    beside_um: Array
+    aside_um: Array
 
 
 def find_stray_solder(
@@ -68,16 +68,16 @@ def find_stray_solder(
     size_um = 2 * np.sqrt(stats[:, cv2.CC_STAT_AREA] / np.pi) * grid.pixel_um
     large = np.flatnonzero((size_um >= SMALLEST_UM) & (np.arange(number) > 0))
     x_um, y_um = placement.undo(*grid.to_um(middles[large, 1], middles[large, 0]))
-    beside_um = np.zeros(len(interface.ball), dtype=np.float32)
+    aside_um = np.zeros(len(interface.ball), dtype=np.float32)
     joints = cKDTree(np.column_stack([interface.x_um, interface.y_um]))
     for spot in large:
         left, top, width, height = stats[spot, : cv2.CC_STAT_AREA]
         row, col = np.nonzero(spots[top : top + height, left : left + width] == spot)
         places = np.column_stack(placement.undo(*grid.to_um(row + float(top), col + float(left))))
-        near = joints.query_ball_point(places, BESIDE * interface.pitch_um)
+        near = joints.query_ball_point(places, ASIDE * interface.pitch_um)
         rows = np.unique(np.concatenate([np.asarray(k, dtype=np.intp) for k in near]))
-        beside_um[rows] = np.maximum(beside_um[rows], np.float32(size_um[spot]))
-    return StraySolder(x_um, y_um, size_um[large], beside_um)
+        aside_um[rows] = np.maximum(aside_um[rows], np.float32(size_um[spot]))
+    return StraySolder(x_um, y_um, size_um[large], aside_um)
 
 
 def _shrink_pictures(stack: SliceStack, windows: Windows, pitch_um: float) -> tuple[list[Array], Grid]:

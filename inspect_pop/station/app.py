@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from inspect_pop import __version__
 from inspect_pop.core.errors import PopError, make_printable
-from inspect_pop.core.passwords import hide_passwords
+from inspect_pop.core.text import hide_passwords
 from inspect_pop.messages.publisher import OutboxPublisher
 from inspect_pop.messages.senders import sender_for
 from inspect_pop.station import routes

@@ -58,8 +58,8 @@ class _Snapshot:
 
     def differs_from(self, other: "_Snapshot") -> bool:
         """Return whether anything but the machine's mark differs."""
-        own, others = ([f for f in s.files if f[0] != DONE_FILE] for s in (self, other))
-        return own != others
+        mine, theirs = ([f for f in s.files if f[0] != DONE_FILE] for s in (self, other))
+        return mine != theirs
 
     def make_key(self, board: Path) -> str:
         """Return the key of the board with this content; see `Arrival`."""

@@ -13,7 +13,7 @@ from pathlib import Path  # the interpreter has loaded it already
 from typing import TYPE_CHECKING, Any
 
 from inspect_pop.core.errors import PopError
-from inspect_pop.core.passwords import resolve_address
+from inspect_pop.core.text import resolve_address
 
 if TYPE_CHECKING:
     from inspect_pop.core.inspection import Inspection
@@ -104,8 +104,8 @@ class Rules:
 
     def find_difference(self, expected: dict[str, Any]) -> tuple[str, str, str] | None:
         """Return name, expected and own value of the first rule that differs; None if all that are expected agree."""
-        own = asdict(self)
-        return next(((k, str(v), str(own.get(k))) for k, v in expected.items() if own.get(k) != v), None)
+        rules = asdict(self)
+        return next(((k, str(v), str(rules.get(k))) for k, v in expected.items() if rules.get(k) != v), None)
 
 
 def make_error_answer(fault: PopError, *, elapsed_ms: float = 0.0) -> Answer:
@@ -208,12 +208,12 @@ def locate_address_file(store: str) -> Path | None:
 
     It lies next to an embedded store; for a database server in the user's state folder. None where the user has none.
     """
-    return _locate_beside(store, ".service.json")
+    return _locate_next_to(store, ".service.json")
 
 
 def locate_setup_file(store: str) -> Path | None:
     """Return the file with the setup of the station that keeps the store (`setup.StationSetup`); see `locate_address_file`."""
-    return _locate_beside(store, ".station.json")
+    return _locate_next_to(store, ".station.json")
 
 
 def locate_pages(store: str) -> str | None:
@@ -240,7 +240,7 @@ def show_path(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _locate_beside(store: str, suffix: str) -> Path | None:
+def _locate_next_to(store: str, suffix: str) -> Path | None:
     file = find_embedded_file(store)
     if file is not None:
         return Path(f"{file}{suffix}")

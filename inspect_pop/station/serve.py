@@ -15,14 +15,13 @@ from datetime import UTC, datetime
 import uvicorn
 
 from inspect_pop.core.errors import PopError, UsageFault
-from inspect_pop.core.passwords import hide_passwords
+from inspect_pop.core.text import hide_passwords
 from inspect_pop.station.app import create_app
 from inspect_pop.station.client import is_station, read_address
 from inspect_pop.station.contract import identify_store, locate_address_file
 from inspect_pop.station.middleware import ConnectionGuard
-from inspect_pop.station.restart import StartModel, check_same_rules, settle_settings
 from inspect_pop.station.settings import ServiceSettings
-from inspect_pop.station.setup import write_file
+from inspect_pop.station.setup import StartModel, check_same_rules, settle_settings, write_file
 from inspect_pop.station.station import Station
 from inspect_pop.station.telemetry import BackgroundHandler
 

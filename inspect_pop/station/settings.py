@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from inspect_pop.core.errors import UsageFault
-from inspect_pop.core.passwords import hide_passwords
+from inspect_pop.core.text import hide_passwords
 from inspect_pop.station.contract import DEFAULT_FACTORY, DEFAULT_HANDLE, JudgingOptions, locate_pages
 from inspect_pop.station.uploads import ArchiveLimits
 

@@ -27,10 +27,10 @@ from inspect_pop.core.errors import StoreFault, UsageFault
 from inspect_pop.station.app import make_pool, run_publisher
 from inspect_pop.station.arrivals import Arrival, Arrivals
 from inspect_pop.station.contract import Answer, show_path
-from inspect_pop.station.health import serve_health
-from inspect_pop.station.restart import settle_settings
 from inspect_pop.station.settings import ServiceSettings
+from inspect_pop.station.setup import settle_settings
 from inspect_pop.station.station import STORE_RETRY_S, Station
+from inspect_pop.station.telemetry import serve_health
 from inspect_pop.store import RunRecord, Store, open_store
 from inspect_pop.store.schema import runs
 

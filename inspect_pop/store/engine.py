@@ -23,7 +23,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from inspect_pop.core.errors import StoreFault
-from inspect_pop.core.passwords import hide_passwords, resolve_address
+from inspect_pop.core.text import hide_passwords, resolve_address
 
 __all__ = [
     "PreparedStatement",

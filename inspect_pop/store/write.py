@@ -261,8 +261,8 @@ def _find_board(connection: Connection, board: BoardRecord) -> int | None:
     exact: set[int] = set()
     for first, panel, position, product in connection.execute(query):
         is_same_panel = not panel or not board.panel or panel == board.panel
-        has_own_serial = all(p and p != board.serial for p in (panel, board.panel))
-        is_same_place = has_own_serial or position is None or board.position is None or position == board.position
+        has_unique_serial = all(p and p != board.serial for p in (panel, board.panel))
+        is_same_place = has_unique_serial or position is None or board.position is None or position == board.position
         fits[first] = fits.get(first, True) and is_same_panel and is_same_place and product == board.product
         if ((panel or None), position) == ((board.panel or None), board.position):
             exact.add(first)

@@ -18,9 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from inspect_pop.core.classes import DEFECTS, joint_class
-from inspect_pop.core.csv_table import format_csv
 from inspect_pop.core.statistics import Interval, clopper_pearson, poisson_interval, product_interval
-from inspect_pop.core.words import escape_controls
+from inspect_pop.core.text import escape_controls, format_csv
 from inspect_pop.store import Store, open_store
 from inspect_pop.store.schema import COUNT_COLUMNS
 from inspect_pop.yields.selection import GroupKey, check_group_keys, make_selection, sum_groups

@@ -118,8 +118,8 @@ def test_a_receiver_that_refuses_everything_does_not_empty_the_outbox(store: Sto
     order = [m.id for m in store.waiting()[1]]
     receiver = Picky(set(order))
     drain_again(store, receiver, Refusals(), 200)
-    assert store.count_set_aside() == Refusals.MOST_IN_A_ROW
-    assert store.waiting()[0] == 80 - Refusals.MOST_IN_A_ROW
+    assert store.count_set_aside() == Refusals.MAX_CONSECUTIVE
+    assert store.waiting()[0] == 80 - Refusals.MAX_CONSECUTIVE
 
 
 def test_a_sender_that_died_leaves_its_claim_to_run_out(store: Store) -> None:

@@ -34,7 +34,7 @@ def find(stack: SliceStack, placement: Placement = HOME, interface=INTERFACE) ->
 def test_a_clean_interface_has_none() -> None:
     found = find(stack_of(INTERFACE, slices=5))
     assert len(found.size_um) == 0
-    assert found.beside_um.max() == 0
+    assert found.aside_um.max() == 0
 
 
 @pytest.mark.parametrize("place", [(0.0, 200.0), (0.0, 0.0), (400.0, 200.0)], ids=["between two", "between four", "elsewhere"])
@@ -46,14 +46,14 @@ def test_a_ball_between_joints_is_found_with_place_and_size(place: tuple[float, 
     assert (found.x_um[0], found.y_um[0]) == (pytest.approx(x, abs=30), pytest.approx(y, abs=30))
     assert 75 < found.size_um[0] < 160
     near = np.hypot(INTERFACE.x_um - x, INTERFACE.y_um - y) < 0.75 * INTERFACE.pitch_um
-    assert np.array_equal(found.beside_um > 0, near)
+    assert np.array_equal(found.aside_um > 0, near)
 
 
 def test_in_the_empty_middle_it_is_reported_and_stops_no_joint() -> None:
     peripheral = ring(8)
     found = find(with_ball(stack_of(peripheral, slices=5), 100.0, -60.0, 150.0), interface=peripheral)
     assert len(found.size_um) == 1
-    assert found.beside_um.max() == 0
+    assert found.aside_um.max() == 0
 
 
 def test_the_place_is_that_of_the_package() -> None:

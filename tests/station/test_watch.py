@@ -14,9 +14,9 @@ import httpx
 import pytest
 
 from inspect_pop.core.errors import UsageFault
-from inspect_pop.station.health import create_health_app
 from inspect_pop.station.settings import ServiceSettings
 from inspect_pop.station.station import Station
+from inspect_pop.station.telemetry import create_health_app
 from inspect_pop.station.watch import Arrivals, Printer, watch, watch_until
 from inspect_pop.store import Store, open_store
 from tests.station.conftest import FACTORY

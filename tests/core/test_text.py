@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from inspect_pop.core.errors import PopError, StoreFault, UsageFault, make_printable
-from inspect_pop.core.passwords import hide_passwords, resolve_address
+from inspect_pop.core.text import hide_passwords, resolve_address
 from inspect_pop.station.contract import identify_store
 from inspect_pop.store.engine import database_url, hide_password
 
@@ -84,7 +84,7 @@ def test_an_address_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_password_does_not_stay_in_the_list_of_processes() -> None:
     code = (
-        "import sys; from inspect_pop.core.passwords import hide_arguments; hide_arguments(sys.argv[1:]);"
+        "import sys; from inspect_pop.core.text import hide_arguments; hide_arguments(sys.argv[1:]);"
         "print(open('/proc/self/cmdline').read().replace(chr(0), ' '))"
     )
     address = f"postgresql://pop:{SECRET}@db/pop"

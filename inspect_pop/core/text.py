@@ -1,14 +1,31 @@
-"""Passwords in addresses: where an address may come from, and how it is shown.
+"""Texts as commands and pages write them: counts with their nouns, and names from outside on a terminal."""
 
-This module imports the standard library only: the hook process, which starts once per board, imports it.
-"""
-
+import csv
+import io
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-__all__ = ["hide_arguments", "hide_passwords", "resolve_address"]
+__all__ = ["defuse_cell", "escape_controls", "format_csv", "hide_arguments", "hide_passwords", "pluralize", "resolve_address"]
+
+
+def pluralize(n: int, noun: str) -> str:
+    """Return a count with its noun, such as `1 board`, `5 boards` or `0 classes`."""
+    ending = "es" if noun.endswith(("s", "x", "ch", "sh")) else "s"
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}{ending}"
+
+
+def escape_controls(text: str) -> str:
+    """Return text as one line for a terminal: signs that move its cursor, colour it or hide what follows become `\\x1b`.
+
+    Line breaks count among them, and signs without a width, such as those that turn the direction of writing.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
 
 HIDDEN = "***"
 # user:password@ up to the last @ of the word: a password may hold any sign, '@', ':' and '/' too.
@@ -65,3 +82,32 @@ def hide_arguments(arguments: Sequence[str]) -> None:
         ctypes.memmove(start, shown, len(shown))
     except (OSError, ValueError, IndexError):
         return  # not allowed to look at itself: the arguments stay as they are
+
+
+_FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+_STRIPPED = " \t\r\n\v\f\xa0\ufeff"  # what a spreadsheet may drop before it looks at the first sign
+
+
+def defuse_cell(value: Any) -> Any:
+    """Return a cell that a spreadsheet shows and does not compute (OWASP, CSV injection).
+
+    A text that a formula could begin with gets an apostrophe before it. Numbers stay numbers, negative ones too.
+    """
+    if not isinstance(value, str):
+        return value
+    if value.lstrip(_STRIPPED).startswith(_FORMULA_STARTS) or value.startswith(("\t", "\r", "\n")):
+        return f"'{value}"
+    return value
+
+
+def format_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return a table as CSV with lines that end in a line feed; None is empty.
+
+    Texts are quoted where one holds a semicolon or a tab: a spreadsheet that separates there must not cut a formula out of it.
+    """
+    cells = [[defuse_cell(value) for value in row] for row in (header, *rows)]
+    is_cut = any(isinstance(value, str) and (";" in value or "\t" in value) for row in cells for value in row)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC if is_cut else csv.QUOTE_MINIMAL)
+    writer.writerows(cells)
+    return text.getvalue()
