@@ -35,6 +35,8 @@ FLAGS = (
     Flag(8192, "void_over_limit", "void area above the limit of the profile in use", False),
     Flag(16384, "alignment_uncertain", "the alignment of this image to the recipe is uncertain", True),
     Flag(32768, "critical_slice_missing", "too few slices are left to exclude a defect", True),
+    Flag(65536, "unscanned", "the machine has no data for part of the joint's picture", True),
+    Flag(131072, "few_slices", "fewer than three slices: the shape per slice is unknown", True),
 )
 
 _BY_NAME = {flag.name: flag for flag in FLAGS}

@@ -36,6 +36,7 @@ class Bounds:
     image_side_px: int = 65_535  # also the limit of OpenCV's remap
     image_least_px: int = 8  # per side: less cannot show one ball
     image_tag_bytes: int = 4 * _MIB  # one TIFF tag: the offsets of 500,000 strips
+    image_tags: int = 65_536  # of all pages together: 64 slices, each with seven reduced pictures, at 100 tags a page
     export_images: int = 256
 
 
