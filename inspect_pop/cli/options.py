@@ -28,6 +28,7 @@ __all__ = [
     "RootDir",
     "StoreUrl",
     "pluralize",
+    "print_passed_over",
     "print_progress",
     "resolve_limits",
 ]
@@ -94,6 +95,16 @@ def resolve_limits(file: Path | None, profile: str | None) -> "Limits":
 def pluralize(n: int, noun: str) -> str:
     """Return a count with its noun, such as `1 board` or `5 boards`."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def print_passed_over(paths: list[Path]) -> None:
+    """Name on standard error the folders that hold boards and were passed over, because they are hidden or a system's."""
+    from inspect_pop.ingest import find_passed_over
+
+    for folder in find_passed_over(paths):
+        typer.echo(
+            f"passed over: {folder}: a hidden or system folder with boards in it; give it itself to inspect them", err=True
+        )
 
 
 def print_progress(line: str) -> None:

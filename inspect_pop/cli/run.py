@@ -24,6 +24,7 @@ from inspect_pop.cli.options import (
     RootDir,
     StoreUrl,
     pluralize,
+    print_passed_over,
     resolve_limits,
 )
 from inspect_pop.core.classes import VERDICTS
@@ -139,6 +140,7 @@ def run(
         typer.echo("interrupted; repeat the same command to resume", err=True)
         raise typer.Exit(_INTERRUPTED) from None
     print_summary(summary, as_json)
+    print_passed_over(batches)
     raise typer.Exit(summary.exit_status)
 
 

@@ -17,7 +17,7 @@ from inspect_pop.ingest.contract import (
     find_reader,
     find_root,
 )
-from inspect_pop.ingest.discovery import find_exports, find_labels
+from inspect_pop.ingest.discovery import find_exports, find_labels, find_passed_over
 
 __all__ = [
     "BoardExport",
@@ -29,6 +29,7 @@ __all__ = [
     "export_digest",
     "find_exports",
     "find_labels",
+    "find_passed_over",
     "find_root",
     "open_export",
 ]

@@ -70,8 +70,8 @@ class _Snapshot:
     def is_complete(self, quiet_s: float, settle_s: float, patience_s: float) -> bool:
         """Return whether to inspect the board, unchanged for `quiet_s` seconds."""
         try:
-            named = {os.path.normpath(i["file"]) for i in json.loads(self.manifest)["images"]}
-        except (ValueError, LookupError, TypeError, RecursionError):
+            named = {os.path.normpath(i["file"].replace("\\", "/")) for i in json.loads(self.manifest)["images"]}
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             named = set()  # not a manifest: the inspection says so
         names = {name for name, _, _ in self.files}
         if named <= names:
