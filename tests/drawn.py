@@ -27,7 +27,7 @@ def drawn_stack(
     dark: bool = False,
     without: tuple[int, ...] = (),
 ) -> SliceStack:
-    """Discs with soft edges, grey 1500 on 400 (uint16), 200 on 50 (uint8) or 0.8 on 0.1 (float32)."""
+    """Discs with soft edges, grey 1500 on 400 (uint16; int16: 250 on -800), 200 on 50 (uint8) or 0.8 on 0.1 (float32)."""
     half = float(np.abs(interface.x_um).max() + interface.pitch_um)
     n = int(2 * half / pixel_um) + 1
     grid = Grid((n, n), pixel_um, (-half, half))
@@ -38,7 +38,7 @@ def drawn_stack(
         if k not in without:
             away = np.hypot(x - jx - shift_um[0], y - jy - shift_um[1])
             cover = np.maximum(cover, np.clip((radius_um - away) / pixel_um + 0.5, 0, 1))
-    low, high = {"uint16": (400, 1500), "uint8": (50, 200), "float32": (0.1, 0.8)}[dtype]
+    low, high = {"uint16": (400, 1500), "int16": (-800, 250), "uint8": (50, 200), "float32": (0.1, 0.8)}[dtype]
     grey = (high - (high - low) * cover) if dark else (low + (high - low) * cover)
     values = np.repeat(grey.astype(dtype)[None], len(z_um), axis=0)
     return SliceStack("U1", interface.name, values, z_um, grid, "solder_dark" if dark else "solder_bright", "laminography")

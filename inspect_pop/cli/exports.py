@@ -1,17 +1,17 @@
 """`inspect-pop check`: validate exports and labels; `inspect-pop simulate`: make labelled boards with known truth."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inspect_pop.cli.options import AsJson, BatchPaths, JobsOption, RootDir, describe_quarantined, pluralize
-from inspect_pop.core.errors import InputFault
+from inspect_pop.cli.options import AsJson, BatchPaths, JobsOption, RootDir, describe_quarantined, pluralize, print_passed_over
+from inspect_pop.core.errors import InputFault, LabelsFault
 
 if TYPE_CHECKING:
-    from inspect_pop.core.recipe import Recipe
+    from inspect_pop.ingest import BoardExport
 
 __all__ = ["check", "simulate"]
 
@@ -31,33 +31,62 @@ def check(exports: BatchPaths, root: RootDir = None, as_json: AsJson = False) ->
     import json
 
     from inspect_pop.ingest import check_export, find_exports, find_labels, open_export
-    from inspect_pop.ingest.labels import check_labels, read_labels
 
     boards = find_exports(exports)
     faults: list[tuple[Path, InputFault]] = []
-    recipes: dict[str, Recipe] = {}
+    opened: list[BoardExport] = []
     for path, batch in boards:
         board_faults = check_export(path, root or batch)
         faults += [(path, fault) for fault in board_faults]
         if not board_faults:
-            export = open_export(path, root or batch)
-            recipes[export.serial] = export.recipe
-    for labels in find_labels(exports):
-        try:
-            check_labels(read_labels(labels), recipes)
-        except InputFault as fault:
-            faults.append((labels, fault))
+            opened.append(open_export(path, root or batch))
+    # The serial of a board that cannot be opened is by custom the name of its folder.
+    refused = [path.name for path, _ in boards if path not in {export.path for export in opened}]
+    label_faults, notes = _check_labels(exports, find_labels(exports), opened, refused)
+    faults += label_faults
+    print_passed_over(exports)
     if as_json:
         rows = [
             {"path": str(path), "about": f.about, "thing": f.thing, "expected": f.expected, "found": f.found, "remedy": f.remedy}
             for path, f in faults
         ]
-        typer.echo(json.dumps({"boards": len(boards), "faults": rows}, indent=1, ensure_ascii=False))
+        typer.echo(json.dumps({"boards": len(boards), "faults": rows, "notes": notes}, indent=1, ensure_ascii=False))
     else:
+        for note in notes:
+            typer.echo(note)
         for path, f in faults:
             typer.echo(describe_quarantined(path, str(f)))
         typer.echo(f"{pluralize(len(boards), 'board')}, {pluralize(len(faults), 'fault')}")
     raise typer.Exit(1 if faults else 0)
+
+
+def _check_labels(
+    paths: Sequence[Path], files: Sequence[Path], exports: Sequence["BoardExport"], refused: Sequence[str]
+) -> tuple[list[tuple[Path, InputFault]], list[str]]:
+    """Return the faults of label files, and notes on boards without labels and labels without boards.
+
+    `refused` are the serials of boards that cannot be opened.
+    """
+    from inspect_pop.evaluate.label_book import read_book
+    from inspect_pop.evaluate.label_match import describe_unmatched, match_inspections
+    from inspect_pop.ingest.labels import check_labels, read_labels
+
+    recipes = {export.serial: export.recipe for export in exports}
+    faults: list[tuple[Path, InputFault]] = []
+    for labels in files:
+        try:
+            check_labels(read_labels(labels), recipes)
+        except InputFault as fault:
+            faults.append((labels, fault))
+    if faults or not files:
+        return faults, []
+    try:
+        book = read_book(paths, recipes)
+    except InputFault as fault:
+        return [(files[0], fault)], []
+    unclear = match_inspections(book, exports).unclear
+    faults = [(files[0], LabelsFault("labels", expected="one inspection per label", found=line)) for line in unclear]
+    return faults, describe_unmatched([*(export.serial for export in exports), *refused], book.serials)
 
 
 def simulate(

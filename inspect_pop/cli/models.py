@@ -20,6 +20,7 @@ from inspect_pop.cli.options import (
     ModelsDir,
     Profile,
     pluralize,
+    print_passed_over,
     print_progress,
     resolve_limits,
 )
@@ -113,6 +114,7 @@ def train(
         )
     if report is not None:
         typer.echo("\n".join(report.lines()))
+        print_passed_over(labelled)
 
 
 def find_shipped_file(name: Path) -> Path:
@@ -148,6 +150,7 @@ def evaluate(
         json_file=json_file,
     )
     typer.echo("\n".join(summary(report)))
+    print_passed_over(labelled)
 
 
 def study(

@@ -31,6 +31,7 @@ __all__ = [
     "StoreUrl",
     "describe_quarantined",
     "pluralize",
+    "print_passed_over",
     "print_progress",
     "resolve_limits",
 ]
@@ -98,6 +99,16 @@ def describe_quarantined(path: Path | str, reason: str) -> str:
     """Return one line on a board and what is wrong with it; a reason that begins with the board's path has it once."""
     text = reason if reason.startswith((f"{path}/", f"{path}:")) else f"{path}: {reason}"
     return escape_controls(text)
+
+
+def print_passed_over(paths: list[Path]) -> None:
+    """Name on standard error the folders that hold boards and were passed over, because they are hidden or a system's."""
+    from inspect_pop.ingest import find_passed_over
+
+    for folder in find_passed_over(paths):
+        typer.echo(
+            f"passed over: {folder}: a hidden or system folder with boards in it; give it itself to inspect them", err=True
+        )
 
 
 def print_progress(line: str) -> None:

@@ -25,6 +25,7 @@ from inspect_pop.cli.options import (
     StoreUrl,
     describe_quarantined,
     pluralize,
+    print_passed_over,
     resolve_limits,
 )
 from inspect_pop.core.classes import VERDICTS
@@ -140,6 +141,7 @@ def run(
         typer.echo("interrupted; repeat the same command to resume", err=True)
         raise typer.Exit(_INTERRUPTED) from None
     print_summary(summary, as_json)
+    print_passed_over(batches)
     raise typer.Exit(summary.exit_status)
 
 

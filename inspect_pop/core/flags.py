@@ -37,6 +37,8 @@ FLAGS = (
     Flag(32768, "critical_slice_missing", "too few slices are left to exclude a defect", True),
     Flag(65536, "standoff_unknown", "the height maps do not tell the stand-off", False),
     Flag(131072, "standoff_doubtful", "height maps and X-ray slices disagree about the stand-off", False),
+    Flag(262144, "unscanned", "the machine has no data for part of the joint's picture", True),
+    Flag(524288, "few_slices", "fewer than three slices: the shape per slice is unknown", True),
 )
 
 _BY_NAME = {flag.name: flag for flag in FLAGS}

@@ -20,8 +20,9 @@ _BRIDGED = CLASSES.index("bridged")
 # A bridge has two ends: where one is called, the neighbour that most looks like its partner is called with it (in a study
 # of matched boards, a bridge missed on one joint was always called on its partner).
 _REACH_PITCHES = 1.5
-# Flags that say that the picture does not show this joint: what the classifier made of it does not count, not even a fail.
-_NOT_THIS_JOINT = flag_table.bit("crop_mismatch") | flag_table.bit("unfamiliar")
+# Flags that say that the picture does not show this joint, or not all of it: what the classifier made of it does not count,
+# not even a fail.
+_NOT_THIS_JOINT = flag_table.bit("crop_mismatch") | flag_table.bit("unfamiliar") | flag_table.bit("unscanned")
 _CANNOT_DECIDE = flag_table.bit("no_slices") | flag_table.bit("off_image")
 
 

@@ -27,8 +27,8 @@ from inspect_pop.core.classes import CLASSES
 from inspect_pop.core.columns import KEY
 from inspect_pop.core.errors import InputFault, LabelsFault, LimitsFault
 from inspect_pop.core.limits import Limits
-from inspect_pop.core.recipe import Recipe
-from inspect_pop.evaluate.label_book import LabelBook, LabelReport, read_book, report_labels
+from inspect_pop.evaluate.label_book import BoardLabels, LabelReport, read_book, report_labels
+from inspect_pop.evaluate.label_match import match_inspections
 from inspect_pop.evaluate.samples import Samples, SampleWriter, concat, empty, load
 from inspect_pop.ingest import find_exports, find_labels, open_export
 from inspect_pop.ingest.contract import BoardExport, HeightMapSource, SliceSource
@@ -48,7 +48,7 @@ __all__ = [
     "load_dataset_config",
     "make_dataset",
     "make_simulated_export",
-    "read_recipes",
+    "open_exports",
     "read_truth",
 ]
 
@@ -164,8 +164,10 @@ def collect(
     UsageFault
         A path does not exist, or there is no board.
     """
-    recipes, faults = read_recipes(find_exports(paths))
+    exports, faults = open_exports(find_exports(paths))
+    recipes = {export.serial: export.recipe for export in exports.values()}
     book, truth = read_book(paths, recipes), read_truth(paths)
+    matched = match_inspections(book, exports.values())
     work = _ExtractBoard(limits or Limits())
     read: dict[str, None] = {}
     count = 0
@@ -174,13 +176,17 @@ def collect(
             if board.result is None:
                 faults.setdefault(str(board.path), board.fault)
                 continue
-            labelled = _add_labels(board.result, book, truth)
+            export = exports.get(board.path)
+            given = matched.by_path.get(export.path, {}) if export else book.of_board(board.result.boards[0])
+            labelled = _add_labels(board.result, given, truth)
             read |= dict.fromkeys(board.result.boards)
             count += len(labelled)
             writer.append(labelled)
     serials = dict.fromkeys([*recipes, *read])
-    wanted = sum(len(book.of_board(serial)) for serial in serials)
-    report = report_labels(book, serials, put_aside=sorted(faults.items()), not_visible=max(0, wanted - count))
+    wanted = sum(map(len, matched.by_path.values()))
+    report = report_labels(
+        book, serials, put_aside=sorted(faults.items()), not_visible=max(0, wanted - count), unclear=matched.unclear
+    )
     samples = load(into)
     if len(samples) == 0:
         raise LabelsFault("labelled boards", expected="labelled joints with X-ray slices", found="; ".join(report.lines()))
@@ -217,17 +223,16 @@ def extract_samples(prepared: MeasuredBoard) -> Samples:
     return concat(parts)
 
 
-def read_recipes(boards: Iterable[tuple[Path, Path]]) -> tuple[dict[str, Recipe], dict[str, str]]:
-    """Return the recipes of boards (path, root) by serial, and by path why boards cannot be opened."""
-    recipes: dict[str, Recipe] = {}
+def open_exports(boards: Iterable[tuple[Path, Path]]) -> tuple[dict[Path, BoardExport], dict[str, str]]:
+    """Open boards (path, root): return them by path, and by path why others cannot be opened."""
+    exports: dict[Path, BoardExport] = {}
     faults: dict[str, str] = {}
     for board, root in boards:
         try:
-            export = open_export(board, root)
-            recipes[export.serial] = export.recipe
+            exports[board] = open_export(board, root)
         except InputFault as fault:
             faults[str(board)] = str(fault)
-    return recipes, faults
+    return exports, faults
 
 
 def read_truth(paths: Sequence[Path]) -> Truth:
@@ -308,12 +313,11 @@ def _simulate_samples(job: tuple[BoardGroup, int]) -> Samples:
     )
 
 
-def _add_labels(samples: Samples, book: LabelBook, truth: Truth) -> Samples:
+def _add_labels(samples: Samples, given: BoardLabels, truth: Truth) -> Samples:
     """Return the labelled joints of one board, with label and truth."""
     if len(samples) == 0:
         return empty()
     serial = samples.boards[0]
-    given = book.of_board(serial)
     keys = list(zip(samples.refdes.tolist(), samples.interface.tolist(), samples.ball.tolist(), strict=True))
     label = np.array([CLASSES.index(given[key]) if key in given else -1 for key in keys], np.int8)
     labelled = np.flatnonzero(label >= 0)

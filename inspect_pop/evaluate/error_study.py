@@ -5,7 +5,7 @@ package, a machine. The page shows the largest groups first, and every joint in 
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,8 +20,9 @@ from inspect_pop.core.clock import utc_now
 from inspect_pop.core.columns import KEY
 from inspect_pop.core.joint_table import JointTable
 from inspect_pop.core.limits import Limits
-from inspect_pop.evaluate.collect import each_board, read_recipes, read_truth
-from inspect_pop.evaluate.label_book import LabelBook, read_book
+from inspect_pop.evaluate.collect import each_board, open_exports, read_truth
+from inspect_pop.evaluate.label_book import BoardLabels, read_book
+from inspect_pop.evaluate.label_match import match_inspections
 from inspect_pop.ingest import find_exports, open_export
 from inspect_pop.pipeline.board import MeasuredBoard, MeasuredInterface, judge_board, measure_board
 
@@ -92,8 +93,10 @@ def study(
     Without `reviews`, joints for review are left out. Raises `LabelsFault`, `ModelFault`, `UsageFault` as `evaluate` does.
     """
     loaded = load(model)
-    recipes, _ = read_recipes(find_exports(paths))
-    work = _StudyBoard(loaded.folder, limits or Limits(), read_book(paths, recipes), read_truth(paths))
+    exports, _ = open_exports(find_exports(paths))
+    book = read_book(paths, {export.serial: export.recipe for export in exports.values()})
+    labels = match_inspections(book, exports.values()).by_path
+    work = _StudyBoard(loaded.folder, limits or Limits(), labels, read_truth(paths))
     cases: list[Case] = []
     for board in each_board(paths, work, processes=processes, progress=progress, doing="studying"):
         cases += board.result or []
@@ -133,12 +136,12 @@ class _StudyBoard:
 
     model: Path
     limits: Limits
-    book: LabelBook
+    labels: Mapping[Path, BoardLabels]
     truth: dict[tuple[str, str, str, str], dict[str, str]]
 
     def __call__(self, board: Path, root: Path) -> list[Case]:
         export = open_export(board, root)
-        if not self.book.of_board(export.serial):
+        if not self.labels.get(export.path):
             return []
         prepared = measure_board(export, self.limits)
         joints = judge_board(prepared, _load_classifier(self.model), self.limits, started_at=utc_now()).joints
@@ -152,7 +155,7 @@ class _StudyBoard:
 
     def _study_interface(self, prepared: MeasuredBoard, refdes: str, part: MeasuredInterface, joints: JointTable) -> list[Case]:
         serial, interface = prepared.export.serial, part.interface
-        labels = self.book.of_board(serial)
+        labels = self.labels[prepared.export.path]
         truth = [labels.get((refdes, interface.name, ball), "") for ball in interface.ball]
         cases = []
         for k, label in enumerate(truth):

@@ -23,12 +23,12 @@ from inspect_pop.core.columns import KEY
 from inspect_pop.core.errors import InputFault, LabelsFault
 from inspect_pop.core.joint_table import JointTable
 from inspect_pop.core.limits import Limits
-from inspect_pop.core.recipe import Recipe
 from inspect_pop.core.text import pluralize
 from inspect_pop.evaluate.collect import each_board
 from inspect_pop.evaluate.label_book import read_book
+from inspect_pop.evaluate.label_match import describe_unmatched, match_inspections
 from inspect_pop.evaluate.outcomes import Outcomes, judge
-from inspect_pop.ingest import find_exports, open_export
+from inspect_pop.ingest import BoardExport, find_exports, open_export
 from inspect_pop.pipeline.board import inspect_board
 
 __all__ = ["evaluate", "list_learnt_boards", "match_labels", "outcomes_of", "summary"]
@@ -65,14 +65,16 @@ def evaluate(
         The model cannot be used; a path does not exist, or holds no board.
     """
     loaded = load(model)
+    notes: list[str] = []
     outcomes, quarantine = outcomes_of(
-        paths, loaded, limits=limits, processes=processes, progress=progress, follow_machines=follow_machines
+        paths, loaded, limits=limits, processes=processes, progress=progress, follow_machines=follow_machines, notes=notes
     )
     report = {
         "model": {"name": loaded.card.name, "version": loaded.card.version, "digest": loaded.digest},
         **judge(outcomes),
         "learnt_from": sorted(set(outcomes.serial.tolist()) & list_learnt_boards(loaded.card)),
         "quarantine": [{"path": path, "reason": why} for path, why in quarantine],
+        "notes": notes,
     }
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
@@ -94,14 +96,25 @@ def outcomes_of(
     progress: Progress = lambda _: None,
     only: Collection[str] | None = None,
     follow_machines: bool = False,
+    notes: list[str] | None = None,
 ) -> tuple[Outcomes, list[tuple[str, str]]]:
     """Return every labelled joint's outcome, and (path, reason) of the boards that could not be inspected.
 
-    `only` names the serials that count; None for all. `follow_machines` is as in `evaluate`.
+    `only` names the serials that count; None for all. `follow_machines` is as in `evaluate`. `notes` takes lines on boards
+    without labels, labels without boards, and labels that may be about another inspection.
     """
     boards = {path: _identify_board(path, root) for path, root in find_exports(paths)}
     boards = {path: board for path, board in boards.items() if only is None or board.serial in only}
-    book = read_book(paths, {b.serial: b.recipe for b in boards.values() if b.recipe is not None})
+    exports = {path: board.export for path, board in boards.items() if board.export is not None}
+    book = read_book(paths, {export.serial: export.recipe for export in exports.values()})
+    matched = match_inspections(book, exports.values())
+    opened = {export.serial for export in exports.values()}
+    labels = {path: book.of_board(board.serial) for path, board in boards.items() if board.serial not in opened}
+    labels |= {path: matched.by_path.get(export.path, {}) for path, export in exports.items()}
+    unmatched = describe_unmatched([board.serial for board in boards.values()], book.serials if only is None else ())
+    lines = [*matched.unclear, *unmatched] if only is None else [*matched.unclear]
+    if notes is not None:
+        notes += lines
     parts, quarantine = [], []
     work = _InspectBoard(model.folder, limits or Limits())
     if follow_machines:
@@ -118,11 +131,12 @@ def outcomes_of(
         board = boards[done.path]
         if done.result is None:
             quarantine.append((str(done.path), done.fault))
-        if book.of_board(board.serial):
-            parts.append(match_labels(board.serial, board.machine, book.of_board(board.serial), done.result))
+        if of_board := labels.get(done.path):
+            parts.append(match_labels(board.serial, board.machine, of_board, done.result))
     if not parts:
         names = ", ".join([*book.serials[:5], *(["…"] if len(book.serials) > 5 else [])])
-        raise LabelsFault("labelled boards", expected="labels of these boards", found=f"labels of {names}")
+        remedy = "; ".join(lines)
+        raise LabelsFault("labelled boards", expected="labels of these boards", found=f"labels of {names}", remedy=remedy)
     return Outcomes.concat(parts), quarantine
 
 
@@ -174,6 +188,7 @@ def summary(report: Mapping[str, Any]) -> list[str]:
     lines += [f"  found as {name:<15}{_format_rate(rate)}" for name, rate in report["recall"].items() if rate["of"]]
     error = report["calibration"]["expected_error"]
     lines += [f"  expected calibration error {error:.4f}"] if error is not None else []
+    lines += [f"  {note}" for note in report.get("notes", [])]
     lines += [f"  in quarantine: {item['path']}: {item['reason']}" for item in report.get("quarantine", [])]
     return lines
 
@@ -200,22 +215,22 @@ def _load_classifier(model: Path) -> Classifier:
 
 @dataclass(frozen=True)
 class _BoardIdentity:
-    """What is known of a board before it is inspected; `recipe` is None if it cannot be opened."""
+    """What is known of a board before it is inspected; `export` is None if it cannot be opened."""
 
     serial: str
     machine: str
-    recipe: Recipe | None
+    export: BoardExport | None
 
 
 def _identify_board(path: Path, root: Path) -> _BoardIdentity:
     try:
         export = open_export(path, root)
-        return _BoardIdentity(export.serial, export.machine, export.recipe)
+        return _BoardIdentity(export.serial, export.machine, export)
     except InputFault:  # inspecting it says why; its serial may still be readable
         pass
     serial = path.name  # the folder's name is the serial by custom
     try:
-        manifest = json.loads((path / "export.json").read_text(encoding="utf-8"))
+        manifest = json.loads((path / "export.json").read_text(encoding="utf-8-sig"))
         if isinstance(manifest, dict) and isinstance(manifest.get("serial"), str):
             serial = manifest["serial"]
     except (OSError, ValueError):

@@ -85,6 +85,7 @@ class LabelReport:
     put_aside: tuple[tuple[str, str], ...]
     not_visible: int = 0
     doubts: tuple[str, ...] = field(default=())
+    unclear: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report for JSON."""
@@ -112,6 +113,7 @@ class LabelReport:
         for what, names in lists.items():
             shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
             lines += [f"{len(names)} {what}: {shown}"] if names else []
+        lines += self.unclear
         lines += [f"put aside: {path}: {why}" for path, why in self.put_aside]
         if self.not_visible:
             lines.append(f"{self.not_visible} labelled joints have no slices and are not used")
@@ -171,11 +173,17 @@ def read_book(paths: Sequence[Path], recipes: Mapping[str, Recipe]) -> LabelBook
 
 
 def report_labels(
-    book: LabelBook, serials: Iterable[str], *, put_aside: Sequence[tuple[str, str]] = (), not_visible: int = 0
+    book: LabelBook,
+    serials: Iterable[str],
+    *,
+    put_aside: Sequence[tuple[str, str]] = (),
+    not_visible: int = 0,
+    unclear: Sequence[str] = (),
 ) -> LabelReport:
     """Return the report on the labels of the boards `serials`, which can be read.
 
-    `put_aside` (path, reason) are boards that cannot be read, `not_visible` counts labelled joints without slices.
+    `put_aside` (path, reason) are boards that cannot be read, `not_visible` counts labelled joints without slices, `unclear`
+    describes labels that may be about another inspection.
     """
     boards = dict.fromkeys(serials)
     labelled = {serial: Counter(book.of_board(serial).values()) for serial in boards}
@@ -193,6 +201,7 @@ def report_labels(
         labels_without_board=tuple(s for s in book.serials if s not in boards),
         put_aside=tuple(put_aside),
         not_visible=not_visible,
+        unclear=tuple(unclear),
     )
 
 

@@ -20,7 +20,7 @@ from inspect_pop.ingest.contract import (
     find_reader,
     find_root,
 )
-from inspect_pop.ingest.discovery import find_exports, find_labels
+from inspect_pop.ingest.discovery import find_exports, find_labels, find_passed_over
 from inspect_pop.ingest.files import BOUNDS, read_bytes, resolve_inside
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "export_digest",
     "find_exports",
     "find_labels",
+    "find_passed_over",
     "find_root",
     "identify_board",
     "open_export",

@@ -160,7 +160,10 @@ def find_reader(path: Path) -> Reader:
         if reader.could_be(path):
             return reader
     found = "nothing there" if not path.exists() else "a folder without it" if path.is_dir() else "a file"
-    raise FileFault(str(path), expected=f"a board: a folder with {MANIFEST}", found=found)
+    remedy = ""
+    if others := [file.name for file in path.glob("*") if file.name.lower() == MANIFEST]:
+        found, remedy = f"{', '.join(sorted(others))}", f"Rename it to {MANIFEST}: upper and lower case differ here."
+    raise FileFault(str(path), expected=f"a board: a folder with {MANIFEST}", found=found, remedy=remedy)
 
 
 @lru_cache(maxsize=1)

@@ -8,7 +8,7 @@ import hashlib
 import os
 import stat
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from inspect_pop.core.errors import FileFault, InputFault, PathFault
 
@@ -36,6 +36,7 @@ class Bounds:
     image_side_px: int = 65_535  # also the limit of OpenCV's remap
     image_least_px: int = 8  # per side: less cannot show one ball
     image_tag_bytes: int = 4 * _MIB  # one TIFF tag: the offsets of 500,000 strips
+    image_tags: int = 65_536  # of all pages together: 64 slices, each with seven reduced pictures, at 100 tags a page
     export_images: int = 256
 
 
@@ -48,13 +49,16 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0
 def resolve_inside(name: str, start: Path, folder: Path, thing: str) -> Path:
     """Resolve `name`, relative to the folder `start`, to a path that lies in `folder` after all links are followed.
 
-    Raises `PathFault`, which names `thing`, for an absolute path, one that leaves by `..` or by a link, and one that is no
-    valid path.
+    A backslash separates folders, as on Windows, unless a file of that very name exists. Raises `PathFault`, which names
+    `thing`, for an absolute path, of Windows too, one that leaves by `..` or by a link, and one that is no valid path.
     """
-    if Path(name).is_absolute() or Path(name).drive:
+    windows = PureWindowsPath(name)
+    if Path(name).is_absolute() or windows.drive or windows.root:
         raise PathFault(
             thing, expected=f"a path relative to {start}", found=repr(name), remedy="Name the file relative to its export."
         )
+    if "\\" in name and not os.path.lexists(start / name.replace("\0", "")):
+        name = name.replace("\\", "/")
     try:
         target, limit = (start / name).resolve(), folder.resolve()
     except (OSError, RuntimeError, ValueError) as error:  # a circle of links before Python 3.13; a NUL in the name

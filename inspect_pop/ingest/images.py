@@ -7,6 +7,8 @@ Files are bounded before they are parsed, checked before they are decoded, and r
 reading. It trusts its files, so this module first checks the chain of directories and the size of each tag, then size, type
 and compression of each page, then that the bytes of every strip and tile are in the file: tifffile would fill what is
 missing with zeros, which look like 'no solder'.
+
+A page is turned as its Orientation tag says, and a page that is marked as a reduced picture or a mask is left out.
 """
 
 import hashlib
@@ -14,7 +16,7 @@ import io
 import logging
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -30,8 +32,9 @@ from inspect_pop.ingest.manifest import HeightEntry, SliceEntry
 
 __all__ = ["read_heights", "read_pages", "read_slices"]
 
-SLICE_DTYPES = ("uint8", "uint16", "float32")
-HEIGHT_DTYPES = ("float32", "uint16")
+SLICE_DTYPES = ("uint8", "uint16", "int16", "float32")
+HEIGHT_DTYPES = ("float32", "uint16", "int16")
+_DTYPE_REMEDY = "Convert the pixels to float32, or to 16-bit integers."
 MOST_HEIGHT_UM = 100_000.0  # no package is 10 cm high; the value that a machine writes for 'no data' often is
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)  # the errors below say what it would log
@@ -57,11 +60,26 @@ _ROWS_PER_STRIP = 278
 _SIDES = {256, 257, _ROWS_PER_STRIP, 322, 323, 32997, 32998}
 _WHOLE = {1: "B", 3: "H", 4: "I", 16: "Q"}
 _MOST_TAGS = 4096  # tifffile refuses more
+# TIFF 6.0, NewSubfileType and its predecessor SubfileType: the values that mark a reduced picture, and the first also a mask.
+_SUBFILES: dict[int, Callable[[int], bool]] = {254: lambda value: bool(value & 0b101), 255: lambda value: value == 2}
+_ORIENTATION = 274
+# TIFF 6.0, Orientation: how a stored page (rows, cols) becomes the picture that it shows, upper row first.
+_UPRIGHT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    1: lambda page: page,
+    2: lambda page: page[:, ::-1],
+    3: lambda page: page[::-1, ::-1],
+    4: lambda page: page[::-1],
+    5: lambda page: page.T,
+    6: lambda page: page.T[:, ::-1],
+    7: lambda page: page.T[::-1, ::-1],
+    8: lambda page: page.T[::-1],
+}
+_ON_SIDE = 5  # from this orientation on, rows and columns change places
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 
 
 def read_slices(entry: SliceEntry, path: Path, sha256: str | None = None, bounds: Bounds = BOUNDS) -> SliceStack:
-    """Read the slices of one interface; `lost` lists those of a single value and those with values that are not finite.
+    """Read the slices of one interface; `lost` lists those of a single value. Float values that are not finite become NaN.
 
     Raises `FileFault`. Raises `ImageFault` where the file differs from the entry, no slice shows anything, or one slice
     was written twice.
@@ -69,17 +87,18 @@ def read_slices(entry: SliceEntry, path: Path, sha256: str | None = None, bounds
     values = read_pages(path, len(entry.z_um), SLICE_DTYPES, sha256, bounds)
     lost = []
     for k, page in enumerate(values):
-        low, high = page.min(), page.max()  # NaN and infinity come through
-        if low == high or not (np.isfinite(low) and np.isfinite(high)):
+        if page.dtype.kind == "f":
+            np.copyto(page, np.nan, where=~np.isfinite(page))  # outside the scan
+        if not np.fmin.reduce(page, axis=None) < np.fmax.reduce(page, axis=None):
             lost.append(k)
     if len(lost) == len(values):
-        expect, found = "a picture", "pages of one value, or with values that are not finite"
+        expect, found = "a picture", "pages of one value, or without any"
         raise ImageFault(
             str(path), expected=expect, found=found, remedy="Check that the X-ray tube was on, and export the board again."
         )
     for one, other in combinations([k for k in range(len(values)) if k not in lost], 2):
         # No two exposures have the same noise. A few rows show that nearly always, in a fiftieth of the time.
-        if np.array_equal(values[one, ::50], values[other, ::50]) and np.array_equal(values[one], values[other]):
+        if all(np.array_equal(values[one, ::step], values[other, ::step], equal_nan=True) for step in (50, 1)):
             expect, found = "a different picture at each height", f"pages {one + 1} and {other + 1} equal in every pixel"
             raise ImageFault(str(path), expected=expect, found=found, remedy="Export the board again, each slice once.")
     return SliceStack(
@@ -127,9 +146,10 @@ def _convert_float(entry: HeightEntry, path: Path, page: NDArray[Any]) -> NDArra
 
 def _convert_integers(entry: HeightEntry, path: Path, page: NDArray[Any]) -> NDArray[np.float32]:
     if entry.scale_um is None:
-        raise ImageFault(str(path), expected="scale_um for heights of uint16", found="none in export.json")
-    if entry.no_data is not None and not 0 <= entry.no_data <= np.iinfo(np.uint16).max:
-        raise ImageFault(str(path), expected="a no_data that uint16 can hold", found=str(entry.no_data))
+        raise ImageFault(str(path), expected=f"scale_um for heights of {page.dtype}", found="none in export.json")
+    scale = np.iinfo(page.dtype)
+    if entry.no_data is not None and not scale.min <= entry.no_data <= scale.max:
+        raise ImageFault(str(path), expected=f"a no_data that {page.dtype} can hold", found=str(entry.no_data))
     height_um = page.astype(np.float32)
     height_um *= np.float32(entry.scale_um)
     height_um += np.float32(entry.offset_um)
@@ -146,11 +166,11 @@ def _grid(entry: SliceEntry | HeightEntry, values: NDArray[Any]) -> Grid:
 def read_pages(
     path: Path, n_pages: int, dtypes: tuple[str, ...], sha256: str | None = None, bounds: Bounds = BOUNDS
 ) -> NDArray[Any]:
-    """Read all pages as one array (n_pages, rows, cols) of one of `dtypes`, in native byte order, pixels unchanged.
+    """Read all pages as one array (n_pages, rows, cols) of one of `dtypes`, in native byte order, upright, pixels unchanged.
 
     Args:
         path: The file.
-        n_pages: The number of pages that it must have.
+        n_pages: The number of pages that it must have, reduced pictures apart.
         dtypes: Names of the dtypes that are allowed.
         sha256: The digest that its bytes must have, in hexadecimal; None for any.
         bounds: Sizes above which it is refused.
@@ -164,18 +184,18 @@ def read_pages(
         raise FileFault(
             str(path), expected=f"sha256 {sha256}", found=found, remedy="The file was changed or damaged: export it again."
         )
-    found_pages = sum(1 for _ in _walk_directories(path, data, n_pages, bounds))
-    if found_pages != n_pages:
-        more = " or more" if found_pages > n_pages else ""
-        expect = "one page" if n_pages == 1 else f"{n_pages} pages"
-        raise ImageFault(str(path), expected=expect, found=f"{found_pages}{more}", remedy="Write one page per slice.")
+    numbers = _find_pictures(path, data, n_pages, bounds)
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as tif:
-            pages = [tif.pages.get(i, aspage=True) for i in range(n_pages)]
+            pages = [tif.pages.get(number, aspage=True) for number in numbers]
             dtype, shape = _check_pages(path, pages, dtypes, len(data), bounds)
             values = np.empty((n_pages, *shape), dtype)
             for page, out in zip(pages, values, strict=True):
-                page.asarray(out=out, maxworkers=1)
+                orientation = _read_orientation(page)
+                if orientation == 1:
+                    page.asarray(out=out, maxworkers=1)
+                else:
+                    out[:] = _UPRIGHT[orientation](page.asarray(maxworkers=1))
     except _DAMAGED as error:
         raise FileFault(
             str(path), expected="a TIFF file", found=f"a damaged one: {error!s:.200}", remedy="Export the board again."
@@ -183,8 +203,25 @@ def read_pages(
     return values
 
 
-def _walk_directories(path: Path, data: bytes, n_pages: int, bounds: Bounds) -> Iterator[int]:
-    """Yield the offsets of the image directories, at most one more than `n_pages`, and check the size of each tag's value.
+def _find_pictures(path: Path, data: bytes, n_pages: int, bounds: Bounds) -> list[int]:
+    """Return the numbers of the pages that are neither reduced pictures nor masks. Raises `ImageFault` unless `n_pages` are."""
+    numbers: list[int] = []
+    reduced = 0
+    for number, is_reduced in enumerate(_walk_directories(path, data, bounds)):
+        reduced += is_reduced
+        numbers += [] if is_reduced else [number]
+        if len(numbers) > n_pages:
+            break
+    if len(numbers) != n_pages:
+        more = " or more" if len(numbers) > n_pages else ""
+        apart = f", and {reduced} marked as reduced pictures or masks" if reduced else ""
+        expect = "one page" if n_pages == 1 else f"{n_pages} pages"
+        raise ImageFault(str(path), expected=expect, found=f"{len(numbers)}{more}{apart}", remedy="Write one page per slice.")
+    return numbers
+
+
+def _walk_directories(path: Path, data: bytes, bounds: Bounds) -> Iterator[bool]:
+    """Yield of each image directory whether it is a reduced picture or a mask; check the size of each tag's value before.
 
     TIFF 6.0, section 2: a header of byte order, version and first offset; each directory a count, its tags of 12 bytes,
     and the next offset. BigTIFF (version 43) has 64-bit counts and offsets.
@@ -195,24 +232,31 @@ def _walk_directories(path: Path, data: bytes, n_pages: int, bounds: Bounds) -> 
         raise FileFault(str(path), expected="a TIFF file", found=f"one that begins with {data[:4]!r}") from error
     n_format, tag_format, next_format, tag_bytes = ("Q", "HHQ", "Q", 20) if big else ("H", "HHI", "I", 12)
     seen: set[int] = set()
+    tags_left = bounds.image_tags
     try:
         (at,) = struct.unpack_from(order + next_format, data, 8 if big else 4)
-        while at and len(seen) <= n_pages:
+        while at:
             if at in seen:
                 raise FileFault(str(path), expected="a chain of pages", found=f"a circle back to byte {at:,}")
             seen.add(at)
             (n_tags,) = struct.unpack_from(order + n_format, data, at)
             first = at + struct.calcsize(n_format)
+            tags_left -= min(n_tags, _MOST_TAGS) + 1
+            if tags_left < 0:
+                raise FileFault(str(path), expected=f"at most {bounds.image_tags:,} tags in all pages", found="more")
+            is_reduced = False
             for tag in range(min(n_tags, _MOST_TAGS)):
                 code, kind, count = struct.unpack_from(order + tag_format, data, first + tag * tag_bytes)
                 if count * _TYPE_BYTES.get(kind, 1) > bounds.image_tag_bytes:
                     raise FileFault(
                         str(path), expected=f"tags of at most {bounds.image_tag_bytes:,} bytes", found=f"{count:,} values in one"
                     )
+                value = first + tag * tag_bytes + struct.calcsize(order + tag_format)
                 if code in _SIDES:
-                    value = first + tag * tag_bytes + struct.calcsize(order + tag_format)
                     _check_side(path, code, kind, count, data[value : value + 8], order, bounds)
-            yield at
+                if code in _SUBFILES and kind in _WHOLE and count == 1:
+                    is_reduced |= _SUBFILES[code](*struct.unpack_from(order + _WHOLE[kind], data, value))
+            yield is_reduced
             (at,) = struct.unpack_from(order + next_format, data, first + n_tags * tag_bytes)
     except (struct.error, OverflowError) as error:  # a 64-bit offset may be beyond any index
         raise FileFault(
@@ -235,24 +279,24 @@ def _check_pages(
     path: Path, pages: list[Any], dtypes: tuple[str, ...], n_bytes: int, bounds: Bounds
 ) -> tuple[np.dtype[Any], tuple[int, int]]:
     """Return dtype and shape of all pages, after checking that sizes are within bounds and all bytes are in the file."""
-    for number, page in enumerate(pages):
+    for page in pages:
         fault = _find_page_fault(page, pages[0], dtypes, bounds)
         if fault:
-            raise ImageFault(f"{path}: page {number + 1}", expected=fault[0], found=fault[1])
-    shape, dtype = pages[0].shape, np.dtype(pages[0].dtype.name)
+            raise ImageFault(f"{path}: page {page.index + 1}", expected=fault[0], found=fault[1], remedy=fault[2])
+    shape, dtype = _turn_shape(pages[0]), np.dtype(pages[0].dtype.name)
     n_pixels = len(pages) * shape[0] * shape[1]
     if n_pixels > bounds.image_pixels or n_pixels * dtype.itemsize > bounds.decoded_bytes:
         expect = f"at most {bounds.image_pixels:,} pixels and {bounds.decoded_bytes:,} bytes in all"
         raise ImageFault(str(path), expected=expect, found=f"{n_pixels:,} {dtype} pixels declared", remedy="Nothing was decoded.")
     if sum(sum(page.databytecounts) for page in pages) > n_bytes:  # strips that share bytes could demand any amount of work
         raise FileFault(str(path), expected=f"pages within the file's {n_bytes:,} bytes", found="pages that lie over one another")
-    for number, page in enumerate(pages):
+    for page in pages:
         segments = list(zip(page.dataoffsets, page.databytecounts, strict=True))
         is_complete = all(at > 0 and n > 0 and at + n <= n_bytes for at, n in segments)
         if len(segments) != math.prod(page.chunked) or not is_complete:
             found = "some are not: it is cut short or damaged"
             raise FileFault(
-                f"{path}: page {number + 1}",
+                f"{path}: page {page.index + 1}",
                 expected="all of its bytes in the file",
                 found=found,
                 remedy="Export the board again.",
@@ -260,18 +304,35 @@ def _check_pages(
     return dtype, shape
 
 
-def _find_page_fault(page: Any, first: Any, dtypes: tuple[str, ...], bounds: Bounds) -> tuple[str, str] | None:
-    """Return what was expected of a page and what was found, or None for a greyscale page like the first, within bounds."""
+def _find_page_fault(page: Any, first: Any, dtypes: tuple[str, ...], bounds: Bounds) -> tuple[str, str, str] | None:
+    """Return what was expected of a page, what was found and what to do, or None for a greyscale page like the first."""
     if len(page.shape) != 2 or 0 in page.shape:
-        return "one grey value per pixel", f"shape {page.shape}"
+        return "one grey value per pixel", f"shape {page.shape}", ""
     if page.dtype is None or page.dtype.name not in dtypes or page.bitspersample != 8 * page.dtype.itemsize:
-        return f"pixels of {' or '.join(dtypes)}", f"{page.dtype or 'another type'}, {page.bitspersample} bits"
-    if page.shape != first.shape or page.dtype != first.dtype:
-        return f"{first.shape} {first.dtype} as the first page", f"{page.shape} {page.dtype}"
+        return f"pixels of {' or '.join(dtypes)}", f"{page.dtype or 'another type'}, {page.bitspersample} bits", _DTYPE_REMEDY
+    if _read_orientation(page) not in _UPRIGHT:
+        found = " and ".join(f"{tag.value!r:.40}" for tag in page.tags.getall(_ORIENTATION))
+        return "one Orientation tag of 1 to 8", found, "Write 1, and the upper row first."
+    if _turn_shape(page) != _turn_shape(first) or page.dtype != first.dtype:
+        return f"{_turn_shape(first)} {first.dtype} as the first page", f"{_turn_shape(page)} {page.dtype}", ""
     if page.compression not in _COMPRESSIONS:
-        return f"compression {', '.join(dict.fromkeys(_COMPRESSIONS.values()))}", str(page.compression)
+        return f"compression {', '.join(dict.fromkeys(_COMPRESSIONS.values()))}", str(page.compression), ""
     if min(page.shape) < bounds.image_least_px or max(page.shape) > bounds.image_side_px:
-        return f"sides of {bounds.image_least_px} to {bounds.image_side_px:,} pixels", str(page.shape)
+        return f"sides of {bounds.image_least_px} to {bounds.image_side_px:,} pixels", str(page.shape), ""
     if math.prod(page.chunks) > bounds.image_pixels:  # a tile may be larger than its picture
-        return f"tiles of at most {bounds.image_pixels:,} pixels", str(page.chunks)
+        return f"tiles of at most {bounds.image_pixels:,} pixels", str(page.chunks), ""
     return None
+
+
+def _read_orientation(page: Any) -> int:
+    """Return the page's Orientation, 1 without the tag, 0 for one that is not a whole number or occurs twice."""
+    tags = page.tags.getall(_ORIENTATION)
+    if tags is None:
+        return 1
+    return int(tags[0].value) if len(tags) == 1 and isinstance(tags[0].value, int) else 0
+
+
+def _turn_shape(page: Any) -> tuple[int, int]:
+    """Return the rows and columns of the picture that the page shows when it is upright."""
+    rows, cols = page.shape
+    return (cols, rows) if _read_orientation(page) >= _ON_SIDE else (rows, cols)

@@ -15,7 +15,7 @@ __all__ = ["JointKey", "LabelledJoint", "Labels", "check_labels", "read_labels"]
 
 JointKey = tuple[str, str, str, str]  # serial, refdes, interface, ball
 REQUIRED = (*KEY, "label")
-OPTIONAL = ("source", "labelled_by", "labelled_at", "note")
+OPTIONAL = ("source", "labelled_by", "labelled_at", "note", "inspected_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class LabelledJoint:
     labelled_at: str
     note: str
     line: int
+    inspected_at: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def read_labels(path: Path | str) -> Labels:
     path = Path(path)
     text = decode_text(path, read_bytes(path, BOUNDS.labels_bytes), LabelsFault)
     joints: dict[JointKey, LabelledJoint] = {}
-    for line, (serial, refdes, interface, ball, label, source, by, at, note) in read_rows(
+    for line, (serial, refdes, interface, ball, label, source, by, at, note, inspected_at) in read_rows(
         path, text, REQUIRED, OPTIONAL, LabelsFault
     ):
         if label not in CLASSES:
@@ -71,7 +72,7 @@ def read_labels(path: Path | str) -> Labels:
             raise LabelsFault(
                 f"{path}: line {line}", expected="a joint: serial, refdes, lower or upper, ball", found=format_value(found)
             )
-        joints[serial, refdes, interface, ball] = LabelledJoint(label, source, by, at, note, line)
+        joints[serial, refdes, interface, ball] = LabelledJoint(label, source, by, at, note, line, inspected_at)
     return Labels(path, joints)
 
 

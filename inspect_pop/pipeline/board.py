@@ -47,6 +47,8 @@ _OFF_IMAGE_BELOW, _WHOLE_FROM = 0.5, 0.98  # share of a window inside the image;
 # slice showed turns from a fail to a pass: 1.3 % of all defects where it was the middle one. With six of seven and eight of
 # nine, no more pass than with all.
 _LEAST_SLICES = 6
+# With fewer the shape per slice is unknown (export format, version 1), and no measurement says how many defects pass.
+_FEWEST_SLICES = 3
 
 
 class StepTimer:
@@ -250,6 +252,7 @@ def _flag_joints(
         "off_image": covered < _OFF_IMAGE_BELOW,
         "at_edge": (covered >= _OFF_IMAGE_BELOW) & (covered < _WHOLE_FROM),
         "saturated": windows.saturated,
+        "unscanned": windows.unscanned,
         "excess_volume": columns["volume_ratio"] > limits.excess_volume,
         "void_over_limit": columns["void_fraction"] > limits.void_fraction,
     }
@@ -257,6 +260,7 @@ def _flag_joints(
         "slice_missing": bool(stack.lost),
         "critical_slice_missing": bool(stack.lost) and len(windows.z_um) < _LEAST_SLICES,
         "transmission": stack.method == "transmission",
+        "few_slices": stack.method != "transmission" and len(windows.z_um) < _FEWEST_SLICES,
         "alignment_uncertain": not placement.confident,
     }
     bits = np.asarray(columns["flags"], dtype=np.int64)

@@ -10,7 +10,7 @@ an interface the height of the widest place is known to a few um.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cv2
@@ -66,7 +66,8 @@ class Windows:
     that slice; solder is bright whatever the machine's polarity. Lost slices are left out. `z_um` (slices,) are their
     heights as the machine states them. `step_um` is the distance of samples. `covered` (n,) is the share of the window
     that lies inside the image. `saturated` (n,) bool: grey at the end of an integer scale in the core, in any slice.
-    `background`, `solder` (slices,) are the grey levels, in the machine's own scale, that became 0 and 1.
+    `background`, `solder` (slices,) are the grey levels, in the machine's own scale, that became 0 and 1. `unscanned` (n,)
+    bool: in any slice, part of the window has no data (NaN); it shows the slice's median grey instead.
     """
 
     values: NDArray[np.float32]
@@ -76,6 +77,7 @@ class Windows:
     saturated: NDArray[np.bool_]
     background: NDArray[np.float32]
     solder: NDArray[np.float32]
+    unscanned: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(1, dtype=bool))
 
 
 def _disc(radius: float) -> NDArray[np.bool_]:
@@ -118,10 +120,14 @@ def cut_slices(stack: SliceStack, interface: Interface, placement: Placement) ->
     usable = [k for k in range(len(stack.z_um)) if k not in stack.lost]
     step_um = interface.pitch_um / SAMPLES_PER_PITCH
     pages, grid = [stack.values[k] for k in usable], stack.grid
+    pages, unseen = _fill_unscanned(pages)
     factor = int(step_um / grid.pixel_um)
     if factor >= 2:  # average down where samples would skip pixels
         rows, cols = grid.shape[0] // factor, grid.shape[1] // factor
-        pages = [cv2.resize(p[: rows * factor, : cols * factor], (cols, rows), interpolation=cv2.INTER_AREA) for p in pages]
+        pages, unseen = (
+            [cv2.resize(p[: rows * factor, : cols * factor], (cols, rows), interpolation=cv2.INTER_AREA) for p in pictures]
+            for pictures in (pages, unseen)
+        )
         shift = (factor - 1) / 2 * grid.pixel_um
         grid = Grid((rows, cols), grid.pixel_um * factor, (grid.origin_um[0] + shift, grid.origin_um[1] - shift))
     row, col = sample_points(interface, placement, grid)
@@ -132,13 +138,17 @@ def cut_slices(stack: SliceStack, interface: Interface, placement: Placement) ->
     covered[partial] = _is_inside(row[partial], col[partial], grid).mean(axis=1, dtype=np.float32)
     # Fixed-point coordinates, made once; `remap` would make them of others for each page again.
     where = cv2.convertMaps(col, row, cv2.CV_16SC2)
+    unscanned = np.zeros(len(row), dtype=bool)
+    for picture in unseen:
+        unscanned |= (_sample(picture, where) > 0).any(axis=1)
     levels = np.stack([_sample(page, [part[:, _LEVEL_SAMPLES] for part in where]) for page in pages], axis=1)
     saturated = np.zeros(len(row), dtype=bool)
     if np.issubdtype(levels.dtype, np.integer):  # most of a ball's core lies at an end of the scale, in any slice
-        core = levels[:, :, : len(_CORE)]
-        saturated = (((core <= 0) | (core >= float(np.iinfo(core.dtype).max))).mean(axis=2) > 0.5).any(axis=1)
+        core, ends = levels[:, :, : len(_CORE)], np.iinfo(levels.dtype)
+        # Signed grey often comes from an unsigned scale, whose lower end is 0.
+        saturated = (((core == ends.min) | (core == 0) | (core == ends.max)).mean(axis=2) > 0.5).any(axis=1)
     sign = np.float32(-1 if stack.polarity == "solder_dark" else 1)
-    bright, whole = sign * levels.astype(np.float32), covered > 0.99
+    bright, whole = sign * levels.astype(np.float32), (covered > 0.99) & ~unscanned
     bright = bright[whole] if whole.any() else bright
     core_level = np.median(bright[:, :, : len(_CORE)].mean(axis=2), axis=0)
     gap_level = np.median(bright[:, :, len(_CORE) :], axis=(0, 2))
@@ -162,7 +172,19 @@ def cut_slices(stack: SliceStack, interface: Interface, placement: Placement) ->
         saturated=np.asarray(saturated),
         background=background,
         solder=solder,
+        unscanned=unscanned,
     )
+
+
+def _fill_unscanned(pages: list[NDArray[Any]]) -> tuple[list[NDArray[Any]], list[NDArray[np.float32]]]:
+    """Fill pixels without data (NaN) with their page's median; return the pages, and a picture of the pixels filled in any."""
+    unseen = np.zeros(pages[0].shape, dtype=bool) if pages else np.zeros((0, 0), dtype=bool)
+    filled = []
+    for page in pages:
+        none = np.isnan(page) if page.dtype.kind == "f" else np.False_
+        filled.append(np.where(none, np.float32(np.nanmedian(page)), page) if none.any() else page)
+        unseen |= none
+    return filled, [unseen.astype(np.float32)] if unseen.any() else []
 
 
 def cut_height(heights: HeightMap, interface: Interface, placement: Placement) -> NDArray[np.float32]:

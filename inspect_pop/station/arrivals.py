@@ -251,7 +251,7 @@ def _read_names(manifest: bytes) -> tuple[frozenset[str], str]:
     """Return the image files and the recipe that a manifest names; none of what is not a manifest: the inspection says so."""
     try:
         value = json.loads(manifest)
-        named = frozenset(os.path.normpath(i["file"]) for i in value["images"])
+        named = frozenset(os.path.normpath(i["file"].replace("\\", "/")) for i in value["images"])
     except (ValueError, LookupError, TypeError, RecursionError):
         return frozenset(), ""
     recipe = value.get("recipe")

@@ -51,7 +51,7 @@ def test_a_forbidding_flag_never_passes(flag: flags.Flag) -> None:
     assert flag.meaning in decided.reason[0]
 
 
-@pytest.mark.parametrize("name", ["crop_mismatch", "unfamiliar"])
+@pytest.mark.parametrize("name", ["crop_mismatch", "unfamiliar", "unscanned"])
 def test_a_strange_picture_is_not_failed_either(name: str) -> None:
     assert _decide([OPEN], [flags.bit(name)]).verdict[0] == "review"
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from inspect_pop.core.errors import FileFault, UsageFault
+from inspect_pop.core.errors import FileFault, PathFault, UsageFault
 from inspect_pop.ingest import discovery as find
-from inspect_pop.ingest import find_exports, find_labels, open_export
+from inspect_pop.ingest import find_exports, find_labels, find_passed_over, open_export
 from tests.ingest.boards import write_board
 
 
@@ -38,11 +38,58 @@ def test_a_board_is_found_once(batch: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert [board.name for board, _ in found] == ["B10", "B2", "B1"]
 
 
-def test_links_to_folders_are_not_followed(batch: Path, tmp_path: Path) -> None:
-    write_board(tmp_path / "other", "B9")
-    (batch / "linked").symlink_to(tmp_path / "other")
+def test_links_into_the_batch_and_to_other_files_are_not_followed(batch: Path, tmp_path: Path) -> None:
+    (tmp_path / "recipes").mkdir()
+    (batch / "linked").symlink_to(tmp_path / "recipes")
+    (batch / "nowhere").symlink_to(tmp_path / "nowhere")
     (batch / "circle").symlink_to(batch)
     assert len(find_exports([batch])) == 3
+
+
+@pytest.mark.parametrize("link", ["boards/B9", "linked", "boards/line"])
+def test_a_linked_board_outside_is_named_and_refused(batch: Path, tmp_path: Path, link: str) -> None:
+    """The link leads to a board, to a batch, or to a folder of boards."""
+    outside = write_board(tmp_path / "other", "B9")
+    (batch / link).symlink_to({"boards/B9": outside, "linked": tmp_path / "other"}.get(link, outside.parent))
+    found = find_exports([batch])
+    assert len(found) == 4
+    (linked,) = [board for board, _ in found if "B9" in board.name]
+    with pytest.raises(PathFault, match=f"expected a board inside {batch}, found {outside}"):
+        open_export(linked, batch)
+    assert len(find_exports([batch, tmp_path / "other"])) == 4
+
+
+@pytest.mark.parametrize(
+    "name", ["#recycle", ".snapshot/hourly.0", "$RECYCLE.BIN/S-1-5-21", "@Recycle", "lost+found", "~snapshot", ".Trash-1000"]
+)
+def test_boards_in_hidden_and_system_folders_are_passed_over_and_named(batch: Path, name: str) -> None:
+    folder = batch / "boards" / name
+    write_board(folder, "OLD")
+    (folder / "labels.csv").write_text("serial\n")
+    assert [board.name for board, _ in find_exports([batch])] == ["B10", "B2", "B1"]
+    assert find_labels([batch]) == []
+    assert find_passed_over([batch]) == [batch / "boards" / name.split("/", maxsplit=1)[0]]
+    assert len(find_exports([folder])) == 1  # given itself, it is searched
+    assert find_passed_over([folder]) == []
+
+
+def test_a_batch_whose_boards_are_all_passed_over_says_where_they_are(tmp_path: Path) -> None:
+    write_board(tmp_path / "b/#recycle", "OLD")
+    with pytest.raises(UsageFault, match=r"Boards lie in .*#recycle: give that folder itself"):
+        find_exports([tmp_path / "b"])
+
+
+@pytest.mark.parametrize("name", ["EXPORT.JSON", "Export.json"])
+def test_a_manifest_of_other_case_is_named(batch: Path, name: str) -> None:
+    (batch / "boards/B2/export.json").rename(batch / "boards/B2" / name)
+    assert len(find_exports([batch])) == 3
+    with pytest.raises(FileFault, match=f"found {name}. Rename it to export.json"):
+        open_export(batch / "boards/B2", batch)
+
+
+def test_labels_of_other_case_are_labels(batch: Path) -> None:
+    (batch / "Labels.CSV").write_text("serial\n")
+    assert find_labels([batch]) == [batch / "Labels.CSV"]
 
 
 def test_nothing_below_a_board_is_a_board(batch: Path) -> None:
@@ -50,7 +97,7 @@ def test_nothing_below_a_board_is_a_board(batch: Path) -> None:
     assert len(find_exports([batch])) == 3
 
 
-@pytest.mark.parametrize("name", [".hidden", "条码 7", "recipes", "labels.csv"])
+@pytest.mark.parametrize("name", ["#12", "$4711", "@B1", "条码 7", "recipes", "labels.csv"])
 def test_names_of_folders_do_not_matter(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     (tmp_path / name / "export.json").write_text("{}")

@@ -114,3 +114,17 @@ def test_an_absolute_path_is_refused_even_where_it_leads_inside(tmp_path: Path) 
     (tmp_path / "a.tif").write_bytes(b"x")
     with pytest.raises(PathFault, match="a path relative to"):
         resolve_inside(str(tmp_path / "a.tif"), tmp_path, tmp_path, "file")
+
+
+def test_backslashes_separate_folders(tmp_path: Path) -> None:
+    """A machine with Windows writes them; a file that has one in its name is still found."""
+    (tmp_path / "board/xray").mkdir(parents=True)
+    board = tmp_path / "board"
+    for name in ("xray/a.tif", "b\\c.tif"):
+        (board / name).touch()
+    assert resolve_inside("xray\\a.tif", board, board, "file") == board / "xray/a.tif"
+    assert resolve_inside("..\\r\\r.json", board, tmp_path, "file") == tmp_path / "r/r.json"
+    assert resolve_inside("b\\c.tif", board, board, "file") == board / "b\\c.tif"
+    for name in ("C:\\axi\\a.tif", "\\\\axi\\exports\\a.tif", "\\axi\\a.tif", "..\\..\\a.tif", "C:a.tif"):
+        with pytest.raises(PathFault):
+            resolve_inside(name, board, tmp_path, "file")

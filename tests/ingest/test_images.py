@@ -18,7 +18,18 @@ from inspect_pop.ingest.manifest import HeightEntry, SliceEntry
 from tests.ingest.boards import manifest, slices
 from tests.ingest.broken import tags_of
 
-DTYPES = ("uint8", "uint16", "float32")
+DTYPES = ("uint8", "uint16", "int16", "float32")
+# TIFF 6.0, tag 274: the side of the picture that the first stored row shows, and the side that the first column shows.
+ORIENTATIONS = {
+    1: ("top", "left"),
+    2: ("top", "right"),
+    3: ("bottom", "right"),
+    4: ("bottom", "left"),
+    5: ("left", "top"),
+    6: ("right", "top"),
+    7: ("right", "bottom"),
+    8: ("left", "bottom"),
+}
 
 
 def slice_entry(**changes: Any) -> SliceEntry:
@@ -53,10 +64,28 @@ def test_pages_of_one_value_are_lost(tmp_path: Path, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_pages_with_a_value_that_is_not_finite_are_lost(tmp_path: Path, value: float) -> None:
+def test_values_that_are_not_finite_are_no_data_and_lose_no_slice(tmp_path: Path, value: float) -> None:
     values = slices("lower").astype(np.float32)
-    values[2, 7, 9] = value
+    values[2, 7, 9] = values[:, :4, :4] = value
+    stack = read_slices(slice_entry(), stored(tmp_path, values))
+    assert stack.lost == ()
+    np.testing.assert_array_equal(np.isnan(stack.values), ~np.isfinite(values) | (values != values))
+
+
+@pytest.mark.parametrize("rest", [np.nan, 7.0])
+def test_a_float_page_of_one_value_or_none_is_lost(tmp_path: Path, rest: float) -> None:
+    values = slices("lower").astype(np.float32)
+    values[2] = rest
+    values[2, :9] = np.nan
     assert read_slices(slice_entry(), stored(tmp_path, values)).lost == (2,)
+
+
+def test_one_slice_written_twice_is_seen_beside_pixels_without_data(tmp_path: Path) -> None:
+    values = slices("lower").astype(np.float32)
+    values[3] = values[1]
+    values[:, 0, 0] = np.nan
+    with pytest.raises(ImageFault, match="pages 2 and 4 equal"):
+        read_slices(slice_entry(), stored(tmp_path, values))
 
 
 def test_a_page_with_one_pixel_that_differs_is_a_picture(tmp_path: Path) -> None:
@@ -99,6 +128,16 @@ def test_integer_heights_are_scaled(tmp_path: Path) -> None:
     assert np.isnan(read.height_um[0, 0])
     assert np.isnan(read.height_um).sum() == 1
     np.testing.assert_allclose(read.height_um[1:], values[1:] * 0.025 - 100.0, atol=1e-3)  # 1 nm
+
+
+def test_heights_may_be_signed(tmp_path: Path) -> None:
+    values = (np.arange(400, dtype=np.int16).reshape(20, 20) - 100) * 3
+    values[0, 0] = -32768
+    read = read_heights(height_entry(scale_um=0.5, no_data=-32768), stored(tmp_path, values))
+    assert np.isnan(read.height_um).sum() == 1
+    np.testing.assert_allclose(read.height_um[1:], values[1:] * 0.5)
+    with pytest.raises(ImageFault, match="expected a no_data that int16 can hold, found 65535"):
+        read_heights(height_entry(scale_um=0.5, no_data=65535), stored(tmp_path, values))
 
 
 def test_zero_may_mean_none(tmp_path: Path) -> None:
@@ -166,6 +205,78 @@ def test_pixels_come_as_they_were_written(tmp_path: Path, dtype: str, byteorder:
     np.testing.assert_array_equal(read, values)
 
 
+def store_turned(upright: np.ndarray, orientation: int) -> np.ndarray:
+    """The stored page that shows `upright` under this orientation."""
+    first_row, first_col = ORIENTATIONS[orientation]
+    page = upright if first_row in ("top", "bottom") else upright.T
+    page = page if first_row in ("top", "left") else page[::-1]
+    return page if first_col in ("top", "left") else page[:, ::-1]
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+@pytest.mark.parametrize("options", [{}, {"tile": (16, 32)}, {"compression": "deflate", "predictor": True}], ids=str)
+def test_a_page_is_turned_as_its_orientation_says(tmp_path: Path, orientation: int, options: dict[str, Any]) -> None:
+    values = pixels("uint16")
+    turned = np.stack([store_turned(page, orientation) for page in values])
+    tag = [(274, "H", 1, orientation, True)]
+    read = read_pages(written(tmp_path / "a.tif", turned, extratags=tag, **options), 3, DTYPES)
+    np.testing.assert_array_equal(read, values)
+
+
+def test_each_page_has_its_own_orientation(tmp_path: Path) -> None:
+    values = pixels("uint8", 8)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
+        for page, orientation in zip(values, ORIENTATIONS, strict=True):
+            tag = [(274, "H", 1, orientation, True)]
+            tif.write(store_turned(page, orientation), contiguous=False, photometric="minisblack", extratags=tag)
+    np.testing.assert_array_equal(read_pages(tmp_path / "a.tif", 8, DTYPES), values)
+
+
+def test_a_height_map_is_turned_too(tmp_path: Path) -> None:
+    values = np.linspace(0, 1400, 20 * 24, dtype=np.float32).reshape(20, 24)
+    path = written(tmp_path / "a.tif", store_turned(values, 6)[None], extratags=[(274, "H", 1, 6, True)])
+    read = read_heights(height_entry(), path)
+    np.testing.assert_array_equal(read.height_um, values)
+    assert read.grid.shape == (20, 24)
+
+
+@pytest.mark.parametrize("tags", [[(274, "H", 1, 0, True)], [(274, "H", 1, 9, True)], [(274, "H", 2, (1, 1), True)]], ids=str)
+def test_an_orientation_that_tiff_does_not_know_is_refused(tmp_path: Path, tags: list[Any]) -> None:
+    with pytest.raises(ImageFault, match="page 1: expected one Orientation tag of 1 to 8, found"):
+        read_pages(written(tmp_path / "a.tif", pixels("uint8"), extratags=tags), 3, DTYPES)
+
+
+@pytest.mark.parametrize("mark", [{"subfiletype": 1}, {"extratags": [(255, "H", 1, 2, True)]}], ids=str)
+@pytest.mark.parametrize("first", [True, False])
+def test_a_reduced_picture_is_no_slice(tmp_path: Path, mark: dict[str, Any], first: bool) -> None:
+    values = pixels("uint16")
+    preview = np.full((9, 11), 200, np.uint8)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
+        for page in values:
+            for picture, marks in [(preview, mark), (page, {})][:: 1 if first else -1]:
+                tif.write(picture, contiguous=False, photometric="minisblack", metadata=None, **marks)
+    np.testing.assert_array_equal(read_pages(tmp_path / "a.tif", 3, DTYPES), values)
+    with pytest.raises(ImageFault, match=r"expected 2 pages, found 3 or more, and [23] marked as reduced"):
+        read_pages(tmp_path / "a.tif", 2, DTYPES)
+    with pytest.raises(ImageFault, match="expected 6 pages, found 3, and 3 marked as reduced"):
+        read_pages(tmp_path / "a.tif", 6, DTYPES)
+
+
+def test_a_mask_is_no_slice(tmp_path: Path) -> None:
+    values = pixels("uint16", 4)
+    data = bytearray(written(tmp_path / "a.tif", values, subfiletype=1).read_bytes())
+    struct.pack_into("<I", data, tags_of(bytes(data))[254] + 8, 4)  # of the first page; the others stay reduced pictures
+    (tmp_path / "a.tif").write_bytes(data)
+    with pytest.raises(ImageFault, match="expected 3 pages, found 0, and 4 marked as reduced pictures or masks"):
+        read_pages(tmp_path / "a.tif", 3, DTYPES)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "uint32", "int32", "int8", "float16"])
+def test_a_type_that_is_not_taken_says_what_to_convert_to(tmp_path: Path, dtype: str) -> None:
+    with pytest.raises(ImageFault, match=f"found {dtype}, .* bits. Convert the pixels to float32"):
+        read_pages(written(tmp_path / "a.tif", pixels("uint8").astype(dtype)), 3, DTYPES)
+
+
 def test_a_stack_written_at_once(tmp_path: Path) -> None:
     values = pixels("uint16", 5)
     for name, options in {"plain": {}, "imagej": {"imagej": True}, "ome": {"ome": True}}.items():
@@ -196,6 +307,7 @@ def test_checksum(tmp_path: Path) -> None:
         ("image_side_px", 52, ImageFault),
         ("image_least_px", 38, ImageFault),
         ("image_tag_bytes", 3, FileFault),
+        ("image_tags", 20, FileFault),
     ],
 )
 def test_each_bound_holds_before_anything_is_decoded(

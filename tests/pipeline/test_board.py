@@ -155,6 +155,30 @@ def test_painted_defects_do_not_pass(small_board: Path, classifier: Classifier, 
         assert ("U1/lower" in found.board.stray_solder) == (kind in ("stray ball", "bridge"))
 
 
+def test_a_joint_without_data_is_in_doubt_and_no_other(small_board: Path, classifier: Classifier) -> None:
+    """A scan that saw a circle, or a dead pixel: NaN is no data there."""
+    export = open_export(small_board)
+    lower = next(i for i in export.recipe.packages[0].interfaces if i.name == "lower")
+    corner = int(np.argmax(lower.x_um + lower.y_um))
+
+    def holed(source: SliceSource) -> SliceSource:
+        stack = source.read()
+        values = stack.values.astype(np.float32)
+        row, col = (int(v[corner]) for v in stack.grid.to_pixel(lower.x_um, lower.y_um))
+        values[:, : row + 1, col:] = np.nan
+        return dataclasses.replace(source, read=lambda: dataclasses.replace(stack, values=values))
+
+    board = dataclasses.replace(export, images=(*map(holed, export.slices), *export.height_maps))
+    before, after = (inspect_board(b, classifier, Limits(), started_at=START, now=lambda: START).joints for b in (export, board))
+    unscanned = (after["flags"] & bit("unscanned")) != 0
+    touched = int(np.flatnonzero((after["interface"] == "lower") & (after["ball"] == lower.ball[corner]))[0])
+    assert unscanned[touched]
+    assert 0 < unscanned.sum() <= 0.2 * len(unscanned)
+    assert set(after["verdict"][unscanned]) == {"review"}
+    assert all("no data" in reason for reason in after["reason"][unscanned])
+    np.testing.assert_array_equal(before["verdict"][~unscanned], after["verdict"][~unscanned])
+
+
 def test_an_interface_without_slices_is_undecided(small_board: Path, classifier: Classifier) -> None:
     _without(small_board, "upper")
     found = _inspect(small_board, classifier)

@@ -29,7 +29,7 @@ def _area_um2(window: np.ndarray, step_um: float) -> float:
     return float(np.clip(window, 0, 1)[near].sum()) * step_um**2
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
 @pytest.mark.parametrize("dark", [False, True])
 def test_grey_axis_is_the_same_for_every_machine(dtype: str, dark: bool) -> None:
     interface = drawn_interface()
@@ -92,6 +92,38 @@ def test_one_saturated_slice_is_marked() -> None:
     stack = drawn_stack(interface, dtype="uint8")
     stack.values[2][stack.values[2] > 150] = 255
     assert cut_slices(stack, interface, HOME).saturated.all()
+
+
+@pytest.mark.parametrize("end", [-32768, 0, 32767])
+def test_a_core_at_an_end_of_a_signed_scale_is_marked(end: int) -> None:
+    """Signed grey often comes from an unsigned scale: its 0 is an end, too."""
+    interface = drawn_interface()
+    stack = drawn_stack(interface, dtype="uint8")
+    signed = stack.values.astype(np.int16) - 90
+    assert not cut_slices(dataclasses.replace(stack, values=signed), interface, HOME).saturated.any()
+    signed[2][stack.values[2] > 150] = end
+    assert cut_slices(dataclasses.replace(stack, values=signed), interface, HOME).saturated.all()
+
+
+@pytest.mark.parametrize("pixel_um", [3.0, 10.0])
+def test_joints_that_a_pixel_without_data_touches_are_marked_and_no_other_changes(pixel_um: float) -> None:
+    interface = drawn_interface()
+    stack = drawn_stack(interface, dtype="float32", pixel_um=pixel_um)
+    whole = cut_slices(stack, interface, HOME)
+    values = stack.values.copy()
+    row, col = (int(v[14]) for v in stack.grid.to_pixel(interface.x_um, interface.y_um))
+    values[2, row, col] = np.nan  # the middle of one ball, in one slice
+    values[:, :, : int(stack.grid.to_pixel(interface.x_um, interface.y_um)[1].min())] = np.nan  # half of the left column
+    holed = cut_slices(dataclasses.replace(stack, values=values), interface, HOME)
+    assert np.isfinite(holed.values).all()
+    assert holed.unscanned[14]
+    left = interface.x_um == interface.x_um.min()
+    assert holed.unscanned[left].all()
+    away = np.hypot(interface.x_um - interface.x_um[14], interface.y_um - interface.y_um[14]) > 1.5 * interface.pitch_um
+    second = interface.x_um < interface.x_um.min() + 1.5 * interface.pitch_um
+    assert not holed.unscanned[away & ~second].any()
+    np.testing.assert_allclose(holed.values[~holed.unscanned], whole.values[~holed.unscanned], atol=0.02)
+    assert not whole.unscanned.any()
 
 
 def test_heights_are_nan_beyond_the_map() -> None:
