@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,7 +65,7 @@ def test_the_view_gathers_what_the_store_says(store: Store) -> None:
 def test_products_and_packages_keep_their_places_and_limits_apart(tmp_path: Path) -> None:
     with open_store(tmp_path / "records.db") as store:
         for k in range(6):
-            kind = (
+            kind: dict[str, Any] = (
                 {"product": "BIG", "recipe": "big"} if k % 2 else {"product": "SMALL", "recipe": "small", "refdes": ("U1", "U2")}
             )
             side = {"lower": 8, "upper": 3} if k % 2 else {"lower": 4, "upper": 3}
