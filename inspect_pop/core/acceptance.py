@@ -61,7 +61,7 @@ CRITERIA = (
     Criterion(
         "clearance", "um", None, 25.0, 0.0, 500.0, METHODS,
         "only {value} free of solder to a neighbour (limit {limit})",
-        "sound sample and simulated joints have 40 um and more, all but 0.05 %; painted bridges 0",
+        "sound sample and simulated joints: 25 um and more, all but 0.1 %; painted bridges: 0",
         below=True,
     ),
     Criterion(

@@ -106,7 +106,7 @@ def reference_page() -> str:
                 ),
             ),
             "## Acceptance criteria\n\n"
-            "Rows of the profile `ipc-a-610`, the default. From *fail* on a joint fails, from *review* a person looks,\n"
+            "Rows of the profile `ipc-a-610`, the default. From *fail* on a joint fails, from *review* on a person looks,\n"
             "whatever its label; `clearance` is violated below its limit. Evidence checks find what contradicts a pass.\n"
             "`--profile measure-only` judges none. A table `[profile.NAME.criteria.CRITERION]` of the `--limits`\n"
             "file sets `fail`, `review` or both; `false` takes a limit away.\n",
