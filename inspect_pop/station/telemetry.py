@@ -10,17 +10,8 @@ import os
 import queue
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
 
-import uvicorn
-from fastapi import FastAPI
-
-from inspect_pop.station import routes
-from inspect_pop.station.middleware import RequestGuard
-from inspect_pop.station.serve import bind
-from inspect_pop.station.station import Station
-
-__all__ = ["HEALTH_PATHS", "LINES_WAITING", "BackgroundHandler", "create_health_app", "log_output", "serve_health"]
+__all__ = ["LINES_WAITING", "BackgroundHandler", "log_output"]
 
 LINES_WAITING = 10_000  # of some 300 bytes each
 FLUSH_S = 1.0  # a process that ends waits so long for its last lines
@@ -90,53 +81,3 @@ async def log_output(stream: asyncio.StreamReader, log: logging.Logger) -> None:
     """Log what a process prints until its end of the pipe closes, so that it never waits for a reader of the log."""
     while chunk := await stream.read(_CHUNK_BYTES):
         log.warning(chunk.decode("utf-8", "backslashreplace").strip())
-
-
-HEALTH_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
-
-
-class _QuietServer(uvicorn.Server):
-    """A server that leaves the signals to the program around it."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
-        yield
-
-
-def create_health_app(station: Station) -> FastAPI:
-    """Create an application with the station's health and metrics, for programs on this machine."""
-    app = FastAPI(title="inspect_pop watch", docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.station = station
-    app.router.routes.extend(r for r in routes.admin.routes if getattr(r, "path", "") in HEALTH_PATHS)
-    app.add_middleware(RequestGuard, settings=station.settings, tokens=None, metrics=station.metrics)
-    return app
-
-
-@contextlib.asynccontextmanager
-async def serve_health(station: Station, port: int | None) -> AsyncIterator[None]:
-    """Serve health and metrics on loopback while the block runs; do nothing without a port.
-
-    Raises:
-        UsageFault: The port cannot be bound.
-    """
-    if port is None:
-        yield
-        return
-    with bind("127.0.0.1", port) as bound:
-        config = uvicorn.Config(
-            create_health_app(station),
-            loop="asyncio",
-            http="h11",
-            ws="none",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-        )
-        server = _QuietServer(config)
-        task = asyncio.create_task(server.serve(sockets=[bound]))
-        try:
-            yield
-        finally:
-            server.should_exit = True
-            await task

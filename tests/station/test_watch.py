@@ -16,8 +16,7 @@ import pytest
 from inspect_pop.core.errors import UsageFault
 from inspect_pop.station.settings import ServiceSettings
 from inspect_pop.station.station import Station
-from inspect_pop.station.telemetry import create_health_app
-from inspect_pop.station.watch import Arrivals, Printer, watch, watch_until
+from inspect_pop.station.watch import Arrivals, Printer, create_health_app, watch, watch_until
 from inspect_pop.store import Store, open_store
 from tests.station.conftest import FACTORY
 from tests.station.fakes import write_board
