@@ -214,9 +214,9 @@ def _find_pictures(path: Path, data: bytes, n_pages: int, bounds: Bounds) -> lis
             break
     if len(numbers) != n_pages:
         more = " or more" if len(numbers) > n_pages else ""
-        apart = f", and {reduced} marked as reduced pictures or masks" if reduced else ""
+        outside = f", and {reduced} marked as reduced pictures or masks" if reduced else ""
         expect = "one page" if n_pages == 1 else f"{n_pages} pages"
-        raise ImageFault(str(path), expected=expect, found=f"{len(numbers)}{more}{apart}", remedy="Write one page per slice.")
+        raise ImageFault(str(path), expected=expect, found=f"{len(numbers)}{more}{outside}", remedy="Write one page per slice.")
     return numbers
 
 

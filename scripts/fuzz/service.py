@@ -141,9 +141,9 @@ class Nothing:
     def record(self, inspection) -> None:
         """Store nothing."""
 
-    def quarantine(self, name: str, fault: InputFault) -> None:
-        """Store nothing; every name and fault must be encodable."""
-        f"{name}: {fault}".encode()
+    def quarantine(self, name: str, fault: InputFault, serial: str | None = None, content: str | None = None) -> None:
+        """Store nothing; every name, fault and serial must be encodable."""
+        f"{name}: {fault} {serial} {content}".encode()
 
 
 def open_only(path: Path, root: Path):
