@@ -20,8 +20,8 @@ from inspect_pop.station.app import create_app
 from inspect_pop.station.client import is_station, read_address
 from inspect_pop.station.contract import identify_store, locate_address_file
 from inspect_pop.station.middleware import ConnectionGuard
-from inspect_pop.station.settings import ServiceSettings
-from inspect_pop.station.setup import StartModel, check_same_rules, settle_settings, write_file
+from inspect_pop.station.settings import ServiceSettings, StartModel, check_same_rules, settle_settings
+from inspect_pop.station.setup import write_file
 from inspect_pop.station.station import Station
 from inspect_pop.station.telemetry import BackgroundHandler
 

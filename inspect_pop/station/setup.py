@@ -7,31 +7,17 @@ model that it took by request.
 This module imports the standard library only: the hook process imports it.
 """
 
-import hashlib
 import json
-import logging
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from inspect_pop.classify.model import find_current_model, resolve
 from inspect_pop.core.atomic import atomic_file
-from inspect_pop.core.errors import ModelFault, StoreFault, UsageFault
-from inspect_pop.station.contract import DEFAULT_FACTORY, JudgingOptions, Rules, locate_setup_file
-from inspect_pop.station.settings import ServiceSettings
+from inspect_pop.core.errors import ModelFault, StoreFault
+from inspect_pop.station.contract import JudgingOptions, locate_setup_file
 
-__all__ = [
-    "StartModel",
-    "StationSetup",
-    "check_same_rules",
-    "freeze_limits",
-    "make_rules_fault",
-    "read_setup",
-    "settle_settings",
-    "write_file",
-    "write_setup",
-]
+__all__ = ["StationSetup", "freeze_limits", "make_rules_fault", "read_setup", "write_file", "write_setup"]
 
 SCHEMA = "inspect-pop-station/1"
 _MODE = 0o640
@@ -120,63 +106,3 @@ def make_rules_fault(name: str, expected: str, found: str) -> ModelFault:
     """Return the fault of a process that would judge by other rules than its station."""
     remedy = "Restart the service to judge by what is there now, or put back what was there."
     return ModelFault(f"the station's {name}", expected=expected or "the default", found=found or "the default", remedy=remedy)
-
-
-log = logging.getLogger(__name__)
-
-StartModel = tuple[str | None, str]  # the folder that the service was started with, and the digest of its card
-
-
-def settle_settings(settings: ServiceSettings, *, may_write: bool = True) -> tuple[ServiceSettings, StartModel]:
-    """Return the settings to work by, and the model that was named at the start.
-
-    The model that an earlier service took by request stays, as long as the service is started with the model that it was
-    started with then. Limits are copied, so that every process reads the same ones; not if `may_write` is false, because
-    another service's copy is there.
-
-    Raises:
-        StoreFault: The earlier setup cannot be read, or nothing can be written next to the store.
-        ModelFault: There is no model.
-    """
-    folder, digest = _find_start_model(settings)
-    named = None if folder is None else str(folder)
-    previous = read_setup(settings.store)
-    model, expect = folder, settings.expect
-    if previous is not None and previous.options.model != previous.start_model:
-        if (previous.start_model, previous.start_digest) == (named, digest):
-            model = Path(previous.options.model) if previous.options.model else None
-            expect = {"model": previous.rules["model"]}
-            log.info("the service goes on with the model that it took by request", extra={"model": str(model)})
-        else:
-            log.warning("the model that was taken by request is left: another one is named", extra={"model": named})
-    limits = settings.limits if settings.limits is None or not may_write else freeze_limits(settings.store, settings.limits)
-    return replace(settings, model=model, expect=expect, limits=limits), (named, digest)
-
-
-def _find_start_model(settings: ServiceSettings) -> tuple[Path | None, str]:
-    """Return the folder of the model that the service is started with, and the digest of its card; empty where it has none."""
-    folder = settings.model
-    if settings.inspector_factory == DEFAULT_FACTORY:
-        folder = find_current_model() if folder is None else resolve(folder)
-    if folder is None:
-        return None, ""
-    try:
-        return folder.resolve(), hashlib.sha256((folder / "card.json").read_bytes()).hexdigest()
-    except OSError as error:
-        if settings.inspector_factory != DEFAULT_FACTORY:
-            return folder.resolve(), ""
-        raise ModelFault(f"model {folder}", expected="a folder with card.json", found=str(error)) from error
-
-
-def check_same_rules(store: str, rules: dict[str, Any]) -> None:
-    """Check that a further service on a store judges as the first one does.
-
-    Raises:
-        UsageFault: It does not.
-    """
-    setup = read_setup(store)
-    difference = Rules(**rules).find_difference(setup.rules if setup is not None else {})
-    if difference is not None:
-        name, expected, found = difference
-        remedy = "Start it with the same options, or with a store of its own."
-        raise UsageFault(f"another service's {name} on this store", expected=expected, found=found, remedy=remedy)

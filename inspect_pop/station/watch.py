@@ -32,8 +32,7 @@ from inspect_pop.station.arrivals import Arrival, Arrivals
 from inspect_pop.station.contract import Answer, show_path
 from inspect_pop.station.middleware import RequestGuard
 from inspect_pop.station.serve import bind
-from inspect_pop.station.settings import ServiceSettings
-from inspect_pop.station.setup import settle_settings
+from inspect_pop.station.settings import ServiceSettings, settle_settings
 from inspect_pop.station.station import STORE_RETRY_S, Station
 from inspect_pop.store import RunRecord, Store, open_store
 from inspect_pop.store.schema import runs
