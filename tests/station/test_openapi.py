@@ -23,6 +23,9 @@ OPERATIONS = [
     ("GET", "/healthz"),
     ("GET", "/readyz"),
     ("GET", "/metrics"),
+    ("GET", "/v1/proof"),
+    ("GET", "/v1/quarantine"),
+    ("POST", "/v1/quarantine/{number}/close"),
 ]
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from inspect_pop.classify.model import find_current_model
 from inspect_pop.core.errors import UsageFault
 from inspect_pop.station.settings import ServiceSettings, is_loopback
 
@@ -25,7 +26,7 @@ def test_settings_that_cannot_be_are_refused(tmp_path: Path, options: dict[str, 
 def test_a_new_model_comes_from_the_named_folders_or_from_next_to_the_current_one(tmp_path: Path) -> None:
     settings = ServiceSettings(roots=(tmp_path,), store="x.db", model=tmp_path / "models" / "one")
     assert settings.model_folders == (tmp_path / "models",)
-    assert ServiceSettings(roots=(tmp_path,), store="x.db").model_folders == ()
+    assert ServiceSettings(roots=(tmp_path,), store="x.db").model_folders == (find_current_model().resolve().parent,)
 
 
 @pytest.mark.parametrize(
