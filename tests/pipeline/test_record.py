@@ -25,6 +25,7 @@ from inspect_pop.pipeline.record import (
 from inspect_pop.segment.windows import SIZE, Windows
 from tests.drawn import drawn_interface
 
+START = "2026-11-29T08:00:00+00:00"
 POINT = OperatingPoint(pass_below=-1.0, fail_above=1.0, source="a test")
 LOWER, UPPER = drawn_interface(4), drawn_interface(3, 500.0, "upper")
 
@@ -80,8 +81,8 @@ def test_a_board_is_counted(small_board: Path) -> None:
         operating_point=POINT,
         profile="ipc-a-610",
         stray_solder=["U1/upper: 130 um at (10, 20) um"],
-        started_at="a",
-        finished_at="b",
+        started_at=START,
+        finished_at=START,
     )
     assert (record.n_bridged, record.n_undecided, record.n_review, record.fpy) == (1, 1, 2, 0.0)
     assert record.dpmo == pytest.approx(1e6 / (len(names) + 4))
@@ -157,8 +158,10 @@ def test_counts_dpmo_and_words_of_every_construction(
         model_digest="m",
         limits_digest="l",
         operating_point=POINT,
-        started_at="a",
-        finished_at="b",
+        profile="ipc-a-610",
+        stray_solder=[],
+        started_at=START,
+        finished_at=START,
     )
     assert (record.n_joints, record.n_good, record.n_open) == (len(sites), len(sites) - len(bad), len(bad))
     assert record.dpmo == pytest.approx(dpmo, abs=0.01)

@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from inspect_pop.station.contract import JudgingOptions
 from inspect_pop.station.hook import StandaloneOptions, run_hook
 from inspect_pop.store import open_store
 from tests.learn.models import make_model
@@ -54,7 +55,11 @@ def test_by_path_by_upload_and_alone_it_is_the_same_record(service: Running, boa
             archive.write(file, file.relative_to(service.root / "batch"))
     by_upload = httpx.post(f"{service.url}/v1/inspections", files={"file": out.getvalue()}, timeout=300)
     _, alone = run_hook(
-        str(board), str(tmp_path / "alone.db"), 290, standalone=StandaloneOptions(model=str(models / "one")), use_service=False
+        str(board),
+        str(tmp_path / "alone.db"),
+        290,
+        standalone=StandaloneOptions(judging=JudgingOptions(model=str(models / "one"))),
+        use_service=False,
     )
     answers = [by_path.json(), by_upload.json(), alone]
     assert len({a["record"] for a in answers}) == 1
