@@ -187,7 +187,6 @@ def write_results(outcomes: Sequence[JobOutcome], settings: BatchSettings, store
     Two folders that hold the same export are one record, and appear once.
     """
     from inspect_pop.batch.checkpoint import read_checkpoint
-    from inspect_pop.ingest import identify_board
     from inspect_pop.report.board_page import count_joints
     from inspect_pop.report.write import CountedBoard, write_run_report
     from inspect_pop.store import QuarantinedExport
@@ -207,6 +206,5 @@ def write_results(outcomes: Sequence[JobOutcome], settings: BatchSettings, store
             files.add_quarantine(path, reason)
     now = utc_now()
     for path, reason in quarantined:
-        serial, content = identify_board(Path(path))
-        store.quarantine(QuarantinedExport(path, reason, now, settings.run_id, serial, content))
+        store.quarantine(QuarantinedExport(path, reason, now, settings.run_id))
     write_run_report(settings.out / "report", boards, quarantined)

@@ -4,13 +4,10 @@
 `check_export` returns every fault of a board. `find_labels` lists the files of labels that people wrote about joints.
 """
 
-import hashlib
-import json
 from pathlib import Path
 
 from inspect_pop.core.errors import InputFault
 from inspect_pop.ingest.contract import (
-    MANIFEST,
     BoardExport,
     HeightMapSource,
     ImageSource,
@@ -21,7 +18,6 @@ from inspect_pop.ingest.contract import (
     find_root,
 )
 from inspect_pop.ingest.discovery import find_exports, find_labels, find_passed_over
-from inspect_pop.ingest.files import BOUNDS, read_bytes, resolve_inside
 
 __all__ = [
     "BoardExport",
@@ -35,7 +31,6 @@ __all__ = [
     "find_labels",
     "find_passed_over",
     "find_root",
-    "identify_board",
     "open_export",
 ]
 
@@ -64,20 +59,3 @@ def check_export(path: Path | str, root: Path | str | None = None) -> list[Input
     """Return every fault of a board; empty for one that can be inspected. Reads all images, inspects nothing."""
     path = Path(path)
     return find_faults(path, Path(root) if root is not None else find_root(path))
-
-
-def identify_board(path: Path) -> tuple[str | None, str | None]:
-    """Return the serial that a board's manifest gives, and the manifest's sha256, of a board that may be faulty.
-
-    Each is None where it cannot be read. Nothing outside the board's folder is read.
-    """
-    try:
-        content = read_bytes(resolve_inside(MANIFEST, path, path, str(path)), BOUNDS.manifest_bytes)
-    except (InputFault, OSError, ValueError):
-        return None, None
-    digest = hashlib.sha256(content).hexdigest()
-    try:
-        serial = json.loads(content)["serial"]
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return None, digest
-    return (serial.strip()[:128] or None if isinstance(serial, str) else None), digest
