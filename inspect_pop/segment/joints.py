@@ -25,6 +25,8 @@ BETWEEN = np.arange(-7.0, 7.1, 2.0, dtype=np.float32)  # lines, in samples sidew
 ASIDE = np.array([-13.0, -11.0, 11.0, 13.0], dtype=np.float32)
 STEPS = 12
 START = 0.3  # of the way to the half-way line: inside a ball of two thirds of the nominal volume
+# A slice that shows this much less space than its neighbours do shows a ghost; less is a ball's own shape from slice to slice.
+GHOST_UM = 30.0
 EDGE = 0.5  # of the solder's own grey: where a ball ends
 _MIDDLE = 3  # the last steps of each half, which together are the middle of the way
 
@@ -89,7 +91,9 @@ def find_webs(windows: Windows, interface: Interface) -> Webs:
     clear = np.zeros_like(free)
     for grey in between:
         clear += np.clip(level - _join_neighbours(grey) * slope, 0, 1)
-    clear_um: Array = ((clear[..., first] + clear[::-1, :, second]).min(axis=(0, 1)) * step_um).astype(np.float32)
+    joined = (clear[..., first] + clear[::-1, :, second]).min(axis=(0, 1)) * step_um
+    narrowest = free_um.min(axis=0)
+    clear_um: Array = np.where(joined - narrowest <= GHOST_UM, narrowest, joined).astype(np.float32)
     return Webs(pairs, free_um.T.astype(np.float32), saddle.T, clear_um)
 
 

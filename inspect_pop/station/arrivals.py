@@ -252,7 +252,7 @@ def _read_names(manifest: bytes) -> tuple[frozenset[str], str]:
     try:
         value = json.loads(manifest)
         named = frozenset(os.path.normpath(i["file"].replace("\\", "/")) for i in value["images"])
-    except (ValueError, LookupError, TypeError, RecursionError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return frozenset(), ""
     recipe = value.get("recipe")
     return named, recipe if isinstance(recipe, str) else ""

@@ -149,7 +149,8 @@ async def watch_until(
             """Return whether this board was inspected; after an error only if its recipe's folder is as it was then."""
             names = _name_run(key), _name_run(key, surroundings)
             with store.reading() as connection:
-                ended = dict(connection.execute(select(runs.c.id, runs.c.outcome).where(runs.c.id.in_(names))).tuples().all())
+                rows = connection.execute(select(runs.c.id, runs.c.outcome).where(runs.c.id.in_(names)))
+                ended = {row.id: row.outcome for row in rows}
             return ended.get(names[0]) not in {None, "error"} or ended.get(names[1]) is not None
 
         arrivals = Arrivals(folder, is_known, settle_s=settle_s)

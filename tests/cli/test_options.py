@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from inspect_pop.cli.options import pluralize, print_progress, resolve_limits
-from inspect_pop.core.errors import UsageFault
+from inspect_pop.core.errors import LimitsFault
 from inspect_pop.core.limits import Limits
 
 
@@ -15,7 +15,7 @@ def test_counts_have_the_right_noun() -> None:
 
 def test_limits_are_the_defaults_unless_a_file_is_named(tmp_path: Path) -> None:
     assert resolve_limits(None, None) == Limits()
-    with pytest.raises(UsageFault, match="Name it with --limits"):
+    with pytest.raises(LimitsFault, match="a file that holds it with --limits"):
         resolve_limits(None, "strict")
     (tmp_path / "limits.toml").write_text("[profile.strict]\ncause_bulge_um = 12.5\n")
     assert resolve_limits(tmp_path / "limits.toml", "strict").cause_bulge_um == 12.5

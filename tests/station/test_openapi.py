@@ -24,8 +24,6 @@ OPERATIONS = [
     ("GET", "/readyz"),
     ("GET", "/metrics"),
     ("GET", "/v1/proof"),
-    ("GET", "/v1/quarantine"),
-    ("POST", "/v1/quarantine/{number}/close"),
 ]
 
 
