@@ -91,7 +91,7 @@ def test_without_a_place_for_files_the_joints_are_asked_for_in_vain(tmp_path: Pa
         ("mysql://x/y", "sqlite:/// or postgresql://"),
         ("sqlite://", "in memory"),
         ("sqlite:///:memory:", "in memory"),
-        ("postgresql://host:port/x", "a path or a SQLAlchemy URL"),
+        ("postgresql://host:port/x", "an address that cannot be read"),
     ],
 )
 def test_an_address_that_cannot_be_is_refused(where: str, says: str) -> None:
