@@ -15,7 +15,7 @@ from inspect_pop.core.joint_table import COLUMNS  # noqa: E402
 
 pytestmark = pytest.mark.training
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
-LEFT_OUT = {"flags", "model", "recipe"}
+LEFT_OUT = {"criteria", "flags", "model", "recipe", "stray_um"}
 
 
 @pytest.fixture(scope="module")

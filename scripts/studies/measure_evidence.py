@@ -66,18 +66,18 @@ def add_deviations(figures: Figures, joints: JointTable, package: Package, keys:
     row_of = {key: k for k, key in enumerate(keys)}
     serial = keys[0][0]
     for interface in package.interfaces:
-        here = [(serial, package.refdes, interface.name, ball) for ball in interface.ball]
-        if any(key not in rows for key in here):
+        keys_of_interface = [(serial, package.refdes, interface.name, ball) for ball in interface.ball]
+        if any(key not in rows for key in keys_of_interface):
             continue
-        truth = [rows[key] for key in here]
+        truth = [rows[key] for key in keys_of_interface]
         diameter = np.array([float(t["diameter_mid_um"]) for t in truth])
-        clear = np.full(len(here), np.inf)
+        clear = np.full(len(keys_of_interface), np.inf)
         places = np.column_stack([interface.x_um, interface.y_um])
         pairs = neighbour_pairs(interface)
         space = np.hypot(*(places[pairs[:, 1]] - places[pairs[:, 0]]).T) - diameter[pairs].sum(axis=1) / 2
         for side in (0, 1):
             np.minimum.at(clear, pairs[:, side], space)
-        for key, true, t in zip(here, clear, truth, strict=True):
+        for key, true, t in zip(keys_of_interface, clear, truth, strict=True):
             if t["label"] == "good" and key in row_of:
                 k = row_of[key]
                 figures.clearance_um.append(float(joints["clearance_um"][k] - true))

@@ -64,10 +64,10 @@ def measure_errors(board: SimulatedBoard, *, volume: bool) -> Iterator[tuple[str
     after, before = tops["post_reflow"], tops["pre_stack"]
     warpage = abs(after.warpage_um - board.warpage_um) if after is not None else float("nan")
     for interface in package.interfaces:
-        here = board.truth["interface"] == interface.name
+        mask = board.truth["interface"] == interface.name
         gap = measure_standoff(interface, package, after, before)
         bias = measure_volume(board, interface, gap) if volume else float("nan")
-        yield interface.name, gap - board.truth["standoff_um"][here], bias, warpage
+        yield interface.name, gap - board.truth["standoff_um"][mask], bias, warpage
 
 
 def measure_volume(board: SimulatedBoard, interface: Interface, gap_um: NDArray[np.float32]) -> float:
@@ -76,9 +76,9 @@ def measure_volume(board: SimulatedBoard, interface: Interface, gap_um: NDArray[
     placement = align_slices(stack, board.recipe.packages[0], Limits())
     windows = correct_heights(cut_slices(stack, interface, placement), interface)
     columns = measure_joints(segment_joints(windows, interface, stack.method), gap_um)
-    here = board.truth["interface"] == interface.name
-    errors = columns["volume_ratio"] - board.truth["volume_ratio"][here]
-    return float(np.nanmedian(errors[board.truth["label"][here] == "good"]))
+    mask = board.truth["interface"] == interface.name
+    errors = columns["volume_ratio"] - board.truth["volume_ratio"][mask]
+    return float(np.nanmedian(errors[board.truth["label"][mask] == "good"]))
 
 
 if __name__ == "__main__":
