@@ -5,7 +5,7 @@ judged by what its boards say one by one, and by positions that fail again and a
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,16 +15,16 @@ from scipy.spatial import cKDTree
 from scipy.special import pdtrc
 
 from inspect_pop.core.causes import CAUSES
-from inspect_pop.core.classes import DEFECTS, joint_class
+from inspect_pop.core.classes import DEFECTS, GOOD, joint_class
 from inspect_pop.core.joint_table import JointTable
 from inspect_pop.core.limits import Limits
 from inspect_pop.core.recipe import Package
-from inspect_pop.diagnose.cause import Cause, PackageState
 from inspect_pop.diagnose.evidence import (
     CAP,
     Hypothesis,
     InterfaceJoints,
     PackageContext,
+    PackageState,
     binomial_surprise,
     cap,
     collect_joints,
@@ -37,7 +37,16 @@ from inspect_pop.diagnose.evidence import (
     trend_surprise,
 )
 
-__all__ = ["RULES", "LotDefects", "diagnose", "diagnose_lot", "find_repeating_positions", "rank_hypotheses"]
+__all__ = [
+    "RULES",
+    "Cause",
+    "LotDefects",
+    "choose_disposition",
+    "diagnose",
+    "diagnose_lot",
+    "find_repeating_positions",
+    "rank_hypotheses",
+]
 
 # What a cause does to a figure: expected size and how much that differs. Warpage in limits of the package; the shear that
 # an offset leaves and the change of height that a force leaves in um.
@@ -52,6 +61,21 @@ _USUAL_GAP = 3.0
 # The joints of the rim carry the memory: a convex one stands higher in its middle by up to this share of its warpage
 # (paraboloid over a square, mean over the body against mean over a rim of joints), without any force.
 _OF_WARPAGE = 0.2
+
+
+@dataclass(frozen=True)
+class Cause:
+    """The process step that a pattern points to.
+
+    `name` is one of `inspect_pop.core.causes.CAUSES`; `evidence` says why, in words and numbers; `joints` names the joints
+    that the evidence rests on as `interface ball`, such as `lower C4`, in the order of the recipe. `strength` is the
+    log-likelihood ratio against a board without a cause (natural logarithm): 0 for `none`.
+    """
+
+    name: str
+    evidence: str
+    joints: tuple[str, ...] = ()
+    strength: float = 0.0
 
 
 def weigh_warpage(context: PackageContext) -> Hypothesis:
@@ -381,3 +405,26 @@ def _diagnose_positions(lot: LotDefects) -> Cause:
         f"on up to {int(often.max())} of {lot.boards} boards{_format_joints(joints)}"
     )
     return Cause(cause, words, joints, math.log(1 / _CHANCE) + math.log(len(rows)))
+
+
+def choose_disposition(labels: Mapping[str, Collection[str | None]], verdict: str, underfill: bool = False) -> str:
+    """Choose what follows for the board: `ship`, `review`, `rework_memory` or `rework_stack`.
+
+    The memory alone comes off where all faults lie in the upper interface and nothing is underfilled; a fault in the lower
+    interface takes the whole stack off. A failed board without a faulty joint goes to review.
+
+    Parameters
+    ----------
+    labels
+        By interface, the labels of the joints that *failed* (the good ones may be among them).
+    verdict
+        The board's.
+    underfill
+        Whether the package is underfilled.
+    """
+    if verdict == "pass":
+        return "ship"
+    faulty = {name for name, found in labels.items() if any(label not in (None, GOOD) for label in found)}
+    if verdict != "fail" or not faulty:
+        return "review"
+    return "rework_memory" if faulty == {"upper"} and not underfill else "rework_stack"

@@ -17,7 +17,7 @@ from inspect_pop.core.columns import COLUMNS
 from inspect_pop.core.joint_table import JointTable
 from inspect_pop.core.limits import Limits
 from inspect_pop.core.recipe import Package
-from inspect_pop.diagnose.cause import PackageState
+from inspect_pop.measure.height_maps import Bulge
 
 __all__ = [
     "CAP",
@@ -25,6 +25,7 @@ __all__ = [
     "Hypothesis",
     "InterfaceJoints",
     "PackageContext",
+    "PackageState",
     "binomial_surprise",
     "cap",
     "collect_joints",
@@ -46,6 +47,18 @@ _FLOOR = 1e-300
 _TEMPER = 0.6
 _WEIGHTS = np.linspace(0.0, 0.95, 20)
 _FLOAT_COLUMNS = tuple(c.name for c in COLUMNS if c.kind == "float32")
+
+
+@dataclass(frozen=True)
+class PackageState:
+    """What the height map showed of a package; NaN or None where it was not measured.
+
+    `warpage_um` is signed (positive: convex, edges down).
+    """
+
+    warpage_um: float = math.nan
+    stack_height_um: float = math.nan
+    bulge: Bulge | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from inspect_pop.core.classes import CLASSES, DEFECTS, JOINT_CLASSES
-from inspect_pop.core.constructions import CONSTRUCTIONS, describe_disposition
+from inspect_pop.core.recipe import CONSTRUCTIONS, describe_disposition
 from inspect_pop.core.text import pluralize
 from inspect_pop.report.style import CLASS_LOOKS, VERDICT_LOOKS, make_style
 

@@ -14,9 +14,8 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from inspect_pop.align.height_map import mask_upper_openings
-from inspect_pop.core.constructions import describe_construction
 from inspect_pop.core.geometry import FloatArray, HeightMap, Placement
-from inspect_pop.core.recipe import Package
+from inspect_pop.core.recipe import Package, describe_construction
 from inspect_pop.core.robust import group_median, mad_sigma
 from inspect_pop.segment.windows import SAMPLES_PER_PITCH, SIZE
 

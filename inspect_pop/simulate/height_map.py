@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from inspect_pop.core.constructions import describe_construction
 from inspect_pop.core.geometry import Grid, HeightMap, Placement
-from inspect_pop.core.recipe import Package
+from inspect_pop.core.recipe import Package, describe_construction
 from inspect_pop.simulate.machines import Machine
 from inspect_pop.simulate.scene import Passive
 from inspect_pop.simulate.warpage import WarpedStack

@@ -26,7 +26,7 @@ from sqlalchemy import (
     union_all,
 )
 
-from inspect_pop.core.constructions import CONSTRUCTIONS, OPPORTUNITIES_PER_INTERFACE
+from inspect_pop.core.recipe import CONSTRUCTIONS, OPPORTUNITIES_PER_INTERFACE
 from inspect_pop.store.engine import PreparedStatement, make_upsert, prepare_statement
 from inspect_pop.store.schema import COUNT_COLUMNS, OUTCOME_COLUMNS, SUM_COLUMNS, boards, interfaces, packages, rollups, sites
 

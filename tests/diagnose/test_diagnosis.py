@@ -9,7 +9,7 @@ import pytest
 
 from inspect_pop.core.joint_table import CLASSES, JointTable
 from inspect_pop.core.limits import Limits
-from inspect_pop.diagnose import CAUSES, LotDefects, PackageState, diagnose, diagnose_lot
+from inspect_pop.diagnose import CAUSES, LotDefects, PackageState, choose_disposition, diagnose, diagnose_lot
 from inspect_pop.diagnose.diagnosis import find_repeating_positions
 from tests.diagnose.patterns import draw, package
 
@@ -170,3 +170,24 @@ def test_a_single_failure_is_no_repetition_and_an_empty_lot_has_no_cause() -> No
     assert not find_repeating_positions(few).any()
     nothing = LotDefects(0, np.zeros(0, object), np.zeros(0, object), np.zeros((0, 4), np.int64))
     assert diagnose_lot(nothing, {}).evidence == "no defects"
+
+
+# What follows for the board
+
+
+@pytest.mark.parametrize(
+    ("labels", "verdict", "underfill", "expected"),
+    [
+        ({"lower": [], "upper": []}, "pass", False, "ship"),
+        ({"lower": [], "upper": []}, "review", False, "review"),
+        ({"lower": [], "upper": ["open"]}, "review", False, "review"),
+        ({"lower": [], "upper": ["open", "good"]}, "fail", False, "rework_memory"),
+        ({"lower": [], "upper": ["open"]}, "fail", True, "rework_stack"),
+        ({"lower": ["starved"], "upper": ["open"]}, "fail", False, "rework_stack"),
+        ({"lower": ["bridged"], "upper": []}, "fail", False, "rework_stack"),
+        ({"lower": [None], "upper": ["good"]}, "fail", False, "review"),
+        ({"lower": ["open"], "upper": []}, "unheard of", False, "review"),
+    ],
+)
+def test_disposition(labels: dict[str, list[str | None]], verdict: str, underfill: bool, expected: str) -> None:
+    assert choose_disposition(labels, verdict, underfill) == expected
