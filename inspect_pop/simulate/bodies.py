@@ -8,6 +8,7 @@ A variety belongs to one class. Each is graded up to the thresholds of the expor
 from local stand-off, pad radius, nominal volume and a generator. The truth (volume, gap) follows from the bodies.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +16,9 @@ from numpy.typing import NDArray
 
 __all__ = [
     "STARVED_BELOW",
-    "VARIETY_CLASSES",
+    "VARIETIES",
     "Bodies",
+    "Variety",
     "arc_sagitta",
     "arc_volume",
     "build_bodies",
@@ -26,28 +28,12 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float64]
-Unwetted = tuple[Floats, Floats, Floats]  # gap (n,), segments (n, 2, 5), height of the gap or crease (n,)
+Segments = tuple[
+    Floats, Floats, Floats
+]  # gap (n,), segments (n, 2, 5), height of the gap or crease (n,); NaN where there is none
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(48)
 
 STARVED_BELOW = 2 / 3  # export format: a continuous joint below this share of nominal volume is starved
-
-VARIETY_CLASSES = {
-    "plain": "good",
-    "low_volume": "good",
-    "excess": "good",
-    "big_void": "good",
-    "spike": "good",
-    "shoulder": "good",
-    "pear": "good",
-    "web": "bridged",
-    "hanging": "open",
-    "standing": "open",
-    "two_domes": "open",
-    "missing": "open",
-    "dome_on_dome": "head_in_pillow",
-    "cupped": "head_in_pillow",
-    "hourglass": "starved",
-}
 
 
 @dataclass(frozen=True)
@@ -154,36 +140,35 @@ def build_bodies(
     bodies = empty_bodies(standoff_um)
     gap = np.full(n, np.nan)
     # A ball that did not merge takes little of the deposit with it, as the widest slices of the samples show.
-    unmerged = np.array([VARIETY_CLASSES[v] == "head_in_pillow" for v in variety])
+    unmerged = np.array([VARIETIES[v].label == "head_in_pillow" for v in variety])
     volume_um3 = np.where(unmerged, volume_um3 * np.maximum(rng.normal(0.92, 0.10, n), 0.5), volume_um3)
     wetting = 1 + 0.015 * rng.standard_normal((2, n))
     for name in np.unique(variety.astype(str)):
         at = np.flatnonzero(variety == name)
         pads = PadPairs(standoff_um[at], np.full(len(at), pad_radius_um), volume_um3[at])
-        if name == "pear":
-            bodies.parts[at] = make_pear(rng, pads)
-        elif name in _UNWETTED:
-            gap[at], bodies.parts[at], bodies.crease[at] = _UNWETTED[name](rng, pads)
+        make = VARIETIES[name].make
+        if make is not None:
+            gap[at], bodies.parts[at], bodies.crease[at] = make(rng, pads)
         else:
             bodies.low[at], bodies.high[at] = pads.pad * wetting[0, at], pads.pad * wetting[1, at]
             bodies.sagitta[at] = arc_sagitta(pads.volume, pads.standoff, bodies.low[at], bodies.high[at])
     return bodies, gap
 
 
-def make_hanging(rng: np.random.Generator, pads: PadPairs) -> Unwetted:
+def make_hanging(rng: np.random.Generator, pads: PadPairs) -> Segments:
     """Put all solder on the upper pad, above a gap that is graded from 5 um up."""
     gap = np.minimum(5.0 + rng.exponential(9.0, len(pads.pad)), 0.5 * pads.standoff)
     return gap, _stack_segments(pads, None, _make_dome(rng, pads, pads.standoff - gap, upper=True)), gap / 2
 
 
-def make_standing(rng: np.random.Generator, pads: PadPairs) -> Unwetted:
+def make_standing(rng: np.random.Generator, pads: PadPairs) -> Segments:
     """Put all solder on the lower pad, below a gap that is graded from 5 um up."""
     gap = np.minimum(5.0 + rng.exponential(9.0, len(pads.pad)), 0.5 * pads.standoff)
     dome = _make_dome(rng, pads, pads.standoff - gap, upper=False)
     return gap, _stack_segments(pads, dome, None), pads.standoff - gap / 2
 
 
-def make_two_domes(rng: np.random.Generator, pads: PadPairs) -> Unwetted:
+def make_two_domes(rng: np.random.Generator, pads: PadPairs) -> Segments:
     """Put a ball on the upper pad and a deposit on the lower one, with a clear gap between them."""
     gap = np.minimum(5.0 + rng.exponential(9.0, len(pads.pad)), 0.4 * pads.standoff)
     deposit = (pads.standoff - gap) * rng.uniform(0.12, 0.45, len(pads.pad))
@@ -192,12 +177,12 @@ def make_two_domes(rng: np.random.Generator, pads: PadPairs) -> Unwetted:
     return gap, _stack_segments(pads, low, high), deposit + gap / 2
 
 
-def leave_empty(rng: np.random.Generator, pads: PadPairs) -> Unwetted:  # noqa: ARG001 (one signature for all varieties)
+def leave_empty(rng: np.random.Generator, pads: PadPairs) -> Segments:  # noqa: ARG001 (one signature for all varieties)
     """Leave the pads without solder: the gap is the whole stand-off."""
     return pads.standoff.copy(), np.zeros((len(pads.pad), 2, 5)), pads.standoff / 2
 
 
-def make_dome_on_dome(rng: np.random.Generator, pads: PadPairs) -> Unwetted:
+def make_dome_on_dome(rng: np.random.Generator, pads: PadPairs) -> Segments:
     """Rest the upper pad's ball on the deposit's dome: a waist where they touch, less than 5 um apart.
 
     The deposit is half an ellipsoid, steep at the pad, as the samples' pad slices show it.
@@ -212,7 +197,7 @@ def make_dome_on_dome(rng: np.random.Generator, pads: PadPairs) -> Unwetted:
     return _flip_some(rng, pads, gap, parts, deposit + gap / 2)
 
 
-def make_cup(rng: np.random.Generator, pads: PadPairs) -> Unwetted:
+def make_cup(rng: np.random.Generator, pads: PadPairs) -> Segments:
     """Raise the deposit around the ball: nearly the outline of a good joint, with a notch at the rim of the cup."""
     gap = rng.uniform(0.0, 4.5, len(pads.pad))
     rim = pads.standoff * rng.uniform(0.2, 0.45, len(pads.pad))
@@ -224,15 +209,15 @@ def make_cup(rng: np.random.Generator, pads: PadPairs) -> Unwetted:
     return _flip_some(rng, pads, gap, parts, rim)
 
 
-def _flip_some(rng: np.random.Generator, pads: PadPairs, gap: Floats, parts: Floats, crease: Floats) -> Unwetted:
+def _flip_some(rng: np.random.Generator, pads: PadPairs, gap: Floats, parts: Floats, crease: Floats) -> Segments:
     """Put the ball of one joint in twelve on the lower pad: there the package's solder is the deposit."""
     flipped = rng.random(len(gap)) < 1 / 12
     parts[flipped] = _flip_segments(parts[flipped], pads.standoff[flipped])
     return gap, parts, np.where(flipped, pads.standoff - crease, crease)
 
 
-def make_pear(rng: np.random.Generator, pads: PadPairs) -> Floats:
-    """Make one uneven body (n, 2, 5): a wide end that sits like a ball in a narrow one, without a crease.
+def make_pear(rng: np.random.Generator, pads: PadPairs) -> Segments:
+    """Make one uneven body: a wide end that sits like a ball in a narrow one, without a crease.
 
     This good joint looks most like head-in-pillow. One in ten stands on its wide end.
     """
@@ -246,7 +231,7 @@ def make_pear(rng: np.random.Generator, pads: PadPairs) -> Floats:
     parts = np.stack([narrow, _make_ball(rng, pads, height, volume, (1.0, 1.2))], axis=1)
     flipped = rng.random(n) < 0.1
     parts[flipped] = _flip_segments(parts[flipped], pads.standoff[flipped])
-    return parts
+    return np.full(n, np.nan), parts, np.full(n, np.nan)
 
 
 def _flip_segments(parts: Floats, standoff: Floats) -> Floats:
@@ -292,11 +277,34 @@ def _stack_segments(pads: PadPairs, low: Floats | None, high: Floats | None) -> 
     return np.stack([none if low is None else low, none if high is None else high], axis=1)
 
 
-_UNWETTED = {
-    "hanging": make_hanging,
-    "standing": make_standing,
-    "two_domes": make_two_domes,
-    "missing": leave_empty,
-    "dome_on_dome": make_dome_on_dome,
-    "cupped": make_cup,
+@dataclass(frozen=True)
+class Variety:
+    """One shape of joint.
+
+    `label` is the class that it belongs to. `chance` weighs it among the joints that are odd without a cause: plentiful near
+    the thresholds, and good joints that look bad as often as bad ones. `make` builds it from segments; None: one arc that wets
+    both pads.
+    """
+
+    label: str
+    chance: float
+    make: Callable[[np.random.Generator, PadPairs], Segments] | None = None
+
+
+VARIETIES = {
+    "plain": Variety("good", 0.0),
+    "low_volume": Variety("good", 0.10),
+    "excess": Variety("good", 0.07),
+    "big_void": Variety("good", 0.07),
+    "spike": Variety("good", 0.10),
+    "shoulder": Variety("good", 0.05),
+    "pear": Variety("good", 0.06, make_pear),
+    "web": Variety("bridged", 0.11),
+    "hanging": Variety("open", 0.11, make_hanging),
+    "standing": Variety("open", 0.025, make_standing),
+    "two_domes": Variety("open", 0.03, make_two_domes),
+    "missing": Variety("open", 0.02, leave_empty),
+    "dome_on_dome": Variety("head_in_pillow", 0.12, make_dome_on_dome),
+    "cupped": Variety("head_in_pillow", 0.06, make_cup),
+    "hourglass": Variety("starved", 0.135),
 }

@@ -13,29 +13,14 @@ from numpy.typing import NDArray
 from inspect_pop.core.causes import CAUSES
 from inspect_pop.core.errors import UsageFault
 from inspect_pop.core.recipe import Interface, Package
+from inspect_pop.simulate.bodies import VARIETIES
 from inspect_pop.simulate.warpage import WarpedSurface
 
 __all__ = ["CAUSES", "BoardPlan", "DefectPattern", "draw_varieties", "plan_board"]
 
 Floats = NDArray[np.float64]
 
-# Shares of odd joints: plentiful near the thresholds, and good ones that look bad as often as bad ones.
-_SPORADIC = {
-    "low_volume": 0.10,
-    "excess": 0.07,
-    "big_void": 0.07,
-    "spike": 0.10,
-    "shoulder": 0.05,
-    "pear": 0.06,
-    "web": 0.11,
-    "hanging": 0.11,
-    "standing": 0.025,
-    "two_domes": 0.03,
-    "missing": 0.02,
-    "dome_on_dome": 0.12,
-    "cupped": 0.06,
-    "hourglass": 0.135,
-}
+_CHANCES = {name: variety.chance for name, variety in VARIETIES.items() if variety.chance}
 
 
 @dataclass(frozen=True)
@@ -91,8 +76,8 @@ def draw_varieties(
     n = len(interface.ball)
     variety = np.full(n, "plain", object)
     odd = rng.random(n) < defect_rate
-    shares = np.array(list(_SPORADIC.values()))
-    variety[odd] = rng.choice(np.array(list(_SPORADIC), object), int(odd.sum()), p=shares / shares.sum())
+    shares = np.array(list(_CHANCES.values()))
+    variety[odd] = rng.choice(np.array(list(_CHANCES), object), int(odd.sum()), p=shares / shares.sum())
     for name, rate in pattern.rates.items():
         variety[(rng.random(n) < rate) & (variety == "plain")] = name
     excess = (standoff_um - interface.gap_um) / interface.gap_um

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspect_pop.core.recipe import Interface
-from inspect_pop.simulate.bodies import STARVED_BELOW, VARIETY_CLASSES, Bodies, build_bodies
+from inspect_pop.simulate.bodies import STARVED_BELOW, VARIETIES, Bodies, build_bodies
 
 __all__ = ["Population", "Spurs", "Voids", "add_webs", "make_spurs", "place_voids", "populate"]
 
@@ -94,7 +94,7 @@ def populate(
 
     bodies, gap = build_bodies(rng, variety, standoff_um, interface.pad_diameter_um / 2, ratio * nominal)
     true_ratio = bodies.volume() / nominal
-    label = np.array([VARIETY_CLASSES[v] for v in variety], object)
+    label = np.array([VARIETIES[v].label for v in variety], object)
     label[(label == "good") & (true_ratio < STARVED_BELOW)] = "starved"
     label[(label == "starved") & (true_ratio >= STARVED_BELOW)] = "good"
     variety[(label == "starved") & (variety == "plain")] = "hourglass"

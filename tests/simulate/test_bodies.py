@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from inspect_pop.core.classes import CLASSES
 from inspect_pop.simulate.bodies import (
-    VARIETY_CLASSES,
+    VARIETIES,
     Bodies,
     arc_sagitta,
     arc_volume,
@@ -77,7 +78,12 @@ def empty_run(bodies, joint: int) -> float:
     return float(runs.max(initial=0)) / 10
 
 
-@pytest.mark.parametrize("variety", sorted(v for v, c in VARIETY_CLASSES.items() if c == "open"))
+def test_every_variety_is_of_a_class_and_only_the_plain_one_is_not_drawn_by_chance():
+    assert {v.label for v in VARIETIES.values()} <= set(CLASSES)
+    assert [name for name, v in VARIETIES.items() if v.chance <= 0] == ["plain"]
+
+
+@pytest.mark.parametrize("variety", sorted(name for name, v in VARIETIES.items() if v.label == "open"))
 def test_open_joints_have_a_gap_of_at_least_five_micrometres(variety):
     bodies, gap = build(variety)
     assert (gap >= 5.0).all()

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from inspect_pop.core.classes import CLASSES
 from inspect_pop.core.errors import UsageFault
-from inspect_pop.simulate.bodies import VARIETY_CLASSES
+from inspect_pop.simulate.bodies import VARIETIES
 from inspect_pop.simulate.causes import CAUSES, draw_varieties, plan_board
 from inspect_pop.simulate.products import PRODUCTS
 
@@ -15,7 +16,7 @@ def classes(cause: str, which: int, seed: int = 3, rate: float = 0.0) -> np.ndar
     interface = PACKAGE.interfaces[which]
     standoff = np.full(len(interface.ball), interface.gap_um)
     variety = draw_varieties(rng, interface, plan.patterns[which], standoff, plan.reach, rate)
-    return np.array([VARIETY_CLASSES[v] for v in variety])
+    return np.array([VARIETIES[v].label for v in variety])
 
 
 def test_every_cause_can_be_asked_for_and_random_draws_all():
@@ -53,9 +54,15 @@ def test_too_much_standoff_keeps_joints_from_merging():
     plan = plan_board(rng, PACKAGE, "warpage")
     wide = np.where(interface.x_um > 4000, 1.25, 1.0) * interface.gap_um
     variety = draw_varieties(rng, interface, plan.patterns[0], wide, plan.reach, 0.0)
-    bad = np.array([VARIETY_CLASSES[v] in ("open", "head_in_pillow") for v in variety])
+    bad = np.array([VARIETIES[v].label in ("open", "head_in_pillow") for v in variety])
     assert bad[interface.x_um > 4000].mean() > 0.4
     assert bad[interface.x_um < 4000].mean() < 0.02
+
+
+@pytest.mark.parametrize("label", CLASSES)
+def test_every_class_is_drawn_without_a_cause(label: str):
+    """A class that no variety belongs to, or whose varieties have no chance, would be missing from what models learn from."""
+    assert label in classes("none", 0, rate=0.7)
 
 
 def test_half_of_the_odd_joints_are_good_ones_that_look_odd():
