@@ -18,9 +18,9 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from inspect_pop.classify.inputs import CONTRACT
 from inspect_pop.core.classes import CLASSES
@@ -60,7 +60,7 @@ class Calibration(_Part):
     """Probabilities are softmax(logits / temperature + bias); fitted on boards held out of training."""
 
     temperature: float = Field(gt=0)
-    bias: tuple[float, ...] = Field(min_length=len(CLASSES), max_length=len(CLASSES))
+    bias: tuple[float, ...]
 
 
 class OperatingPoint(_Part):
@@ -113,6 +113,13 @@ class Card(_Part):
     software: str = ""
     measured_on: str = ""
     machines: dict[str, MachineModel] = {}  # by machine (`BoardExport.machine`): what decides there instead of this network
+
+    @model_validator(mode="after")
+    def _check_bias(self) -> Self:
+        """Compare with the card's own classes, so that a model of another set of classes is refused as that."""
+        if len(self.calibration.bias) != len(self.classes):
+            raise ValueError(f"calibration.bias: expected one of each of {len(self.classes)} classes")
+        return self
 
 
 @dataclass(frozen=True)

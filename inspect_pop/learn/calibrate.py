@@ -30,7 +30,7 @@ __all__ = [
     "good_quantiles",
 ]
 
-NO_CALIBRATION = Calibration(temperature=1.0, bias=(0.0, 0.0, 0.0, 0.0, 0.0))
+NO_CALIBRATION = Calibration(temperature=1.0, bias=(0.0,) * len(CLASSES))
 _GOOD = CLASSES.index(GOOD)
 
 # Share of the variance that is spread evenly, so that directions in which the training set never varies do not make every

@@ -2,13 +2,20 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from inspect_pop.classify.model import find_current_model, load
+from inspect_pop.core.classes import CLASSES
 from inspect_pop.core.errors import ModelFault
 from tests.evaluate.test_promotion import make_model as make_listed_model
 from tests.learn.models import add_machine_model, make_model
+
+
+def _other_classes(classes: tuple[str, ...]) -> dict[str, Any]:
+    """What the card of a model of these classes has otherwise."""
+    return {"classes": classes, "calibration": {"temperature": 1.0, "bias": [0.0] * len(classes)}}
 
 
 def test_a_whole_folder_is_taken(tmp_path: Path) -> None:
@@ -47,11 +54,13 @@ def test_a_changed_file_is_refused(tmp_path: Path, name: str, how: str) -> None:
     [
         ({"schema": "inspect-pop-model/9"}, "card.json"),  # of a later version
         ({"contract": "joint-inputs/0"}, "contract"),  # made for other inputs
-        ({"classes": ["good", "bad"]}, "classes"),  # other classes
+        (_other_classes(CLASSES[:-1]), "expected contract .* and classes .*Train it again"),  # of a version with fewer classes
+        (_other_classes((*CLASSES, "cold")), "expected contract .* and classes .*Train it again"),  # of a version with more
+        ({"classes": CLASSES[:-1]}, "calibration.bias: expected one of each"),  # a card that contradicts itself
         ({"files": {}}, "model.onnx"),  # no network
         ({"files": {"../model.onnx": "0" * 64}}, "beside the card"),  # a path out of the folder
         ({"surprise": 1}, "surprise"),  # an unknown key
-        ({"calibration": {"temperature": 0, "bias": [0] * 5}}, "temperature"),  # nothing divides by zero
+        ({"calibration": {"temperature": 0, "bias": [0] * len(CLASSES)}}, "temperature"),  # nothing divides by zero
     ],
 )
 def test_an_unusable_card_is_refused(tmp_path: Path, change: dict, says: str) -> None:
