@@ -16,6 +16,7 @@ from typer.main import get_command
 
 from inspect_pop import cli
 from inspect_pop.cli.app import app
+from inspect_pop.core.classes import CLASSES, DEFECTS, joint_class
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -33,6 +34,13 @@ def test_generated_pages_are_what_the_code_says() -> None:
     script = ROOT / "scripts" / "release" / "make_reference.py"
     done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_export_format_defines_every_class_and_its_precedence() -> None:
+    text = (DOCS / "export-format.md").read_text(encoding="utf-8")
+    assert [c for c in CLASSES if f"| `{c}` | " not in text] == []
+    by_precedence = sorted(DEFECTS, key=lambda c: joint_class(c).precedence)
+    assert f"has the first of: {', '.join(by_precedence)}." in text
 
 
 def name_of(page: Path) -> str:

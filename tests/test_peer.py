@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("skimage")
 
-from inspect_pop.core.joint_table import COLUMNS  # noqa: E402
+from inspect_pop.core.joint_table import CLASSES, COLUMNS  # noqa: E402
 
 pytestmark = pytest.mark.training
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
@@ -32,7 +32,7 @@ class Nothing(torch.nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         assert images.shape[1:] == (5, 64, 64)
-        return torch.zeros(len(images), 5)
+        return torch.zeros(len(images), len(CLASSES))
 
 
 def test_a_sample_board_is_found_and_measured(script: ModuleType, small_board: Path) -> None:

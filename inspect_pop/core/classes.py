@@ -15,6 +15,7 @@ class JointClass:
     Attributes:
         name: The name in records, labels and columns, such as `head_in_pillow`.
         words: The name in running text.
+        heading: The name over a narrow column.
         precedence: A joint that shows two classes is labelled with the one of the smaller number (`labels.csv`).
         colour, letter, outline: How pages mark it. Colours are Okabe and Ito's (Color Universal Design, 2008). The outline
             is an SVG path of radius about 10; with it, colour is never the only sign.
@@ -27,6 +28,7 @@ class JointClass:
 
     name: str
     words: str
+    heading: str
     precedence: int
     colour: str
     letter: str
@@ -44,6 +46,7 @@ JOINT_CLASSES = (
     JointClass(
         name="good",
         words="good",
+        heading="good",
         precedence=5,
         colour="#c9d1d6",
         letter="",
@@ -57,6 +60,7 @@ JOINT_CLASSES = (
     JointClass(
         name="bridged",
         words="bridged",
+        heading="bridged",
         precedence=1,
         colour="#c24a00",
         letter="B",
@@ -70,6 +74,7 @@ JOINT_CLASSES = (
     JointClass(
         name="open",
         words="open",
+        heading="open",
         precedence=2,
         colour="#0067a8",
         letter="O",
@@ -83,6 +88,7 @@ JOINT_CLASSES = (
     JointClass(
         name="starved",
         words="starved",
+        heading="starved",
         precedence=4,
         colour="#e0a100",
         letter="S",
@@ -96,6 +102,7 @@ JOINT_CLASSES = (
     JointClass(
         name="head_in_pillow",
         words="head-in-pillow",
+        heading="HiP",
         precedence=3,
         colour="#a8578a",
         letter="H",

@@ -398,7 +398,7 @@ def _diagnose_positions(lot: LotDefects) -> Cause:
     rows = np.flatnonzero(repeat & (lot.interface == interface))
     often = lot.defects[rows].sum(axis=1)
     joints = tuple(f"{interface} {lot.ball[k]}" for k in rows[np.argsort(-often, kind="stable")])
-    label = max(DEFECTS, key=lambda c: count[c]).replace("_", "-")
+    label = joint_class(max(DEFECTS, key=lambda c: count[c])).words
     what = f"{len(rows)} positions" if len(rows) > 1 else "one position"
     words = (
         f"{what} of the {interface} interface fail{'s' * (len(rows) == 1)} again and again, mostly {label}, "

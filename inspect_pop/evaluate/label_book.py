@@ -233,7 +233,7 @@ def find_label_doubts(samples: Samples, features: NDArray[np.floating]) -> list[
 def predict_out_of_fold(
     features: NDArray[np.floating], label: NDArray[np.integer], board: NDArray[np.str_]
 ) -> NDArray[np.float64]:
-    """Return the (n, 5) probabilities of each class for every joint, learnt from boards other than its own.
+    """Return the (n, classes) probabilities of each class for every joint, learnt from boards other than its own.
 
     A class that no other board shows is NaN in that row: a joint cannot be told from what was never seen. With a single
     board every row is NaN.

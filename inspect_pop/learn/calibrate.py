@@ -1,8 +1,8 @@
 """Calibrated probabilities, an operating point, and how unfamiliar a joint may be, fitted on boards not trained on.
 
 Probabilities are softmax(logits / temperature + bias): one temperature for how sure the network may be, and one bias per
-class for how often it occurs (Guo et al., 2017: temperature scaling, and vector scaling without its scales). Five numbers
-besides a temperature need few joints, and cannot change which joint looks worse than another within a class.
+class for how often it occurs (Guo et al., 2017: temperature scaling, and vector scaling without its scales). One number a
+class and a temperature need few joints, and cannot change which joint looks worse than another within a class.
 
 Familiarity is a Mahalanobis distance in the embedding: a joint beyond the limit goes to a person.
 """
@@ -121,7 +121,7 @@ def calibrate(
     weight: NDArray[np.floating] | None = None,
     prior: Calibration | None = None,
 ) -> Calibration:
-    """Return the calibration with the least negative log-likelihood over (n, 5) logits and (n,) labels.
+    """Return the calibration with the least negative log-likelihood over (n, classes) logits and (n,) labels.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ def calibrate(
 
 
 def apply_calibration(calibration: Calibration, logits: NDArray[np.floating]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return (n, 5) calibrated probabilities and (n,) log-odds of a defect, computed as on the line."""
+    """Return (n, classes) calibrated probabilities and (n,) log-odds of a defect, computed as on the line."""
     scaled = np.asarray(logits, np.float32) / calibration.temperature + np.asarray(calibration.bias, np.float32)
     return softmax(scaled), log_odds(scaled)
 

@@ -133,7 +133,7 @@ class Dataset:
         return self.all.of_boards(self.split.calibrate or self.split.train)
 
     def start_logits(self, samples: Samples) -> NDArray[np.float32] | None:
-        """Return (n, 5) logits of whole boards of `all` by the model that training starts from; None from scratch."""
+        """Return (n, classes) logits of whole boards of `all` by the model that training starts from; None from scratch."""
         if self.features is None:
             return None
         return self.features[np.isin(self.all.serials, samples.boards), -len(CLASSES) :]

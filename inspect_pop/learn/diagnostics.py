@@ -178,7 +178,7 @@ def choose_share(
 def predict_four_sided(
     network: JointNet, samples: Samples, calibration: Calibration
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return (n, 5) logits and (n, e) embeddings of a network that has no ONNX file yet, as the line would compute them."""
+    """Return (n, classes) logits and (n, e) embeddings of a network that has no ONNX file yet, as the line would compute them."""
 
     def answer(inputs: JointInputs) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         logits, embedding = predict(network, inputs.images.astype(np.float16), inputs.scalars)

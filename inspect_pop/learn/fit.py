@@ -220,7 +220,7 @@ def fit(
 def predict(
     network: JointNet, images: NDArray[np.float16], scalars: NDArray[np.float32], batch: int = 256
 ) -> tuple[Tensor, Tensor]:
-    """Return (n, 5) logits and (n, e) embeddings, float32, of joints without augmentation."""
+    """Return (n, classes) logits and (n, e) embeddings, float32, of joints without augmentation."""
     network.eval()
     device = next(network.parameters()).device
     logits, embeddings = [], []

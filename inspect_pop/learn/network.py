@@ -1,6 +1,6 @@
 """The network: a small residual net over a joint's window, joined with a few numbers, and its file.
 
-Besides the five classes it learns what a simulator knows and a label does not say: the variety of a defect, the volume, the
+Besides the classes it learns what a simulator knows and a label does not say: the variety of a defect, the volume, the
 width of a web, the gap. Those heads steer the features during training and are left out of the ONNX model.
 
 `network.safetensors` holds the trained weights, with shape and varieties in its header. It lies beside `model.onnx`, which
@@ -80,7 +80,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Outputs:
-    """`logits` (n, 5), `embedding` (n, EMBEDDING), `varieties` (n, v), `regressions` (n, 3)."""
+    """`logits` (n, classes), `embedding` (n, EMBEDDING), `varieties` (n, v), `regressions` (n, 3)."""
 
     logits: Tensor
     embedding: Tensor

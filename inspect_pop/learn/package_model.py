@@ -118,10 +118,10 @@ def build_model(
     prior
         Card of the model that training started from: few joints leave the calibration near it.
     out_of_fold
-        (n, 5) logits of `held_out` by networks that were not trained on them, if `network` was. None: calibrate on the
+        (n, classes) logits of `held_out` by networks that were not trained on them, if `network` was. None: calibrate on the
         logits of `network`.
     prior_logits
-        (n, 5) logits of `held_out` by the model that training started from, whose card is `prior`: with few joints, as many
+        (n, classes) logits of `held_out` by the model that training started from, whose card is `prior`: with few joints, as many
         of them go to people as with that model.
 
     Raises
@@ -164,7 +164,7 @@ def build_model(
 
 
 def compute_logits(answer: Answer, samples: Samples) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return (n, 5) logits and (n, e) embeddings of samples by `answer`, which is `Classifier.logits` or works as it does."""
+    """Return (n, classes) logits and (n, e) embeddings of samples by `answer`, which is or works as `Classifier.logits`."""
     logits, embeddings = [], []
     for start in range(0, len(samples), _CHUNK):
         images = np.asarray(samples.images[start : start + _CHUNK], np.float32)

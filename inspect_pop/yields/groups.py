@@ -27,9 +27,8 @@ from inspect_pop.yields.selection import GroupKey, check_group_keys, make_select
 __all__ = ["YieldGroup", "as_csv", "as_json", "as_table", "compute_yield", "fill_days", "report_yield"]
 
 _JUDGEMENTS = ("confirmed", "false_calls", "cleared", "escapes")
-_SHORT_WORDS = {"head_in_pillow": "HiP"}  # headings of narrow columns; other classes have short names
 # What a table leaves out where it does not fit, the least important first.
-_LEAST_FIRST = ("rolled %", *(_SHORT_WORDS.get(c, joint_class(c).words) for c in reversed(DEFECTS)), "final %", "95 %", "review")
+_LEAST_FIRST = ("rolled %", *(joint_class(c).heading for c in reversed(DEFECTS)), "final %", "95 %", "review")
 _GAP = 3  # columns between two of the table
 _ENOUGH_NAME = 12  # columns for a name that is folded; other columns make room for them
 
@@ -312,7 +311,7 @@ def _make_figures(groups: Sequence[YieldGroup]) -> dict[str, list[str]]:
         "DPMO": ["-" if g.dpmo is None else f"{g.dpmo:,.0f}" for g in groups],
     }
     for name in (*DEFECTS, "review"):
-        heading = "review" if name == "review" else _SHORT_WORDS.get(name, joint_class(name).words)
+        heading = "review" if name == "review" else joint_class(name).heading
         figures[heading] = [f"{g.counts[f'n_{name}']:,}" for g in groups]
     return figures
 

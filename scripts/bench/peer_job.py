@@ -25,9 +25,10 @@ import tifffile
 import torch
 from numpy.typing import NDArray
 
-__all__ = ["CLASSES", "Inspected", "Point", "inspect", "log_odds"]
+from inspect_pop.core.classes import CLASSES
 
-CLASSES = ("good", "bridged", "open", "starved", "head_in_pillow")
+__all__ = ["Inspected", "Point", "inspect", "log_odds"]
+
 BATCH = 64
 _VOLUME_LIMIT = 4 / 3
 
@@ -194,7 +195,7 @@ def _classify(net: Any, crops: NDArray[np.float32], batched: bool) -> tuple[NDAr
 
 
 def log_odds(scores: torch.Tensor) -> torch.Tensor:
-    """The network's scores (n, 5) as log-odds (n,) to be defective rather than good."""
+    """The network's scores (n, classes) as log-odds (n,) to be defective rather than good."""
     return scores[:, 1:].logsumexp(1) - scores[:, 0]
 
 

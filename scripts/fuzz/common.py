@@ -12,7 +12,7 @@ import hashlib
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
@@ -35,18 +35,30 @@ def instrument(name: str, *more: str) -> AbstractContextManager[None]:
     return _atheris().instrument_imports(include=["inspect_pop", *more])
 
 
-def run(one: Callable[[bytes], None], name: str) -> None:
-    """Fuzz until something breaks or an option ends it; the command line has libFuzzer's options."""
+def run(one: Callable[[bytes], None], name: str, words: Iterable[str] = ()) -> None:
+    """Fuzz until something breaks or an option ends it; the command line has libFuzzer's options.
+
+    `words` are put into inputs beside those of the harness's dictionary.
+    """
     atheris = _atheris()
     options = sys.argv[1:]
     work.append(work[0] / name)
     if all(option.startswith("-") for option in options):
-        grown, dictionary = ROOT / ".fuzz" / name, Path(__file__).with_name(f"{name}.dict")
+        grown = ROOT / ".fuzz" / name
         grown.mkdir(parents=True, exist_ok=True)
         options += [str(grown), str(CORPUS / name), f"-artifact_prefix={grown.parent}/{name}-"]
-        options += [f"-dict={dictionary}"] if dictionary.is_file() else []
+        if dictionary := collect_words(name, words):
+            (grown.parent / f"{name}.dict").write_text(dictionary, encoding="utf-8")
+            options += [f"-dict={grown.parent}/{name}.dict"]
     atheris.Setup([sys.argv[0], *LIMITS, *options], _keep_failures(one, ROOT / ".fuzz", name))
     atheris.Fuzz()
+
+
+def collect_words(name: str, words: Iterable[str] = ()) -> str:
+    """The harness's dictionary, as libFuzzer reads it, with these words added; empty where there are none."""
+    committed = Path(__file__).with_name(f"{name}.dict")
+    text = committed.read_text(encoding="utf-8") if committed.is_file() else ""
+    return text + "".join(f'"{word}"\n' for word in words)
 
 
 def _keep_failures(one: Callable[[bytes], None], folder: Path, name: str) -> Callable[[bytes], None]:

@@ -4,6 +4,7 @@
 from common import instrument, place, run
 
 with instrument(__name__):
+    from inspect_pop.core.classes import CLASSES
     from inspect_pop.core.errors import InputFault
     from inspect_pop.ingest.labels import check_labels, read_labels
     from inspect_pop.ingest.recipe_file import read_recipe
@@ -23,4 +24,4 @@ def one(data: bytes) -> None:
 
 
 if __name__ == "__main__":
-    run(one, NAME)
+    run(one, NAME, words=CLASSES)

@@ -17,7 +17,7 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
-from inspect_pop.core import acceptance, errors, flags, limits
+from inspect_pop.core import acceptance, classes, errors, flags, limits
 from inspect_pop.core import joint_table as joints
 from inspect_pop.station import hook
 
@@ -86,12 +86,19 @@ def walk(command: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def reference_page() -> str:
-    """Columns, flags, limits and faults, each from its one table in the code."""
+    """Columns, classes, flags, limits and faults, each from its one table in the code."""
     return "\n".join(
         [
             f"# Reference\n\n{GENERATED}\n",
             "## Columns of `joints.parquet`\n\nOne row per expected joint, always.\n",
             table(("column", "type", "unit", "meaning"), ((f"`{c.name}`", c.kind, c.unit, c.meaning) for c in joints.COLUMNS)),
+            "## Classes\n\nIn the order of the classifier's outputs. A joint that shows two is labelled with the one of the\n"
+            "smaller precedence ([labels.csv](export-format.md#labelscsv)). Pages show the letter; CFX messages have\n"
+            "category and code. Those of `good` are for a good joint in doubt.\n",
+            table(
+                ("label", "in words", "precedence", "letter", "`DefectCategory`", "`DefectCode`"),
+                ((f"`{c.name}`", c.words, c.precedence, c.letter, c.cfx_category, c.cfx_code) for c in classes.JOINT_CLASSES),
+            ),
             "## Flags\n\nReasons why a measurement is doubtful: the bits of the column `flags`.\n",
             table(
                 ("bit", "name", "meaning", "forbids a pass"),

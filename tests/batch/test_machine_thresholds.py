@@ -12,6 +12,7 @@ from inspect_pop.batch import machine_thresholds
 from inspect_pop.batch.executors import run_in_process
 from inspect_pop.batch.jobs import BatchSettings, BoardJob
 from inspect_pop.batch.machine_thresholds import defect_log_odds, find_first_boards, find_machine_points
+from inspect_pop.core.classes import CLASSES
 from inspect_pop.core.errors import StoreFault
 from inspect_pop.core.limits import Limits
 from tests.factories import make_inspection
@@ -34,9 +35,7 @@ def test_odds_are_those_of_a_defect_and_leave_out_what_was_not_decided() -> None
 def test_odds_stay_finite_where_a_probability_is_rounded_to_nothing() -> None:
     joints = make_inspection().joints
     n = len(joints)
-    sure = joints.replace(
-        p_good=np.zeros(n), p_open=np.ones(n), p_bridged=np.zeros(n), p_starved=np.zeros(n), p_head_in_pillow=np.zeros(n)
-    )
+    sure = joints.replace(**{f"p_{c}": np.full(n, float(c == "open")) for c in CLASSES})
     assert np.isfinite(defect_log_odds(sure)).all()
 
 

@@ -20,6 +20,7 @@ from inspect_pop.classify.operating_points import (
     design_effect,
     read_calibration,
 )
+from inspect_pop.core.classes import CLASSES, DEFECTS
 from inspect_pop.core.errors import ModelFault, PromiseFault
 from inspect_pop.core.statistics import clopper_pearson, clopper_pearson_upper
 from tests.learn.models import make_model
@@ -183,8 +184,8 @@ def test_what_is_promised_holds_on_the_calibration_joints_themselves(seed: int, 
 
 def test_the_joints_of_a_model_are_read(tmp_path: Path) -> None:
     joints = read_calibration(load(make_model(tmp_path / "m")))
-    assert joints.logits.shape == (400, 5)
-    assert np.bincount(joints.label).tolist() == [320, 20, 20, 20, 20]
+    assert joints.logits.shape == (400, len(CLASSES))
+    assert np.bincount(joints.label).tolist() == [320, *[80 // len(DEFECTS)] * len(DEFECTS)]
     assert set(joints.serial) == {"C0", "C1", "C2", "C3"}
     assert (joints.logits.argmax(axis=1) == joints.label).mean() > 0.95
 

@@ -10,22 +10,24 @@ import pytest
 from inspect_pop.classify.inputs import CHANNELS, SCALARS, JointInputs
 from inspect_pop.classify.model import OperatingPoint, load
 from inspect_pop.classify.session import BATCH, Classifier, log_odds, softmax
+from inspect_pop.core.classes import CLASSES
 from inspect_pop.core.errors import ModelFault
 from inspect_pop.segment.windows import SIZE
-from tests.learn.models import add_machine_model, make_model
+from tests.learn.models import EMBEDDING, add_machine_model, make_model
 
 
 def _inputs(*means: tuple[float, ...]) -> JointInputs:
-    """Joints whose first five channels have these means: what the tiny network answers by."""
+    """Joints whose first channels have these means, others 0: what the tiny network answers by."""
     images = np.zeros((len(means), CHANNELS, SIZE, SIZE), np.float32)
-    images[:, :5] = np.asarray(means, np.float32)[:, :, None, None]
+    for image, mean in zip(images, means, strict=True):
+        image[: len(mean)] = np.asarray(mean, np.float32)[:, None, None]
     return JointInputs(images, np.zeros((len(means), len(SCALARS)), np.float32))
 
 
 def test_answers_in_order_over_many_batches(tmp_path: Path) -> None:
     classifier = Classifier(load(make_model(tmp_path / "m")))
-    label = np.arange(2 * BATCH + 3) % 5
-    scores = classifier.classify(_inputs(*np.eye(5)[label]))
+    label = np.arange(2 * BATCH + 3) % len(CLASSES)
+    scores = classifier.classify(_inputs(*np.eye(len(CLASSES))[label]))
     assert (scores.probabilities.argmax(axis=1) == label).all()
     assert scores.probabilities.sum(axis=1) == pytest.approx(1.0, abs=1e-5)
 
@@ -34,15 +36,15 @@ def test_no_joints_no_scores(tmp_path: Path) -> None:
     scores = Classifier(load(make_model(tmp_path / "m"))).classify(
         JointInputs(np.zeros((0, CHANNELS, SIZE, SIZE), np.float32), np.zeros((0, len(SCALARS)), np.float32))
     )
-    assert scores.probabilities.shape == (0, 5)
+    assert scores.probabilities.shape == (0, len(CLASSES))
     assert len(scores.log_odds) == 0
 
 
 def test_calibration_is_applied(tmp_path: Path) -> None:
-    bias = [0.0, 0.0, 3.0, 0.0, 0.0]
+    bias = [3.0 * (k == 2) for k in range(len(CLASSES))]
     folder = make_model(tmp_path / "m", calibration={"temperature": 2.0, "bias": bias})
     p = Classifier(load(folder)).classify(_inputs((1.0, 0, 0, 0, 0))).probabilities[0]
-    expected = np.exp(np.array([5.0, 0, 3.0, 0, 0]))
+    expected = np.exp([5.0, *bias[1:]])
     assert p == pytest.approx(expected / expected.sum(), abs=1e-5)
 
 
@@ -105,7 +107,7 @@ def test_near_a_threshold_far_from_even_the_exact_network_decides(tmp_path: Path
 
 
 def test_what_is_unfamiliar_to_the_8bit_network_is_for_the_exact_one(tmp_path: Path) -> None:
-    known = {"mean": [0.0] * 5, "precision": np.eye(5).tolist(), "limit": 4.0}
+    known = {"mean": [0.0] * EMBEDDING, "precision": np.eye(EMBEDDING).tolist(), "limit": 4.0}
     classifier = Classifier(load(make_model(tmp_path / "m", quick=9.0, familiarity=known)))
     logits, _ = classifier.logits(_inputs((1.0, 0, 0, 0, 0), (1.6, 0, 0, 0, 0)))
     assert logits[:, 0] == pytest.approx([9.0, 16.0], rel=1e-5)
@@ -144,14 +146,15 @@ def test_no_answer_is_given_to_what_is_no_number(
 
 
 def test_unfamiliar_joints_are_marked(tmp_path: Path) -> None:
-    known = {"mean": [0.0] * 5, "precision": np.eye(5).tolist(), "limit": 4.0}
+    known = {"mean": [0.0] * EMBEDDING, "precision": np.eye(EMBEDDING).tolist(), "limit": 4.0}
     classifier = Classifier(load(make_model(tmp_path / "m", familiarity=known)))
     scores = classifier.classify(_inputs((1.0, 0, 0, 0, 0), (3.0, 0, 0, 0, 0)))
     assert scores.unfamiliar == pytest.approx([0.25, 2.25], rel=1e-4)
 
 
 def test_log_odds_keep_digits_that_probabilities_lose() -> None:
-    logits = np.asarray([[40.0, 0, 0, 0, 0], [0, 0, 0, 0, 0]], np.float32)
+    logits = np.zeros((2, 5), np.float32)  # of any number of classes
+    logits[0, 0] = 40
     assert log_odds(logits) == pytest.approx([-40 + np.log(4), np.log(4)], rel=1e-5)
     assert softmax(logits)[1] == pytest.approx([0.2] * 5)
 

@@ -13,9 +13,10 @@ def test_the_first_class_is_the_one_that_may_pass() -> None:
     assert (GOOD, *DEFECTS) == CLASSES
     assert JOINT_CLASSES[0].chance == 0
     assert sum(c.chance for c in JOINT_CLASSES) == pytest.approx(1.0)
+    assert all(joint_class(c).chance > 0 < joint_class(c).events for c in DEFECTS)  # causes are weighed against chance
 
 
-@pytest.mark.parametrize("field", ["name", "words", "precedence", "colour", "letter", "outline", "cfx_code"])
+@pytest.mark.parametrize("field", ["name", "words", "heading", "precedence", "colour", "letter", "outline", "cfx_code"])
 def test_classes_can_be_told_apart(field: str) -> None:
     values = [getattr(c, field) for c in JOINT_CLASSES]
     assert len(set(values)) == len(values)

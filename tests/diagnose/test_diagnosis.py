@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from inspect_pop.core.joint_table import CLASSES, JointTable
+from inspect_pop.core.classes import DEFECTS
+from inspect_pop.core.joint_table import JointTable
 from inspect_pop.core.limits import Limits
 from inspect_pop.diagnose import CAUSES, LotDefects, PackageState, choose_disposition, diagnose, diagnose_lot
 from inspect_pop.diagnose.diagnosis import find_repeating_positions
@@ -114,10 +115,10 @@ SIZES = {i.name: len(i.ball) for i in package().interfaces}
 
 
 def lot(rng: np.random.Generator, boards: int = 200, rate: float = 0.003) -> LotDefects:
-    """Defects spread evenly: `rate` a joint and board, a quarter of them of each class."""
+    """Defects spread evenly: `rate` a joint and board, as many of each class."""
     interface = np.array([name for name, n in SIZES.items() for _ in range(n)], object)
     ball = np.array([b for i in package().interfaces for b in i.ball], object)
-    return LotDefects(boards, interface, ball, rng.poisson(boards * rate / 4, (len(ball), 4)))
+    return LotDefects(boards, interface, ball, rng.poisson(boards * rate / len(DEFECTS), (len(ball), len(DEFECTS))))
 
 
 def test_even_defects_have_no_cause() -> None:
@@ -129,7 +130,7 @@ def test_even_defects_have_no_cause() -> None:
 
 def test_a_clogged_opening_shows_as_positions_that_repeat() -> None:
     of = lot(np.random.default_rng(1))
-    of.defects[[40, 41, 66], CLASSES[1:].index("starved")] += [9, 14, 11]
+    of.defects[[40, 41, 66], DEFECTS.index("starved")] += [9, 14, 11]
     cause = diagnose_lot(of, {"none": 60})
     assert cause.name == "insufficient_paste"
     assert set(cause.joints) == {f"lower {of.ball[k]}" for k in (40, 41, 66)}
@@ -150,7 +151,7 @@ def test_a_clogged_opening_shows_as_positions_that_repeat() -> None:
 def test_what_repeats_says_which_step(interface: str, label: str, name: str) -> None:
     of = lot(np.random.default_rng(2))
     rows = np.flatnonzero(of.interface == interface)[[3, 8, 20]]
-    of.defects[rows, CLASSES[1:].index(label)] += 15
+    of.defects[rows, DEFECTS.index(label)] += 15
     assert diagnose_lot(of, {}).name == name
 
 
@@ -164,11 +165,11 @@ def test_a_single_failure_is_no_repetition_and_an_empty_lot_has_no_cause() -> No
     few = LotDefects(
         3,
         *(getattr(lot(np.random.default_rng(0)), n) for n in ("interface", "ball")),
-        np.zeros((sum(SIZES.values()), 4), np.int64),
+        np.zeros((sum(SIZES.values()), len(DEFECTS)), np.int64),
     )
     few.defects[5, 0] = 1
     assert not find_repeating_positions(few).any()
-    nothing = LotDefects(0, np.zeros(0, object), np.zeros(0, object), np.zeros((0, 4), np.int64))
+    nothing = LotDefects(0, np.zeros(0, object), np.zeros(0, object), np.zeros((0, len(DEFECTS)), np.int64))
     assert diagnose_lot(nothing, {}).evidence == "no defects"
 
 

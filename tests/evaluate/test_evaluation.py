@@ -8,6 +8,7 @@ import pytest
 
 from inspect_pop.classify.model import OperatingPoint, load
 from inspect_pop.classify.operating_points import MachinePoint
+from inspect_pop.core.classes import CLASSES
 from inspect_pop.core.errors import LabelsFault, ModelFault
 from inspect_pop.evaluate.evaluation import evaluate, list_learnt_boards, outcomes_of, summary
 from tests.learn.conftest import make_batch
@@ -36,7 +37,7 @@ def test_the_outcome_is_that_of_a_run(batch: Path, stand_in: Path, tmp_path: Pat
     said = {(row["interface"], row["ball"]): (row["verdict"], row["label"]) for row in table}
     outcomes, aside = outcomes_of([board], load(stand_in))
     assert aside == []
-    names = np.array(["good", "bridged", "open", "starved", "head_in_pillow", None], object)
+    names = np.array([*CLASSES, None], object)
     for k in range(len(outcomes)):
         key = (outcomes.interface[k], outcomes.ball[k])
         assert (outcomes.verdict[k], names[outcomes.label[k]]) == said[key]

@@ -19,12 +19,12 @@ def make_outcomes(boards: int = 8, joints: int = 100, seed: int = 0) -> Outcomes
     """Mostly right; one in ten defective; some undecided, some in review."""
     rng = np.random.default_rng(seed)
     n = boards * joints
-    truth = np.where(rng.random(n) < 0.1, rng.integers(1, 5, n), 0)
-    label = np.where(rng.random(n) < 0.05, rng.integers(0, 5, n), truth)
+    truth = np.where(rng.random(n) < 0.1, rng.integers(1, len(CLASSES), n), 0)
+    label = np.where(rng.random(n) < 0.05, rng.integers(0, len(CLASSES), n), truth)
     label[rng.random(n) < 0.02] = -1
     verdict = np.where(label == 0, "pass", "fail").astype(object)
     verdict[(label < 0) | (rng.random(n) < 0.03)] = "review"
-    p = np.full((n, 5), 0.02, np.float32)
+    p = np.full((n, len(CLASSES)), 0.02, np.float32)
     p[np.arange(n), np.maximum(label, 0)] = 0.92
     p[label < 0] = np.nan
     serial = np.repeat([f"B{k}" for k in range(boards)], joints).astype(object)
@@ -47,7 +47,7 @@ def hand_made() -> Outcomes:
     truth = [0, 0, 0, 1, 2, 0, 0, 4, 3, 0]
     label = [0, 0, 3, 0, 2, 0, -1, 4, 2, 0]
     verdict = ["pass", "pass", "fail", "pass", "fail", "pass", "review", "review", "fail", "pass"]
-    p = np.full((10, 5), 0.05, np.float32)
+    p = np.full((10, len(CLASSES)), 0.05, np.float32)
     p[np.arange(10), label] = 0.8
     p[6] = np.nan
     text = {name: np.full(10, "x", object) for name in ("machine", "refdes", "interface", "ball", "reason")}
@@ -61,7 +61,7 @@ def test_figures_of_a_set_that_can_be_counted_by_hand() -> None:
     assert (figures["escapes"], figures["escape_rate"]) == (1, 0.25)
     assert (figures["false_calls"], figures["false_call_ppm"]) == (1, pytest.approx(1e6 / 6))
     assert figures["review_share"] == pytest.approx(0.2)
-    assert figures["confusion"]["good"] == {"good": 4, "bridged": 0, "open": 0, "starved": 1, "head_in_pillow": 0, "none": 1}
+    assert figures["confusion"]["good"] == dict.fromkeys(CLASSES, 0) | {"good": 4, "starved": 1, "none": 1}
     assert figures["recall"]["starved"]["rate"] == 0
     assert figures["recall"]["head_in_pillow"]["rate"] == 1  # the label is right, although a person is asked
     assert figures["exact_label_of_defects"]["rate"] == 0.5
@@ -96,7 +96,7 @@ def test_only_good_joints_have_no_escape_rate() -> None:
 
 def test_scores_alone_make_outcomes() -> None:
     samples = make_samples(2, 5)
-    p = np.full((10, 5), 0.1, np.float32)
+    p = np.full((10, len(CLASSES)), 0.1, np.float32)
     p[:, 3] = 0.6
     odds = np.array([-9, -1, 0, 1, 9] * 2, np.float32)
     outcomes = Outcomes.of_scores(samples, p, odds, OperatingPoint(pass_below=-2, fail_above=2, source=""))

@@ -7,6 +7,7 @@ import pytest
 from inspect_pop.classify.inputs import JointInputs
 from inspect_pop.classify.model import POINTER, load, read_pointer, resolve
 from inspect_pop.classify.session import Classifier
+from inspect_pop.core.classes import CLASSES, DEFECTS
 from inspect_pop.core.errors import LimitsFault, ModelFault
 from inspect_pop.core.statistics import clopper_pearson
 from inspect_pop.evaluate.outcomes import judge
@@ -26,7 +27,7 @@ def evaluation(escapes: int = 0, false_calls: int = 0, missed_label: int = 0, jo
     label[bad[:escapes]] = 0
     label[bad[escapes : escapes + missed_label]] = 2
     label[good[:false_calls]] = 3
-    p = np.full((len(truth), 5), (1 - sure) / 4, np.float32)
+    p = np.full((len(truth), len(CLASSES)), (1 - sure) / len(DEFECTS), np.float32)
     p[np.arange(len(truth)), label] = sure
     verdict = np.where(label == 0, "pass", "fail").astype(object)
     fields = outcomes.__dict__ | {"truth": truth, "label": label, "verdict": verdict, "probabilities": p}

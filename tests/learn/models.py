@@ -11,14 +11,14 @@ from onnx import TensorProto, helper, numpy_helper
 from inspect_pop.classify.inputs import CHANNELS, CONTRACT, SCALARS
 from inspect_pop.classify.model import CARD_SCHEMA, file_digest
 from inspect_pop.classify.operating_points import write_calibration
-from inspect_pop.core.joint_table import CLASSES
+from inspect_pop.core.classes import CLASSES, DEFECTS
 from inspect_pop.segment.windows import SIZE
 
-EMBEDDING = 5
+EMBEDDING = len(CLASSES)
 
 
 def tiny_network(weight: float = 10.0) -> bytes:
-    """Logits are `weight` times the means of the first five channels, as `sets.make_samples` paints them; so is the embedding."""
+    """Logits are `weight` times the means of the first channels, one a class (`sets.make_samples`); so is the embedding."""
     pick = np.zeros((CHANNELS, len(CLASSES)), np.float32)
     pick[: len(CLASSES)] = np.eye(len(CLASSES), dtype=np.float32)
     nodes = [
@@ -44,7 +44,7 @@ def tiny_network(weight: float = 10.0) -> bytes:
             helper.make_tensor_value_info("images", float32, ["n", CHANNELS, SIZE, SIZE]),
             helper.make_tensor_value_info("scalars", float32, ["n", len(SCALARS)]),
         ],
-        [helper.make_tensor_value_info(name, float32, ["n", 5]) for name in ("logits", "embedding")],
+        [helper.make_tensor_value_info(name, float32, ["n", len(CLASSES)]) for name in ("logits", "embedding")],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
@@ -58,8 +58,8 @@ def make_model(
     """A whole model folder; everything in `card` goes over the card as it stands. `quick`: weight of a quick network beside."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
-    label = np.where(np.arange(400) % 5 == 4, 1 + np.arange(400) % 4, 0)
-    logits = rng.normal(0, 1, (400, 5)) + 6 * np.eye(5)[label]
+    label = np.where(np.arange(400) % 5 == 4, 1 + np.arange(400) % len(DEFECTS), 0)
+    logits = rng.normal(0, 1, (400, len(CLASSES))) + 6 * np.eye(len(CLASSES))[label]
     text = {name: ["x"] * 400 for name in ("machine", "refdes", "interface", "ball")}
     text |= {"serial": [f"C{k // 100}" for k in range(400)], "label": [CLASSES[k] for k in label]}
     write_calibration(folder / "calibration.parquet", text, logits)
@@ -76,7 +76,7 @@ def make_model(
         "contract": CONTRACT,
         "classes": CLASSES,
         "files": {name: file_digest((folder / name).read_bytes()) for name in names},
-        "calibration": {"temperature": 1.0, "bias": [0.0] * 5},
+        "calibration": {"temperature": 1.0, "bias": [0.0] * len(CLASSES)},
         "operating_point": {"pass_below": -1.0, "fail_above": 1.0, "source": "by hand"},
         "familiarity": {"mean": [0.0] * EMBEDDING, "precision": np.eye(EMBEDDING).tolist(), "limit": 1e9},
         "metrics": metrics or {},

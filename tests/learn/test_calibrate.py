@@ -39,7 +39,8 @@ def test_a_network_that_is_too_sure_is_cooled() -> None:
 
 def test_a_class_that_is_called_too_often_is_held_back() -> None:
     logits, label = honest(20_000)
-    skewed = logits + np.array([0, 0, 1.5, 0, 0])
+    skewed = logits.copy()
+    skewed[:, 2] += 1.5
     found = calibrate(skewed, label)
     assert found.bias[2] - np.mean(np.delete(found.bias, 2)) == pytest.approx(-1.5, abs=0.1)
     assert calibration_error(apply_calibration(found, skewed)[0], label) < 0.01
@@ -63,18 +64,18 @@ def test_joints_that_count_double_are_joints_there_twice() -> None:
 
 
 def test_few_joints_leave_the_calibration_where_it_was() -> None:
-    prior = Calibration(temperature=2.0, bias=(1.0, 0.0, 0.0, 0.0, -1.0))
+    prior = Calibration(temperature=2.0, bias=(1.0, *[0.0] * (len(CLASSES) - 2), -1.0))
     logits, label = honest(5)
     assert calibrate(logits, label, prior=prior).temperature == pytest.approx(2.0, rel=0.3)
     assert calibrate(logits[:0], label[:0], prior=prior) == prior
     many = calibrate(*honest(20_000), prior=prior)
     assert many.temperature == pytest.approx(1.0, rel=0.05)
-    assert many.bias == pytest.approx((0.0,) * 5, abs=0.15)
+    assert many.bias == pytest.approx((0.0,) * len(CLASSES), abs=0.15)
 
 
 def test_nothing_to_learn_from_changes_nothing() -> None:
-    found = calibrate(np.zeros((0, 5)), np.zeros(0, int))
-    assert (found.temperature, found.bias) == (1.0, (0.0,) * 5)
+    found = calibrate(np.zeros((0, len(CLASSES))), np.zeros(0, int))
+    assert (found.temperature, found.bias) == (1.0, (0.0,) * len(CLASSES))
 
 
 def test_log_odds_and_probabilities_say_the_same() -> None:

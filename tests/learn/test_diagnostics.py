@@ -8,6 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 from inspect_pop.classify.model import Calibration  # noqa: E402
+from inspect_pop.core.classes import CLASSES  # noqa: E402
 from inspect_pop.learn import diagnostics as quick  # noqa: E402
 from inspect_pop.learn.diagnostics import CurvePoint, Fold, choose_share, curve_sizes, fit_curve, measure_curve, nest_boards  # noqa: E402  # noqa: E402
 from tests.learn.sets import make_samples  # noqa: E402
@@ -78,7 +79,7 @@ def test_a_way_of_learning_is_measured_on_each_set() -> None:
     assert curve.slope == pytest.approx(1.0, abs=0.05)
 
 
-PRIOR = Calibration(temperature=1.0, bias=(0.0,) * 5)
+PRIOR = Calibration(temperature=1.0, bias=(0.0,) * len(CLASSES))
 SHARES = (0.0, 0.5, 1.0)
 
 
@@ -90,8 +91,8 @@ def chosen(monkeypatch: pytest.MonkeyPatch, errors: dict[float, tuple[int, ...]]
         said = samples.label.astype(int)
         for board, wrong in enumerate(errors[share]):
             rows = np.flatnonzero(samples.board == board)[:wrong]
-            said[rows] = (said[rows] + 1) % 5
-        return 4 * np.eye(5, dtype=np.float32)[said], None
+            said[rows] = (said[rows] + 1) % len(CLASSES)
+        return 4 * np.eye(len(CLASSES), dtype=np.float32)[said], None
 
     monkeypatch.setattr(quick, "interpolate", lambda old, new, share: share)
     monkeypatch.setattr(quick, "predict_four_sided", predict)

@@ -12,6 +12,7 @@ from inspect_pop.classify.inputs import JointInputs  # noqa: E402
 from inspect_pop.classify.model import load, resolve  # noqa: E402
 from inspect_pop.classify.operating_points import read_calibration  # noqa: E402
 from inspect_pop.classify.session import Classifier  # noqa: E402
+from inspect_pop.core.classes import CLASSES  # noqa: E402
 from inspect_pop.core.errors import LabelsFault, ModelFault, UsageFault  # noqa: E402
 from inspect_pop.evaluate.collect import DatasetConfig, collect  # noqa: E402
 from inspect_pop.evaluate.promotion import Gates  # noqa: E402
@@ -44,7 +45,12 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
     samples = make_samples(4, 25)
     out = tmp_path_factory.mktemp("first") / "first"
     build_model(
-        JointNet(Shape((8, 8), (1, 1), 5)).eval(), samples.varieties, samples, samples, out, ModelDescription("first", "1", NOW)
+        JointNet(Shape((8, 8), (1, 1), len(samples.varieties))).eval(),
+        samples.varieties,
+        samples,
+        samples,
+        out,
+        ModelDescription("first", "1", NOW),
     )
     return out
 
@@ -65,7 +71,7 @@ def test_a_built_model_answers_as_the_network_that_was_trained(first: Path) -> N
     np.testing.assert_allclose(raw, predict(network, samples.images, samples.scalars)[0].numpy(), atol=1e-4)
     assert varieties == samples.varieties
     logits, embedding = compute_logits(classifier.logits, samples)
-    assert (logits.shape, embedding.shape) == ((40, 5), (40, 32))
+    assert (logits.shape, embedding.shape) == ((40, len(CLASSES)), (40, 32))
     assert load(first).card.good_scores[50] == pytest.approx(np.median(load(first).card.good_scores), abs=0.5)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from inspect_pop.core.classes import DEFECTS
 from inspect_pop.core.inspection import Inspection
 from inspect_pop.report.board_page import count_joints
 from inspect_pop.report.write import write_board_report, write_run_report, write_yield_report
@@ -55,7 +56,7 @@ class Visit:
 
 
 def failed() -> Inspection:
-    defects = {f"U1.lower.{ROWS[k]}{k + 1}": c for k, c in enumerate(("bridged", "open", "starved", "head_in_pillow"))}
+    defects = {f"U1.lower.{ROWS[k]}{k + 1}": c for k, c in enumerate(DEFECTS)}
     return make_inspection(
         "PB-1/" + EVIL,
         defects=defects,

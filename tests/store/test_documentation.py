@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from inspect_pop.core.classes import CLASSES
 from inspect_pop.store import DECISION_STATES, Decision, Store, open_store
 from inspect_pop.store.run_files import RunFiles
 from inspect_pop.store.schema import COUNT_COLUMNS, TABLES
@@ -80,5 +81,5 @@ def test_every_state_key_field_and_rule_is_documented() -> None:
     assert [k for k in KEYS if f"`{k}`" not in YIELD] == []
     assert [f"| {n} | {pattern} |" for n, pattern in RULES.items() if f"| {n} | {pattern} |" not in YIELD] == []
     fields = YieldGroup({}, 0, 0, 0, 0, dict.fromkeys(COUNT_COLUMNS, 0)).to_dict()
-    documented = set(re.findall(r"`(\w+)`", YIELD)) | {"n_bridged", "n_open", "n_starved", "final_passed"}
+    documented = set(re.findall(r"`(\w+)`", YIELD)) | {*(f"n_{c}" for c in CLASSES), "final_passed"}
     assert {f for f in fields if not f.endswith(("_low", "_high"))} <= documented

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 from sqlalchemy import select
 
+from inspect_pop.core.classes import CLASSES
 from inspect_pop.core.errors import StoreFault, UsageFault
 from inspect_pop.store import Decision, Store, open_store
 from inspect_pop.store.engine import writing
@@ -147,7 +148,7 @@ def test_flat_figures_have_the_names_of_the_record_page(store: Store) -> None:
     flat = compute_yield(store, ("day", "line"))[0].to_dict()
     names = ["day", "line", "boards", "passed", "fpy", "fpy_low", "fpy_high", "joints", "defects", "opportunities", "dpmo"]
     assert list(flat)[:11] == names
-    assert {"n_good", "n_bridged", "n_open", "n_starved", "n_head_in_pillow", "n_undecided", "n_review"} <= set(flat)
+    assert {*(f"n_{c}" for c in CLASSES), "n_undecided", "n_review"} <= set(flat)
 
 
 def test_a_report_opens_a_store_by_its_address(store: Store, tmp_path: Path) -> None:
