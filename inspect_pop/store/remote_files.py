@@ -143,14 +143,14 @@ class RemoteFiles:
 
     def read_note(self, name: str) -> str | None:
         """See `JointFiles`."""
-        try:
-            with _translate_driver_errors(self.address(name), keep_missing=True):
-                self.filesystem.invalidate_cache()
+        with _translate_driver_errors(self.address(name)):
+            self.filesystem.invalidate_cache()
+            try:
                 content: bytes = self.filesystem.cat_file(f"{self.base}/{name}")
-        except FileNotFoundError as error:
-            if error.__cause__ is not None and "bucket" in str(error).lower():
-                raise
-            return None
+            except FileNotFoundError as error:
+                if error.__cause__ is not None and "bucket" in str(error).lower():  # the store's words: nothing can be there
+                    raise
+                return None
         return content.decode("utf-8", "replace")
 
     def write_note(self, name: str, content: str, *, is_new: bool) -> None:
