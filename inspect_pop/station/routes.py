@@ -22,7 +22,7 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from inspect_pop.core.clock import utc_now
-from inspect_pop.core.errors import FileFault, InputFault, ModelFault, PathFault, StoreFault, UsageFault
+from inspect_pop.core.errors import FileFault, InputFault, ModelFault, PathFault, UsageFault
 from inspect_pop.messages import from_decision
 from inspect_pop.station.access import (
     NOT_FOUND_RESPONSE,
@@ -339,20 +339,11 @@ async def check_ready(request: Request, station: StationDep, response: Response)
     elif pool.alive == 0:
         problem = "no inspecting process runs"
     else:
-        problem = store.fault or station.folder_fault or await asyncio.to_thread(_check_store, station)
+        problem = store.fault or station.folder_fault
     response.status_code = 503 if problem else 200
     if request.state.caller is None:
         return HealthBody(status="not ready" if problem else "ready")
     return HealthBody(status=problem or "ready", workers=pool.alive, waiting=pool.waiting, model=pool.model)
-
-
-def _check_store(station: Station) -> str:
-    """Return what is wrong with the store; empty if it can be read."""
-    try:
-        station.store.check()
-    except StoreFault as fault:
-        return str(fault)
-    return ""
 
 
 @admin.get("/metrics", response_class=PlainTextResponse, responses=REFUSAL_RESPONSES, dependencies=[Depends(require("observe"))])

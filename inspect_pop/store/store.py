@@ -29,7 +29,7 @@ from inspect_pop.store.joint_files import (
 )
 from inspect_pop.store.ownership import MARKER, FilesOwner, ensure_identity, open_default_folder, open_given_folder
 from inspect_pop.store.rows import make_message_row
-from inspect_pop.store.schema import identity, migrate, quarantine, runs
+from inspect_pop.store.schema import migrate, quarantine, runs
 from inspect_pop.store.schema import messages as outbox
 from inspect_pop.store.types import (
     Decision,
@@ -381,30 +381,26 @@ class Store:
     # Maintenance
 
     def check_writable(self) -> int:
-        """Return the number of undelivered messages if a record could be written now. Nothing is written."""
-        if self._engine.url.database is not None and self._engine.dialect.name == "sqlite":
-            file = Path(self._engine.url.database)
-            with translate_errors(str(file)):
-                if not file.exists():
-                    remedy = "Put it back, or start again with another --store."
-                    raise StoreFault(str(file), expected="a store", found="no such file", remedy=remedy)
-                if shutil.disk_usage(file.parent).free < _LEAST_FREE_BYTES:
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        """Return the number of undelivered messages if a record could be written now. No record is written.
+
+        Looks at the database, the room on its disk, and the folder of the joint files.
+        """
         with writing(self._engine) as connection:
             connection.execute(update(outbox).where(false()).values(attempts=0))  # refused where nothing may be written
             query = select(func.count()).select_from(outbox).where(outbox.c.delivered_at.is_(None))
-            return int(connection.scalar(query) or 0)
+            n = int(connection.scalar(query) or 0)
+        if self._engine.dialect.name == "sqlite":
+            file = Path(str(self._engine.url.database))
+            with translate_errors(str(file)):
+                if shutil.disk_usage(file.parent).free < _LEAST_FREE_BYTES:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if self._owner is not None and self._files is not None and self._files.is_near:
+            self._owner.claim()
+        return n
 
     def checkpoint(self) -> None:
         """Move SQLite's log into the database file now, rather than during a write that someone waits for."""
         checkpoint(self._engine)
-
-    def check(self) -> None:
-        """Raise `StoreFault` if the database, or the folder of the joint files, is not there."""
-        with self.reading() as connection:
-            connection.execute(select(identity.c.id))
-        if self._owner is not None and self._files is not None and self._files.is_near:
-            self._owner.claim()
 
     def accept_lost_files(self) -> None:
         """Go on without the joint files of before, which are lost: their folder becomes this store's, empty as it is."""

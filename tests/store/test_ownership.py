@@ -86,7 +86,7 @@ def test_a_share_that_is_not_mounted_gets_no_files(tmp_path: Path) -> None:
         with pytest.raises(StoreFault, match="Mount the share"):
             store.write(make_inspection("B"))
         with pytest.raises(StoreFault, match="Mount the share"):
-            store.check()
+            store.check_writable()
         assert store.board("B") == []
         assert list(share.iterdir()) == []
         share.rmdir()
@@ -131,7 +131,7 @@ def test_a_database_that_is_deleted_or_replaced_while_it_is_open_is_a_fault(
         store.checkpoint()
         shutil.copy(database, tmp_path / "backup.db")
         change(database)
-        for use in (lambda: store.write(make_inspection("B")), store.check, lambda: store.board("A")):
+        for use in (lambda: store.write(make_inspection("B")), store.check_writable, lambda: store.board("A")):
             with pytest.raises(StoreFault, match="the database that was opened"):
                 use()
     assert change is replace_by_backup or not database.exists()
