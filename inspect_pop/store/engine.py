@@ -8,6 +8,7 @@ Statements that every record runs are compiled once per dialect: SQLAlchemy take
 run it.
 """
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -98,10 +99,11 @@ def hide_password(url: URL) -> str:
     return hide_passwords(url.render_as_string(hide_password=True))
 
 
-def open_engine(url: URL) -> Engine:
+def open_engine(url: URL, *, read_only: bool = False) -> Engine:
     """Make an engine for a result of `database_url`. SQLite's folder must exist. Nothing is read or written yet.
 
-    Raises `StoreFault` if the database's driver is not installed.
+    `read_only` opens a SQLite file that this user cannot write (or in a folder that he cannot write) without its log. Raises
+    `StoreFault` if the database's driver is not installed, or if such a file's log holds records.
     """
     if not url.drivername.startswith("sqlite"):
         try:
@@ -111,6 +113,8 @@ def open_engine(url: URL) -> Engine:
             remedy = "Install inspect_pop[postgresql]."
             raise StoreFault(hide_password(url), expected="the psycopg driver", found=str(error), remedy=remedy) from error
 
+    watched = _WatchedFile(Path(str(url.database)))
+
     def configure(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # the driver would begin late, and never around a schema change
         for pragma in ("foreign_keys=ON", "synchronous=FULL", _SMALL_CACHE):
@@ -119,11 +123,64 @@ def open_engine(url: URL) -> Engine:
     def begin(connection: Connection) -> None:
         immediate = connection.get_execution_options().get("immediate", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+        watched.check()
 
-    engine = create_engine(url, connect_args={"timeout": BUSY_S})
+    if read_only and not _may_write(Path(str(url.database))):
+        engine = create_engine(url, creator=_make_reader(Path(str(url.database)).absolute()))
+    else:
+        engine = create_engine(url, connect_args={"timeout": BUSY_S})
+    event.listen(engine, "do_connect", lambda *_: watched.check())
     event.listen(engine, "connect", configure)
     event.listen(engine, "begin", begin)
+    event.listen(engine, "commit", lambda _: watched.check())
     return engine
+
+
+def _may_write(path: Path) -> bool:
+    return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+
+
+def _make_reader(path: Path) -> Callable[[], sqlite3.Connection]:
+    """Return what connects to a file that nobody can change from here (https://www.sqlite.org/uri.html#uriimmutable)."""
+    log = path.with_name(f"{path.name}-wal")
+    with translate_errors(str(path)):
+        is_whole = not log.exists() or log.stat().st_size == 0
+    if not is_whole:
+        remedy = f"Copy {path.name} and {log.name} together into a folder that you may write, and read the copy."
+        raise StoreFault(str(path), expected="a store that was closed", found=f"records in {log.name}", remedy=remedy)
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(f"{path.as_uri()}?immutable=1", uri=True, check_same_thread=False)
+
+    return connect
+
+
+class _WatchedFile:
+    """A SQLite file that must stay the file that it was: SQLite goes on with a file that has no name any more.
+
+    A transaction on a database that was deleted or replaced would be lost with it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._first: tuple[int, int] | None = None
+
+    def check(self) -> None:
+        """Raise `StoreFault` if the file is gone or another one since the first call that found it."""
+        try:
+            found = self._path.stat()
+        except OSError as error:
+            if self._first is not None:
+                raise self._make_fault(str(error)) from error
+            return
+        if self._first is None:
+            self._first = found.st_dev, found.st_ino
+        if self._first != (found.st_dev, found.st_ino):
+            raise self._make_fault("another file")
+
+    def _make_fault(self, found: str) -> StoreFault:
+        remedy = "Restore the file or its folder, then start again: what was not acknowledged is inspected again."
+        return StoreFault(str(self._path), expected="the database that was opened", found=found, remedy=remedy)
 
 
 @contextmanager

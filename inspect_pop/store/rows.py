@@ -1,5 +1,6 @@
 """Convert inspections to rows of the tables and back, without a database. NaN is null in the store."""
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -46,6 +47,7 @@ _PACKAGE_FIELDS = (*_PACKAGE_MEASURES, *_SITE_FIELDS, "serial", "cause", "cause_
 _JOINT_KEY = ("refdes", "interface", "ball")
 _DEFECT_FIELDS = (*_JOINT_KEY, "label", "verdict", "reason", "flags")
 
+_LONGEST_KEY = 600  # characters, of four bytes at most
 _REDUCTIONS: dict[str, Callable[[NDArray[np.float64]], Any]] = {"mean": np.mean, "min": np.min, "max": np.max}
 
 
@@ -71,6 +73,7 @@ def make_record_rows(inspection: Inspection) -> RecordRows:
     board_row = {n: _to_null(getattr(board, n)) for n in (*_BOARD_TEXTS, *_BOARD_RESULTS)} | {
         "inspected_us": parse_time_us(board.inspected_at, f"{board.serial}: inspected_at"),
         "n_packages": len(packages),
+        "decides": int(not _is_undecided(inspection)),
         "missing": json.dumps(board.missing, ensure_ascii=False),
         "extra": _dump_extra(board, _BOARD_FIELDS),
         "final": {"pass": "pass", "review": "pending"}.get(board.verdict, "fail"),
@@ -97,6 +100,13 @@ def make_record_rows(inspection: Inspection) -> RecordRows:
     )
 
 
+def _is_undecided(inspection: Inspection) -> bool:
+    """Return whether the board is in review only because no joint was seen: no interface has a picture from X-ray."""
+    unseen = {f"{p.refdes}/{name} slices" for p in inspection.packages for name in p.counts}
+    is_unseen = bool(unseen) and unseen <= set(inspection.board.missing)
+    return is_unseen and inspection.board.verdict == "review" and inspection.board.n_undecided == inspection.board.n_joints
+
+
 def make_digests_row(board: BoardRecord, recipe_id: int) -> Row:
     """Make the row of what produced the record: recipe, model, limits, software."""
     return _add_key({"recipe_id": recipe_id} | {n: getattr(board, n) for n in _DIGEST_FIELDS})
@@ -109,8 +119,14 @@ def make_message_row(message: Message) -> Row:
 
 
 def make_key(*values: Any) -> str:
-    """Make one text of several values, null among them. Different values give different texts."""
-    return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+    """Make one text of several values, null among them. Different values give different texts.
+
+    A long text is replaced by its digest: PostgreSQL's indexes take 2,704 bytes.
+    """
+    key = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+    if len(key) <= _LONGEST_KEY:
+        return key
+    return f"sha256:{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
 def _add_key(row: Row) -> Row:

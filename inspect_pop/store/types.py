@@ -1,5 +1,6 @@
 """Values that the store takes and returns, and the conversions of time and text that they need."""
 
+import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass, field
@@ -31,7 +32,7 @@ DECISION_STATES = ("DefectConfirmed", "DefectRejected", "DefectAccepted", "Defec
 
 @dataclass(frozen=True)
 class InspectionSequence:
-    """A record's place among the inspections of its serial, in order of `inspected_at`.
+    """A record's place among the inspections of its board, in order of arrival.
 
     `inspection_no` counts from 1. `first_record` is the record of inspection 1. `fpy` is 1 if that inspection passed,
     otherwise 0.
@@ -149,12 +150,27 @@ class OutboxEntry:
 
 @dataclass(frozen=True)
 class QuarantinedExport:
-    """An export that could not be inspected, and the reason."""
+    """An export that could not be inspected, and the reason.
+
+    `serial` and `content`, the manifest's digest, are None where the manifest cannot be read. An entry is closed by a person who
+    looked at the board: `closed_at`, `closed_by`, `note`. `number` names the entry; the store makes it.
+    """
 
     path: str
     reason: str
     seen_at: str
     run: str | None = None
+    serial: str | None = None
+    content: str | None = None
+    closed_at: str | None = None
+    closed_by: str | None = None
+    note: str | None = None
+    number: str = ""
+
+    def make_number(self) -> str:
+        """Make the number: 12 hexadecimal digits of the reason, and of the content or, where there is none, of the path."""
+        parts = [self.path, self.reason] if self.content is None else ["", self.reason, self.content]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
