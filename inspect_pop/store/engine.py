@@ -12,8 +12,8 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cache
+from contextlib import closing, contextmanager, suppress
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ WRITERS_LOCK = 0x706F70  # the advisory lock that every PostgreSQL writer shares
 # KiB of pages that SQLite keeps in memory. A worker that writes board after board must not grow with its store; a reader
 # gets more, since a chart goes through the same pages again and again.
 _SMALL_CACHE, _LARGE_CACHE = "cache_size=-4096", "cache_size=-65536"
+_EMPTY_LOG = ("PRAGMA busy_timeout=0", "PRAGMA wal_checkpoint(TRUNCATE)")
 
 _NO_SPACE = "Make room on the disk, then repeat: what was not written is inspected again."
 _NO_PERMISSION = "The store cannot be written by this user."
@@ -141,18 +142,27 @@ def _may_write(path: Path) -> bool:
 
 
 def _make_reader(path: Path) -> Callable[[], sqlite3.Connection]:
-    """Return what connects to a file that nobody can change from here (https://www.sqlite.org/uri.html#uriimmutable)."""
+    """Return what connects to a file that this user cannot write.
+
+    With its log the file is read as others write it (https://www.sqlite.org/wal.html#readonly), without one as a file that
+    nobody changes (https://www.sqlite.org/uri.html#uriimmutable).
+    """
     log = path.with_name(f"{path.name}-wal")
+
+    def connect(mode: str) -> sqlite3.Connection:
+        return sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True, check_same_thread=False)
+
     with translate_errors(str(path)):
-        is_whole = not log.exists() or log.stat().st_size == 0
+        has_log = log.exists()
+        is_whole = not has_log or log.stat().st_size == 0
+    if has_log:
+        with suppress(sqlite3.Error), closing(connect("mode=ro")) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master").close()
+            return partial(connect, "mode=ro")
     if not is_whole:
         remedy = f"Copy {path.name} and {log.name} together into a folder that you may write, and read the copy."
         raise StoreFault(str(path), expected="a store that was closed", found=f"records in {log.name}", remedy=remedy)
-
-    def connect() -> sqlite3.Connection:
-        return sqlite3.connect(f"{path.as_uri()}?immutable=1", uri=True, check_same_thread=False)
-
-    return connect
+    return partial(connect, "immutable=1")
 
 
 class _WatchedFile:
@@ -235,13 +245,14 @@ def writing(engine: Engine, *, alone: bool = False) -> Iterator[Connection]:
             yield connection
 
 
-def checkpoint(engine: Engine) -> None:
+def checkpoint(engine: Engine, *, empty: bool = False) -> None:
     """Move SQLite's log into the database file; nothing to do for PostgreSQL.
 
-    A passive checkpoint leaves out what others still read (https://www.sqlite.org/wal.html#ckpt). Raises `StoreFault`.
+    What others still read stays in the log. `empty` also empties the log if nobody reads or writes at the moment
+    (https://www.sqlite.org/wal.html#ckpt); this connection waits for nobody from then on. Raises `StoreFault`.
     """
     if engine.dialect.name == "sqlite":
-        run_outside_transaction(engine, "PRAGMA wal_checkpoint(PASSIVE)")
+        run_outside_transaction(engine, *(_EMPTY_LOG if empty else ("PRAGMA wal_checkpoint(PASSIVE)",)))
 
 
 def use_write_ahead_log(engine: Engine) -> None:
@@ -260,12 +271,13 @@ def use_write_ahead_log(engine: Engine) -> None:
         time.sleep(0.05)
 
 
-def run_outside_transaction(engine: Engine, statement: str) -> None:
-    """Run a statement of SQLite that must not be part of a transaction. Raises `StoreFault`."""
+def run_outside_transaction(engine: Engine, *statements: str) -> None:
+    """Run statements of SQLite that must not be part of a transaction, on one connection. Raises `StoreFault`."""
     with translate_errors(hide_password(engine.url)):
         raw = engine.raw_connection()
         try:
-            raw.driver_connection.execute(statement).close()  # type: ignore[union-attr]
+            for statement in statements:
+                raw.driver_connection.execute(statement).close()  # type: ignore[union-attr]
         finally:
             raw.close()
 

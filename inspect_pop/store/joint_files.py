@@ -31,9 +31,9 @@ from inspect_pop.core.columns import COLUMNS
 from inspect_pop.core.errors import StoreFault
 from inspect_pop.core.inspection import Inspection
 from inspect_pop.core.joint_table import JointTable
-from inspect_pop.store import rows
 from inspect_pop.store.engine import hide_password, reading, translate_errors, writing
 from inspect_pop.store.schema import boards, contexts, files
+from inspect_pop.store.types import parse_local_day
 
 __all__ = [
     "JOINT_SCHEMA",
@@ -399,8 +399,8 @@ class BackgroundJointWriter:
     is no file, and nothing happens. Errors of the disk are raised unchanged.
     """
 
-    def __init__(self, joint_files: JointFiles | None, inspection: Inspection) -> None:
-        self._joint_files, self._inspection = joint_files, inspection
+    def __init__(self, joint_files: JointFiles | None, inspection: Inspection, time_zone: str | None = None) -> None:
+        self._joint_files, self._inspection, self._time_zone = joint_files, inspection, time_zone
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="joints")
         self._pending: Future[PendingFile] | None = None
         self._is_placed = False
@@ -408,7 +408,7 @@ class BackgroundJointWriter:
     def __enter__(self) -> Self:
         if self._joint_files is not None:
             board = self._inspection.board
-            path = joint_file_path(rows.parse_local_day(board.inspected_at), board.lot, board.record)
+            path = joint_file_path(parse_local_day(board.inspected_at, self._time_zone), board.lot, board.record)
             table = to_arrow(self._inspection.joints, record=board.record)
             self._pending = self._thread.submit(_write_securely, self._joint_files, path, table)
         return self

@@ -18,8 +18,18 @@ from inspect_pop.core.errors import StoreFault
 from inspect_pop.store.engine import reading, translate_errors, writing
 from inspect_pop.store.joint_files import JointFiles, LocalFiles
 from inspect_pop.store.schema import boards, identity
+from inspect_pop.store.types import parse_zone
 
-__all__ = ["MARKER", "FilesOwner", "Marker", "ensure_identity", "open_default_folder", "open_given_folder", "read_marker"]
+__all__ = [
+    "MARKER",
+    "FilesOwner",
+    "Marker",
+    "StoreIdentity",
+    "ensure_identity",
+    "open_default_folder",
+    "open_given_folder",
+    "read_marker",
+]
 
 MARKER = "store.json"
 _LOST = (
@@ -45,18 +55,32 @@ class Marker:
     began_empty: bool = True
 
 
-def ensure_identity(engine: Engine) -> str:
-    """Return the store's identity; give it one if it has none. Raises `StoreFault`."""
+@dataclass(frozen=True)
+class StoreIdentity:
+    """Who a store is (`id`), and the time zone of its days; None: each board's day is that of its machine's clock."""
+
+    id: str
+    time_zone: str | None = None
+
+
+def ensure_identity(engine: Engine, time_zone: str | None = None) -> StoreIdentity:
+    """Return the store's identity; give it one if it has none, and the time zone if it has another one.
+
+    Raises `StoreFault`, and `UsageFault` for an unknown time zone.
+    """
+    query = select(identity.c.id, identity.c.time_zone)
     with reading(engine) as connection:
-        found = connection.scalar(select(identity.c.id))
-    if found is not None:
-        return str(found)
+        found = connection.execute(query).first()
+    if found is not None and time_zone in (None, found.time_zone):
+        return StoreIdentity(*found)
+    if time_zone is not None:
+        parse_zone(time_zone)
     with writing(engine, alone=True) as connection:
-        found = connection.scalar(select(identity.c.id))
-        if found is None:
-            found = uuid.uuid4().hex
-            connection.execute(insert(identity).values(id=found, has_marker=0))
-        return str(found)
+        if connection.execute(query).first() is None:
+            connection.execute(insert(identity).values(id=uuid.uuid4().hex, has_marker=0))
+        if time_zone is not None:
+            connection.execute(update(identity).values(time_zone=time_zone))
+        return StoreIdentity(*connection.execute(query).one())
 
 
 def open_default_folder(engine: Engine, store: str, database: Path) -> LocalFiles:

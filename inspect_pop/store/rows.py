@@ -15,7 +15,7 @@ from inspect_pop.core.columns import AGGREGATES
 from inspect_pop.core.inspection import BoardRecord, Inspection, PackageRecord
 from inspect_pop.core.joint_table import JointTable
 from inspect_pop.store.schema import COUNT_COLUMNS, MEASURED_COLUMNS
-from inspect_pop.store.types import Decision, DefectRecord, Message, parse_time, parse_time_us
+from inspect_pop.store.types import Decision, DefectRecord, Message, parse_local_day, parse_time_us
 
 __all__ = [
     "RecordRows",
@@ -29,7 +29,6 @@ __all__ = [
     "make_message_row",
     "make_position_rows",
     "make_record_rows",
-    "parse_local_day",
     "record_from_rows",
 ]
 
@@ -67,8 +66,8 @@ class RecordRows:
     defects: list[Row]
 
 
-def make_record_rows(inspection: Inspection) -> RecordRows:
-    """Make the rows of one inspection. Raises `StoreFault` if `inspected_at` is not a time with an offset."""
+def make_record_rows(inspection: Inspection, time_zone: str | None = None) -> RecordRows:
+    """Make the rows of one inspection; its day is that in a time zone. Raises `StoreFault` for a time without an offset."""
     board, packages, joints = inspection.board, inspection.packages, inspection.joints
     board_row = {n: _to_null(getattr(board, n)) for n in (*_BOARD_TEXTS, *_BOARD_RESULTS)} | {
         "inspected_us": parse_time_us(board.inspected_at, f"{board.serial}: inspected_at"),
@@ -88,7 +87,7 @@ def make_record_rows(inspection: Inspection) -> RecordRows:
         }
         for index, package in enumerate(packages)
     ]
-    day = {"day": parse_local_day(board.inspected_at)}
+    day = {"day": parse_local_day(board.inspected_at, time_zone)}
     return RecordRows(
         record=board,
         board=board_row,
@@ -131,11 +130,6 @@ def make_key(*values: Any) -> str:
 
 def _add_key(row: Row) -> Row:
     return {"key": make_key(*row.values())} | row
-
-
-def parse_local_day(inspected_at: str) -> str:
-    """Return the day (YYYY-MM-DD) on the wall clock at the inspection: the date in the time's own offset."""
-    return parse_time(inspected_at, "inspected_at").date().isoformat()
 
 
 def _make_interface_rows(package: PackageRecord, joints: JointTable) -> list[Row]:

@@ -15,7 +15,7 @@ from typing import Self, TypeVar
 import pyarrow as pa
 from sqlalchemy import Connection, Engine, RowMapping, delete, false, func, select, text, update
 
-from inspect_pop.core.errors import StoreFault, UsageFault
+from inspect_pop.core.errors import PopError, StoreFault, UsageFault
 from inspect_pop.core.inspection import Inspection
 from inspect_pop.store import read
 from inspect_pop.store.engine import checkpoint, database_url, hide_password, open_engine, reading, translate_errors, writing
@@ -29,8 +29,8 @@ from inspect_pop.store.joint_files import (
 )
 from inspect_pop.store.ownership import MARKER, FilesOwner, ensure_identity, open_default_folder, open_given_folder
 from inspect_pop.store.rows import make_message_row
-from inspect_pop.store.schema import migrate, quarantine, runs
 from inspect_pop.store.schema import messages as outbox
+from inspect_pop.store.schema import migrate, quarantine, runs
 from inspect_pop.store.types import (
     Decision,
     InspectionSequence,
@@ -53,7 +53,9 @@ VOID_AFTER = 4  # clocks of two stations differ by less than some minutes; a lea
 _LOOKUPS = 2  # a reader whose file was merged away looks up the new one before it takes the file for lost
 
 
-def open_store(url: str | Path, *, files: str | Path | None = None, must_exist: bool = False) -> "Store":
+def open_store(
+    url: str | Path, *, files: str | Path | None = None, must_exist: bool = False, time_zone: str | None = None
+) -> "Store":
     """Open a store; create its database, or update its schema, if necessary.
 
     Parameters
@@ -66,9 +68,14 @@ def open_store(url: str | Path, *, files: str | Path | None = None, must_exist: 
         database (`records.db` has `records-files/`), and PostgreSQL keeps none.
     must_exist
         Refuse a SQLite file that does not exist instead of creating it; for commands that only read.
+    time_zone
+        The plant's time zone by its IANA name: the day of each board that is written from now on is the day there. The store
+        keeps it. By default a board's day is the date of `inspected_at` as it is written, in its own offset.
 
     Raises
     ------
+    UsageFault
+        The time zone is unknown.
     StoreFault
         The database cannot be reached, is newer than this software, or is not a store.
     """
@@ -78,23 +85,24 @@ def open_store(url: str | Path, *, files: str | Path | None = None, must_exist: 
     where = where.set(query={k: v for k, v in query.items() if k != "files"})
     if where.database is not None and where.drivername.startswith("sqlite"):
         path = Path(where.database)
-        if path.is_dir():
-            remedy = f"Name a file in it, such as {path / 'records.db'}."
-            raise StoreFault(str(path), expected="a file", found="a folder", remedy=remedy)
-        if must_exist and not path.exists():
-            remedy = "Inspect something first, or correct the path."
-            raise StoreFault(str(path), expected="a store", found="no such file", remedy=remedy)
         with translate_errors(str(path)):
+            if path.is_dir():
+                remedy = f"Name a file in it, such as {path / 'records.db'}."
+                raise StoreFault(str(path), expected="a file", found="a folder", remedy=remedy)
+            if must_exist and not path.exists():
+                remedy = "Inspect something first, or correct the path."
+                raise StoreFault(str(path), expected="a store", found="no such file", remedy=remedy)
             path.parent.mkdir(parents=True, exist_ok=True)
     engine = open_engine(where, read_only=must_exist)
     try:
         migrate(engine)
-        store = ensure_identity(engine)
-        joint_files = _open_files(engine, store, files_address)
-    except StoreFault:
+        identity = ensure_identity(engine, time_zone)
+        joint_files = _open_files(engine, identity.id, files_address)
+    except PopError:
         engine.dispose()
         raise
-    return Store(engine, joint_files, None if joint_files is None else FilesOwner(engine, joint_files, store))
+    owner = None if joint_files is None else FilesOwner(engine, joint_files, identity.id)
+    return Store(engine, joint_files, owner, identity.time_zone)
 
 
 def _open_files(engine: Engine, store: str, address: str | Path | Sequence[str] | None) -> JointFiles | None:
@@ -112,8 +120,10 @@ class Store:
     Every method opens and ends its own transaction and raises `StoreFault` if the database or the files fail.
     """
 
-    def __init__(self, engine: Engine, files: JointFiles | None, owner: FilesOwner | None = None) -> None:
-        self._engine, self._files, self._owner = engine, files, owner
+    def __init__(
+        self, engine: Engine, files: JointFiles | None, owner: FilesOwner | None = None, time_zone: str | None = None
+    ) -> None:
+        self._engine, self._files, self._owner, self.time_zone = engine, files, owner, time_zone
 
     def __enter__(self) -> Self:
         return self
@@ -124,7 +134,7 @@ class Store:
     def close(self) -> None:
         """Move SQLite's log into the database file, so that a copy of it is whole, and close all connections."""
         with suppress(StoreFault):
-            checkpoint(self._engine)
+            checkpoint(self._engine, empty=True)
         self._engine.dispose()
 
     @property
@@ -157,7 +167,7 @@ class Store:
         """
         if self._owner is not None:
             self._owner.claim()
-        return write_inspection(self._engine, self._files, inspection, messages, run)
+        return write_inspection(self._engine, self._files, inspection, messages, run, self.time_zone)
 
     def add_decision(self, decision: Decision, *, messages: Iterable[Message] = ()) -> bool:
         """Add what a person decided about a joint. Return False, and change nothing, if it is in the store already.

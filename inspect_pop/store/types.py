@@ -6,8 +6,9 @@ import math
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from inspect_pop.core.errors import StoreFault
+from inspect_pop.core.errors import StoreFault, UsageFault
 from inspect_pop.core.inspection import BoardRecord, PackageRecord
 
 __all__ = [
@@ -22,8 +23,10 @@ __all__ = [
     "StoredBoard",
     "WriteResult",
     "escape_text",
+    "parse_local_day",
     "parse_time",
     "parse_time_us",
+    "parse_zone",
 ]
 
 # The verification states of IPC-CFX, and DefectMissed for a defect at a joint that passed, which CFX does not know.
@@ -198,6 +201,21 @@ def parse_time(text: str, what: str) -> datetime:
     if moment.tzinfo is None:
         raise StoreFault(what, expected="a time with its offset from UTC", found=repr(text))
     return moment
+
+
+def parse_zone(name: str) -> ZoneInfo:
+    """Return a time zone by its name in the IANA database. Raises `UsageFault` for one that this computer does not know."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        remedy = "Correct the name, or install the zones: the package tzdata."
+        raise UsageFault("--time-zone", expected="a zone such as Europe/Berlin", found=repr(name), remedy=remedy) from error
+
+
+def parse_local_day(inspected_at: str, time_zone: str | None = None) -> str:
+    """Return the day (YYYY-MM-DD) of a time in a time zone; without one, in the time's own offset: as on the machine's clock."""
+    moment = parse_time(inspected_at, "inspected_at")
+    return (moment if time_zone is None else moment.astimezone(parse_zone(time_zone))).date().isoformat()
 
 
 def parse_time_us(text: str, what: str) -> int:

@@ -175,8 +175,9 @@ def write_inspection(
     inspection: Inspection,
     sent: Iterable[Message] = (),
     run: str | None = None,
+    time_zone: str | None = None,
 ) -> WriteResult:
-    """Write an inspection. See `Store.write`.
+    """Write an inspection, under the day in a time zone. See `Store.write`.
 
     The file of joints goes to the disk while the rows are made and inserted. A record that is in the store already needs no
     space on the disk, and no second upload.
@@ -192,8 +193,8 @@ def write_inspection(
     if is_far and (known := find_known()):
         return known
     try:
-        with translate_errors(hide_password(engine.url)), BackgroundJointWriter(joint_files, inspection) as file:
-            record, outgoing = rows.make_record_rows(inspection), list(sent)
+        with translate_errors(hide_password(engine.url)), BackgroundJointWriter(joint_files, inspection, time_zone) as file:
+            record, outgoing = rows.make_record_rows(inspection, time_zone), list(sent)
             if is_far:
                 file.wait()
             with writing(engine) as connection:

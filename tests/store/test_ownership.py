@@ -5,15 +5,20 @@ import os
 import shutil
 import sqlite3
 import stat
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
-from inspect_pop.core.errors import StoreFault
+from inspect_pop.core.errors import StoreFault, UsageFault
 from inspect_pop.store import Store, open_store
 from inspect_pop.store import joint_files as module
+from inspect_pop.yields import compute_yield
 from tests.factories import make_inspection
 
 
@@ -179,3 +184,76 @@ def test_a_share_that_cannot_sync_folders_is_written(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(module.os, "fsync", refuse)
     assert write(tmp_path / "records.db", "A")
+
+
+def read_as_nobody(database: Path) -> subprocess.CompletedProcess[str]:
+    """Count the boards as a user who may write neither the database nor its folder."""
+    code = """
+import os, sys
+from inspect_pop.store import open_store
+
+def count(path):
+    with open_store(path, must_exist=True) as store:
+        return len(store.board("A")), len(store.board("B"))
+
+count(sys.argv[1])  # imports whatever is needed: the interpreter's files may be out of the user's reach
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+print(*count(sys.argv[2]))
+"""
+    scratch = database.with_name("scratch.db")
+    open_store(scratch).close()
+    command = [sys.executable, "-c", code, str(scratch), str(database)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user may read; pytest's are closed."""
+    with TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="becomes another user")
+@pytest.mark.parametrize("is_open", [False, True], ids=["closed", "while the station writes"])
+def test_a_store_is_read_by_a_user_who_cannot_write_it(open_folder: Path, is_open: bool) -> None:
+    database = open_folder / "records.db"
+    write(database, "A")
+    with open_store(database) as store:
+        store.write(make_inspection("B"))
+        if not is_open:
+            store.close()
+        found = read_as_nobody(database)
+    assert (found.stdout, found.returncode) == ("1 1\n", 0), found.stderr
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="becomes another user")
+def test_a_store_that_a_user_cannot_look_at_is_a_store_fault(open_folder: Path) -> None:
+    write(open_folder / "records.db", "A")
+    open_folder.chmod(0o700)
+    found = read_as_nobody(open_folder / "records.db")
+    assert "StoreFault" in found.stderr.splitlines()[-1]
+
+
+def test_a_store_that_was_closed_is_whole_in_one_file_though_another_one_of_the_process_stays_open(tmp_path: Path) -> None:
+    with open_store(tmp_path / "records.db") as left_open:
+        left_open.write(make_inspection("A"))
+        write(tmp_path / "records.db", "B")
+        shutil.copy(tmp_path / "records.db", tmp_path / "copy.db")
+        assert (tmp_path / "records.db-wal").stat().st_size == 0
+    with closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
+        assert copy.execute("SELECT count(*) FROM boards").fetchone() == (2,)
+
+
+def test_days_are_those_of_the_plant(tmp_path: Path) -> None:
+    """A machine that writes UTC, and one that writes the local time: the same instant is one day."""
+    with open_store(tmp_path / "records.db", time_zone="Europe/Berlin") as store:
+        store.write(make_inspection("N", inspected_at="2026-10-24T23:30:00Z"))
+    with open_store(tmp_path / "records.db") as store:  # the store keeps the zone
+        store.write(make_inspection("L", inspected_at="2026-10-25T01:30:00+02:00"))
+        assert [(g.keys["day"], g.boards) for g in compute_yield(store, ("day",))] == [("2026-10-25", 2)]
+        assert store.joints(day="2026-10-25").num_rows == 50
+    with pytest.raises(UsageFault, match="a zone such as Europe/Berlin"):
+        open_store(tmp_path / "records.db", time_zone="Berlin Mean Time")
