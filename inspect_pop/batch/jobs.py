@@ -40,6 +40,7 @@ class BatchSettings:
         operating_point: The thresholds; None means the model's.
         follow_machines: Whether the thresholds move with each machine (`machine_thresholds`).
         machine_points: The thresholds that were found so, by machine.
+        time_zone: The plant's time zone, for days in the store; None: that of the store.
     """
 
     out: Path
@@ -54,6 +55,7 @@ class BatchSettings:
     operating_point: "OperatingPoint | None" = None
     follow_machines: bool = False
     machine_points: "tuple[tuple[str, OperatingPoint], ...]" = ()
+    time_zone: str | None = None
 
     @property
     def work_dir(self) -> Path:

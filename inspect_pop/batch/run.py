@@ -123,7 +123,7 @@ def run_batch(
         "out": str(settings.out),
         "model": str(settings.model_dir or "released"),
     }
-    with open_store(settings.store_url) as store:
+    with open_store(settings.store_url, time_zone=settings.time_zone) as store:
         store.begin_run(RunRecord(settings.run_id, "run", __version__, utc_now(), arguments))
         if settings.follow_machines:
             from inspect_pop.batch.machine_thresholds import find_machine_points
@@ -187,6 +187,7 @@ def write_results(outcomes: Sequence[JobOutcome], settings: BatchSettings, store
     Two folders that hold the same export are one record, and appear once.
     """
     from inspect_pop.batch.checkpoint import read_checkpoint
+    from inspect_pop.ingest import identify_board
     from inspect_pop.report.board_page import count_joints
     from inspect_pop.report.write import CountedBoard, write_run_report
     from inspect_pop.store import QuarantinedExport
@@ -206,5 +207,6 @@ def write_results(outcomes: Sequence[JobOutcome], settings: BatchSettings, store
             files.add_quarantine(path, reason)
     now = utc_now()
     for path, reason in quarantined:
-        store.quarantine(QuarantinedExport(path, reason, now, settings.run_id))
+        serial, content = identify_board(Path(path))
+        store.quarantine(QuarantinedExport(path, reason, now, settings.run_id, serial, content))
     write_run_report(settings.out / "report", boards, quarantined)

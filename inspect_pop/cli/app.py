@@ -13,11 +13,12 @@ import typer
 
 from inspect_pop import __version__
 from inspect_pop.cli.exports import check, simulate
+from inspect_pop.cli.labels import labels
 from inspect_pop.cli.models import evaluate, gage, models, operating_point, study, train
 from inspect_pop.cli.outbox import outbox
 from inspect_pop.cli.run import run
 from inspect_pop.cli.serve import hook, serve, watch
-from inspect_pop.cli.yields import compact, report_yield
+from inspect_pop.cli.yields import compact, list_quarantine, report_yield
 from inspect_pop.core.clock import utc_now
 from inspect_pop.core.errors import PopError
 from inspect_pop.core.text import escape_controls, hide_passwords
@@ -58,6 +59,7 @@ _COMMANDS = (
     ("check", check, "Validate exports and labels."),
     ("yield", report_yield, "Report first-pass yield and DPMO from a store."),
     ("compact", compact, "Merge small Parquet files of a store."),
+    ("quarantine", list_quarantine, "List boards that could not be inspected, and close entries."),
     ("simulate", simulate, "Simulate labelled boards with known truth."),
     ("train", train, "Train a model on labelled boards."),
     ("evaluate", evaluate, "Evaluate a model on labelled boards."),
@@ -68,6 +70,7 @@ _COMMANDS = (
 for _name, _command, _summary in _COMMANDS:
     app.command(_name, short_help=_summary)(_command)
 app.add_typer(outbox, name="outbox", short_help="List, retry and set aside messages to the line.")
+app.add_typer(labels, name="labels", short_help="Make labels to train on.")
 app.add_typer(models, name="models", short_help="List, compare, promote and roll back models.")
 
 

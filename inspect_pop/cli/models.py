@@ -55,6 +55,12 @@ TrainingDevice = Annotated[
     Device | None,
     typer.Option("--device", help="Where to train [default: the GPU where there is one]", show_default=False),
 ]
+LabelStore = Annotated[
+    str | None,
+    typer.Option(
+        "--store", metavar="URL", help="Also learn from what people decided: the store of their decisions.", show_default=False
+    ),
+]
 Page = Annotated[Path, typer.Option("--page", metavar="FILE", help="Page to write, HTML.", show_default=False)]
 Reviews = Annotated[
     bool, typer.Option("--reviews/--no-reviews", help="Include joints in review, not only escapes and false calls.")
@@ -80,11 +86,13 @@ def train(
     limits: LimitsFile = None,
     profile: Profile = None,
     device: TrainingDevice = None,
+    store: LabelStore = None,
 ) -> None:
     """Train a model on labelled boards and compare it with the old model on held-out boards.
 
     Checks the labels first: counts by class and board, duplicates, joints that do not exist, labels that are probably
-    wrong. An interrupted training resumes when the same command is repeated. Needs the extra `training`. Several processes,
+    wrong. What people decided in the store of --store are labels, too; they are written to `MODEL.labels/labels.csv`. An
+    interrupted training resumes when the same command is repeated. Needs the extra `training`. Several processes,
     GPUs or hosts train together when `torchrun -m inspect_pop train …` starts them.
     """
     try:
@@ -98,6 +106,9 @@ def train(
 
     where = select_device(device)
     with join_processes(where) as context:
+        if store is not None:
+            with context.leader_first():
+                labelled = [*labelled, _write_store_labels(store, out)]
         report = train_model(
             labelled,
             out,
@@ -115,6 +126,22 @@ def train(
     if report is not None:
         typer.echo("\n".join(report.lines()))
         print_passed_over(labelled)
+
+
+def _write_store_labels(store: str, out: Path) -> Path:
+    """Write the labels of a store's decisions beside the new model; return their folder. Raises `UsageFault` if there is none."""
+    from inspect_pop.evaluate.decision_labels import collect_decision_labels, write_decision_labels
+    from inspect_pop.store import open_store
+
+    with open_store(store, must_exist=True) as opened:
+        found = collect_decision_labels(opened)
+    if not found.labels:
+        remedy = "Verify some boards first; `inspect-pop labels export` shows what the decisions say."
+        raise UsageFault("--store", expected="decisions that say what a joint is", found="none", remedy=remedy)
+    folder = out.with_name(f"{out.name}.labels")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_decision_labels(found, folder / "labels.csv")
+    return folder
 
 
 def find_shipped_file(name: Path) -> Path:

@@ -29,6 +29,7 @@ __all__ = [
     "Profile",
     "RootDir",
     "StoreUrl",
+    "TimeZone",
     "describe_quarantined",
     "pluralize",
     "print_passed_over",
@@ -59,6 +60,14 @@ ExistingStore = Annotated[
     str,
     typer.Option(
         "--store", metavar="URL", help="An existing store: a file, sqlite:///FILE or postgresql://…", show_default=False
+    ),
+]
+TimeZone = Annotated[
+    str | None,
+    typer.Option(
+        "--time-zone",
+        metavar="ZONE",
+        help="The plant's time zone, such as Europe/Berlin: the days of the store's boards are days there. The store keeps it.",
     ),
 ]
 ModelsDir = Annotated[

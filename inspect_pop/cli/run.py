@@ -23,6 +23,7 @@ from inspect_pop.cli.options import (
     Profile,
     RootDir,
     StoreUrl,
+    TimeZone,
     describe_quarantined,
     pluralize,
     print_passed_over,
@@ -103,6 +104,7 @@ def run(
     ] = False,
     pages: Annotated[Pages, typer.Option("--pages", help="Which boards get a page; a page takes 0.3 to 2 MB.")] = Pages.all,
     fresh: Annotated[bool, typer.Option("--fresh", help="Inspect again what an earlier run into DIR has finished.")] = False,
+    time_zone: TimeZone = None,
     as_json: AsJson = False,
 ) -> None:
     """Inspect boards: classify every joint, decide every board, and store the records.
@@ -132,6 +134,7 @@ def run(
         pages=pages.value,
         operating_point=point,
         follow_machines=follow_machines,
+        time_zone=time_zone,
     )
     executor = cluster_executor(cluster) if cluster else local_executor(jobs)
     try:

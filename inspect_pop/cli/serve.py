@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from inspect_pop.cli.options import LimitsFile, MaxEscapeRate, MaxFalseCallPpm, ModelDir, Profile
+from inspect_pop.cli.options import LimitsFile, MaxEscapeRate, MaxFalseCallPpm, ModelDir, Profile, TimeZone
 from inspect_pop.core.errors import UsageFault
 
 __all__ = ["hook", "serve", "watch"]
@@ -70,6 +70,7 @@ def serve(
     time_limit_s: TimeLimit = 30.0,
     cfx: Cfx = None,
     cfx_handle: CfxHandle = "inspect_pop",
+    time_zone: TimeZone = None,
 ) -> None:
     """Run the inspection service over HTTP until it is stopped.
 
@@ -99,6 +100,7 @@ def serve(
         time_limit_s=time_limit_s,
         cfx=cfx,
         cfx_handle=cfx_handle,
+        time_zone=time_zone,
     )
     raise typer.Exit(run_service(settings))
 
@@ -117,6 +119,7 @@ def watch(
     health_port: HealthPort = None,
     cfx: Cfx = None,
     cfx_handle: CfxHandle = "inspect_pop",
+    time_zone: TimeZone = None,
 ) -> None:
     """Inspect each board that arrives in a folder, once it is complete, in order of arrival, until stopped.
 
@@ -142,6 +145,7 @@ def watch(
         time_limit_s=time_limit_s,
         cfx=cfx,
         cfx_handle=cfx_handle,
+        time_zone=time_zone,
     )
 
     def print_answer(answer: Answer) -> None:

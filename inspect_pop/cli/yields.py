@@ -1,4 +1,4 @@
-"""`inspect-pop yield`: report the yield of the boards in a store; `inspect-pop compact`: merge the store's small files."""
+"""`inspect-pop yield`, `compact` and `quarantine`: report a store's boards, merge its small files, look after refused boards."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from inspect_pop.store import Store
     from inspect_pop.yields.selection import GroupKey
 
-__all__ = ["compact", "report_yield"]
+__all__ = ["compact", "list_quarantine", "report_yield"]
+
+_MAX_NAMED = 5  # records that a message names
 
 _MOST_NAMED = 10  # lots or products that a message names, the last ones
 _EMPTY = 1  # exit status of a selection without a board
@@ -126,17 +128,63 @@ def compact(
         str | None,
         typer.Option("--forget-delivered", metavar="DAY", help="Also delete messages delivered before this day."),
     ] = None,
+    accept_lost: Annotated[
+        bool,
+        typer.Option("--accept-lost-files", help="Go on without the joint files of before, which are lost for good."),
+    ] = False,
 ) -> None:
     """Merge the small joint files of each day and lot into few, and remove files that a crash left over.
 
-    Delivered messages stay in the store unless --forget-delivered is given. The store can be read and written meanwhile.
+    Delivered messages stay in the store unless --forget-delivered is given. The store can be read and written meanwhile. Status 1
+    if joint files are missing or damaged.
     """
     from inspect_pop.store import open_store
 
     with open_store(store, must_exist=True) as opened:
+        if accept_lost:
+            opened.accept_lost_files()
         done = opened.compact(before=before)
         removed = opened.repair()
         forgotten = None if forget is None else opened.forget_delivered(forget)
     typer.echo(f"{pluralize(done.merged, 'file')} merged into {done.into}; {len(removed)} left over by a crash removed")
     if forgotten is not None:
         typer.echo(f"{pluralize(forgotten, 'message')} delivered before {forget} deleted")
+    if done.unreadable:
+        named = ", ".join(done.unreadable[:_MAX_NAMED]) + (", …" if len(done.unreadable) > _MAX_NAMED else "")
+        typer.echo(f"{pluralize(len(done.unreadable), 'joint file')} missing or damaged, of records {named}", err=True)
+        raise typer.Exit(1)
+
+
+def list_quarantine(
+    store: ExistingStore,
+    serial: Annotated[str | None, typer.Option("--serial", metavar="S", help="Only this serial.")] = None,
+    show_closed: Annotated[bool, typer.Option("--all", help="Also closed entries.")] = False,
+    close: Annotated[str | None, typer.Option("--close", metavar="NUMBER", help="Close this entry.")] = None,
+    by: Annotated[str, typer.Option("--by", metavar="NAME", help="Who looked at the board; for --close.")] = "",
+    note: Annotated[str, typer.Option("--note", metavar="TEXT", help="What became of the board; for --close.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """List the boards that could not be inspected, each with its reason, or close an entry after a person looked at the board.
+
+    Status 1 if open entries are listed.
+    """
+    from inspect_pop.core.clock import utc_now
+    from inspect_pop.store import open_store
+
+    with open_store(store, must_exist=True) as opened:
+        if close is not None:
+            opened.close_quarantine(close, by=by, at=utc_now(), note=note)
+            typer.echo(f"{close} closed")
+            return
+        found = [e for e in opened.list_quarantine(serial=serial) if show_closed or e.closed_at is None]
+    if as_json:
+        import json
+        from dataclasses import asdict
+
+        typer.echo(json.dumps([asdict(e) for e in found], indent=1, ensure_ascii=False))
+    else:
+        for entry in found:
+            state = f" (closed by {entry.closed_by}: {entry.note})" if entry.closed_at else ""
+            typer.echo(f"{entry.number}  {entry.seen_at}  {entry.serial or '-'}  {entry.path}: {entry.reason}{state}")
+    if any(entry.closed_at is None for entry in found):
+        raise typer.Exit(1)

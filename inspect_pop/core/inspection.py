@@ -40,6 +40,7 @@ class BoardRecord:
     `record` identifies it: the same export inspected by the same model, recipe, limits and software gives the same record.
     `operating_point` says in words where verdicts change and why; `profile` names the acceptance profile that decided.
     `stray_solder` lists the solder that the design does not have: each spot's interface, size and place in the package frame.
+    `note` says what a person should know of a record that was made nevertheless, such as a time in the future.
     A class of `core.classes` has its count, `n_<class>`.
     """
 
@@ -81,6 +82,7 @@ class BoardRecord:
     operating_point: str = ""
     profile: str = ""
     stray_solder: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,13 @@
 `check_export` returns every fault of a board. `find_labels` lists the files of labels that people wrote about joints.
 """
 
+import hashlib
+import json
 from pathlib import Path
 
 from inspect_pop.core.errors import InputFault
 from inspect_pop.ingest.contract import (
+    MANIFEST,
     BoardExport,
     HeightMapSource,
     ImageSource,
@@ -18,6 +21,7 @@ from inspect_pop.ingest.contract import (
     find_root,
 )
 from inspect_pop.ingest.discovery import find_exports, find_labels, find_passed_over
+from inspect_pop.ingest.files import BOUNDS, read_bytes, resolve_inside
 
 __all__ = [
     "BoardExport",
@@ -31,6 +35,7 @@ __all__ = [
     "find_labels",
     "find_passed_over",
     "find_root",
+    "identify_board",
     "open_export",
 ]
 
@@ -59,3 +64,20 @@ def check_export(path: Path | str, root: Path | str | None = None) -> list[Input
     """Return every fault of a board; empty for one that can be inspected. Reads all images, inspects nothing."""
     path = Path(path)
     return find_faults(path, Path(root) if root is not None else find_root(path))
+
+
+def identify_board(path: Path) -> tuple[str | None, str | None]:
+    """Return the serial that a board's manifest gives, and the manifest's sha256, of a board that may be faulty.
+
+    Each is None where it cannot be read. Nothing outside the board's folder is read.
+    """
+    try:
+        content = read_bytes(resolve_inside(MANIFEST, path, path, str(path)), BOUNDS.manifest_bytes)
+    except (InputFault, OSError, ValueError):
+        return None, None
+    digest = hashlib.sha256(content).hexdigest()
+    try:
+        serial = json.loads(content)["serial"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None, digest
+    return (serial.strip()[:128] or None if isinstance(serial, str) else None), digest

@@ -315,23 +315,28 @@ def from_decision(board: BoardRecord, defects: Sequence[DefectRecord], decision:
     return to_message(_make_envelope(unique, decision.decided_at, body, handle), board.record, decision.decided_at)
 
 
-def from_fault(path: str, reason: str, code: str, at: str, handle: str) -> Message:
+def from_fault(
+    path: str, reason: str, code: str, at: str, handle: str, *, serial: str | None = None, content: str | None = None
+) -> Message:
     """Make the message of a board that could not be inspected: production of it stops until a person has checked it.
 
     Args:
-        path, reason: Where the board's export is and what is wrong with it. The same pair is the same fault.
+        path, reason: Where the board's export is and what is wrong with it. The same pair and content are the same fault.
         code: The fault's kind, as `PopError.about` has it.
         at: ISO 8601 time with an offset.
         handle: The station's name in messages.
+        serial: The board's serial, where its manifest can be read.
+        content: The manifest's digest, which tells the boards apart that a machine exports into one folder.
     """
     path, reason = escape_text(path), escape_text(reason)
-    occurrence = f"fault/{path}/{reason}"
+    occurrence = f"fault/{path}/{reason}" if content is None else f"fault/{content}/{reason}"
+    named = path if serial is None else f"{path} (serial {escape_text(serial)})"
     fault = StationFault(
         Cause=FaultCause.QUALITY_CHECK,
         Severity=FaultSeverity.ERROR,
         FaultCode=code,
         FaultOccurrenceId=uuid5(NAMESPACE, occurrence),
-        Description=f"{path}: {reason}",
+        Description=f"{named}: {reason}",
         OccurredAt=datetime.fromisoformat(at),
     )
     return to_message(_make_envelope(uuid5(NAMESPACE, occurrence), at, FaultOccurred(Fault=fault), handle), None, at)

@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,15 +21,19 @@ from inspect_pop.measure import TopShape
 from inspect_pop.segment.windows import Windows
 
 __all__ = [
+    "LARGEST_AHEAD_S",
     "MOST_SUSPECTS",
     "build_board_record",
     "build_package_record",
     "collect_crops",
     "compute_record_id",
+    "describe_clock",
     "find_passing_neighbour",
     "scale_grey",
 ]
 
+# A wrong time zone moves a clock by 14 hours at most, a wrong time of day by 24; what is further ahead is a wrong date.
+LARGEST_AHEAD_S = 86_400.0
 # With more suspect joints than this, people do not look at a page joint by joint, and a tablet displays it slowly.
 MOST_SUSPECTS = 120
 # Normalised grey from -0.15 to 1.35 fills a byte: dark halos and voids below 0, cores of large joints above 1.
@@ -139,7 +144,16 @@ def build_board_record(
         ),
         profile=profile,
         stray_solder="; ".join(stray_solder),
+        note=describe_clock(export.inspected_at, started_at),
     )
+
+
+def describe_clock(inspected_at: str, started_at: str) -> str:
+    """Return a note if the machine inspected the board long after this computer says that it is now; empty otherwise."""
+    ahead_s = (datetime.fromisoformat(inspected_at) - datetime.fromisoformat(started_at)).total_seconds()
+    if ahead_s <= LARGEST_AHEAD_S:
+        return ""
+    return f"inspected_at is {ahead_s / 86400:.1f} days in the future: check the clock of the machine, or of this computer"
 
 
 def _find_disposition(export: BoardExport, joints: JointTable, verdict: str) -> str:

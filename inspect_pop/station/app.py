@@ -50,7 +50,7 @@ def create_app(settings: ServiceSettings, pool: Pool | None = None) -> FastAPI:
         StoreFault: The store cannot be opened.
     """
     tokens = load_tokens(settings.tokens) if settings.tokens else None
-    station = Station(settings, pool or make_pool(settings), open_store(settings.store))
+    station = Station(settings, pool or make_pool(settings), open_store(settings.store, time_zone=settings.time_zone))
 
     @contextlib.asynccontextmanager
     async def run(_: FastAPI) -> AsyncIterator[None]:

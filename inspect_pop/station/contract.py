@@ -147,6 +147,8 @@ def make_answer(inspection: "Inspection", *, report: str | None, elapsed_ms: flo
             reason += f" ({', '.join(named)}{', …' if len(suspects) > len(named) else ''})"
         if board.missing:
             reason += f"; missing: {', '.join(board.missing)}"
+    if board.note:
+        reason += f"{'; ' if reason else ''}{board.note}"
     return {
         "serial": board.serial,
         "verdict": board.verdict,

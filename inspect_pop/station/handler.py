@@ -6,6 +6,7 @@ quarantine. The page is drawn after the answer: the line does not wait for it.
 
 import hashlib
 import logging
+import secrets
 import time
 from collections.abc import Callable
 from http import HTTPStatus
@@ -15,7 +16,7 @@ from typing import Any
 from inspect_pop.core.errors import FileFault, InputFault, PopError, StoreFault
 from inspect_pop.core.inspection import Inspection
 from inspect_pop.core.recipe import Recipe
-from inspect_pop.ingest import find_root
+from inspect_pop.ingest import find_root, identify_board
 from inspect_pop.station.contract import JudgingOptions, Rules, make_answer, make_error_answer, show_path
 from inspect_pop.station.outputs import InlinePages, Ledger, PageDrawer
 from inspect_pop.station.uploads import ArchiveLimits, unpack
@@ -71,10 +72,10 @@ class InspectionHandler:
             inspected = time.monotonic()
             self._ledger.record(inspection)
         except InputFault as fault:
-            return self._quarantine(name, fault, started)
+            return self._quarantine(job, path, fault, started)
         except MemoryError:
             too_large = FileFault(name, expected="a board that fits in memory", found="a larger one")
-            return self._quarantine(name, too_large, started)
+            return self._quarantine(job, path, too_large, started)
         except StoreFault as fault:
             return _refuse(HTTPStatus.SERVICE_UNAVAILABLE, fault, started)
         except PopError as fault:
@@ -101,12 +102,30 @@ class InspectionHandler:
             (page, inspection, recipe), self._pending_page = self._pending_page, None
             self._drawer.draw(page, inspection, recipe)
 
-    def _quarantine(self, name: str, fault: InputFault, started: float) -> dict[str, Any]:
+    def _quarantine(self, job: dict[str, Any], path: Path, fault: InputFault, started: float) -> dict[str, Any]:
+        name = str(job.get("name") or job["path"])
+        serial, content = identify_board(path)
+        if job["kind"] == "upload":
+            fault = _name_within(fault, Path(job["into"]), Path(job["path"]))
+            name = name if content else f"{name} ({secrets.token_hex(6)})"  # each upload without a board is one of its own
         try:
-            self._ledger.quarantine(name, fault)
+            self._ledger.quarantine(name, fault, serial, content)
         except StoreFault as store_fault:
             return _refuse(HTTPStatus.SERVICE_UNAVAILABLE, store_fault, started)
-        return _refuse(HTTPStatus.UNPROCESSABLE_ENTITY, fault, started)
+        refused = _refuse(HTTPStatus.UNPROCESSABLE_ENTITY, fault, started)
+        refused["answer"]["serial"] = serial
+        return refused
+
+
+def _name_within(fault: InputFault, into: Path, archive: Path) -> InputFault:
+    """Return the fault of an upload without the temporary folder, which is another one each time."""
+    parts = {}
+    for part in ("thing", "expected", "found", "remedy"):
+        text = getattr(fault, part)
+        for folder in (into.resolve(), into, archive.parent.resolve(), archive.parent):
+            text = text.replace(f"{folder}/", "")
+        parts[part] = text
+    return type(fault)(**parts)
 
 
 def locate_page(pages: Path, record: str) -> Path:

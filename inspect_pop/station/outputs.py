@@ -39,8 +39,11 @@ class Ledger(Protocol):
         """Record an inspection with its messages."""
         ...
 
-    def quarantine(self, name: str, fault: InputFault) -> None:
-        """Record that a board could not be inspected, with the message that says so."""
+    def quarantine(self, name: str, fault: InputFault, serial: str | None = None, content: str | None = None) -> None:
+        """Record that a board could not be inspected, with the message that says so.
+
+        Serial and content (the manifest's digest) are None where the manifest cannot be read.
+        """
         ...
 
     def tidy(self) -> None:
@@ -109,11 +112,15 @@ class StoreLedger:
         """See `Ledger`."""
         self._store.write(inspection, messages=self._make_messages(inspection, self._cfx_handle))
 
-    def quarantine(self, name: str, fault: InputFault) -> None:
+    def quarantine(self, name: str, fault: InputFault, serial: str | None = None, content: str | None = None) -> None:
         """See `Ledger`."""
-        at = utc_now()
-        message = self._make_fault_message(name, str(fault), fault.about, at, self._cfx_handle)
-        self._store.quarantine(self._quarantined(name, str(fault), at), messages=[message])
+        at, reason = utc_now(), str(fault)
+        message = self._make_fault_message(name, reason, fault.about, at, self._cfx_handle, serial=serial, content=content)
+        self._store.quarantine(self._quarantined(name, reason, at, serial=serial, content=content), messages=[message])
+
+    def checkpoint(self) -> None:
+        """Move SQLite's log into the database file."""
+        self._store.checkpoint()
 
     def tidy(self) -> None:
         """See `Ledger`. Not after every board: a checkpoint's writes delay what another process records at that moment."""
@@ -137,12 +144,14 @@ class SubprocessLedger:
         """See `Ledger`. Pictures are not sent: the store keeps none."""
         self._call("record", replace(inspection, crops=None, heights=()))
 
-    def quarantine(self, name: str, fault: InputFault) -> None:
+    def quarantine(self, name: str, fault: InputFault, serial: str | None = None, content: str | None = None) -> None:
         """See `Ledger`."""
-        self._call("quarantine", name, type(fault), {part: getattr(fault, part) for part in FAULT_PARTS})
+        parts = {part: getattr(fault, part) for part in FAULT_PARTS}
+        self._call("quarantine", name, type(fault), parts, serial, content)
 
     def tidy(self) -> None:
-        """See `Ledger`. Nothing to do: the child ends after one board, and SQLite tidies up when the last process leaves."""
+        """See `Ledger`. The child ends after one board: the store is whole then, also for those who copy its file alone."""
+        self._call("tidy")
 
     def _call(self, *request: Any) -> None:
         try:
@@ -172,9 +181,11 @@ def _serve_ledger(store: str, cfx_handle: str, pipe: Connection) -> None:
             try:
                 if action == "record":
                     ledger.record(*arguments)
+                elif action == "tidy":
+                    ledger.checkpoint()
                 else:
-                    name, kind, parts = arguments
-                    ledger.quarantine(name, kind(**parts))
+                    name, kind, parts, serial, content = arguments
+                    ledger.quarantine(name, kind(**parts), serial, content)
             except StoreFault as write_fault:
                 fault = write_fault
         pipe.send(None if fault is None else {part: getattr(fault, part) for part in FAULT_PARTS})

@@ -40,6 +40,7 @@ from inspect_pop.station.handler import locate_page
 from inspect_pop.station.schemas import (
     AnswerBody,
     BoardBody,
+    CloseBody,
     DecisionBody,
     DecisionReply,
     HealthBody,
@@ -47,6 +48,7 @@ from inspect_pop.station.schemas import (
     ModelBody,
     ModelReply,
     ProofBody,
+    QuarantineEntry,
 )
 from inspect_pop.station.station import InspectionReply, Station, refuse
 from inspect_pop.station.uploads import make_disk_fault
@@ -217,17 +219,24 @@ async def _inspect_path(station: Station, caller: Caller, body: bytes, report: s
     responses={
         **REFUSAL_RESPONSES,
         **NOT_FOUND_RESPONSE,
+        409: PROBLEM_RESPONSE | {"description": "The serial has several records, and `record` is not given"},
         422: PROBLEM_RESPONSE | {"description": "A decision that is not valid for this joint"},
     },
 )
 async def record_decision(
     serial: str, body: DecisionBody, station: StationDep, caller: Annotated[Caller, Depends(require("verify"))]
 ) -> DecisionReply:
-    """Record a person's decision about one joint, and send it to the line's systems."""
+    """Record a person's decision about one joint, and send it to the line's systems.
+
+    The same decision, sent again by the same person, is recorded once.
+    """
 
     def record() -> DecisionReply:
         boards = _find_boards(station, serial)
-        stored = next((b for b in reversed(boards) if body.record in (None, b.board.record)), None)
+        if body.record is None and len(boards) > 1:
+            reason = f"this serial has {len(boards)} records: name the `record` of the inspection that the person saw"
+            raise HTTPException(HTTPStatus.CONFLICT, reason)
+        stored = next((b for b in boards if body.record in (None, b.board.record)), None)
         if stored is None:
             raise HTTPException(404, "this serial has no such record")
         name, at = stored.board.record, utc_now()
@@ -253,6 +262,28 @@ async def get_board(serial: str, station: StationDep) -> BoardBody:
     """Return all records of a serial with the decisions about them, the first inspection first."""
     boards = await asyncio.to_thread(_find_boards, station, serial)
     return BoardBody(serial=serial, records=[stored.to_dict() for stored in boards])
+
+
+@records.get("/v1/quarantine", responses=REFUSAL_RESPONSES, dependencies=[Depends(require("read"))])
+async def list_quarantine(station: StationDep, serial: str | None = None, closed: bool = False) -> list[QuarantineEntry]:
+    """Return the boards that could not be inspected, those of one serial if given; closed entries only with `closed`."""
+    found = await asyncio.to_thread(station.store.list_quarantine, serial=serial)
+    return [QuarantineEntry.from_stored(entry) for entry in found if closed or entry.closed_at is None]
+
+
+@records.post(
+    "/v1/quarantine/{number}/close",
+    responses={**REFUSAL_RESPONSES, 404: PROBLEM_RESPONSE | {"description": "No open entry of that number"}},
+    status_code=HTTPStatus.NO_CONTENT,
+)
+async def close_quarantine(
+    number: str, body: CloseBody, station: StationDep, caller: Annotated[Caller, Depends(require("verify"))]
+) -> None:
+    """Close an entry: a person looked at the board."""
+    try:
+        await asyncio.to_thread(station.store.close_quarantine, number, by=caller.name, at=utc_now(), note=body.note)
+    except UsageFault as fault:
+        raise HTTPException(404, str(fault)) from fault
 
 
 def _find_boards(station: Station, serial: str) -> list[StoredBoard]:

@@ -1,16 +1,17 @@
 """The bodies of HTTP requests and responses as pydantic models; OpenAPI and validation follow from them."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from inspect_pop.core.classes import CLASSES
 from inspect_pop.station.contract import EXIT_STATUS
-from inspect_pop.store import DECISION_STATES
+from inspect_pop.store import DECISION_STATES, QuarantinedExport
 
 __all__ = [
     "AnswerBody",
     "BoardBody",
+    "CloseBody",
     "DecisionBody",
     "DecisionReply",
     "HealthBody",
@@ -18,6 +19,7 @@ __all__ = [
     "ModelBody",
     "ModelReply",
     "ProblemBody",
+    "QuarantineEntry",
 ]
 
 Text = Annotated[str, Field(min_length=1, max_length=128)]
@@ -49,7 +51,7 @@ class ModelBody(_RequestBody):
 
 
 class DecisionBody(_RequestBody):
-    """A person's decision about one joint of a record; without `record`, of the serial's last inspection."""
+    """A person's decision about one joint of a record; `record` is required if the serial has several."""
 
     refdes: Text
     interface: Text
@@ -114,6 +116,30 @@ class BoardBody(BaseModel):
 
     serial: str
     records: list[dict[str, Any]]
+
+
+class QuarantineEntry(BaseModel):
+    """A board that could not be inspected. `serial` is null where its manifest cannot be read."""
+
+    number: str
+    path: str
+    serial: str | None
+    reason: str
+    seen_at: str
+    closed_at: str | None
+    closed_by: str | None
+    note: str | None
+
+    @classmethod
+    def from_stored(cls, entry: QuarantinedExport) -> Self:
+        """Make the body of an entry of the store."""
+        return cls(**{name: getattr(entry, name) for name in cls.model_fields})
+
+
+class CloseBody(_RequestBody):
+    """What became of a board in quarantine."""
+
+    note: str = Field("", max_length=2000)
 
 
 class DecisionReply(BaseModel):

@@ -26,6 +26,7 @@ class ServiceSettings:
     Attributes:
         roots: Folders that exports may be read from.
         store: Path of an embedded store, or the address of a database server.
+        time_zone: The plant's time zone, for days in the store; None: that of the store.
         host, port: Address to listen on; port 0 takes a free one.
         public_url: Address at which callers reach the service, for links in answers, such as `https://pop.plant.example`;
             None: the address that the caller connected to.
@@ -83,6 +84,7 @@ class ServiceSettings:
     inspector_factory: str = DEFAULT_FACTORY
     cfx: str | None = None
     cfx_handle: str = DEFAULT_HANDLE
+    time_zone: str | None = None
     heartbeat_s: float = 60.0
 
     def __post_init__(self) -> None:

@@ -4,11 +4,13 @@ import asyncio
 import logging
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from inspect_pop.core.clock import utc_now
 from inspect_pop.core.errors import BusyFault, DeadlineFault, PopError, StoreFault
+from inspect_pop.ingest import identify_board
 from inspect_pop.messages import from_fault
 from inspect_pop.station.contract import Answer, find_embedded_file, make_error_answer
 from inspect_pop.station.pool import Job, Pool, WorkerDied
@@ -141,7 +143,7 @@ class Station:
             self.metrics.busy.inc()
             return refuse(HTTPStatus.SERVICE_UNAVAILABLE, fault, {"Retry-After": str(self.pool.retry_after_s)})
         except (DeadlineFault, WorkerDied) as fault:
-            await self._quarantine(job["name"], fault)
+            await self._quarantine(job, fault)
             is_late = isinstance(fault, DeadlineFault)
             return refuse(HTTPStatus.GATEWAY_TIMEOUT if is_late else HTTPStatus.UNPROCESSABLE_ENTITY, fault)
         answer, headers = reply["answer"], {}
@@ -155,13 +157,17 @@ class Station:
             headers["Server-Timing"] = ", ".join(f"{part};dur={took:.1f}" for part, took in reply["ms"].items())
         return InspectionReply(reply["status"], answer, headers)
 
-    async def _quarantine(self, name: str, fault: PopError) -> None:
+    async def _quarantine(self, job: Job, fault: PopError) -> None:
+        name = job["name"]
+        serial, content = await asyncio.to_thread(identify_board, Path(job["path"]))
         log.error("an inspecting process ended on a board", extra={"board": name, "reason": str(fault)})
         self.metrics.quarantined.labels(fault.about).inc()
         at = utc_now()
-        message = from_fault(name, str(fault), fault.about, at, self.settings.cfx_handle)
+        handle = self.settings.cfx_handle
+        message = from_fault(name, str(fault), fault.about, at, handle, serial=serial, content=content)
+        entry = QuarantinedExport(name, str(fault), at, serial=serial, content=content)
         try:
-            await asyncio.to_thread(self.store.quarantine, QuarantinedExport(name, str(fault), at), messages=[message])
+            await asyncio.to_thread(self.store.quarantine, entry, messages=[message])
         except StoreFault as store_fault:
             log.error("the store cannot be written", extra={"reason": str(store_fault)})
             self.store_fault = str(store_fault)

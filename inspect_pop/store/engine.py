@@ -8,11 +8,12 @@ Statements that every record runs are compiled once per dialect: SQLAlchemy take
 run it.
 """
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cache
+from contextlib import closing, contextmanager, suppress
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ WRITERS_LOCK = 0x706F70  # the advisory lock that every PostgreSQL writer shares
 # KiB of pages that SQLite keeps in memory. A worker that writes board after board must not grow with its store; a reader
 # gets more, since a chart goes through the same pages again and again.
 _SMALL_CACHE, _LARGE_CACHE = "cache_size=-4096", "cache_size=-65536"
+_EMPTY_LOG = ("PRAGMA busy_timeout=0", "PRAGMA wal_checkpoint(TRUNCATE)")
 
 _NO_SPACE = "Make room on the disk, then repeat: what was not written is inspected again."
 _NO_PERMISSION = "The store cannot be written by this user."
@@ -98,10 +100,11 @@ def hide_password(url: URL) -> str:
     return hide_passwords(url.render_as_string(hide_password=True))
 
 
-def open_engine(url: URL) -> Engine:
+def open_engine(url: URL, *, read_only: bool = False) -> Engine:
     """Make an engine for a result of `database_url`. SQLite's folder must exist. Nothing is read or written yet.
 
-    Raises `StoreFault` if the database's driver is not installed.
+    `read_only` opens a SQLite file that this user cannot write (or in a folder that he cannot write) without its log. Raises
+    `StoreFault` if the database's driver is not installed, or if such a file's log holds records.
     """
     if not url.drivername.startswith("sqlite"):
         try:
@@ -111,6 +114,8 @@ def open_engine(url: URL) -> Engine:
             remedy = "Install inspect_pop[postgresql]."
             raise StoreFault(hide_password(url), expected="the psycopg driver", found=str(error), remedy=remedy) from error
 
+    watched = _WatchedFile(Path(str(url.database)))
+
     def configure(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # the driver would begin late, and never around a schema change
         for pragma in ("foreign_keys=ON", "synchronous=FULL", _SMALL_CACHE):
@@ -119,11 +124,73 @@ def open_engine(url: URL) -> Engine:
     def begin(connection: Connection) -> None:
         immediate = connection.get_execution_options().get("immediate", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+        watched.check()
 
-    engine = create_engine(url, connect_args={"timeout": BUSY_S})
+    if read_only and not _may_write(Path(str(url.database))):
+        engine = create_engine(url, creator=_make_reader(Path(str(url.database)).absolute()))
+    else:
+        engine = create_engine(url, connect_args={"timeout": BUSY_S})
+    event.listen(engine, "do_connect", lambda *_: watched.check())
     event.listen(engine, "connect", configure)
     event.listen(engine, "begin", begin)
+    event.listen(engine, "commit", lambda _: watched.check())
     return engine
+
+
+def _may_write(path: Path) -> bool:
+    return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+
+
+def _make_reader(path: Path) -> Callable[[], sqlite3.Connection]:
+    """Return what connects to a file that this user cannot write.
+
+    With its log the file is read as others write it (https://www.sqlite.org/wal.html#readonly), without one as a file that
+    nobody changes (https://www.sqlite.org/uri.html#uriimmutable).
+    """
+    log = path.with_name(f"{path.name}-wal")
+
+    def connect(mode: str) -> sqlite3.Connection:
+        return sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True, check_same_thread=False)
+
+    with translate_errors(str(path)):
+        has_log = log.exists()
+        is_whole = not has_log or log.stat().st_size == 0
+    if has_log:
+        with suppress(sqlite3.Error), closing(connect("mode=ro")) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master").close()
+            return partial(connect, "mode=ro")
+    if not is_whole:
+        remedy = f"Copy {path.name} and {log.name} together into a folder that you may write, and read the copy."
+        raise StoreFault(str(path), expected="a store that was closed", found=f"records in {log.name}", remedy=remedy)
+    return partial(connect, "immutable=1")
+
+
+class _WatchedFile:
+    """A SQLite file that must stay the file that it was: SQLite goes on with a file that has no name any more.
+
+    A transaction on a database that was deleted or replaced would be lost with it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._first: tuple[int, int] | None = None
+
+    def check(self) -> None:
+        """Raise `StoreFault` if the file is gone or another one since the first call that found it."""
+        try:
+            found = self._path.stat()
+        except OSError as error:
+            if self._first is not None:
+                raise self._make_fault(str(error)) from error
+            return
+        if self._first is None:
+            self._first = found.st_dev, found.st_ino
+        if self._first != (found.st_dev, found.st_ino):
+            raise self._make_fault("another file")
+
+    def _make_fault(self, found: str) -> StoreFault:
+        remedy = "Restore the file or its folder, then start again: what was not acknowledged is inspected again."
+        return StoreFault(str(self._path), expected="the database that was opened", found=found, remedy=remedy)
 
 
 @contextmanager
@@ -178,13 +245,14 @@ def writing(engine: Engine, *, alone: bool = False) -> Iterator[Connection]:
             yield connection
 
 
-def checkpoint(engine: Engine) -> None:
+def checkpoint(engine: Engine, *, empty: bool = False) -> None:
     """Move SQLite's log into the database file; nothing to do for PostgreSQL.
 
-    A passive checkpoint leaves out what others still read (https://www.sqlite.org/wal.html#ckpt). Raises `StoreFault`.
+    What others still read stays in the log. `empty` also empties the log if nobody reads or writes at the moment
+    (https://www.sqlite.org/wal.html#ckpt); this connection waits for nobody from then on. Raises `StoreFault`.
     """
     if engine.dialect.name == "sqlite":
-        run_outside_transaction(engine, "PRAGMA wal_checkpoint(PASSIVE)")
+        run_outside_transaction(engine, *(_EMPTY_LOG if empty else ("PRAGMA wal_checkpoint(PASSIVE)",)))
 
 
 def use_write_ahead_log(engine: Engine) -> None:
@@ -203,12 +271,13 @@ def use_write_ahead_log(engine: Engine) -> None:
         time.sleep(0.05)
 
 
-def run_outside_transaction(engine: Engine, statement: str) -> None:
-    """Run a statement of SQLite that must not be part of a transaction. Raises `StoreFault`."""
+def run_outside_transaction(engine: Engine, *statements: str) -> None:
+    """Run statements of SQLite that must not be part of a transaction, on one connection. Raises `StoreFault`."""
     with translate_errors(hide_password(engine.url)):
         raw = engine.raw_connection()
         try:
-            raw.driver_connection.execute(statement).close()  # type: ignore[union-attr]
+            for statement in statements:
+                raw.driver_connection.execute(statement).close()  # type: ignore[union-attr]
         finally:
             raw.close()
 

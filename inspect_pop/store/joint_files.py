@@ -7,6 +7,7 @@ A file counts only if its record is in the database. It is written under another
 commits, and ignored if that commit never came. A crash therefore leaves at most an orphan, which `repair_files` removes.
 """
 
+import errno
 import hashlib
 import os
 import time
@@ -25,13 +26,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from sqlalchemy import Connection, Engine, insert, select, update
 
+from inspect_pop.core.atomic import PART_SUFFIX, sync_folder, write_text
 from inspect_pop.core.columns import COLUMNS
 from inspect_pop.core.errors import StoreFault
 from inspect_pop.core.inspection import Inspection
 from inspect_pop.core.joint_table import JointTable
-from inspect_pop.store import rows
 from inspect_pop.store.engine import hide_password, reading, translate_errors, writing
 from inspect_pop.store.schema import boards, contexts, files
+from inspect_pop.store.types import parse_local_day
 
 __all__ = [
     "JOINT_SCHEMA",
@@ -60,6 +62,7 @@ TEMPORARY_PREFIX = ".writing-"
 _LONGEST_NAME = 120  # file systems allow 255 bytes; the rest is for what is put around a name
 _NO_LOT = "__HIVE_DEFAULT_PARTITION__"
 _RECORD_COMPRESSION = "lz4"  # in two thirds of zstd's time, for a tenth more bytes, until files are merged
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM)
 _BOARDS_PER_GROUP = 32  # boards in a row group of a merged file: reading one record decodes as many
 
 
@@ -200,12 +203,37 @@ class JointFiles(Protocol):
         """Return the file's address for other tools."""
         ...
 
+    @property
+    def folder_number(self) -> int:
+        """The folder's number in its file system, which a copy of the folder does not have; 0 where there is none."""
+        ...
+
+    def make_base(self) -> None:
+        """Make the base, where it must exist before a file does."""
+        ...
+
+    def read_note(self, name: str) -> str | None:
+        """Return the content of a small text file at the base; None if it does not exist."""
+        ...
+
+    def write_note(self, name: str, content: str, *, is_new: bool) -> None:
+        """Write a small text file at the base, whole. `is_new` keeps one that is there already."""
+        ...
+
+    def read_state(self, name: str) -> tuple[int, ...] | None:
+        """Return what changes when a note changes; None if it does not exist."""
+        ...
+
 
 @dataclass(frozen=True)
 class LocalFiles:
-    """Files in a folder of this machine, or of a share that renames in one step."""
+    """Files in a folder of this machine, or of a share that renames in one step.
+
+    `older` is a folder that files of before are read from.
+    """
 
     base: Path
+    older: Path | None = None
 
     @property
     def where(self) -> str:
@@ -251,6 +279,8 @@ class LocalFiles:
     def read(self, path: str, records: Iterable[str] | None = None) -> pa.Table:
         """See `JointFiles`. Raises `StoreFault` for a damaged file."""
         source = self.base / path
+        if self.older is not None and not source.exists():
+            source = self.older / path
         filters = None if records is None else [("record", "in", sorted(records))]
         try:
             return pq.read_table(source, schema=RECORD_SCHEMA, filters=filters, partitioning=None)
@@ -282,6 +312,48 @@ class LocalFiles:
         """See `JointFiles`."""
         return str(self.base / path)
 
+    @property
+    def folder_number(self) -> int:
+        """See `JointFiles`."""
+        return self.base.stat().st_ino
+
+    def make_base(self) -> None:
+        """See `JointFiles`."""
+        _make_folder(self.base)
+
+    def read_note(self, name: str) -> str | None:
+        """See `JointFiles`."""
+        try:
+            return (self.base / name).read_text(encoding="utf-8")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def write_note(self, name: str, content: str, *, is_new: bool) -> None:
+        """See `JointFiles`."""
+        if not is_new:
+            write_text(self.base / name, content, durable=True)
+            return
+        part = self.base / f"{name}.{uuid.uuid4().hex}{PART_SUFFIX}"
+        write_text(part, content, durable=True)
+        try:
+            os.link(part, self.base / name)
+        except FileExistsError:
+            return
+        except OSError:  # a share without hard links
+            if not (self.base / name).exists():
+                part.replace(self.base / name)
+        finally:
+            part.unlink(missing_ok=True)
+        sync_folder(self.base)
+
+    def read_state(self, name: str) -> tuple[int, ...] | None:
+        """See `JointFiles`."""
+        try:
+            found = (self.base / name).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return found.st_dev, found.st_ino, found.st_mtime_ns
+
 
 def open_joint_files(where: str | Path) -> JointFiles:
     """Open files in a folder, or below an fsspec address such as `s3://bucket/records`.
@@ -292,7 +364,7 @@ def open_joint_files(where: str | Path) -> JointFiles:
         from inspect_pop.store.remote_files import open_remote_files
 
         return open_remote_files(where)
-    return LocalFiles(Path(str(where).removeprefix("file://")).absolute())
+    return LocalFiles(Path(str(where).removeprefix("file://")).resolve())
 
 
 def _make_folder(folder: Path) -> None:
@@ -304,11 +376,17 @@ def _make_folder(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Sync a folder's entries to the disk. Unlike `core.atomic.sync_folder` it raises OSError: the file must not count then."""
+    """Sync a folder's entries to the disk. Unlike `core.atomic.sync_folder` it raises OSError: the file must not count then.
+
+    Some shares cannot sync a folder and say so (fsync(2): EINVAL). They keep their entries themselves.
+    """
     if os.name != "nt":  # a folder cannot be opened there; NTFS keeps its own journal
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
+        except OSError as error:
+            if error.errno not in _NO_FOLDER_SYNC:
+                raise
         finally:
             os.close(handle)
 
@@ -321,8 +399,8 @@ class BackgroundJointWriter:
     is no file, and nothing happens. Errors of the disk are raised unchanged.
     """
 
-    def __init__(self, joint_files: JointFiles | None, inspection: Inspection) -> None:
-        self._joint_files, self._inspection = joint_files, inspection
+    def __init__(self, joint_files: JointFiles | None, inspection: Inspection, time_zone: str | None = None) -> None:
+        self._joint_files, self._inspection, self._time_zone = joint_files, inspection, time_zone
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="joints")
         self._pending: Future[PendingFile] | None = None
         self._is_placed = False
@@ -330,7 +408,7 @@ class BackgroundJointWriter:
     def __enter__(self) -> Self:
         if self._joint_files is not None:
             board = self._inspection.board
-            path = joint_file_path(rows.parse_local_day(board.inspected_at), board.lot, board.record)
+            path = joint_file_path(parse_local_day(board.inspected_at, self._time_zone), board.lot, board.record)
             table = to_arrow(self._inspection.joints, record=board.record)
             self._pending = self._thread.submit(_write_securely, self._joint_files, path, table)
         return self
@@ -365,10 +443,11 @@ def _write_securely(joint_files: JointFiles, path: str, table: pa.Table) -> Pend
 
 @dataclass(frozen=True)
 class CompactionResult:
-    """How many small files were merged (`merged`), and into how many (`into`)."""
+    """How many small files were merged (`merged`), into how many (`into`), and the records whose file cannot be read."""
 
     merged: int
     into: int
+    unreadable: tuple[str, ...] = ()
 
 
 def compact_files(engine: Engine, joint_files: JointFiles, before: str | None, largest: int) -> CompactionResult:
@@ -378,14 +457,16 @@ def compact_files(engine: Engine, joint_files: JointFiles, before: str | None, l
     with reading(engine) as connection:
         found = connection.execute(partitions).all()
     merged = into = 0
+    unreadable: list[str] = []
     for day, lot in found:
         with reading(engine) as connection:
             records = _find_unmerged(connection, day, lot)
         for start in range(0, len(records), largest):
-            part = records[start : start + largest]
-            if len(part) > 1:
-                merged, into = merged + _merge_files(engine, joint_files, day, lot, part), into + 1
-    return CompactionResult(merged, into)
+            part = _Partition(day, lot, records[start : start + largest])
+            n, missing = _merge_files(engine, joint_files, part) if len(part.records) > 1 else (0, [])
+            merged, into = merged + n, into + (n > 0)
+            unreadable += missing
+    return CompactionResult(merged, into, tuple(unreadable))
 
 
 def _find_unmerged(connection: Connection, day: str, lot: str | None) -> list[str]:
@@ -395,24 +476,52 @@ def _find_unmerged(connection: Connection, day: str, lot: str | None) -> list[st
     return list(connection.scalars(query.order_by(boards.c.inspected_us, boards.c.record)))
 
 
-def _merge_files(engine: Engine, joint_files: JointFiles, day: str, lot: str | None, records: list[str]) -> int:
-    """Write a merged file, make the records refer to it in one transaction, then remove the small files."""
+@dataclass(frozen=True)
+class _Partition:
+    """Some records of one day and lot."""
 
-    def read_groups() -> Iterator[pa.Table]:
-        names = sorted(records)  # so that row groups' statistics find a single record
+    day: str
+    lot: str | None
+    records: list[str]
+
+    def read_groups(self, joint_files: JointFiles, merged: list[str], unreadable: list[str]) -> Iterator[pa.Table]:
+        """Yield the joints of many records at a time, and tell which records they are of and whose files cannot be read."""
+        names = sorted(self.records)  # so that row groups' statistics find a single record
         for start in range(0, len(names), _BOARDS_PER_GROUP):
-            group = names[start : start + _BOARDS_PER_GROUP]
-            yield pa.concat_tables([joint_files.read(joint_file_path(day, lot, record)) for record in group])
+            tables = []
+            for record in names[start : start + _BOARDS_PER_GROUP]:
+                try:
+                    tables.append(joint_files.read(joint_file_path(self.day, self.lot, record)))
+                except (FileNotFoundError, StoreFault) as error:
+                    if not joint_files.is_near and isinstance(error, StoreFault):
+                        raise  # the object store is away: every file would be
+                    unreadable.append(record)
+                else:
+                    merged.append(record)
+            if tables:
+                yield pa.concat_tables(tables)
 
-    path = f"{partition_path(day, lot)}/merged-{hashlib.sha256('|'.join(records).encode()).hexdigest()[:32]}.parquet"
+
+def _merge_files(engine: Engine, joint_files: JointFiles, part: _Partition) -> tuple[int, list[str]]:
+    """Write a merged file, make the records refer to it in one transaction, then remove the small files.
+
+    Returns the number of merged records, and those whose file cannot be read: they stay as they are.
+    """
+    day, lot = part.day, part.lot
+    records: list[str] = []
+    unreadable: list[str] = []
+    digest = hashlib.sha256("|".join(part.records).encode()).hexdigest()[:32]
+    path = f"{partition_path(day, lot)}/merged-{digest}.parquet"
     with translate_errors(hide_password(engine.url)):
-        pending = joint_files.write(path, read_groups(), "zstd")
+        pending = joint_files.write(path, part.read_groups(joint_files, records, unreadable), "zstd")
     try:
+        if len(records) < 2:
+            return 0, unreadable
         with translate_errors(hide_password(engine.url)):
             joint_files.secure(pending)
         with writing(engine, alone=True) as connection:
             if not set(_find_unmerged(connection, day, lot)).issuperset(records):
-                return 0  # another process merged them meanwhile
+                return 0, []  # another process merged them meanwhile
             row = {"path": path, "day": day, "lot": lot, "n_boards": len(records)}
             file_id = connection.execute(insert(files).returning(files.c.id), row).scalar_one()
             values = {"file_id": file_id, "has_record_file": 0}
@@ -423,16 +532,16 @@ def _merge_files(engine: Engine, joint_files: JointFiles, day: str, lot: str | N
     with translate_errors(hide_password(engine.url)):
         for record in records:
             joint_files.remove(joint_file_path(day, lot, record))
-    return len(records)
+    return len(records), unreadable
 
 
-def repair_files(engine: Engine, joint_files: JointFiles, older_than_s: float) -> list[str]:
-    """Remove files that belong to no record. See `Store.repair`."""
+def repair_files(engine: Engine, joint_files: JointFiles, older_than_s: float, since: float | None = None) -> list[str]:
+    """Remove files that belong to no record and were changed after `since`. See `Store.repair`."""
     latest = time.time() - older_than_s
     by_day: defaultdict[str, list[str]] = defaultdict(list)
     with translate_errors(hide_password(engine.url)):
         for path, mtime in joint_files.list_files():
-            if mtime <= latest:
+            if mtime <= latest and (since is None or mtime > since):
                 by_day[path.split("/")[1].removeprefix("day=")].append(path)
     removed = []
     for day, paths in sorted(by_day.items()):

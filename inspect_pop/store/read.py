@@ -22,8 +22,8 @@ _NO_FILE = "They were written by a store opened without files; the database has 
 
 
 def read_boards(connection: Connection, *, serial: str | None = None, record: str | None = None) -> list[StoredBoard]:
-    """Read the records of a serial in order of inspection, or the one record. Empty if there is none."""
-    query = _select_boards().order_by(boards.c.inspection_no)
+    """Read the records of a serial, board by board in order of inspection, or the one record. Empty if there is none."""
+    query = _select_boards().order_by(boards.c.first_id, boards.c.inspection_no)
     query = query.where(boards.c.record == record) if serial is None else query.where(boards.c.serial == serial)
     found = []
     for row in _read_rows(connection, query):
@@ -32,7 +32,7 @@ def read_boards(connection: Connection, *, serial: str | None = None, record: st
         bad = select(defects).where(defects.c.board_id == row["id"])
         bad = bad.order_by(defects.c.refdes, defects.c.interface, defects.c.ball)
         decided = select(decisions).where(decisions.c.board_id == row["id"])
-        decided = decided.order_by(decisions.c.decided_us, decisions.c.id)
+        decided = decided.order_by(decisions.c.id)
         found.append(
             StoredBoard(
                 board,

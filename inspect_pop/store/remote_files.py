@@ -133,6 +133,42 @@ class RemoteFiles:
         """See `JointFiles`."""
         return f"{self.where.rstrip('/')}/{path}"
 
+    @property
+    def folder_number(self) -> int:
+        """See `JointFiles`. Folders have no number there."""
+        return 0
+
+    def make_base(self) -> None:
+        """See `JointFiles`. Nothing to do: writing an object makes what it needs."""
+
+    def read_note(self, name: str) -> str | None:
+        """See `JointFiles`."""
+        with _translate_driver_errors(self.address(name)):
+            self.filesystem.invalidate_cache()
+            try:
+                content: bytes = self.filesystem.cat_file(f"{self.base}/{name}")
+            except FileNotFoundError as error:
+                if error.__cause__ is not None and "bucket" in str(error).lower():  # the store's words: nothing can be there
+                    raise
+                return None
+        return content.decode("utf-8", "replace")
+
+    def write_note(self, name: str, content: str, *, is_new: bool) -> None:
+        """See `JointFiles`."""
+        if is_new and self.read_note(name) is not None:
+            return
+        full = f"{self.base}/{name}"
+        with _translate_driver_errors(self.address(name)):
+            try:
+                self.filesystem.pipe_file(full, content.encode())
+            except FileNotFoundError:
+                self._make_folder(full.rpartition("/")[0])
+                self.filesystem.pipe_file(full, content.encode())
+
+    def read_state(self, name: str) -> tuple[int, ...] | None:
+        """See `JointFiles`. An object store is not unmounted: what was read once is not read again."""
+        return (len(name),)
+
 
 def open_remote_files(address: str) -> RemoteFiles:
     """Open the files below an fsspec address. The address is not contacted yet.

@@ -1,5 +1,6 @@
 """Convert inspections to rows of the tables and back, without a database. NaN is null in the store."""
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from inspect_pop.core.columns import AGGREGATES
 from inspect_pop.core.inspection import BoardRecord, Inspection, PackageRecord
 from inspect_pop.core.joint_table import JointTable
 from inspect_pop.store.schema import COUNT_COLUMNS, MEASURED_COLUMNS
-from inspect_pop.store.types import Decision, DefectRecord, Message, parse_time, parse_time_us
+from inspect_pop.store.types import Decision, DefectRecord, Message, parse_local_day, parse_time_us
 
 __all__ = [
     "RecordRows",
@@ -28,7 +29,6 @@ __all__ = [
     "make_message_row",
     "make_position_rows",
     "make_record_rows",
-    "parse_local_day",
     "record_from_rows",
 ]
 
@@ -46,6 +46,7 @@ _PACKAGE_FIELDS = (*_PACKAGE_MEASURES, *_SITE_FIELDS, "serial", "cause", "cause_
 _JOINT_KEY = ("refdes", "interface", "ball")
 _DEFECT_FIELDS = (*_JOINT_KEY, "label", "verdict", "reason", "flags")
 
+_LONGEST_KEY = 600  # characters, of four bytes at most
 _REDUCTIONS: dict[str, Callable[[NDArray[np.float64]], Any]] = {"mean": np.mean, "min": np.min, "max": np.max}
 
 
@@ -65,12 +66,13 @@ class RecordRows:
     defects: list[Row]
 
 
-def make_record_rows(inspection: Inspection) -> RecordRows:
-    """Make the rows of one inspection. Raises `StoreFault` if `inspected_at` is not a time with an offset."""
+def make_record_rows(inspection: Inspection, time_zone: str | None = None) -> RecordRows:
+    """Make the rows of one inspection; its day is that in a time zone. Raises `StoreFault` for a time without an offset."""
     board, packages, joints = inspection.board, inspection.packages, inspection.joints
     board_row = {n: _to_null(getattr(board, n)) for n in (*_BOARD_TEXTS, *_BOARD_RESULTS)} | {
         "inspected_us": parse_time_us(board.inspected_at, f"{board.serial}: inspected_at"),
         "n_packages": len(packages),
+        "decides": int(not _is_undecided(inspection)),
         "missing": json.dumps(board.missing, ensure_ascii=False),
         "extra": _dump_extra(board, _BOARD_FIELDS),
         "final": {"pass": "pass", "review": "pending"}.get(board.verdict, "fail"),
@@ -85,7 +87,7 @@ def make_record_rows(inspection: Inspection) -> RecordRows:
         }
         for index, package in enumerate(packages)
     ]
-    day = {"day": parse_local_day(board.inspected_at)}
+    day = {"day": parse_local_day(board.inspected_at, time_zone)}
     return RecordRows(
         record=board,
         board=board_row,
@@ -95,6 +97,13 @@ def make_record_rows(inspection: Inspection) -> RecordRows:
         interfaces=tuple(_make_interface_rows(package, joints) for package in packages),
         defects=_make_defect_rows(joints),
     )
+
+
+def _is_undecided(inspection: Inspection) -> bool:
+    """Return whether the board is in review only because no joint was seen: no interface has a picture from X-ray."""
+    unseen = {f"{p.refdes}/{name} slices" for p in inspection.packages for name in p.counts}
+    is_unseen = bool(unseen) and unseen <= set(inspection.board.missing)
+    return is_unseen and inspection.board.verdict == "review" and inspection.board.n_undecided == inspection.board.n_joints
 
 
 def make_digests_row(board: BoardRecord, recipe_id: int) -> Row:
@@ -109,17 +118,18 @@ def make_message_row(message: Message) -> Row:
 
 
 def make_key(*values: Any) -> str:
-    """Make one text of several values, null among them. Different values give different texts."""
-    return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+    """Make one text of several values, null among them. Different values give different texts.
+
+    A long text is replaced by its digest: PostgreSQL's indexes take 2,704 bytes.
+    """
+    key = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+    if len(key) <= _LONGEST_KEY:
+        return key
+    return f"sha256:{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
 def _add_key(row: Row) -> Row:
     return {"key": make_key(*row.values())} | row
-
-
-def parse_local_day(inspected_at: str) -> str:
-    """Return the day (YYYY-MM-DD) on the wall clock at the inspection: the date in the time's own offset."""
-    return parse_time(inspected_at, "inspected_at").date().isoformat()
 
 
 def _make_interface_rows(package: PackageRecord, joints: JointTable) -> list[Row]:

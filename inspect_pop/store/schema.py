@@ -60,6 +60,7 @@ __all__ = [
     "defects",
     "digests",
     "files",
+    "identity",
     "interfaces",
     "messages",
     "migrate",
@@ -198,7 +199,9 @@ files = Table(
 # One row per inspection. `extra` is JSON of the record's fields that have no column.
 # The joints of a record are in a file of that record alone, whose name follows from the record (`has_record_file` is 1), in
 # the merged file `file_id`, or in none.
-# `n_inspections` and the outcome are about the board as a whole, and valid on a serial's first inspection only.
+# `first_id` names the board: its first inspection. `decides` is 0 for an inspection that saw no joint, as of a height map.
+# `n_inspections`, the number of the last inspection that decides, and the outcome are about the board as a whole, and valid on
+# its first inspection only.
 boards = Table(
     "boards",
     METADATA,
@@ -229,12 +232,14 @@ boards = Table(
     _text("disposition"),
     _text("missing"),
     _text("extra"),
+    Column("decides", Integer, nullable=False, server_default=text("1")),
     _integer("inspection_no"),
     _reference("first_id", "boards.id", nullable=True),
     _integer("n_inspections"),
     _text("final"),
     *_counts(*OUTCOME_COLUMNS[1:]),
     Index("boards_serial", "serial"),
+    Index("boards_first", "first_id", "inspection_no"),
     Index("boards_context", "context_id", "inspected_us"),
 )
 
@@ -311,7 +316,15 @@ quarantine = Table(
     _text("reason"),
     _text_or_null("run_id", ForeignKey("runs.id")),
     _text("seen_at"),
+    _text_or_null("serial"),
+    _text_or_null("content"),
+    _text_or_null("closed_at"),
+    _text_or_null("closed_by"),
+    _text_or_null("note"),
 )
+
+# One row: who the store is, whether its marker is with the joint files, and in which time zone its days are.
+identity = Table("identity", METADATA, _key("id"), _integer("has_marker"), _text_or_null("time_zone"))
 
 # Sums over first inspections by context and level, updated by every write. A name that the level does not have is empty.
 rollups = Table(

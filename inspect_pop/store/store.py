@@ -7,19 +7,28 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import date
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
 import pyarrow as pa
-from sqlalchemy import Connection, Engine, RowMapping, delete, false, func, or_, select, update
+from sqlalchemy import Connection, Engine, RowMapping, delete, false, func, select, text, update
 
-from inspect_pop.core.errors import StoreFault, UsageFault
+from inspect_pop.core.errors import PopError, StoreFault, UsageFault
 from inspect_pop.core.inspection import Inspection
 from inspect_pop.store import read
 from inspect_pop.store.engine import checkpoint, database_url, hide_password, open_engine, reading, translate_errors, writing
-from inspect_pop.store.joint_files import CompactionResult, JointFiles, compact_files, open_joint_files, repair_files
-from inspect_pop.store.rows import make_key, make_message_row
+from inspect_pop.store.joint_files import (
+    CompactionResult,
+    JointFiles,
+    LocalFiles,
+    compact_files,
+    open_joint_files,
+    repair_files,
+)
+from inspect_pop.store.ownership import MARKER, FilesOwner, ensure_identity, open_default_folder, open_given_folder
+from inspect_pop.store.rows import make_message_row
 from inspect_pop.store.schema import messages as outbox
 from inspect_pop.store.schema import migrate, quarantine, runs
 from inspect_pop.store.types import (
@@ -40,10 +49,13 @@ __all__ = ["Store", "open_store"]
 T = TypeVar("T")
 _LEAST_FREE_BYTES = 8 << 20  # some boards: a record with its joint file takes less than 1 MB
 _WAITS = outbox.c.delivered_at.is_(None) & outbox.c.set_aside_at.is_(None)
+VOID_AFTER = 4  # clocks of two stations differ by less than some minutes; a lease lasts two
 _LOOKUPS = 2  # a reader whose file was merged away looks up the new one before it takes the file for lost
 
 
-def open_store(url: str | Path, *, files: str | Path | None = None, must_exist: bool = False) -> "Store":
+def open_store(
+    url: str | Path, *, files: str | Path | None = None, must_exist: bool = False, time_zone: str | None = None
+) -> "Store":
     """Open a store; create its database, or update its schema, if necessary.
 
     Parameters
@@ -56,9 +68,14 @@ def open_store(url: str | Path, *, files: str | Path | None = None, must_exist: 
         database (`records.db` has `records-files/`), and PostgreSQL keeps none.
     must_exist
         Refuse a SQLite file that does not exist instead of creating it; for commands that only read.
+    time_zone
+        The plant's time zone by its IANA name: the day of each board that is written from now on is the day there. The store
+        keeps it. By default a board's day is the date of `inspected_at` as it is written, in its own offset.
 
     Raises
     ------
+    UsageFault
+        The time zone is unknown.
     StoreFault
         The database cannot be reached, is newer than this software, or is not a store.
     """
@@ -68,24 +85,33 @@ def open_store(url: str | Path, *, files: str | Path | None = None, must_exist: 
     where = where.set(query={k: v for k, v in query.items() if k != "files"})
     if where.database is not None and where.drivername.startswith("sqlite"):
         path = Path(where.database)
-        if path.is_dir():
-            remedy = f"Name a file in it, such as {path / 'records.db'}."
-            raise StoreFault(str(path), expected="a file", found="a folder", remedy=remedy)
-        if must_exist and not path.exists():
-            remedy = "Inspect something first, or correct the path."
-            raise StoreFault(str(path), expected="a store", found="no such file", remedy=remedy)
         with translate_errors(str(path)):
+            if path.is_dir():
+                remedy = f"Name a file in it, such as {path / 'records.db'}."
+                raise StoreFault(str(path), expected="a file", found="a folder", remedy=remedy)
+            if must_exist and not path.exists():
+                remedy = "Inspect something first, or correct the path."
+                raise StoreFault(str(path), expected="a store", found="no such file", remedy=remedy)
             path.parent.mkdir(parents=True, exist_ok=True)
-        files_address = files_address if files_address is not None else path.with_name(f"{path.stem}-files")
-    engine = open_engine(where)
+    engine = open_engine(where, read_only=must_exist)
     try:
         migrate(engine)
-    except StoreFault:
+        identity = ensure_identity(engine, time_zone)
+        joint_files = _open_files(engine, identity.id, files_address)
+    except PopError:
         engine.dispose()
         raise
-    if files_address is None:
-        return Store(engine, None)
-    return Store(engine, open_joint_files(files_address if isinstance(files_address, str | Path) else files_address[0]))
+    owner = None if joint_files is None else FilesOwner(engine, joint_files, identity.id)
+    return Store(engine, joint_files, owner, identity.time_zone)
+
+
+def _open_files(engine: Engine, store: str, address: str | Path | Sequence[str] | None) -> JointFiles | None:
+    """Open the joint files at the address that the user gave, or beside a SQLite database; None for a server without."""
+    if address is None:
+        is_file = engine.dialect.name == "sqlite"
+        return open_default_folder(engine, store, Path(str(engine.url.database))) if is_file else None
+    files = open_joint_files(address if isinstance(address, str | Path) else address[0])
+    return open_given_folder(store, files) if isinstance(files, LocalFiles) else files
 
 
 class Store:
@@ -94,8 +120,10 @@ class Store:
     Every method opens and ends its own transaction and raises `StoreFault` if the database or the files fail.
     """
 
-    def __init__(self, engine: Engine, files: JointFiles | None) -> None:
-        self._engine, self._files = engine, files
+    def __init__(
+        self, engine: Engine, files: JointFiles | None, owner: FilesOwner | None = None, time_zone: str | None = None
+    ) -> None:
+        self._engine, self._files, self._owner, self.time_zone = engine, files, owner, time_zone
 
     def __enter__(self) -> Self:
         return self
@@ -104,7 +132,9 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Close all connections."""
+        """Move SQLite's log into the database file, so that a copy of it is whole, and close all connections."""
+        with suppress(StoreFault):
+            checkpoint(self._engine, empty=True)
         self._engine.dispose()
 
     @property
@@ -123,8 +153,8 @@ class Store:
     def write(self, inspection: Inspection, *, messages: Iterable[Message] = (), run: str | None = None) -> WriteResult:
         """Write an inspection and its messages: all or nothing, and once.
 
-        A record that is in the store already changes nothing. Another record of the same serial is a re-inspection: all of
-        the serial's records are numbered by `inspected_at`, and in order of writing where that is the same.
+        A record that is in the store already changes nothing. Another record of the same board (serial, product, panel and
+        position) is a re-inspection: records are numbered as they arrive, within one run by `inspected_at`.
 
         Parameters
         ----------
@@ -135,7 +165,9 @@ class Store:
         run
             The `id` of a run that `begin_run` stored.
         """
-        return write_inspection(self._engine, self._files, inspection, messages, run)
+        if self._owner is not None:
+            self._owner.claim()
+        return write_inspection(self._engine, self._files, inspection, messages, run, self.time_zone)
 
     def add_decision(self, decision: Decision, *, messages: Iterable[Message] = ()) -> bool:
         """Add what a person decided about a joint. Return False, and change nothing, if it is in the store already.
@@ -151,15 +183,34 @@ class Store:
     def quarantine(self, found: QuarantinedExport, *, messages: Iterable[Message] = ()) -> bool:
         """Record that an export could not be inspected, with its messages.
 
-        Return False if this path and reason are in the store already; nothing is changed, and no message is added.
+        Return False if this content (or path, where the manifest cannot be read) and reason are in the store already; nothing is
+        changed then, and no message is added. An entry that was closed is opened again.
         """
-        path, reason = escape_text(found.path), escape_text(found.reason)
-        row = {"key": make_key(path, reason), "path": path, "reason": reason, "run_id": found.run, "seen_at": found.seen_at}
+        number = found.make_number()
+        row = {n: getattr(found, n) for n in ("seen_at", "content")} | {"run_id": found.run, "key": number}
+        row |= {n: escape_text(getattr(found, n)) for n in ("path", "reason")}
+        row["serial"] = None if found.serial is None else escape_text(found.serial)
+        if found.serial is not None and found.serial not in found.path:
+            row["reason"] = f"serial {row['serial']}: {row['reason']}"  # for those who read only path and reason
+        opened = dict.fromkeys(("closed_at", "closed_by", "note"))
         with writing(self._engine) as connection:
             is_new = insert_new(connection, quarantine, row, "key")
             if is_new:
                 add_messages(connection, list(messages))
+            else:
+                is_this = quarantine.c.key == number
+                connection.execute(update(quarantine).where(is_this, quarantine.c.closed_at.is_not(None)).values(opened))
             return is_new
+
+    def close_quarantine(self, number: str, *, by: str, at: str, note: str = "") -> None:
+        """Close an entry of the quarantine: a person looked at the board. Raises `UsageFault` if there is no open entry."""
+        if not by.strip():
+            raise UsageFault("--by", expected="the person who looked at the board", found="nothing")
+        values = {"closed_at": at, "closed_by": escape_text(by), "note": escape_text(note)}
+        which = (quarantine.c.key == number) & quarantine.c.closed_at.is_(None)
+        with writing(self._engine) as connection:
+            if not connection.execute(update(quarantine).where(which).values(values)).rowcount:
+                raise UsageFault(f"entry {number}", expected="an open entry of the quarantine", found="none of that number")
 
     def begin_run(self, run: RunRecord) -> None:
         """Record that a run began. A run whose `id` is in the store already continues."""
@@ -187,7 +238,7 @@ class Store:
     def board(self, serial: str) -> list[StoredBoard]:
         """Return all records of a serial, the first inspection first. Empty for an unknown serial."""
         with self.reading() as connection:
-            return read.read_boards(connection, serial=serial)
+            return read.read_boards(connection, serial=escape_text(serial))
 
     def record(self, record: str) -> StoredBoard | None:
         """Return one record, or None."""
@@ -216,11 +267,14 @@ class Store:
             located = read.find_joint_paths(connection, day=day, lot=lot)
         return [self._require_files().address(p) for p in dict.fromkeys(p for _, p in located) if p]
 
-    def list_quarantine(self) -> list[QuarantinedExport]:
-        """Return the exports that could not be inspected, in order of path and reason."""
-        columns = (quarantine.c.path, quarantine.c.reason, quarantine.c.seen_at, quarantine.c.run_id)
+    def list_quarantine(self, *, serial: str | None = None) -> list[QuarantinedExport]:
+        """Return the exports that could not be inspected, in order of path and reason; only those of a serial if given."""
+        names = ("path", "reason", "seen_at", "run_id", "serial", "content", "closed_at", "closed_by", "note", "key")
+        columns = [quarantine.c[n] for n in names]
+        query = select(*columns).order_by(*columns[:4], quarantine.c.key)
+        query = query if serial is None else query.where(quarantine.c.serial == serial)
         with self.reading() as connection:
-            return [QuarantinedExport(*row) for row in connection.execute(select(*columns).order_by(*columns))]
+            return [QuarantinedExport(*row) for row in connection.execute(query)]
 
     def runs(self) -> list[RunRecord]:
         """Return all runs, in order of their start."""
@@ -242,7 +296,8 @@ class Store:
     def claim(self, n: int, *, owner: str, now_us: int, lease_s: float = 60.0) -> list[Message]:
         """Claim up to `n` undelivered messages in the order in which they were added.
 
-        Messages that another owner has claimed are left out until that claim expires.
+        A message that another owner has claimed holds back those behind it, until that claim expires: the order stays. A claim
+        that ends later than `VOID_AFTER` times `lease_s` from now was made by a clock that was ahead, and is void.
 
         Parameters
         ----------
@@ -255,11 +310,16 @@ class Store:
         lease_s
             How long the claim lasts, in seconds.
         """
-        free = or_(outbox.c.claimed_until_us.is_(None), outbox.c.claimed_until_us <= now_us)
-        query = select(outbox).where(_WAITS, free).order_by(outbox.c.seq).limit(n)
+        until, longest = outbox.c.claimed_until_us, now_us + round(VOID_AFTER * lease_s * 1e6)
+        is_claimed = until.is_not(None) & (until > now_us) & (until <= longest)
+        query = select(outbox, is_claimed.label("is_claimed")).where(_WAITS)
+        query = query.order_by(outbox.c.seq).limit(n)
         claim = {"claimed_by": owner, "claimed_until_us": now_us + round(lease_s * 1e6), "attempts": outbox.c.attempts + 1}
         with writing(self._engine) as connection:
-            found = connection.execute(query.with_for_update(skip_locked=True)).mappings().all()
+            if connection.dialect.name == "postgresql":  # two senders that claim at once would overtake each other
+                connection.execute(text("SELECT pg_advisory_xact_lock(3, 0)"))
+            waiting = connection.execute(query).mappings().all()
+            found = list(takewhile(lambda m: not m["is_claimed"], waiting))
             connection.execute(update(outbox).where(outbox.c.seq.in_([m["seq"] for m in found])).values(claim))
         return [_make_message(m, m["attempts"] + 1) for m in found]
 
@@ -331,34 +391,53 @@ class Store:
     # Maintenance
 
     def check_writable(self) -> int:
-        """Return the number of undelivered messages if a record could be written now. Nothing is written."""
-        if self._engine.url.database is not None and self._engine.dialect.name == "sqlite":
-            file = Path(self._engine.url.database)
-            with translate_errors(str(file)):
-                if not file.exists():
-                    remedy = "Put it back, or start again with another --store."
-                    raise StoreFault(str(file), expected="a store", found="no such file", remedy=remedy)
-                if shutil.disk_usage(file.parent).free < _LEAST_FREE_BYTES:
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        """Return the number of undelivered messages if a record could be written now. No record is written.
+
+        Looks at the database, the room on its disk, and the folder of the joint files.
+        """
         with writing(self._engine) as connection:
             connection.execute(update(outbox).where(false()).values(attempts=0))  # refused where nothing may be written
             query = select(func.count()).select_from(outbox).where(outbox.c.delivered_at.is_(None))
-            return int(connection.scalar(query) or 0)
+            n = int(connection.scalar(query) or 0)
+        if self._engine.dialect.name == "sqlite":
+            file = Path(str(self._engine.url.database))
+            with translate_errors(str(file)):
+                if shutil.disk_usage(file.parent).free < _LEAST_FREE_BYTES:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if self._owner is not None and self._files is not None and self._files.is_near:
+            self._owner.claim()
+        return n
 
     def checkpoint(self) -> None:
         """Move SQLite's log into the database file now, rather than during a write that someone waits for."""
         checkpoint(self._engine)
 
+    def accept_lost_files(self) -> None:
+        """Go on without the joint files of before, which are lost: their folder becomes this store's, empty as it is."""
+        self._require_files()
+        if self._owner is not None:
+            self._owner.claim(accept_lost=True)
+
     def compact(self, *, before: str | None = None, largest: int = 1000) -> CompactionResult:
         """Merge the small files of each day and lot, up to `largest` boards per file, only of days before `before` (YYYY-MM-DD).
 
-        Readers see each record once meanwhile. A crash leaves only orphans, which `repair` removes.
+        Readers see each record once meanwhile. A crash leaves only orphans, which `repair` removes. A record whose file is
+        missing or damaged is left as it is.
         """
-        return compact_files(self._engine, self._require_files(), before, largest)
+        joint_files = self._require_files()
+        if self._owner is not None:
+            self._owner.claim()
+        return compact_files(self._engine, joint_files, before, largest)
 
     def repair(self, *, older_than_s: float = 3600.0) -> list[str]:
-        """Remove files that a crash left without a record, if unchanged for `older_than_s`. Return their paths below the base."""
-        return repair_files(self._engine, self._require_files(), older_than_s)
+        """Remove files that a crash left without a record, if unchanged for `older_than_s`. Return their paths below the base.
+
+        In a folder that had files before this store's marker, only later files are removed: earlier ones may be another store's.
+        """
+        joint_files, since = self._require_files(), None
+        if self._owner is not None and not self._owner.claim().began_empty:
+            since = joint_files.read_mtime(MARKER)
+        return repair_files(self._engine, joint_files, older_than_s, since)
 
     def _require_files(self) -> JointFiles:
         if self._files is None:

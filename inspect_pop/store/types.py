@@ -1,12 +1,14 @@
 """Values that the store takes and returns, and the conversions of time and text that they need."""
 
+import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from inspect_pop.core.errors import StoreFault
+from inspect_pop.core.errors import StoreFault, UsageFault
 from inspect_pop.core.inspection import BoardRecord, PackageRecord
 
 __all__ = [
@@ -21,8 +23,10 @@ __all__ = [
     "StoredBoard",
     "WriteResult",
     "escape_text",
+    "parse_local_day",
     "parse_time",
     "parse_time_us",
+    "parse_zone",
 ]
 
 # The verification states of IPC-CFX, and DefectMissed for a defect at a joint that passed, which CFX does not know.
@@ -31,7 +35,7 @@ DECISION_STATES = ("DefectConfirmed", "DefectRejected", "DefectAccepted", "Defec
 
 @dataclass(frozen=True)
 class InspectionSequence:
-    """A record's place among the inspections of its serial, in order of `inspected_at`.
+    """A record's place among the inspections of its board, in order of arrival.
 
     `inspection_no` counts from 1. `first_record` is the record of inspection 1. `fpy` is 1 if that inspection passed,
     otherwise 0.
@@ -149,12 +153,27 @@ class OutboxEntry:
 
 @dataclass(frozen=True)
 class QuarantinedExport:
-    """An export that could not be inspected, and the reason."""
+    """An export that could not be inspected, and the reason.
+
+    `serial` and `content`, the manifest's digest, are None where the manifest cannot be read. An entry is closed by a person who
+    looked at the board: `closed_at`, `closed_by`, `note`. `number` names the entry; the store makes it.
+    """
 
     path: str
     reason: str
     seen_at: str
     run: str | None = None
+    serial: str | None = None
+    content: str | None = None
+    closed_at: str | None = None
+    closed_by: str | None = None
+    note: str | None = None
+    number: str = ""
+
+    def make_number(self) -> str:
+        """Make the number: 12 hexadecimal digits of the reason, and of the content or, where there is none, of the path."""
+        parts = [self.path, self.reason] if self.content is None else ["", self.reason, self.content]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -182,6 +201,21 @@ def parse_time(text: str, what: str) -> datetime:
     if moment.tzinfo is None:
         raise StoreFault(what, expected="a time with its offset from UTC", found=repr(text))
     return moment
+
+
+def parse_zone(name: str) -> ZoneInfo:
+    """Return a time zone by its name in the IANA database. Raises `UsageFault` for one that this computer does not know."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        remedy = "Correct the name, or install the zones: the package tzdata."
+        raise UsageFault("--time-zone", expected="a zone such as Europe/Berlin", found=repr(name), remedy=remedy) from error
+
+
+def parse_local_day(inspected_at: str, time_zone: str | None = None) -> str:
+    """Return the day (YYYY-MM-DD) of a time in a time zone; without one, in the time's own offset: as on the machine's clock."""
+    moment = parse_time(inspected_at, "inspected_at")
+    return (moment if time_zone is None else moment.astimezone(parse_zone(time_zone))).date().isoformat()
 
 
 def parse_time_us(text: str, what: str) -> int:

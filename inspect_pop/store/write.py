@@ -16,6 +16,7 @@ from sqlalchemy import (
     Select,
     TableClause,
     bindparam,
+    case,
     false,
     func,
     insert,
@@ -29,7 +30,7 @@ from sqlalchemy import (
 
 from inspect_pop.core.classes import CLASSES
 from inspect_pop.core.errors import StoreFault, UsageFault
-from inspect_pop.core.inspection import Inspection
+from inspect_pop.core.inspection import BoardRecord, Inspection
 from inspect_pop.core.joint_table import JointTable
 from inspect_pop.store import rows
 from inspect_pop.store.engine import (
@@ -59,7 +60,15 @@ from inspect_pop.store.schema import (
     recipes,
     sites,
 )
-from inspect_pop.store.types import DECISION_STATES, Decision, InspectionSequence, Message, WriteResult, parse_time_us
+from inspect_pop.store.types import (
+    DECISION_STATES,
+    Decision,
+    InspectionSequence,
+    Message,
+    WriteResult,
+    escape_text,
+    parse_time_us,
+)
 
 __all__ = [
     "DimensionKeys",
@@ -83,7 +92,7 @@ def insert_new(connection: Connection, table: TableClause, row: rows.Row, key: s
 class DimensionKeys:
     """The numbers (`id`) of the rows that a record shares with others: recipe, context, digests and sites.
 
-    One query finds those that exist, together with the record and the first inspection of its serial. Properties create a row
+    One query finds those that exist, together with the record and whether its serial is known. Properties create a row
     that is missing.
     """
 
@@ -101,9 +110,9 @@ class DimensionKeys:
         return ("record", self._record.record.record) in self._ids
 
     @property
-    def first(self) -> int | None:
-        """The number of the serial's first inspection; None for a new serial."""
-        return self._ids.get(("serial", self._record.record.serial))
+    def has_serial(self) -> bool:
+        """Whether the store has an inspection of the serial."""
+        return ("serial", self._record.record.serial) in self._ids
 
     @property
     def recipe(self) -> int:
@@ -166,8 +175,9 @@ def write_inspection(
     inspection: Inspection,
     sent: Iterable[Message] = (),
     run: str | None = None,
+    time_zone: str | None = None,
 ) -> WriteResult:
-    """Write an inspection. See `Store.write`.
+    """Write an inspection, under the day in a time zone. See `Store.write`.
 
     The file of joints goes to the disk while the rows are made and inserted. A record that is in the store already needs no
     space on the disk, and no second upload.
@@ -183,8 +193,8 @@ def write_inspection(
     if is_far and (known := find_known()):
         return known
     try:
-        with translate_errors(hide_password(engine.url)), BackgroundJointWriter(joint_files, inspection) as file:
-            record, outgoing = rows.make_record_rows(inspection), list(sent)
+        with translate_errors(hide_password(engine.url)), BackgroundJointWriter(joint_files, inspection, time_zone) as file:
+            record, outgoing = rows.make_record_rows(inspection, time_zone), list(sent)
             if is_far:
                 file.wait()
             with writing(engine) as connection:
@@ -192,10 +202,12 @@ def write_inspection(
                 keys = DimensionKeys(connection, record)
                 if keys.is_known:
                     return WriteResult(board.record, False, find_sequences(connection, [board.record])[board.record])
-                _insert_record(connection, inspection, record, keys, run, has_file=joint_files is not None)
+                first = _find_board(connection, board) if keys.has_serial else None
+                board_id = _insert_rows(connection, inspection, record, keys, run, has_file=joint_files is not None)
+                _add_inspection(connection, board_id, first)
                 add_messages(connection, outgoing)
                 sequence = InspectionSequence(1, board.record, float(board.verdict == "pass"))
-                if keys.first is not None:
+                if first is not None:
                     sequence = find_sequences(connection, [board.record])[board.record]
                 file.place()  # the last step before the commit
         return WriteResult(board.record, True, sequence)
@@ -237,7 +249,30 @@ def _prepare_messages(dialect: Any, names: tuple[str, ...]) -> PreparedStatement
     return prepare_statement(make_upsert(messages, dialect.name).on_conflict_do_nothing(index_elements=["id"]), dialect, names)
 
 
-def _insert_record(
+def _find_board(connection: Connection, board: BoardRecord) -> int | None:
+    """Return the first inspection of the board that a record is about; None for a board that the store does not know.
+
+    A board is known by serial, product and panel, and by its position where the serial may be the panel's: where it is the same
+    as the panel, or no panel is given. Panel and position tell boards apart only where both inspections give them, since not
+    every machine reads them. A record that would fit several boards is a board of its own.
+    """
+    query = select(boards.c.first_id, boards.c.panel, boards.c.position, contexts.c.product).distinct()
+    query = query.join_from(boards, contexts, contexts.c.id == boards.c.context_id).where(boards.c.serial == board.serial)
+    fits: dict[int, bool] = {}
+    exact: set[int] = set()
+    for first, panel, position, product in connection.execute(query):
+        is_same_panel = not panel or not board.panel or panel == board.panel
+        has_unique_serial = all(p and p != board.serial for p in (panel, board.panel))
+        is_same_place = has_unique_serial or position is None or board.position is None or position == board.position
+        fits[first] = fits.get(first, True) and is_same_panel and is_same_place and product == board.product
+        if ((panel or None), position) == ((board.panel or None), board.position):
+            exact.add(first)
+    found = [first for first, is_fit in fits.items() if is_fit]
+    found = [first for first in found if first in exact] or found
+    return found[0] if len(found) == 1 else None
+
+
+def _insert_rows(
     connection: Connection,
     inspection: Inspection,
     record: rows.RecordRows,
@@ -245,12 +280,12 @@ def _insert_record(
     run: str | None,
     *,
     has_file: bool,
-) -> None:
-    """Insert all rows of a record, and update the outcome and the sums of its board."""
+) -> int:
+    """Insert all rows of a record, as of a board that is inspected for the first time. Return the record's number."""
     ids = {"context_id": keys.context, "digests_id": keys.digests, "run_id": run, "has_record_file": int(has_file)}
     board_row = record.board | _NO_JUDGEMENTS | ids | {"inspection_no": 1, "n_inspections": 1}
     insert_board, set_first = _prepare_board(connection.dialect, tuple(board_row))
-    board_id = insert_board(connection, board_row).scalar_one()
+    board_id = int(insert_board(connection, board_row).scalar_one())
     set_first(connection, {"board": board_id})
     package_keys = [{"board_id": board_id, "site_id": keys.site(site)} for site in record.sites]
     package_rows = [key | row for key, row in zip(package_keys, record.packages, strict=True)]
@@ -261,15 +296,21 @@ def _insert_record(
     insert_rows(connection, interfaces, interface_rows)
     insert_rows(connection, defects, [{"board_id": board_id} | row for row in record.defects])
     _insert_positions(connection, inspection.joints, keys.recipe)
-    if keys.first is None:
+    return board_id
+
+
+def _add_inspection(connection: Connection, board_id: int, first: int | None) -> None:
+    """Add an inspection to the outcome and the sums of its board, whose first inspection until now is `first`."""
+    if first is None:
         add_contribution(connection, board_id, 1)
         return
     if connection.dialect.name == "postgresql":
         # A re-inspection may change the sums of two contexts; two of them, in either order, would wait for each other.
         connection.execute(text("SELECT pg_advisory_xact_lock(2, 0)"))
-    add_contribution(connection, keys.first, -1)
-    _update_outcome(connection, record.record.serial)
-    add_contribution(connection, _find_first(connection, record.record.serial) or board_id, 1)
+    add_contribution(connection, first, -1)
+    first = _number_inspections(connection, board_id, first)
+    _update_outcome(connection, first)
+    add_contribution(connection, first, 1)
 
 
 @cache
@@ -298,21 +339,53 @@ def _prepare_position_counts(dialect: Any) -> PreparedStatement:
     return prepare_statement(counts.where(positions.c.recipe_id == bindparam("recipe")), dialect)
 
 
-def _find_first(connection: Connection, serial: str) -> int | None:
-    """Return the number of a serial's first inspection."""
-    return connection.scalar(select(boards.c.id).where(boards.c.serial == serial, boards.c.inspection_no == 1))
+def _number_inspections(connection: Connection, board_id: int, first: int) -> int:
+    """Give a new inspection its number among those of its board, and return the board's first inspection.
 
-
-def _update_outcome(connection: Connection, serial: str) -> None:
-    """Assign numbers to the serial's inspections by their time, and store the board's outcome with the first of them."""
-    query = select(boards.c.id, boards.c.verdict).where(boards.c.serial == serial).order_by(boards.c.inspected_us, boards.c.id)
-    found = connection.execute(query).all()
-    first = found[0].id
+    Inspections are numbered in the order in which they arrive; a clock may be wrong. Only within a run, whose boards arrive in
+    any order, their times decide. An inspection that saw no joint is not the first if another one saw them.
+    """
+    query = select(boards.c.id, boards.c.inspected_us, boards.c.run_id, boards.c.decides, boards.c.inspection_no)
+    new = connection.execute(query.where(boards.c.id == board_id)).one()
+    later = case(((boards.c.run_id == new.run_id) & (boards.c.inspected_us > new.inspected_us), 1), else_=0)
+    of_board = boards.c.first_id == first
+    n, n_later = connection.execute(select(func.count(), func.sum(later)).where(of_board)).one()
+    first_decides = connection.scalar(select(boards.c.decides).where(boards.c.id == first))
+    if not n_later and (first_decides or not new.decides):
+        values = {"inspection_no": n + 1, "first_id": first}
+        connection.execute(update(boards).where(boards.c.id == board_id).values(values))
+        return first
+    found = [*connection.execute(query.where(of_board)), new]
+    arrival: dict[str | int, int] = {}
+    for row in sorted(found, key=lambda row: row.id):
+        arrival.setdefault(row.run_id or row.id, row.id)
+    found.sort(key=lambda row: (arrival[row.run_id or row.id], row.inspected_us, row.id))
+    head = next((row for row in found if row.decides), found[0])
+    found.sort(key=lambda row: row is not head)
     for number, row in enumerate(found, 1):
-        values = {"inspection_no": number, "first_id": first, "n_inspections": len(found)}
+        values = {"inspection_no": number, "first_id": found[0].id}
         connection.execute(update(boards).where(boards.c.id == row.id).values(values))
-    board, parts = resolve_outcome([_read_state(connection, r.id, r.verdict) for r in found])
-    connection.execute(update(boards).where(boards.c.id == first).values(**vars(board)))
+    return int(found[0].id)
+
+
+def _update_outcome(connection: Connection, first: int) -> None:
+    """Store the board's outcome with its first inspection. Only the first and the last ones matter, however many there are."""
+    query = select(boards.c.id, boards.c.verdict, boards.c.inspection_no, boards.c.decides).where(boards.c.first_id == first)
+    head = connection.execute(query.where(boards.c.id == first)).one()
+    query = query.where(boards.c.id != first, boards.c.decides == head.decides).order_by(boards.c.inspection_no.desc())
+    state = _read_state(connection, first, head.verdict)
+    covered: set[tuple[str, str]] = set()
+    states, n_inspections = [], head.inspection_no
+    for row in connection.execute(query):
+        later = _read_state(connection, row.id, row.verdict)
+        n_inspections = max(n_inspections, row.inspection_no)
+        states.append(later)
+        covered |= later.interfaces
+        if state.interfaces <= covered:
+            break
+    board, parts = resolve_outcome([state, *reversed(states)])
+    values = vars(board) | {"n_inspections": n_inspections}
+    connection.execute(update(boards).where(boards.c.id == first).values(values))
     for (refdes, interface), outcome in parts.items():
         site = select(sites.c.id).where(sites.c.refdes == refdes)
         which = (interfaces.c.board_id == first) & (interfaces.c.interface == interface) & interfaces.c.site_id.in_(site)
@@ -323,7 +396,7 @@ def _read_state(connection: Connection, board_id: int, verdict: str) -> Inspecti
     part = select(sites.c.refdes, interfaces.c.interface).join_from(interfaces, sites, sites.c.id == interfaces.c.site_id)
     bad = select(defects.c.refdes, defects.c.interface, defects.c.ball, defects.c.verdict).where(defects.c.board_id == board_id)
     decided = select(decisions.c.refdes, decisions.c.interface, decisions.c.ball, decisions.c.state)
-    decided = decided.where(decisions.c.board_id == board_id).order_by(decisions.c.decided_us, decisions.c.id)
+    decided = decided.where(decisions.c.board_id == board_id).order_by(decisions.c.id)  # a clock may be set back
     states: dict[tuple[str, str, str], list[str]] = {}
     for refdes, interface, ball, state in connection.execute(decided):
         states.setdefault((refdes, interface, ball), []).append(state)
@@ -347,17 +420,29 @@ def insert_decision(connection: Connection, decision: Decision) -> bool:
         raise UsageFault(f"record {decision.record}", expected="a record in the store", found="none")
     _lock_serial(connection, board.serial)
     _check_decided_joint(connection, board.id, board.digests_id, decision)
+    if _is_repeated(connection, board.id, decision):
+        return False
     row: dict[str, Any] = {n: getattr(decision, n) for n in Decision.__dataclass_fields__ if n != "record"}
     row |= {"board_id": board.id, "decided_us": decided_us}
+    row |= {n: escape_text(row[n]) for n in ("decided_by", "note")}
     parts = ("refdes", "interface", "ball", "state", "decided_by", "decided_at")
     row["key"] = rows.make_key(decision.record, *(row[n] for n in parts))
-    first = _find_first(connection, board.serial) or board.id
+    first = int(connection.scalar(select(boards.c.first_id).where(boards.c.id == board.id)) or board.id)
     if not insert_new(connection, decisions, row, "key"):
         return False
     add_contribution(connection, first, -1)
-    _update_outcome(connection, board.serial)
+    _update_outcome(connection, first)
     add_contribution(connection, first, 1)
     return True
+
+
+def _is_repeated(connection: Connection, board_id: int, decision: Decision) -> bool:
+    """Return whether the latest decision about the joint is the same, of the same person: an answer that did not come."""
+    same = ("state", "decided_by", "label", "note")
+    query = select(*(decisions.c[n] for n in same)).where(decisions.c.board_id == board_id)
+    query = query.filter_by(refdes=decision.refdes, interface=decision.interface, ball=decision.ball)
+    last = connection.execute(query.order_by(decisions.c.id.desc()).limit(1)).first()
+    return last is not None and tuple(last) == tuple(getattr(decision, n) for n in same)
 
 
 def _check_decision(decision: Decision) -> int:

@@ -19,7 +19,7 @@ class Untidy:
     def record(self, inspection: Inspection) -> None:
         self.entries.append(inspection.board.serial)
 
-    def quarantine(self, name: str, fault: InputFault) -> None:
+    def quarantine(self, name: str, fault: InputFault, serial: str | None = None, content: str | None = None) -> None:
         self.entries.append(f"{name}: {fault}")
 
     def tidy(self) -> None:

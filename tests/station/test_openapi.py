@@ -19,6 +19,8 @@ OPERATIONS = [
     ("POST", "/v1/boards/{serial}/decisions"),
     ("GET", "/v1/boards/{serial}"),
     ("GET", "/v1/reports/{record}"),
+    ("GET", "/v1/quarantine"),
+    ("POST", "/v1/quarantine/{number}/close"),
     ("POST", "/v1/model"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),

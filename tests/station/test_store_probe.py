@@ -92,7 +92,7 @@ def test_a_store_that_is_there_is_writable_and_one_that_was_deleted_is_not(tmp_p
     with open_store(file) as store:
         assert store.check_writable() == 0
         file.unlink()
-        with pytest.raises(StoreFault, match="no such file"):
+        with pytest.raises(StoreFault, match="the database that was opened"):
             store.check_writable()
 
 

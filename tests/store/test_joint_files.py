@@ -14,6 +14,7 @@ import pytest
 from inspect_pop.core.errors import StoreFault
 from inspect_pop.store import Store, open_store
 from inspect_pop.store.joint_files import BackgroundJointWriter, LocalFiles, PendingFile, joint_file_path, partition_path
+from inspect_pop.store.ownership import MARKER
 from tests.factories import make_inspection
 
 DAYS = ("2026-03-02T08:00:00+01:00", "2026-03-03T08:00:00+01:00")
@@ -30,7 +31,8 @@ def filled(store: Store) -> Store:
 
 
 def files_of(tmp_path: Path) -> set[str]:
-    return {p.relative_to(tmp_path / "files").as_posix() for p in (tmp_path / "files").rglob("*") if p.is_file()}
+    found = {p.relative_to(tmp_path / "files").as_posix() for p in (tmp_path / "files").rglob("*") if p.is_file()}
+    return found - {MARKER}
 
 
 def test_a_partition_is_a_folder_whatever_the_lot_is_called() -> None:
@@ -121,8 +123,8 @@ def test_a_reader_whose_file_was_merged_away_finds_the_new_one(filled: Store, mo
 
 def test_a_file_without_its_record_is_not_there(filled: Store, tmp_path: Path) -> None:
     orphan = make_inspection("orphan", lot="L1", inspected_at=DAYS[0], record="orphan")
-    with open_store(tmp_path / "other.db", files=tmp_path / "files") as other:
-        other.write(orphan)
+    with BackgroundJointWriter(LocalFiles(tmp_path / "files"), orphan) as file:
+        file.place()
     assert filled.joints(day="2026-03-02", lot="L1").num_rows == 75
     assert filled.repair() == []  # too young to be sure
     assert filled.repair(older_than_s=0) == ["joints/day=2026-03-02/lot=L1/orphan.parquet"]
@@ -260,13 +262,13 @@ class Watched(LocalFiles):
 def test_only_the_writer_itself_waits_for_its_upload(tmp_path: Path) -> None:
     """An upload is over before the transaction begins; the file gets its name within it."""
     with open_store(tmp_path / "r.db") as store:
-        store._files = Watched(tmp_path, tmp_path / "r.db", near=False)
+        store._files = Watched(tmp_path, database=tmp_path / "r.db", near=False)
         store.write(BOARD)
     assert (tmp_path / "noted").read_text() == "secure True\nplace False\n"
 
 
 def test_a_near_file_gets_its_name_within_the_transaction(tmp_path: Path) -> None:
     with open_store(tmp_path / "r.db") as store:
-        store._files = Watched(tmp_path, tmp_path / "r.db")
+        store._files = Watched(tmp_path, database=tmp_path / "r.db")
         store.write(BOARD)
     assert (tmp_path / "noted").read_text().splitlines()[-1] == "place False"

@@ -95,7 +95,8 @@ def test_a_killed_writer_leaves_nothing_half_done(
     process.join()
     assert content(store) == clean(tmp_path, last)
     store.repair(older_than_s=0)
-    assert len([p for p in files.rglob("*") if p.is_file()]) == len(boards(0, last))
+    assert len(list(files.rglob("*.parquet"))) == len(boards(0, last))
+    assert list(files.rglob(".writing-*")) == []
 
 
 @pytest.mark.parametrize("placed", [False, True], ids=["before its file has its name", "after"])
@@ -113,4 +114,5 @@ def test_a_writer_killed_at_its_last_step_leaves_no_record(
     assert store.write(one).new
     assert store.joints(record=one.board.record).num_rows == len(one.joints)
     store.repair(older_than_s=0)
-    assert len([p for p in files.rglob("*") if p.is_file()]) == 1
+    assert len(list(files.rglob("*.parquet"))) == 1
+    assert list(files.rglob(".writing-*")) == []

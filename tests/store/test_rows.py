@@ -16,9 +16,9 @@ from inspect_pop.store.rows import (
     make_key,
     make_position_rows,
     make_record_rows,
-    parse_local_day,
     record_from_rows,
 )
+from inspect_pop.store.types import parse_local_day
 from tests.factories import make_inspection
 
 ONE = make_inspection("S", defects={"U1.lower.A1": "open"}, undecided=["U1.upper.A1"], missing=("U1/pre_stack",))
@@ -41,7 +41,7 @@ def test_records_come_back_from_their_rows() -> None:
 def test_fields_without_a_column_are_kept_as_json() -> None:
     one = replace(ONE, board=replace(ONE.board, operating_point="follows the machine"))
     extra = json.loads(make_record_rows(one).board["extra"])
-    assert extra == {"operating_point": "follows the machine", "profile": "", "stray_solder": ""}
+    assert extra == {"operating_point": "follows the machine", "profile": "", "stray_solder": "", "note": ""}
 
 
 def test_interfaces_have_all_counts_and_all_aggregates() -> None:
@@ -74,5 +74,7 @@ def test_keys_differ_where_values_differ() -> None:
 
 def test_the_day_is_that_of_the_wall_clock() -> None:
     assert parse_local_day("2026-03-02T23:30:00-05:00") == "2026-03-02"
+    for moment in ("2026-10-24T23:30:00Z", "2026-10-25T01:30:00+02:00", "2026-10-25T00:30:00+01:00"):
+        assert parse_local_day(moment, "Europe/Berlin") == "2026-10-25"
     with pytest.raises(StoreFault, match="offset"):
         parse_local_day("2026-03-02T23:30:00")

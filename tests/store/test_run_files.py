@@ -82,7 +82,7 @@ def test_the_same_boards_give_the_same_bytes(tmp_path: Path) -> None:
 def test_a_reinspection_says_which_came_first(tmp_path: Path) -> None:
     later = again(replace(make_inspection("S1")))
     with open_store(tmp_path / "records.db") as store:
-        for one in (later, ONE):
+        for one in (ONE, later):
             store.write(one)
         with RunFiles(tmp_path, store.find_sequences) as files:
             files.add(later)

@@ -29,6 +29,30 @@ def test_quarantine_keeps_each_reason_of_a_path_once(store: Store) -> None:
     assert store.list_quarantine()[1].seen_at == AT
 
 
+def test_quarantine_keeps_every_board_that_a_machine_exports_into_one_folder(store: Store) -> None:
+    for serial, content in (("S1", "c1"), ("S2", "c2"), ("S1", "c1")):
+        store.quarantine(QuarantinedExport("current", "no slices", AT, serial=serial, content=content))
+    assert [q.serial for q in store.list_quarantine()] == ["S1", "S2"]
+    (found,) = store.list_quarantine(serial="S2")
+    assert found.reason == "serial S2: no slices"
+    moved = QuarantinedExport("elsewhere", "no slices", AT, serial="S2", content="c2")
+    assert not store.quarantine(moved)  # the same content is the same board
+
+
+def test_an_entry_of_the_quarantine_is_closed_by_a_person_and_opened_when_it_is_seen_again(store: Store) -> None:
+    entry = QuarantinedExport("b", "no slices", AT)
+    store.quarantine(entry)
+    number = store.list_quarantine()[0].number
+    for by, name in (("", number), ("kim", "none")):
+        with pytest.raises(UsageFault):
+            store.close_quarantine(name, by=by, at=AT)
+    store.close_quarantine(number, by="kim", at=AT, note="exported again")
+    (closed,) = store.list_quarantine()
+    assert (closed.closed_by, closed.closed_at, closed.note) == ("kim", AT, "exported again")
+    assert not store.quarantine(entry)
+    assert store.list_quarantine()[0].closed_at is None
+
+
 def test_a_run_is_kept_with_its_end_and_its_records(store: Store) -> None:
     run = RunRecord("r1", "run", "0.1.0", AT, {"jobs": 2, "batch": Path("b")})
     store.begin_run(run)
@@ -185,12 +209,13 @@ def test_a_records_message_is_there_with_the_record(store: Store) -> None:
     assert store.waiting()[1][0].record == one.board.record
 
 
-def test_two_senders_share_the_work(open_here: Callable[[], Store]) -> None:
+def test_a_sender_does_not_overtake_another_one(open_here: Callable[[], Store]) -> None:
     one, two = open_here(), open_here()
     one.queue(messages("a", "b", "c"))
     assert ids(one.claim(2, owner="one", now_us=0)) == ["a", "b"]
+    assert two.claim(2, owner="two", now_us=0) == []  # c is behind what the first one sends
+    one.mark_delivered(["a", "b"], at=AT)
     assert ids(two.claim(2, owner="two", now_us=0)) == ["c"]
-    assert two.claim(2, owner="two", now_us=0) == []
 
 
 def test_a_claim_that_ran_out_is_taken_over(store: Store) -> None:
@@ -198,6 +223,13 @@ def test_a_claim_that_ran_out_is_taken_over(store: Store) -> None:
     assert store.claim(1, owner="dead", now_us=0, lease_s=10)[0].attempts == 1
     assert store.claim(1, owner="next", now_us=9 * SECOND) == []
     assert store.claim(1, owner="next", now_us=10 * SECOND)[0].attempts == 2
+
+
+def test_a_claim_of_a_clock_that_was_ahead_is_void(store: Store) -> None:
+    store.queue(messages("a", "b"))
+    day = 86_400 * SECOND
+    store.claim(2, owner="dead", now_us=400 * day, lease_s=120)
+    assert ids(store.claim(2, owner="next", now_us=0, lease_s=120)) == ["a", "b"]
 
 
 def test_what_arrived_is_not_claimed_again(store: Store) -> None:

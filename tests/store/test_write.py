@@ -1,18 +1,18 @@
 """One inspection is one record, and one decision is kept once, whoever writes it and however often."""
 
 import errno
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 
 from inspect_pop.core.errors import StoreFault, UsageFault
-from inspect_pop.store import Decision, Message, Store
+from inspect_pop.store import Decision, Message, RunRecord, Store
 from inspect_pop.store.joint_files import LocalFiles
 from inspect_pop.store.schema import TABLES, boards
+from inspect_pop.yields.selection import Selection, sum_groups
 from tests.factories import again, make_inspection
 
 BAD = make_inspection(
@@ -95,15 +95,97 @@ def test_a_reinspection_is_a_second_record_that_knows_the_first(store: Store) ->
     assert [b.board.record for b in store.board(BAD.board.serial)] == [BAD.board.record, better.board.record]
 
 
-def test_the_first_inspection_is_the_earliest_in_whatever_order_they_arrive(open_here: Callable[[], Store]) -> None:
-    store = open_here()
-    times = ["2026-03-02T08:00:00+01:00", "2026-03-02T07:30:00+00:00", "2026-03-02T09:00:00+01:00"]  # 07:00, 07:30, 08:00 UTC
-    records = [make_inspection("S", inspected_at=t) for t in times]
-    for k in (2, 0, 1):
-        store.write(records[k])
+def test_inspections_are_numbered_as_they_arrive_whatever_the_clocks_say(store: Store) -> None:
+    times = ["2036-01-01T08:00:00+01:00", "2026-03-02T07:30:00+00:00", "2026-03-01T09:00:00+01:00"]
+    records = [make_inspection("S", inspected_at=t, defects={"U1.lower.A1": "open"}) for t in times[:2]]
+    records.append(make_inspection("S", inspected_at=times[2]))
+    for one in records:
+        store.write(one)
     sequences = store.find_sequences([r.board.record for r in records])
     assert [sequences[r.board.record].inspection_no for r in records] == [1, 2, 3]
     assert {s.first_record for s in sequences.values()} == {records[0].board.record}
+    assert {b.final for b in store.board("S")} == {"pass"}  # the last one to arrive decides
+
+
+def test_within_a_run_whose_boards_come_in_any_order_their_times_decide(store: Store) -> None:
+    store.begin_run(RunRecord("r", "run", "0", AT))
+    times = ["2026-03-02T08:00:00+01:00", "2026-03-02T07:30:00+00:00", "2026-03-02T09:00:00+01:00"]  # 07:00, 07:30, 08:00 UTC
+    records = [make_inspection("S", inspected_at=t) for t in times]
+    for k in (2, 0, 1):
+        store.write(records[k], run="r")
+    sequences = store.find_sequences([r.board.record for r in records])
+    assert [sequences[r.board.record].inspection_no for r in records] == [1, 2, 3]
+    assert {s.first_record for s in sequences.values()} == {records[0].board.record}
+
+
+def count_boards(store: Store) -> tuple[int, int, int]:
+    """Boards, passed boards and re-inspected boards of the yield table."""
+    with store.reading() as connection:
+        (row,) = sum_groups(connection, (), Selection())
+    return row["boards"], row["passed"], row["reinspected"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_one"),
+    [
+        ({"panel": "S", "position": 1}, {"panel": "S", "position": 2}, False),  # the panel's barcode as the serial
+        ({"panel": None, "position": 1}, {"panel": None, "position": 2}, False),
+        ({"panel": "P", "position": 1}, {"panel": "P", "position": 2}, True),  # a serial of its own
+        ({"panel": "P", "position": 1}, {"panel": "Q", "position": 1}, False),
+        ({"panel": "P", "position": 1}, {"panel": None, "position": None}, True),  # a machine that does not read them
+        ({"panel": "S", "position": 1}, {"panel": "", "position": None}, True),
+        ({"product": "X"}, {"product": "Y"}, False),
+    ],
+)
+def test_a_board_is_known_by_serial_product_panel_and_position(store: Store, first: dict, second: dict, is_one: bool) -> None:
+    store.write(make_inspection("S", defects={"U1.lower.A1": "open"}, record="1" * 32, **first))
+    store.write(make_inspection("S", record="2" * 32, **second))
+    assert count_boards(store) == ((1, 0, 1) if is_one else (2, 1, 0))
+    assert [b.final for b in store.board("S")] == (["pass", "pass"] if is_one else ["fail", "pass"])
+
+
+def test_a_record_that_fits_two_boards_is_a_third_one(store: Store) -> None:
+    for position in (1, 2, None):
+        store.write(make_inspection("S", panel="S", position=position, record=f"{position}" * 8))
+    assert count_boards(store)[0] == 3
+
+
+UNSEEN = {"missing": ("U1/lower slices", "U1/upper slices"), "verdict": "review"}
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_height_map_alone_is_no_inspection_that_counts(store: Store, order: tuple[int, int]) -> None:
+    bad = make_inspection("S", defects={"U1.lower.A1": "open"}, record="1" * 32, station="AXI")
+    n = bad.board.n_joints
+    aoi = replace(bad.board, record="2" * 32, station="AOI", n_undecided=n, n_good=0, n_open=0, **UNSEEN)
+    both = [bad, replace(bad, board=aoi)]
+    for k in order:
+        store.write(both[k])
+    assert count_boards(store) == (1, 0, 0)
+    sequences = store.find_sequences(["1" * 32, "2" * 32])
+    assert (sequences["1" * 32].inspection_no, sequences["2" * 32].inspection_no) == (1, 2)
+    assert {b.final for b in store.board("S")} == {"fail"}
+
+
+def test_a_board_without_any_picture_stays_in_the_figures_as_it_is(store: Store) -> None:
+    one = make_inspection("S", record="2" * 32)
+    store.write(replace(one, board=replace(one.board, n_undecided=one.board.n_joints, **UNSEEN)))
+    assert count_boards(store) == (1, 0, 0)
+
+
+def test_a_serial_that_is_inspected_often_takes_no_more_statements(store: Store) -> None:
+    """A reference board, inspected at each start of shift."""
+    statements: list[str] = []
+
+    def count(i: int) -> int:
+        statements.clear()
+        store.write(make_inspection("GOLD", record=f"{i:032d}"))
+        return len(statements)
+
+    event.listen(store._engine, "before_cursor_execute", lambda *a: statements.append(a[2]))
+    counts = [count(i) for i in range(30)]
+    assert counts[-1] == counts[4]
+    assert store.board("GOLD")[-1].sequence.inspection_no == 30
 
 
 def test_of_two_records_of_one_export_the_one_written_first_stays_first(store: Store) -> None:
@@ -145,7 +227,7 @@ def test_when_the_rows_cannot_be_written_the_file_is_gone_too(store: Store, tmp_
     with pytest.raises(StoreFault):
         store.write(broken)
     assert store.board("S") == []
-    assert not [p for p in (tmp_path / "files").rglob("*") if p.is_file()]
+    assert not [p for p in (tmp_path / "files").rglob("*") if p.is_file() and p.name != "store.json"]
     assert store.write(bad).new
 
 
@@ -221,12 +303,21 @@ def test_the_same_decision_is_kept_once_with_its_message(store: Store) -> None:
     assert len(store.board("S")[0].decisions) == 1
 
 
-def test_decisions_count_in_the_order_of_their_time(store: Store) -> None:
+def test_decisions_count_in_the_order_of_their_arrival_though_a_clock_was_set_back(store: Store) -> None:
     store.write(BOARD)
     store.add_decision(decide("DefectRejected", at="2026-03-02T09:00:00+00:00"))
     store.add_decision(decide("DefectConfirmed", at="2026-03-02T09:30:00+01:00"))  # half an hour earlier
-    assert [d.state for d in store.board("S")[0].decisions] == ["DefectConfirmed", "DefectRejected"]
-    assert store.board("S")[0].final == "pending"
+    assert [d.state for d in store.board("S")[0].decisions] == ["DefectRejected", "DefectConfirmed"]
+    assert store.board("S")[0].final == "fail"
+
+
+def test_a_decision_that_is_sent_again_later_is_kept_once(store: Store) -> None:
+    store.write(BOARD)
+    assert store.add_decision(decide("DefectRejected", at="2026-03-02T09:00:00+00:00"))
+    assert not store.add_decision(decide("DefectRejected", at="2026-03-02T09:00:30+00:00"))  # no answer came
+    assert store.add_decision(decide("DefectConfirmed", at="2026-03-02T09:01:00+00:00"))
+    assert store.add_decision(decide("DefectRejected", at="2026-03-02T09:02:00+00:00"))  # another opinion, again
+    assert len(store.board("S")[0].decisions) == 3
 
 
 def test_an_escape_is_a_defect_at_a_joint_that_passed(store: Store) -> None:

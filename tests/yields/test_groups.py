@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from inspect_pop.core.classes import CLASSES
 from inspect_pop.core.errors import StoreFault, UsageFault
-from inspect_pop.store import Decision, Store, open_store
+from inspect_pop.store import Decision, RunRecord, Store, open_store
 from inspect_pop.store.engine import writing
 from inspect_pop.store.rollup import LEVELS, rebuild_rollups
 from inspect_pop.store.schema import COUNT_COLUMNS, rollups
@@ -205,13 +205,14 @@ def _sums(store: Store) -> list[dict]:
     return sorted((r for r in rows if r["boards"]), key=lambda r: list(map(str, r.values())))
 
 
-def test_an_earlier_inspection_that_arrives_later_takes_the_first_place(tmp_path: Path) -> None:
+def test_an_earlier_inspection_of_a_run_that_is_written_later_takes_the_first_place(tmp_path: Path) -> None:
     first = make_inspection("S", defects={"U1.lower.A1": "open"}, inspected_at="2026-03-02T08:00:00+01:00")
     second = again(make_inspection("S"), inspected_at="2026-03-03T08:00:00+01:00")
     with open_store(tmp_path / "records.db") as store:
-        store.write(second)
+        store.begin_run(RunRecord("r", "run", "0", "2026-03-04T08:00:00+01:00"))
+        store.write(second, run="r")
         assert only(compute_yield(store)).fpy == 1.0
-        store.write(first)
+        store.write(first, run="r")
         assert [(g.keys["day"], g.fpy, g.final) for g in compute_yield(store, ("day",))] == [("2026-03-02", 0.0, 1.0)]
 
 

@@ -1,0 +1,63 @@
+"""`inspect-pop labels export`, and `train --store`, which uses the same labels."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inspect_pop import cli
+from inspect_pop.ingest.labels import read_labels
+from inspect_pop.store import Decision, open_store
+from tests.factories import make_inspection
+
+Captured = pytest.CaptureFixture[str]
+BOARD = make_inspection("B1", defects={"U1.lower.A1": "bridged"}, reviews={"U1.upper.B2": "between two classes"})
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> str:
+    with open_store(tmp_path / "records.db") as store:
+        store.write(BOARD)
+    return str(tmp_path / "records.db")
+
+
+def decide(records: str, joint: str, state: str) -> None:
+    with open_store(records) as store:
+        store.add_decision(Decision(BOARD.board.record, *joint.split("."), state, "Ada", "2026-03-02T12:00:00+01:00"))
+
+
+def test_decisions_become_a_labels_file_and_what_is_no_class_is_named(records: str, tmp_path: Path, capsys: Captured) -> None:
+    decide(records, "U1.lower.A1", "DefectConfirmed")
+    decide(records, "U1.upper.B2", "DefectConfirmed")
+    assert cli.main(["labels", "export", "--store", records, "--out", str(tmp_path / "labels.csv")]) == 0
+    out, err = capsys.readouterr()
+    assert "1 label on 1 inspected board" in out
+    assert "1 decided joint without a class, left out: B1 U1.upper.B2: DefectConfirmed" in err
+    assert {k: j.label for k, j in read_labels(tmp_path / "labels.csv").items()} == {("B1", "U1", "lower", "A1"): "bridged"}
+
+
+def test_a_store_without_decisions_gives_a_file_without_labels(records: str, tmp_path: Path, capsys: Captured) -> None:
+    assert cli.main(["labels", "export", "--store", records, "--out", str(tmp_path / "labels.csv")]) == 0
+    assert "0 labels on 0 inspected boards" in capsys.readouterr().out
+    assert len(read_labels(tmp_path / "labels.csv")) == 0
+
+
+@pytest.mark.training
+def test_train_learns_from_the_decisions_of_a_store(
+    records: str, small_batch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    pytest.importorskip("torch")
+    given: dict[str, Any] = {}
+
+    def train(paths: list[Path], out: Path, **_: object) -> None:
+        given.update(paths=paths, out=out)
+
+    monkeypatch.setattr("inspect_pop.learn.train.train", train)
+    command = ["train", str(small_batch), "--store", records, "--out", str(tmp_path / "models" / "new")]
+    assert cli.main(command) == 2
+    assert "--store: expected decisions that say what a joint is, found none" in capsys.readouterr().err
+    decide(records, "U1.lower.A1", "DefectRejected")
+    assert cli.main(command) == 0
+    folder = tmp_path / "models" / "new.labels"
+    assert given["paths"] == [small_batch, folder]
+    assert [j.label for j in read_labels(folder / "labels.csv").values()] == ["good"]
