@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Row, and_, select
+from sqlalchemy import and_, select
 
 from inspect_pop.core.atomic import write_text
 from inspect_pop.core.classes import GOOD
@@ -84,7 +84,7 @@ def collect_decision_labels(store: Store) -> DecisionLabels:
     return DecisionLabels(tuple(found.values()), tuple(text for key, text in unclear.items() if key not in found))
 
 
-def _find_class(decision: Row[Any]) -> str | None:
+def _find_class(decision: Any) -> str | None:
     """Return the class that a decision says the joint has, or None where it does not say one."""
     if decision.label is not None:
         return str(decision.label)
