@@ -43,22 +43,16 @@ _OFFSETS = np.arange(-8.0, 0.01, _STEP, dtype=np.float32)  # deeper inside, a so
 # The ring that counts where voids darken the core lies this many samples below the edge; the core is brighter by this.
 _RIM_DEPTH, _RIM_SHARE = 1.5, 1.15
 # Depths that a slope is fitted to, first and last; its steepest, per sample; how far it lifts the upper quartile of the core.
-_SHALLOW, _STEEPEST, _LIFT = (0.25, 0.12), 0.03, 4.7
-_SLOPE_STEP = 2  # every second sample and ray carry a slope as well as all of them do
+_SHALLOW, _STEEPEST, _LIFT = (0.25, 0.18, 0.12), 0.03, 4.7
+_SLOPE_STEPS = (2, 4)  # every second sample of every fourth ray carry a slope as well as all of them do
 _ANGLE = np.arange(ANGLES) * 2 * np.pi / ANGLES
 _DIRECTIONS = np.stack([np.cos(_ANGLE), np.sin(_ANGLE)]).astype(np.float32)
-# Per sample: 1, x and y; and their products, by the area that the sample stands for.
-_SLOPE_BASIS = (
-    np.stack([np.ones((len(RADII), ANGLES)), *(RADII[:, None] * direction for direction in _DIRECTIONS)], axis=-1)[
-        ::_SLOPE_STEP, ::_SLOPE_STEP
-    ]
-    .reshape(-1, 3)
-    .astype(np.float32)
-)
-_SLOPE_PRODUCTS = np.repeat(RADII[::_SLOPE_STEP], ANGLES // _SLOPE_STEP)[:, None] * (
-    _SLOPE_BASIS[:, :, None] * _SLOPE_BASIS[:, None]
-).reshape(-1, 9)
-_STEADY = np.diag([10.0, 100.0, 100.0]).astype(np.float32)  # keeps the slope's equations solvable
+# 1, x and y of those samples.
+_SLOPE_BASIS = np.stack(
+    [np.ones((len(RADII), ANGLES)), *(RADII[:, None] * direction for direction in _DIRECTIONS)], axis=-1
+).astype(np.float32)
+_SLOPE_BASIS = _SLOPE_BASIS[:: _SLOPE_STEPS[0], :: _SLOPE_STEPS[1]].reshape(-1, 3)
+_STEADY = np.array([2.0, 50.0, 50.0], dtype=np.float32)  # keeps a slope of few samples small
 _JOINTS_PER_BLOCK = 64  # intermediate arrays of so many stay in the processor's cache
 
 
@@ -101,31 +95,26 @@ def _find_contrast(outlines: Outlines) -> Array:
     return np.maximum(contrast, np.float32(0.2))
 
 
-def _level_depth(depth: Array, inside: NDArray[np.bool_]) -> None:
-    """Take the slope across each ball out of `depth` (m, k, ANGLES), in place, and what the slope lifts the ball's core by.
+def _find_slope(depth: Array, inside: NDArray[np.bool_]) -> Array:
+    """Find the slope across each ball, (m, 3): what it lifts the ball's core by, and `depth` (m, k, ANGLES) per sample of x, y.
 
     Ghosts of other balls brighten one side of a ball in slice after slice, and make the other look like a void. The slope is
     fitted to what is shallow, so that voids do not bend it. `inside` (m, k, ANGLES) is True within the rim.
     """
-    some = depth[:, ::_SLOPE_STEP, ::_SLOPE_STEP]
-    flat = some.reshape(len(depth), -1)
-    within = inside[:, ::_SLOPE_STEP, ::_SLOPE_STEP].reshape(flat.shape)
-    basis, products = (part[: flat.shape[1]] for part in (_SLOPE_BASIS, _SLOPE_PRODUCTS))
+    some = slice(None), slice(None, None, _SLOPE_STEPS[0]), slice(None, None, _SLOPE_STEPS[1])
+    flat, within = (part[some].reshape(len(depth), -1) for part in (depth, inside))
+    basis = _SLOPE_BASIS[: flat.shape[1]]
     slope = np.zeros((len(depth), 3), dtype=np.float32)
     for reach in _SHALLOW:
         error = flat - slope @ basis.T
-        use = within & (np.abs(error) < reach)
-        sums = (use.astype(np.float32) @ products).reshape(-1, 3, 3) + _STEADY
-        slope += np.linalg.solve(sums, ((use * error * products[:, 0]) @ basis)[:, :, None])[:, :, 0]
+        use = (within & (np.abs(error) < reach)).astype(np.float32)
+        # Rays all round: the sums of 1, x and y over a ball hardly depend on one another.
+        slope += ((use * error) @ basis) / (use @ np.square(basis) + _STEADY)
     steep = np.hypot(slope[:, 1], slope[:, 2])
     bound = np.minimum(steep, _STEEPEST)
     slope[:, 0] = np.clip(slope[:, 0], 0, _LIFT * bound)
     slope[:, 1:] *= (bound / np.maximum(steep, np.float32(1e-6)))[:, None]
-    along = slope[:, 1:] @ _DIRECTIONS
-    plane = along[:, None] * RADII[: depth.shape[1], None]
-    plane += slope[:, :1, None]
-    plane *= inside
-    depth -= plane
+    return slope
 
 
 def _project_depth(outlines: Outlines, contrast: Array, block: slice, profile: Array, trust: Array) -> Array:
@@ -148,8 +137,10 @@ def _project_depth(outlines: Outlines, contrast: Array, block: slice, profile: A
         (profile[k] * trust[k]).take(first[:, k, None] + along, out=sound, mode="clip")
         sound -= outlines.polar[block, k, : len(radius)] * scale[:, k]
         sound += level[:, k]
-        sound *= radius < inside[:, k, None]
-        _level_depth(sound, radius < inside[:, k, None])
+        within = radius < inside[:, k, None]
+        slope = _find_slope(sound, within)
+        sound -= (slope[:, 1:] @ _DIRECTIONS)[:, None] * RADII[: len(radius), None] + slope[:, :1, None]
+        sound *= within
         if slices < CONFIRMED_FROM:
             np.maximum(depth, sound, out=depth)
             continue
