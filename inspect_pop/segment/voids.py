@@ -102,7 +102,8 @@ def _find_slope(depth: Array, inside: NDArray[np.bool_]) -> Array:
     fitted to what is shallow, so that voids do not bend it. `inside` (m, k, ANGLES) is True within the rim.
     """
     some = slice(None), slice(None, None, _SLOPE_STEPS[0]), slice(None, None, _SLOPE_STEPS[1])
-    flat, within = (part[some].reshape(len(depth), -1) for part in (depth, inside))
+    flat = depth[some].reshape(len(depth), -1)
+    within = inside[some].reshape(flat.shape)
     basis = _SLOPE_BASIS[: flat.shape[1]]
     slope = np.zeros((len(depth), 3), dtype=np.float32)
     for reach in _SHALLOW:
