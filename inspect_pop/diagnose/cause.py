@@ -1,10 +1,9 @@
 """The values that go into a diagnosis and come out of it, and what follows for the board."""
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from inspect_pop.core.classes import GOOD
 from inspect_pop.measure.height_maps import Bulge
 
 __all__ = ["Cause", "PackageState", "choose_disposition"]
@@ -37,7 +36,7 @@ class Cause:
     strength: float = 0.0
 
 
-def choose_disposition(labels: Mapping[str, Collection[str | None]], verdict: str, underfill: bool = False) -> str:
+def choose_disposition(faulty: Collection[str], verdict: str, underfill: bool = False) -> str:
     """Choose what follows for the board: `ship`, `review`, `rework_memory` or `rework_stack`.
 
     The memory alone comes off where all faults lie in the upper interface and nothing is underfilled; a fault in the lower
@@ -45,8 +44,8 @@ def choose_disposition(labels: Mapping[str, Collection[str | None]], verdict: st
 
     Parameters
     ----------
-    labels
-        By interface, the labels of the joints that *failed* (the good ones may be among them).
+    faulty
+        The interfaces with joints that failed, by their class or by an acceptance criterion.
     verdict
         The board's.
     underfill
@@ -54,7 +53,6 @@ def choose_disposition(labels: Mapping[str, Collection[str | None]], verdict: st
     """
     if verdict == "pass":
         return "ship"
-    faulty = {name for name, found in labels.items() if any(label not in (None, GOOD) for label in found)}
     if verdict != "fail" or not faulty:
         return "review"
-    return "rework_memory" if faulty == {"upper"} and not underfill else "rework_stack"
+    return "rework_memory" if set(faulty) == {"upper"} and not underfill else "rework_stack"
