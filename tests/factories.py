@@ -157,6 +157,7 @@ def _counts(joints: JointTable, refdes: str) -> dict[str, dict[str, int]]:
         counts[str(name)] = {c: labels.count(c) for c in CLASSES} | {
             "none": labels.count(None),
             "review": list(rows["verdict"]).count("review"),
+            "rejected": 0,
         }
     return counts
 
@@ -196,6 +197,7 @@ def _board(
         **{f"n_{c}": labels.count(c) for c in CLASSES},
         "n_undecided": labels.count(None),
         "n_review": verdicts.count("review"),
+        "n_rejected": 0,
         "fpy": 1.0 if verdict == "pass" else 0.0,
         "dpmo": 1e6 * defects / (len(joints) + 4 * len(packages)),
         "cause": cause,

@@ -107,6 +107,24 @@ CRITERIA = (
         evidence=True,
     ),
     Criterion(
+        "outlier_roundness", "1", None, 8.0, 3.0, 1000.0, METHODS,
+        "its outline is less round than its neighbours' by {value} sigma (limit {limit})",
+        "sound sample and simulated joints: none among those that differ by 0.05 or more",
+        evidence=True,
+    ),
+    Criterion(
+        "outlier_volume", "1", None, 10.0, 3.0, 1000.0, METHODS,
+        "its solder volume is unlike its neighbours' by {value} sigma (limit {limit})",
+        "sound sample and simulated joints: 0.02 % among those that differ by 25 % or more",
+        evidence=True,
+    ),
+    Criterion(
+        "outlier_waist", "1", None, 10.0, 3.0, 1000.0, _STACKS,
+        "between its pads it is narrower than its neighbours by {value} sigma (limit {limit})",
+        "sound sample and simulated joints: 0.02 % among those that differ by 0.15 or more; head-in-pillow: mostly beyond 10",
+        evidence=True,
+    ),
+    Criterion(
         "no_outline", "1", None, 1.0, 1.0, 1.0, _STACKS,
         "a slice between the pads shows no outline of the ball",
         "a sound joint is continuous between its pads (export format)",

@@ -69,6 +69,7 @@ class BoardRecord:
     n_head_in_pillow: int
     n_undecided: int
     n_review: int
+    n_rejected: int
     fpy: float
     dpmo: float
     cause: str | None

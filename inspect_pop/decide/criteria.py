@@ -13,14 +13,17 @@ from numpy.typing import NDArray
 from inspect_pop.core import flags as flag_table
 from inspect_pop.core.acceptance import DEFAULT_PROFILE, PROFILES, Criterion, Profile
 from inspect_pop.core.recipe import Interface
-from inspect_pop.core.robust import mad_sigma
+from inspect_pop.core.robust import MAD_TO_SIGMA, mad_sigma, row_median
 from inspect_pop.decide.verdict import JointVerdicts
+from inspect_pop.measure.joints import LEAST_NEIGHBOURS, find_neighbours
 
 __all__ = ["DEFAULT_PROFILE", "PROFILES", "Profile", "Violations", "apply_violations", "collect_measures", "find_violations"]
 
 Columns = Mapping[str, NDArray[Any]]
 Floats = NDArray[np.floating]
 _OFFSET_FLOOR = 0.01  # of the pitch: smaller spreads of the places are chance
+# Least difference from the typical joint that counts, however alike the neighbours are; smallest sigma that is no chance.
+_ROUNDNESS, _VOLUME, _WAIST = (0.05, 0.004), (0.25, 0.02), (0.15, 0.01)
 _DIFFERENT = 0.15  # of the typical diameter: less is no other ball, however alike the neighbours are
 # What the picture does not show surely is no evidence, neither for a pass nor for a fail.
 _UNSURE = flag_table.REVIEW_MASK
@@ -62,6 +65,9 @@ def collect_measures(columns: Columns, interface: Interface) -> dict[str, Floats
             "standoff": _compare(columns["standoff_um"], interface.gap_um),
             "outlier_diameter": _find_outlying_diameter(columns),
             "outlier_offset": np.hypot(dx, dy) / sigma_um,
+            "outlier_roundness": _find_outliers(-columns["roundness"], interface, *_ROUNDNESS),
+            "outlier_volume": np.abs(_find_outliers(volume, interface, *_VOLUME)),
+            "outlier_waist": _find_outliers(-columns["waist"], interface, *_WAIST),
             "no_outline": ((diameter <= 0) | (columns["waist"] <= 0)).astype(np.float32),
             "not_measured": unknown.astype(np.float32),
         }
@@ -135,6 +141,25 @@ def _find_outlying_diameter(columns: Columns) -> Floats:
         seen = differs & (columns[name] > 0)  # a slice may lie beyond a pad
         largest = np.maximum(largest, np.where(seen, np.abs(np.nan_to_num(columns[z])), 0.0))
     return largest
+
+
+def _find_outliers(values: Floats, interface: Interface, least: float, floor: float) -> Floats:
+    """Return how many robust sigmas the joints that differ by `least` from the typical one lie above their neighbours, (n,).
+
+    0 for all others, and where nothing is known. The sigma is that of the neighbours pooled with that of all joints, `floor`
+    at least.
+    """
+    found = np.zeros(len(values))
+    typical = float(np.median(_is_known(values)))
+    joints = np.flatnonzero(np.abs(values - typical) > least)
+    if len(joints) == 0 or len(values) < LEAST_NEIGHBOURS:
+        return found
+    around = np.nan_to_num(values[find_neighbours(interface)], nan=typical)
+    middle = row_median(around)
+    everyone = mad_sigma(_is_known(values - middle))
+    local = MAD_TO_SIGMA * row_median(np.abs(around[joints] - middle[joints, None]))
+    found[joints] = (values[joints] - middle[joints]) / np.maximum((local + everyone) / 2, floor)
+    return found
 
 
 def _violate(values: Floats, limit: float | None, below: bool) -> NDArray[np.bool_]:

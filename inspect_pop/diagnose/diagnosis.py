@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 from scipy.special import pdtrc
 
 from inspect_pop.core.causes import CAUSES
-from inspect_pop.core.classes import DEFECTS, GOOD, joint_class
+from inspect_pop.core.classes import DEFECTS, joint_class
 from inspect_pop.core.joint_table import JointTable
 from inspect_pop.core.limits import Limits
 from inspect_pop.core.recipe import Package
@@ -407,7 +407,7 @@ def _diagnose_positions(lot: LotDefects) -> Cause:
     return Cause(cause, words, joints, math.log(1 / _CHANCE) + math.log(len(rows)))
 
 
-def choose_disposition(labels: Mapping[str, Collection[str | None]], verdict: str, underfill: bool = False) -> str:
+def choose_disposition(faulty: Collection[str], verdict: str, underfill: bool = False) -> str:
     """Choose what follows for the board: `ship`, `review`, `rework_memory` or `rework_stack`.
 
     The memory alone comes off where all faults lie in the upper interface and nothing is underfilled; a fault in the lower
@@ -415,8 +415,8 @@ def choose_disposition(labels: Mapping[str, Collection[str | None]], verdict: st
 
     Parameters
     ----------
-    labels
-        By interface, the labels of the joints that *failed* (the good ones may be among them).
+    faulty
+        The interfaces with joints that failed, by their class or by an acceptance criterion.
     verdict
         The board's.
     underfill
@@ -424,7 +424,6 @@ def choose_disposition(labels: Mapping[str, Collection[str | None]], verdict: st
     """
     if verdict == "pass":
         return "ship"
-    faulty = {name for name, found in labels.items() if any(label not in (None, GOOD) for label in found)}
     if verdict != "fail" or not faulty:
         return "review"
-    return "rework_memory" if faulty == {"upper"} and not underfill else "rework_stack"
+    return "rework_memory" if set(faulty) == {"upper"} and not underfill else "rework_stack"

@@ -77,6 +77,7 @@ _MEASUREMENTS = tuple(
     if c.cfx
 )
 _NOT_YET = VerificationState.NOT_VERIFIED_YET
+_REJECTED_CODE = "POP-REJECTED"  # good by its class, beyond a limit of the acceptance profile
 _STARTED, _UNITS, _COMPLETED = "WorkStarted", "UnitsInspected", "WorkCompleted"
 # A state of the store that CFX does not know: the defect is confirmed, by the person who found it.
 _MISSED = "DefectMissed"
@@ -94,7 +95,7 @@ def build_joint_steps(record: str, bad: Iterable[DefectRecord]) -> tuple[UnitIns
     for defect in sorted(bad, key=lambda d: (d.refdes, d.interface, d.ball)):
         if defect.verdict == "pass":
             continue
-        row = vars(defect) | defect.measured
+        row = vars(defect) | defect.measured | {"found": defect.verdict}
         name = f"{defect.refdes}.{defect.interface}.{defect.ball}"
         common: Fields = {
             "UniqueIdentifier": uuid5(make_record_uuid(record), name),
@@ -108,6 +109,8 @@ def build_joint_steps(record: str, bad: Iterable[DefectRecord]) -> tuple[UnitIns
         p_good = defect.measured.get(f"p_{GOOD}")
         if defect.label not in CLASSES or p_good is None or not math.isfinite(p_good):
             p_good = 1.0
+        if _is_rejected(row):  # a limit is exceeded, whatever the classifier makes of the joint
+            p_good = 0.0
         found: Any = _make_defect(record, row, name, _NOT_YET, confidence=round(min(100.0, max(1.0, 100.0 * (1.0 - p_good))), 1))
         comments = str(defect.reason) or None
         steps.append(UnitInspection(**common, Comments=comments, Result=TestResult.FAILED, DefectsFound=(found,)))
@@ -125,6 +128,7 @@ def build_decision_step(record: str, decision: Decision, known: DefectRecord | N
     """
     row: dict[str, Any] = {"refdes": decision.refdes, "interface": decision.interface, "ball": decision.ball}
     row |= {"verdict": "fail", "reason": "", "label": (known.label if known else decision.label) or GOOD}
+    row["found"] = known.verdict if known else None
     row |= known.measured if known else {}
     rejected = state in (VerificationState.DEFECT_REJECTED, VerificationState.DEFECT_ACCEPTED)
     name = f"{decision.refdes}.{decision.interface}.{decision.ball}"
@@ -140,19 +144,28 @@ def build_decision_step(record: str, decision: Decision, known: DefectRecord | N
     )
 
 
+def _is_rejected(row: Mapping[str, Any]) -> bool:
+    """Tell whether the joint is good by its class and failed all the same, by an acceptance criterion."""
+    return bool(row["label"] == GOOD and row["found"] == "fail")
+
+
 def _make_defect(record: str, row: Mapping[str, Any], name: str, state: VerificationState, *, confidence: float) -> Fields:
-    """Return a defect with its measurements; `row` holds the joint's columns, null or NaN where not measured."""
-    of_class = joint_class(row["label"])
-    pin = f"{row['refdes']}.{row['ball']}"
+    """Return a defect with its measurements; `row` holds the joint's columns, null or NaN where not measured.
+
+    `found` in it is the machine's verdict, None for a joint that it passed. A good joint that fails, by an acceptance criterion,
+    has a code of its own.
+    """
+    of_class, rejected = joint_class(row["label"]), _is_rejected(row)
+    pin, what = f"{row['refdes']}.{row['ball']}", "rejected" if rejected else row["label"]
     present = [(cfx, float(row[c]) * factor, unit) for c, cfx, unit, factor in _MEASUREMENTS if _is_number(row.get(c))]
     measured = tuple(
         make_measurement(record, name, pin, cfx, value, unit, i, limit=0) for i, (cfx, value, unit) in enumerate(present, 1)
     )
     return {
         "UniqueIdentifier": uuid5(make_record_uuid(record), f"{name}/defect/{_NOT_YET}"),  # one identity, whoever verifies it
-        "DefectCode": of_class.cfx_code,
-        "DefectCategory": of_class.cfx_category,
-        "Description": f"{row['label']} at {row['ball']}, {row['interface']} interface of {row['refdes']}",
+        "DefectCode": _REJECTED_CODE if rejected else of_class.cfx_code,
+        "DefectCategory": "SolderDefect" if rejected else of_class.cfx_category,
+        "Description": f"{what} at {row['ball']}, {row['interface']} interface of {row['refdes']}",
         "ComponentOfInterest": {"ReferenceDesignator": pin},
         "Priority": 1 if row["verdict"] == "fail" else 2,
         "ConfidenceLevel": confidence,

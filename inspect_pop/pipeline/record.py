@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from inspect_pop import __version__
 from inspect_pop.classify.model import OperatingPoint
-from inspect_pop.core.classes import CLASSES, DEFECTS
+from inspect_pop.core.classes import CLASSES, DEFECTS, GOOD
 from inspect_pop.core.geometry import Placement
 from inspect_pop.core.inspection import BoardRecord, Crops, PackageRecord
 from inspect_pop.core.joint_table import JointTable
@@ -29,6 +29,7 @@ __all__ = [
     "compute_record_id",
     "describe_clock",
     "find_passing_neighbour",
+    "find_rejected",
     "scale_grey",
 ]
 
@@ -58,7 +59,8 @@ def build_package_record(
     """Build the record of one package.
 
     `placements` are those of its images, by interface or stage; `after` is its top after reflow, None without a map.
-    `counts[interface][label]` also counts `none`, the joints without a label, and `review`, those in review.
+    `counts[interface][label]` also counts `none`, the joints without a label, `review`, those in review, and `rejected`, the good
+    ones that fail by an acceptance criterion.
     """
     counts: dict[str, dict[str, int]] = {}
     for interface in package.interfaces:
@@ -66,6 +68,7 @@ def build_package_record(
         labels = list(rows["label"])
         counts[interface.name] = {c: labels.count(c) for c in CLASSES}
         counts[interface.name] |= {"none": labels.count(None), "review": list(rows["verdict"]).count("review")}
+        counts[interface.name]["rejected"] = int(find_rejected(rows).sum())
     placement = next((placements[k] for k in _OFFSET_FROM if k in placements), None)
     return PackageRecord(
         serial=serial,
@@ -103,7 +106,8 @@ def build_board_record(
     """Build the yield record of one board. `causes` holds one per package; the strongest becomes the board's."""
     labels = list(joints["label"])
     count = {c: labels.count(c) for c in CLASSES}
-    defects = sum(count[c] for c in DEFECTS)
+    rejected = int(find_rejected(joints).sum())
+    defects = sum(count[c] for c in DEFECTS) + rejected
     opportunities = len(joints) + sum(describe_construction(p.construction).opportunities for p in packages)
     cause = max(causes, key=lambda c: c.strength, default=Cause("none", "no package"))
     point = operating_point
@@ -129,6 +133,7 @@ def build_board_record(
         **{f"n_{c}": count[c] for c in CLASSES},
         n_undecided=labels.count(None),
         n_review=list(joints["verdict"]).count("review"),
+        n_rejected=rejected,
         fpy=float(verdict == "pass"),
         dpmo=1e6 * defects / opportunities if opportunities else 0.0,
         cause=cause.name,
@@ -161,9 +166,13 @@ def _find_disposition(export: BoardExport, joints: JointTable, verdict: str) -> 
     found = []
     for package in export.recipe.packages:
         failed = joints.take((joints["refdes"] == package.refdes) & (joints["verdict"] == "fail"))
-        labels = {i.name: failed["label"][failed["interface"] == i.name].tolist() for i in package.interfaces}
-        found.append(choose_disposition(labels, verdict, package.underfill))
+        found.append(choose_disposition(set(failed["interface"]), verdict, package.underfill))
     return max(found, key=DISPOSITION_ORDER.index, default="review")
+
+
+def find_rejected(joints: JointTable) -> NDArray[np.bool_]:
+    """Return which joints are good and fail all the same, by an acceptance criterion: defects that have no class."""
+    return np.asarray((joints["label"] == GOOD) & (joints["verdict"] == "fail"))
 
 
 def find_passing_neighbour(interface: Interface, verdicts: NDArray[np.object_], joint: int) -> int | None:

@@ -25,8 +25,6 @@ BETWEEN = np.arange(-7.0, 7.1, 2.0, dtype=np.float32)  # lines, in samples sidew
 ASIDE = np.array([-13.0, -11.0, 11.0, 13.0], dtype=np.float32)
 STEPS = 12
 START = 0.3  # of the way to the half-way line: inside a ball of two thirds of the nominal volume
-# A slice that shows this much less space than its neighbours do shows a ghost; less is a ball's own shape from slice to slice.
-GHOST_UM = 30.0
 EDGE = 0.5  # of the solder's own grey: where a ball ends
 _MIDDLE = 3  # the last steps of each half, which together are the middle of the way
 
@@ -37,8 +35,9 @@ class Webs:
 
     `pairs` (p, 2) are rows of the interface. `free_um` (p, s) float32 is the narrowest solder-free space along any line.
     `saddle` (p, s) float32 is the grey of the darkest point on the brightest line: 0 background, 1 solder.
-    `clear_um` (p,) float32 is the narrowest space free of what two neighbouring slices show as solder: it does not take ghosts
-    of the other interface, bright in the last slices on its side, for solder. `free_um` is what the classifier was trained with.
+    `clear_um` (p,) float32 is the narrowest space in any inner slice, and free of what two neighbouring slices show as solder:
+    ghosts of the other interface, bright in the last slice on its side, are no solder. `free_um` is what the classifier was
+    trained with.
     """
 
     pairs: NDArray[np.intp]
@@ -92,9 +91,9 @@ def find_webs(windows: Windows, interface: Interface) -> Webs:
     for grey in between:
         clear += np.clip(level - _join_neighbours(grey) * slope, 0, 1)
     joined = (clear[..., first] + clear[::-1, :, second]).min(axis=(0, 1)) * step_um
-    narrowest = free_um.min(axis=0)
-    clear_um: Array = np.where(joined - narrowest <= GHOST_UM, narrowest, joined).astype(np.float32)
-    return Webs(pairs, free_um.T.astype(np.float32), saddle.T, clear_um)
+    # Ghosts are brightest in the outermost slices: what only one of those shows is no solder.
+    clear_um = np.minimum(free_um[1:-1].min(axis=0), joined) if len(free_um) >= CONFIRMED_FROM else joined
+    return Webs(pairs, free_um.T.astype(np.float32), saddle.T, clear_um.astype(np.float32))
 
 
 def _join_neighbours(grey: Array) -> Array:

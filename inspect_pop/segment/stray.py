@@ -1,7 +1,7 @@
 """Find stray solder: solder between the joints, or beside them, where the design has none.
 
 A solder ball that rolled away, a splash, a web that touches neither joint. The whole picture of the interface is searched,
-at a twelfth of the pitch or finer: what is as bright as solder in two neighbouring slices, and is no joint.
+at a ninth of the pitch or finer: what is as bright as solder in two neighbouring slices, and is no joint.
 """
 
 from collections.abc import Sequence
@@ -63,7 +63,10 @@ def find_stray_solder(
     grey = _join_slices(pictures)
     empty = _mask_joints(stack.method, windows, outlines, interface, package, placement, grid)
     halo = _estimate_halo(grey, empty, round(interface.pitch_um / grid.pixel_um))
-    seen = (empty & (grey > halo + _SOLDER * (1 - halo))).astype(np.uint8)
+    seen = (empty & (grey - (1 - _SOLDER) * halo > _SOLDER)).astype(np.uint8)
+    if not seen.any():
+        nowhere = np.zeros(0)
+        return StraySolder(nowhere, nowhere, nowhere, np.zeros(len(interface.ball), dtype=np.float32))
     number, spots, stats, middles = cv2.connectedComponentsWithStats(seen, connectivity=8)
     size_um = 2 * np.sqrt(stats[:, cv2.CC_STAT_AREA] / np.pi) * grid.pixel_um
     large = np.flatnonzero((size_um >= SMALLEST_UM) & (np.arange(number) > 0))
@@ -137,9 +140,10 @@ def _mask_joints(
                 balls.append((other.x_um, other.y_um, wide_um))
     for x_um, y_um, ball_um in balls:
         row, col = grid.to_pixel(*placement.apply(x_um, y_um))
-        places = np.rint(16 * np.column_stack([col, row])).astype(int)
-        for place, radius in zip(places.tolist(), np.rint(16 * ball_um / grid.pixel_um).astype(int).tolist(), strict=True):
-            cv2.circle(inside, place, radius, 0, thickness=-1, shift=4)
+        places = np.rint(np.column_stack([col, row])).astype(int)
+        # A disc of whole pixels: a quarter of one wider, for its middle is rounded.
+        for place, radius in zip(places.tolist(), np.rint(ball_um / grid.pixel_um + 0.25).astype(int).tolist(), strict=True):
+            cv2.circle(inside, place, radius, 0, thickness=-1)
     return inside.astype(bool)
 
 
@@ -147,6 +151,6 @@ def _estimate_halo(grey: Array, empty: NDArray[np.bool_], pixels: int) -> Array:
     """Return the mean grey of the empty surroundings of each pixel, `pixels` wide: broad ghosts are no solder."""
     weight = empty.astype(np.float32)
     box = (2 * (pixels // 2) + 1,) * 2
-    mean = cv2.blur(grey * weight, box) / np.maximum(cv2.blur(weight, box), 1e-3)
-    halo: Array = np.clip(mean, 0, _BRIGHTEST_HALO).astype(np.float32)
-    return halo
+    halo: Array = cv2.blur(grey * weight, box)
+    halo /= np.maximum(cv2.blur(weight, box), np.float32(1e-3))
+    return np.clip(halo, 0, _BRIGHTEST_HALO, out=halo)

@@ -3,7 +3,8 @@
 Measured in the manner of IPC-7095: the voids' area as projected along the beam, over the ball's. A void fills only part
 of the height, so each lies dark in some slices; the projection is the darkest of all. In a stack of
 five slices and more, only what is dark in a slice and in one beside it is a void. Ghosts of the other interface,
-which shade the last slices on its side, are taken out in this way.
+which shade the last slices on its side, are taken out in this way. What brightens one side of a ball in all slices
+is taken out as a slope across the ball.
 """
 
 from typing import NamedTuple
@@ -32,13 +33,26 @@ class Depths(NamedTuple):
 
 
 ALONE = Depths(0.2, 0.1, 0.35)  # noise and ghosts of one slice reach 0.1 to 0.15
-CONFIRMED = Depths(0.15, 0.08, 0.3)  # what two slices share of them reaches 0.1
+CONFIRMED = Depths(0.12, 0.06, 0.2)  # what two slices share of them reaches 0.1, slopes taken out
 RIM = 0.5  # samples inside the edge that are left out
 TYPICAL_FROM = 32  # joints that the profile of a sound ball is taken from
 NOISE = 4.0  # robust sigmas of a slice's own unevenness (ghosts, grain) that a seed must exceed
-OUTERMOST = 0.6  # weight of what only the last slice on a side and the one before it show
+OUTERMOST = 0.8  # weight of what only the last slice on a side and the one before it show
 _STEP = 0.5
 _OFFSETS = np.arange(-8.0, 0.01, _STEP, dtype=np.float32)  # deeper inside, a sound ball is as bright as there
+# The ring that counts where voids darken the core lies this many samples below the edge; the core is brighter by this.
+_RIM_DEPTH, _RIM_SHARE = 1.5, 1.15
+# Depths that a slope is fitted to, first and last; its steepest, per sample; how far it lifts the upper quartile of the core.
+_SHALLOW, _STEEPEST, _LIFT = (0.25, 0.18, 0.12), 0.03, 4.7
+_SLOPE_STEPS = (2, 4)  # every second sample of every fourth ray carry a slope as well as all of them do
+_ANGLE = np.arange(ANGLES) * 2 * np.pi / ANGLES
+_DIRECTIONS = np.stack([np.cos(_ANGLE), np.sin(_ANGLE)]).astype(np.float32)
+# 1, x and y of those samples.
+_SLOPE_BASIS = np.stack(
+    [np.ones((len(RADII), ANGLES)), *(RADII[:, None] * direction for direction in _DIRECTIONS)], axis=-1
+).astype(np.float32)
+_SLOPE_BASIS = _SLOPE_BASIS[:: _SLOPE_STEPS[0], :: _SLOPE_STEPS[1]].reshape(-1, 3)
+_STEADY = np.array([2.0, 50.0, 50.0], dtype=np.float32)  # keeps a slope of few samples small
 _JOINTS_PER_BLOCK = 64  # intermediate arrays of so many stay in the processor's cache
 
 
@@ -48,7 +62,7 @@ def find_void_fraction(outlines: Outlines) -> NDArray[np.float32]:
     fraction: Array = np.where(solder, 0.0, np.nan).astype(np.float32)
     if not solder.any():
         return fraction
-    contrast = np.maximum(outlines.core - outlines.background, 0.2)
+    contrast = _find_contrast(outlines)
     depths = CONFIRMED if outlines.core.shape[1] >= CONFIRMED_FROM else ALONE
     profile, trust = _find_sound_profile(outlines, contrast, depths.seed)
     for start in range(0, len(fraction), _JOINTS_PER_BLOCK):
@@ -67,6 +81,41 @@ def find_void_fraction(outlines: Outlines) -> NDArray[np.float32]:
         ball = np.pi * np.square(np.where(outlines.present[block], outlines.circle[block, :, 0], 0)).max(axis=1)
         fraction[block] += np.clip(area / np.maximum(ball, 1e-6), 0, 1).astype(np.float32)
     return fraction
+
+
+def _find_contrast(outlines: Outlines) -> Array:
+    """Return how much brighter than its surroundings each ball is, (n, s), whatever voids it has.
+
+    A void of half the ball's width and more darkens the ring that `core` is taken from. Then the brightest ring next to the
+    edge counts.
+    """
+    below = outlines.circle[:, :, :1] - RADII
+    ring = (outlines.polar.mean(axis=3) - outlines.background[:, :, None]) * ((below >= _RIM_DEPTH) & (below < _RIM_DEPTH + 1.5))
+    contrast: Array = np.maximum(outlines.core - outlines.background, _RIM_SHARE * ring.max(axis=2))
+    return np.maximum(contrast, np.float32(0.2))
+
+
+def _find_slope(depth: Array, inside: NDArray[np.bool_]) -> Array:
+    """Find the slope across each ball, (m, 3): what it lifts the ball's core by, and `depth` (m, k, ANGLES) per sample of x, y.
+
+    Ghosts of other balls brighten one side of a ball in slice after slice, and make the other look like a void. The slope is
+    fitted to what is shallow, so that voids do not bend it. `inside` (m, k, ANGLES) is True within the rim.
+    """
+    some = slice(None), slice(None, None, _SLOPE_STEPS[0]), slice(None, None, _SLOPE_STEPS[1])
+    flat = depth[some].reshape(len(depth), -1)
+    within = inside[some].reshape(flat.shape)
+    basis = _SLOPE_BASIS[: flat.shape[1]]
+    slope = np.zeros((len(depth), 3), dtype=np.float32)
+    for reach in _SHALLOW:
+        error = flat - slope @ basis.T
+        use = (within & (np.abs(error) < reach)).astype(np.float32)
+        # Rays all round: the sums of 1, x and y over a ball hardly depend on one another.
+        slope += ((use * error) @ basis) / (use @ np.square(basis) + _STEADY)
+    steep = np.hypot(slope[:, 1], slope[:, 2])
+    bound = np.minimum(steep, _STEEPEST)
+    slope[:, 0] = np.clip(slope[:, 0], 0, _LIFT * bound)
+    slope[:, 1:] *= (bound / np.maximum(steep, np.float32(1e-6)))[:, None]
+    return slope
 
 
 def _project_depth(outlines: Outlines, contrast: Array, block: slice, profile: Array, trust: Array) -> Array:
@@ -89,7 +138,10 @@ def _project_depth(outlines: Outlines, contrast: Array, block: slice, profile: A
         (profile[k] * trust[k]).take(first[:, k, None] + along, out=sound, mode="clip")
         sound -= outlines.polar[block, k, : len(radius)] * scale[:, k]
         sound += level[:, k]
-        sound *= radius < inside[:, k, None]
+        within = radius < inside[:, k, None]
+        slope = _find_slope(sound, within)
+        sound -= (slope[:, 1:] @ _DIRECTIONS)[:, None] * RADII[: len(radius), None] + slope[:, :1, None]
+        sound *= within
         if slices < CONFIRMED_FROM:
             np.maximum(depth, sound, out=depth)
             continue

@@ -130,7 +130,7 @@ def _select_interfaces(level: str, of_boards: ColumnElement[bool], of_interfaces
     c = interfaces.c
     keys: list[ColumnElement[Any]] = [sites.c[n] for n in LEVELS[level]]
     keys += [c.interface] if "interface" in level else []
-    joints = reduce(add, (c[n] for n in COUNT_COLUMNS if n != "n_review"))
+    joints = reduce(add, (c[n] for n in COUNT_COLUMNS if n not in ("n_review", "n_rejected")))
     worst = func.max(case((c.final == "fail", 2), (c.final == "pending", 1), else_=0))
     return (
         select(

@@ -76,7 +76,7 @@ __all__ = [
 
 VERSION = 1
 
-COUNT_COLUMNS = tuple(f"n_{c}" for c in (*CLASSES, "undecided", "review"))
+COUNT_COLUMNS = tuple(f"n_{c}" for c in (*CLASSES, "undecided", "review", "rejected"))
 OUTCOME_COLUMNS = ("final", "n_confirmed", "n_false_calls", "n_cleared", "n_escapes")
 SUM_COLUMNS = (
     *("boards", "passed", "joints", "opportunities", "reinspected", "final_passed", "pending"),

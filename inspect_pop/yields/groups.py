@@ -41,7 +41,7 @@ class YieldGroup:
         keys: The group's keys, in the order in which they were requested.
         boards, passed: Boards, and those that passed at their first inspection.
         joints, opportunities: Joints, and opportunities for a defect.
-        counts: Joints by label, with `n_undecided` and `n_review`.
+        counts: Joints by label, with `n_undecided`, `n_review` and `n_rejected`.
         reinspected, final_passed, pending: Boards inspected again, and boards by their final state.
         confirmed, false_calls, cleared, escapes: Joints by what a person decided.
         interface_passed: For each interface, its name, the boards that passed there and those that have it. Empty if the
@@ -85,8 +85,8 @@ class YieldGroup:
 
     @property
     def defects(self) -> int:
-        """Joints that the machine labelled with a class other than good, whatever the verdict."""
-        return sum(self.counts[f"n_{c}"] for c in DEFECTS)
+        """Joints that the machine labelled with a class other than good, whatever the verdict, and good ones that it rejected."""
+        return sum(self.counts[f"n_{c}"] for c in DEFECTS) + self.counts["n_rejected"]
 
     @property
     def dpmo(self) -> float | None:

@@ -20,7 +20,7 @@ def sound() -> dict[str, np.ndarray]:
     values = {
         "diameter_um": NOMINAL_UM, "diameter_low_um": 230.0, "diameter_high_um": 230.0, "volume_ratio": 1.0, "dx_um": 0.0,
         "dy_um": 0.0, "void_fraction": 0.02, "clearance_um": 120.0, "stray_um": 0.0, "standoff_um": INTERFACE.gap_um,
-        "waist": 0.8, "z_low": 0.0, "z_mid": 0.0, "z_high": 0.0,
+        "waist": 0.8, "roundness": 0.99, "z_low": 0.0, "z_mid": 0.0, "z_high": 0.0,
     }  # fmt: skip
     columns = {name: np.full(N, value, dtype=np.float32) for name, value in values.items()}
     return {**columns, "flags": np.zeros(N, dtype=np.int64)}
@@ -38,6 +38,9 @@ WRONG: dict[str, tuple[dict[str, float], str]] = {
     "standoff": ({"standoff_um": 2.0 * INTERFACE.gap_um}, "review"),
     "outlier_diameter": ({"diameter_low_um": 300.0, "z_low": 14.0}, "review"),
     "outlier_offset": ({"dy_um": 0.12 * INTERFACE.pitch_um}, "review"),
+    "outlier_roundness": ({"roundness": 0.9}, "review"),
+    "outlier_volume": ({"volume_ratio": 1.45}, "review"),
+    "outlier_waist": ({"waist": 0.6}, "review"),
     "no_outline": ({"waist": 0.0}, "review"),
     "not_measured": ({"void_fraction": float("nan")}, "review"),
 }
@@ -115,6 +118,23 @@ def test_a_joint_that_is_not_seen_is_not_judged() -> None:
 
 def test_a_criterion_holds_for_its_methods_only() -> None:
     assert judge({"waist": 0.0}, method="transmission")[0].criteria[JOINT] == ""
+
+
+@pytest.mark.parametrize("column", ["roundness", "volume_ratio", "waist"])
+def test_what_differs_little_is_no_outlier_and_what_neighbours_share_neither(column: str) -> None:
+    """However alike the neighbours are, and however unlike the typical joint they are together."""
+    assert set(judge({column: sound()[column][JOINT] * np.float32(0.97)})[1].verdict) == {"pass"}
+    columns = sound()
+    odd = INTERFACE.x_um < 0
+    columns[column][odd] *= np.float32(0.72)
+    found = find_violations(columns, INTERFACE, "laminography", DEFAULT_PROFILE)
+    assert not any("outlier_" in names for names in found.criteria[INTERFACE.x_um < -1.2 * INTERFACE.pitch_um])
+
+
+def test_too_few_joints_have_no_outliers() -> None:
+    few = drawn_interface(1)
+    columns = {name: values[:1] for name, values in sound().items()}
+    assert set(find_violations(columns, few, "laminography", DEFAULT_PROFILE).criteria) == {""}
 
 
 def test_a_fail_stays_a_fail_and_keeps_its_label() -> None:

@@ -10,7 +10,9 @@ import pytest
 
 from inspect_pop.core.inspection import Inspection
 from inspect_pop.messages import Envelope, from_decision, from_fault, from_inspection, make_heartbeat
-from inspect_pop.store import Decision, Message, open_store
+from inspect_pop.messages.cfx import build_decision_step, build_joint_steps
+from inspect_pop.messages.cfx_schema import VerificationState
+from inspect_pop.store import Decision, DefectRecord, Message, open_store
 from tests.factories import make_inspection
 
 HANDLE = "ACME.AXI-1"
@@ -81,6 +83,21 @@ def test_each_class_has_its_category_and_code(label: str, category: str, code: s
     assert (defect["DefectCategory"], defect["DefectCode"]) == (category, code)
     assert defect["ComponentOfInterest"]["ReferenceDesignator"] == "U1.B2"
     assert step["InspectionName"] == "U1.upper.B2"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "category", "code"), [("fail", "SolderDefect", "POP-REJECTED"), ("review", "Miscellaneous", "POP-DOUBT")]
+)
+def test_a_good_joint_beyond_a_limit_is_rejected_and_no_doubt(verdict: str, category: str, code: str) -> None:
+    """And stays the same defect when a person has decided."""
+    found = DefectRecord("U1", "upper", "B2", "good", verdict, "voids take 0.40 of the ball's picture", 0, {"p_good": 0.99})
+    (step,) = build_joint_steps("0" * 32, [found])
+    decision = Decision("0" * 32, "U1", "upper", "B2", "confirmed", "qa1", "2026-03-02T08:00:00+00:00")
+    decided = build_decision_step("0" * 32, decision, found, VerificationState.DEFECT_CONFIRMED)
+    for defect in (step.DefectsFound[0], decided.DefectsFound[0]):
+        assert (defect.DefectCategory, defect.DefectCode) == (category, code)
+    assert step.DefectsFound[0].ConfidenceLevel == (100.0 if verdict == "fail" else 1.0)
+    assert step.Comments == "voids take 0.40 of the ball's picture"
 
 
 def test_only_what_did_not_pass_is_listed_and_all_is_counted() -> None:

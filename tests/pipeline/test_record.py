@@ -66,7 +66,7 @@ def test_a_board_is_counted(small_board: Path) -> None:
     labels = ["bridged", "good", None] + ["good"] * (len(names) - 3)
     joints = JointTable({"refdes": [package.refdes] * len(names), "interface": names, "label": labels, "verdict": verdicts})
     part = build_package_record(export.serial, package, {}, None, joints, Cause("none", "one defect"))
-    assert part.counts["lower"] == dict.fromkeys(CLASSES, 0) | {"good": 58, "bridged": 1, "none": 1, "review": 2}
+    assert part.counts["lower"] == dict.fromkeys(CLASSES, 0) | {"good": 58, "bridged": 1, "none": 1, "review": 2, "rejected": 0}
     assert np.isnan([part.offset_x_um, part.warpage_um]).all()
     record = build_board_record(
         export,
@@ -87,6 +87,37 @@ def test_a_board_is_counted(small_board: Path) -> None:
     assert record.dpmo == pytest.approx(1e6 / (len(names) + 4))
     assert (record.cause, record.disposition) == ("warpage", "rework_stack")
     assert record.operating_point == "pass below -1.00, fail from 1.00 (log-odds of a defect): a test"
+
+
+@pytest.mark.parametrize(("interface", "disposition"), [("lower", "rework_stack"), ("upper", "rework_memory")])
+def test_a_good_joint_that_fails_by_a_criterion_is_a_defect(small_board: Path, interface: str, disposition: str) -> None:
+    """It keeps its label, and counts in DPMO and for the disposition."""
+    export = open_export(small_board)
+    (package,) = export.recipe.packages
+    names = [i.name for i in package.interfaces for _ in i.ball]
+    verdicts = ["pass"] * len(names)
+    verdicts[names.index(interface)] = "fail"
+    columns = {"refdes": [package.refdes] * len(names), "interface": names, "label": ["good"] * len(names), "verdict": verdicts}
+    joints = JointTable(columns)
+    part = build_package_record(export.serial, package, {}, None, joints, Cause("none", "no defect"))
+    assert part.counts[interface]["rejected"] == 1
+    record = build_board_record(
+        export,
+        joints,
+        [part],
+        verdict="fail",
+        causes=[Cause("none", "weak")],
+        missing=[],
+        model_digest="m",
+        limits_digest="l",
+        operating_point=POINT,
+        profile="ipc-a-610",
+        stray_solder=[],
+        started_at=START,
+        finished_at=START,
+    )
+    assert (record.n_good, record.n_rejected, record.disposition) == (len(names), 1, disposition)
+    assert record.dpmo == pytest.approx(1e6 / (len(names) + 4))
 
 
 def grid(name: str, columns: int, rows: int, pitch_um: float = 400.0) -> Interface:

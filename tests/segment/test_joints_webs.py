@@ -103,3 +103,23 @@ def test_a_web_in_two_slices_closes_the_space(width: float) -> None:
 def test_one_slice_of_three_counts_by_itself() -> None:
     webs = find_webs(cut_slices(bridged(stack_of(INTERFACE), 14, 15, 80.0, slice(1, 2)), INTERFACE, HOME), INTERFACE)
     assert webs.clear_um[(np.sort(webs.pairs, axis=1) == [14, 15]).all(axis=1)] < 10
+
+
+def test_a_ghost_that_fades_from_the_last_slice_inwards_does_not_close_the_space() -> None:
+    faint = bridged(stack_of(INTERFACE, slices=5), 14, 15, 150.0, slice(3, 4), grey=800)
+    webs = find_webs(cut_slices(bridged(faint, 14, 15, 150.0, slice(4, 5)), INTERFACE, HOME), INTERFACE)
+    this = (np.sort(webs.pairs, axis=1) == [14, 15]).all(axis=1)
+    assert webs.free_um[this, 4] < 10
+    assert webs.clear_um[this] > 40
+
+
+def test_many_bridges_in_a_single_picture_do_not_hide_one_another() -> None:
+    """Where more than a tenth of the spaces are closed, the solder's own level must not count as the halo's."""
+    stack = stack_of(INTERFACE, slices=1)
+    for first in (*range(0, 36, 6), *range(2, 36, 6)):
+        stack = bridged(stack, first, first + 1, 150.0, slice(None), grey=1360)
+    webs = find_webs(cut_slices(stack, INTERFACE, HOME), INTERFACE)
+    ends = (np.sort(webs.pairs, axis=1) % 6).tolist()
+    closed = np.array([pair in ([0, 1], [2, 3]) for pair in ends])
+    assert webs.clear_um[closed].max() < 10
+    assert webs.clear_um[~closed].min() > 60

@@ -77,3 +77,32 @@ def test_a_void_of_half_the_ball_is_beyond_any_limit() -> None:
 
 def test_shade_in_one_slice_of_five_is_no_void() -> None:
     assert measured({14: [(0.0, 0.0, 90.0, 4)]}, slices=5)[14] == 0
+
+
+@pytest.mark.parametrize(("x", "y"), [(1.0, 0.0), (-0.6, 0.8)])
+def test_a_ghost_that_brightens_one_side_makes_no_void_of_the_other(x: float, y: float) -> None:
+    """In every slice, and at a joint that has a void, too: the void keeps its area."""
+    stack = stack_of(INTERFACE, slices=5)
+    values = stack.values.astype(float)
+    rows, cols = np.indices(stack.grid.shape)
+    across = {}
+    for joint in (14, 21):
+        row, col = stack.grid.to_pixel(INTERFACE.x_um[joint], INTERFACE.y_um[joint])
+        away_x, away_y = (cols - col) * stack.grid.pixel_um, (row - rows) * stack.grid.pixel_um
+        near = np.maximum(np.abs(away_x), np.abs(away_y)) < 0.5 * INTERFACE.pitch_um
+        across[joint] = np.where(near, (x * away_x + y * away_y) / RADIUS_UM, 0)
+        values += 220 * across[joint]
+    ball = np.array([INTERFACE.x_um[21] + 10.0]), np.array([INTERFACE.y_um[21]])
+    values -= 600 * discs(stack.grid, *ball, 60.0, blur_um=12.0)
+    values = np.clip(values, 0, None)
+    cut = cut_slices(replace(stack, values=values.astype(np.uint16)), INTERFACE, HOME)
+    fraction = find_void_fraction(find_outlines(cut))
+    assert fraction[14] < 0.02
+    assert fraction[21] == pytest.approx((60 / RADIUS_UM) ** 2, abs=0.06)
+
+
+@pytest.mark.parametrize("share", [0.55, 0.65])
+def test_a_void_that_leaves_a_thin_wall_is_measured_whole(share: float) -> None:
+    """It darkens what a ball's grey is taken from."""
+    fraction = measured({14: [(0.0, 0.0, share**0.5 * RADIUS_UM, k) for k in range(5)]}, depth=0.5, slices=5)
+    assert fraction[14] == pytest.approx(share, abs=0.12)
