@@ -49,11 +49,11 @@ def _offset_time(text: str) -> str:
 
 
 def _pixel_sides(value: object) -> tuple[float, float]:
-    sides = value if isinstance(value, list) else [value, value]
+    given = value if isinstance(value, list) else [value, value]
     low_um, high_um = _PIXEL_UM
-    is_number = all(isinstance(side, int | float) and not isinstance(side, bool) for side in sides)
-    if len(sides) != 2 or not is_number or not all(low_um <= side <= high_um for side in sides):
-        raise expectation(f"{low_um:g} to {high_um:g} um, or a list of two such sizes: along a row, and along a column")
+    sides = [v for v in given if isinstance(v, int | float) and not isinstance(v, bool) and low_um <= v <= high_um]
+    if len(given) != 2 or len(sides) != 2:
+        raise expectation(f"{low_um:g} to {high_um:g} um, or a list of two such sides: along a row, and along a column")
     if max(sides) > _STRETCH * min(sides):
         raise expectation(f"sides of which neither is more than {_STRETCH:g} times the other")
     return float(sides[0]), float(sides[1])
