@@ -53,7 +53,7 @@ def _pixel_sides(value: object) -> tuple[float, float]:
     low_um, high_um = _PIXEL_UM
     sides = [v for v in given if isinstance(v, int | float) and not isinstance(v, bool) and low_um <= v <= high_um]
     if len(given) != 2 or len(sides) != 2:
-        raise expectation(f"{low_um:g} to {high_um:g} um, or a list of two such sides: along a row, and along a column")
+        raise expectation(f"a finite {low_um:g} to {high_um:g} um, or a list of two such sides: along a row, and along a column")
     if max(sides) > _STRETCH * min(sides):
         raise expectation(f"sides of which neither is more than {_STRETCH:g} times the other")
     return float(sides[0]), float(sides[1])
