@@ -5,10 +5,10 @@ when they are needed. Another package adds a reader through the entry point grou
 when a board turns up that the built-in reader does not recognise.
 """
 
+import _thread
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import entry_points
@@ -218,26 +218,61 @@ class _Source(Protocol[T_co]):
     def read(self) -> Callable[[], T_co]: ...
 
 
+class _Reading:
+    """One image to be read, by whoever comes first: the caller or a thread that reads ahead."""
+
+    def __init__(self, read: Callable[[], Any]) -> None:
+        self._read = read
+        self._image: Any = None
+        self._error: BaseException | None = None
+        self._claim, self._done = _thread.allocate_lock(), _thread.allocate_lock()
+        self._done.acquire()
+
+    def run(self) -> None:
+        """Read the image unless somebody else does."""
+        if not self._claim.acquire(blocking=False):
+            return
+        try:
+            self._image = self._read()
+        except BaseException as error:  # noqa: BLE001 - raised again where the image is wanted
+            self._error = error
+        finally:
+            self._done.release()
+
+    def finish(self) -> Any:
+        """Return the image; raise what its `read` raised."""
+        self.run()
+        with self._done:
+            if self._error is not None:
+                raise self._error
+            return self._image
+
+    def cancel(self) -> None:
+        """Start it no more; wait for its end if it was started."""
+        if not self._claim.acquire(blocking=False):
+            with self._done:
+                pass
+
+
 class ImageReader:
     """Read images one after the other, in the order given when it was opened (`open_image_reader`)."""
 
-    def __init__(self, sources: Sequence[ImageSource], thread: ThreadPoolExecutor | None) -> None:
-        self._left, self._thread = deque(sources), thread
-        self._started: deque[Future[Any]] = deque()
+    def __init__(self, sources: Sequence[ImageSource], *, read_ahead: bool) -> None:
+        self._left, self._read_ahead = deque(_Reading(source.read) for source in sources), read_ahead
 
-    def read(self, source: _Source[T]) -> T:
+    def read(self, source: _Source[T]) -> T:  # noqa: ARG002 - its type is the image's
         """Return the image of `source`, which must be the next one in order. Raises what its `read` raises."""
-        if self._thread is None:
-            return source.read()
-        if not self._started:
-            self._start_next()
-        image: T = self._started.popleft().result()
-        self._start_next()
+        image: T = self._left.popleft().finish()
+        if self._read_ahead and self._left:
+            # Not by `threading.Thread`, whose `start` waits for ever for a thread that got no memory.
+            with suppress(RuntimeError):
+                _thread.start_new_thread(self._left[0].run, ())
         return image
 
-    def _start_next(self) -> None:
-        if self._left and self._thread is not None:
-            self._started.append(self._thread.submit(self._left.popleft().read))
+    def close(self) -> None:
+        """Wait for the image that is being read ahead."""
+        for reading in self._left:
+            reading.cancel()
 
 
 @contextmanager
@@ -245,10 +280,10 @@ def open_image_reader(sources: Sequence[ImageSource], *, read_ahead: bool) -> It
     """Open a reader of these images, to be read in this order.
 
     With `read_ahead`, a thread decodes the next image while the caller works on the last one, at the cost of the memory
-    of one more image. A fault of an image is raised when its turn comes.
+    of one more image. A fault of an image is raised when its turn comes. Where no thread can be started, the caller reads.
     """
-    if not read_ahead:
-        yield ImageReader(sources, None)
-        return
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-ahead") as thread:
-        yield ImageReader(sources, thread)
+    reader = ImageReader(sources, read_ahead=read_ahead)
+    try:
+        yield reader
+    finally:
+        reader.close()

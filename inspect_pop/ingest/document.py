@@ -37,6 +37,8 @@ __all__ = [
 _MOST_LISTED = 20  # a damaged list has one fault per entry, and a person reads the message
 _PADDING = re.compile(r"^(Input|String|List) should (be |have |match )?| after validation, not .*$")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)  # float() also takes nan, inf and 1_000
+_DELIMITERS = (",", ";", "\t")
+_LINE = re.compile(r"[^\r\n]*")
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 60
 _SHORT.maxlevel = 2
@@ -136,11 +138,13 @@ def read_rows(
 ) -> Iterator[tuple[int, list[str]]]:
     """Yield (line number, values of `required` then `optional`) of each row of a table that is not blank.
 
-    Values are kept exactly. Columns are found by name; others are ignored, and a missing optional column gives empty text.
+    Commas separate values; or semicolons or tabs, as spreadsheets write them, where these separate the header's names. Values
+    are kept exactly. Columns are found by name; others are ignored, and a missing optional column gives empty text.
     Raises `fault` for a missing or doubled column, a row that is shorter or longer than the header, and quotation marks
     that do not close.
     """
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    delimiter = _find_delimiter(text, required)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     line = 1
     try:
         header = [name.strip() for name in next(reader, [])]
@@ -157,7 +161,19 @@ def read_rows(
                 raise fault(f"{path}: line {line}", expected=f"{len(header)} values", found=str(len(row)), remedy=remedy)
             yield line, ["" if k is None else row[k] for k in index]
     except csv.Error as error:
-        raise fault(f"{path}: line {line}", expected="comma-separated values", found=str(error)) from error
+        expect = {",": "comma", ";": "semicolon", "\t": "tab"}[delimiter]
+        raise fault(f"{path}: line {line}", expected=f"{expect}-separated values", found=str(error)) from error
+
+
+def _find_delimiter(text: str, required: Sequence[str]) -> str:
+    """Return the sign that separates the required names in the text's first line; a comma where none does."""
+    first = _LINE.match(text)
+    header = first.group() if first else ""
+    for sign in _DELIMITERS:
+        names = {name.strip().strip('"') for name in header.split(sign)}
+        if names.issuperset(required):
+            return sign
+    return ","
 
 
 def _find_columns(

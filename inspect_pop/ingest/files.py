@@ -4,6 +4,7 @@ Bytes are read into memory and never mapped. A file that is truncated while it i
 truncated while it is read gives an error.
 """
 
+import codecs
 import hashlib
 import os
 import stat
@@ -120,9 +121,9 @@ def read_bytes(path: Path, limit_bytes: int, fault: type[InputFault] = FileFault
 
 
 def decode_text(path: Path, data: bytes, fault: type[InputFault]) -> str:
-    """Decode the bytes of the file `path` as UTF-8, with or without a byte order mark. Raises `fault`."""
+    """Decode the bytes of the file `path` as UTF-8, with or without a byte order mark, or as UTF-16 with one. Raises `fault`."""
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
     except UnicodeDecodeError as error:
         found = f"byte 0x{data[error.start]:02x} at {error.start}"
         raise fault(str(path), expected="UTF-8 text", found=found, remedy="Save it as UTF-8.") from error

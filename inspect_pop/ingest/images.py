@@ -8,7 +8,8 @@ reading. It trusts its files, so this module first checks the chain of directori
 and compression of each page, then that the bytes of every strip and tile are in the file: tifffile would fill what is
 missing with zeros, which look like 'no solder'.
 
-A page is turned as its Orientation tag says, and a page that is marked as a reduced picture or a mask is left out.
+A page is turned as its Orientation tag says, and a page that is marked as a reduced picture or a mask is left out. Pixels
+that are not square are made square.
 """
 
 import hashlib
@@ -85,6 +86,7 @@ def read_slices(entry: SliceEntry, path: Path, sha256: str | None = None, bounds
     was written twice.
     """
     values = read_pages(path, len(entry.z_um), SLICE_DTYPES, sha256, bounds)
+    _check_stretch(entry, path, values, bounds)
     lost = []
     for k, page in enumerate(values):
         if page.dtype.kind == "f":
@@ -101,6 +103,7 @@ def read_slices(entry: SliceEntry, path: Path, sha256: str | None = None, bounds
         if all(np.array_equal(values[one, ::step], values[other, ::step], equal_nan=True) for step in (50, 1)):
             expect, found = "a different picture at each height", f"pages {one + 1} and {other + 1} equal in every pixel"
             raise ImageFault(str(path), expected=expect, found=found, remedy="Export the board again, each slice once.")
+    values = _square_pixels(values, entry.pixel_um)
     return SliceStack(
         refdes=entry.refdes,
         interface=entry.interface,
@@ -115,7 +118,9 @@ def read_slices(entry: SliceEntry, path: Path, sha256: str | None = None, bounds
 
 def read_heights(entry: HeightEntry, path: Path, sha256: str | None = None, bounds: Bounds = BOUNDS) -> HeightMap:
     """Read the height map of one package and stage. Raises `FileFault`; `ImageFault` where it differs from the entry."""
-    (page,) = read_pages(path, 1, HEIGHT_DTYPES, sha256, bounds)
+    pages = read_pages(path, 1, HEIGHT_DTYPES, sha256, bounds)
+    _check_stretch(entry, path, pages, bounds)
+    (page,) = pages
     height_um = _convert_float(entry, path, page) if page.dtype == np.float32 else _convert_integers(entry, path, page)
     low_um, high_um = np.fmin.reduce(height_um, axis=None), np.fmax.reduce(height_um, axis=None)  # past NaN, without a copy
     if not low_um < high_um:
@@ -125,7 +130,8 @@ def read_heights(entry: HeightEntry, path: Path, sha256: str | None = None, boun
         expect = f"heights within {MOST_HEIGHT_UM:,.0f} um of the board"
         remedy = "Give micrometres, and NaN where there is no data."
         raise ImageFault(str(path), expected=expect, found=f"{low_um:g} to {high_um:g}", remedy=remedy)
-    return HeightMap(entry.refdes, entry.stage, height_um, _grid(entry, page[np.newaxis]))
+    square = _square_pixels(height_um[np.newaxis], entry.pixel_um)
+    return HeightMap(entry.refdes, entry.stage, square[0], _grid(entry, square))
 
 
 def _convert_float(entry: HeightEntry, path: Path, page: NDArray[Any]) -> NDArray[np.float32]:
@@ -160,7 +166,42 @@ def _convert_integers(entry: HeightEntry, path: Path, page: NDArray[Any]) -> NDA
 
 def _grid(entry: SliceEntry | HeightEntry, values: NDArray[Any]) -> Grid:
     rows, cols = values.shape[1:]
-    return Grid((int(rows), int(cols)), entry.pixel_um, (entry.origin_um[0], entry.origin_um[1]))
+    return Grid((int(rows), int(cols)), min(entry.pixel_um), (entry.origin_um[0], entry.origin_um[1]))
+
+
+def _check_stretch(entry: SliceEntry | HeightEntry, path: Path, pages: NDArray[Any], bounds: Bounds) -> None:
+    """Refuse pages that are out of bounds once their pixels are square."""
+    stretch = max(entry.pixel_um) / min(entry.pixel_um)
+    n_pixels, side = pages.size * stretch, max(pages.shape[1:]) * stretch
+    is_large = n_pixels > bounds.image_pixels or n_pixels * pages.itemsize > bounds.decoded_bytes or side > bounds.image_side_px
+    if stretch > 1 and is_large:
+        expect = f"at most {bounds.image_pixels:,} square pixels and {bounds.decoded_bytes:,} bytes in all"
+        found = f"{n_pixels:,.0f} {pages.dtype} pixels of {min(entry.pixel_um):g} um"
+        raise ImageFault(str(path), expected=expect, found=found, remedy="Check pixel_um.")
+
+
+def _square_pixels(pages: NDArray[Any], pixel_um: tuple[float, float]) -> NDArray[Any]:
+    """Return the pages (n, rows, cols) with square pixels as small as the shorter side of `pixel_um` (along a row, a column).
+
+    The centre of pixel (0, 0) stays. Values between two pixels are interpolated, and none where one of the two is NaN: no
+    value lies outside of the two around it, so that the ends of the grey scale stay the ends.
+    """
+    if pixel_um[0] == pixel_um[1]:
+        return pages
+    axis = 1 if pixel_um[1] > pixel_um[0] else 2
+    last = pages.shape[axis] - 1
+    place = np.arange(int(last * max(pixel_um) / min(pixel_um) + 1e-6) + 1) * (min(pixel_um) / max(pixel_um))
+    place = place.round(9)  # so that a pixel's centre is found again exactly
+    first = np.minimum(place.astype(np.intp), last - 1)
+    share = (place - first).astype(np.float32)[:, None] if axis == 1 else (place - first).astype(np.float32)
+    shape = (len(place), pages.shape[2]) if axis == 1 else (pages.shape[1], len(place))
+    square = np.empty((len(pages), *shape), pages.dtype)
+    for page, out in zip(pages, square, strict=True):
+        low, high = page.take(first, axis - 1), page.take(first + 1, axis - 1)
+        between = (1 - share) * low + share * high
+        between = np.where(share == 0, low, np.where(share == 1, high, between))  # 0 times NaN is NaN
+        out[:] = np.rint(between) if out.dtype.kind in "iu" else between
+    return square
 
 
 def read_pages(

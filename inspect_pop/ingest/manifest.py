@@ -10,7 +10,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, PlainValidator, ValidationInfo, field_validator
 
 from inspect_pop.ingest.document import FieldFault, StrictModel, expectation, format_value, validate
 from inspect_pop.ingest.files import BOUNDS
@@ -19,6 +19,9 @@ __all__ = ["HeightEntry", "ImageEntry", "Manifest", "ParsedManifest", "SliceEntr
 
 _JOINERS = "\u200c\u200d"  # in words of Persian and Indic scripts and in joined emoji; Python calls them not printable
 _COORDINATE_UM = 1e6  # a metre: no board is larger
+_PIXEL_UM = (0.1, 1000.0)  # the finest inspection X-ray has 0.25 um; below 0.1 the value is in mm
+_STRETCH = 10.0  # of one side of a pixel over the other; line profilers have 1 to 4
+_MOST_SLICES = 64
 
 
 def _plain(text: str) -> str:
@@ -45,6 +48,17 @@ def _offset_time(text: str) -> str:
     return text
 
 
+def _pixel_sides(value: object) -> tuple[float, float]:
+    given = value if isinstance(value, list) else [value, value]
+    low_um, high_um = _PIXEL_UM
+    sides = [v for v in given if isinstance(v, int | float) and not isinstance(v, bool) and low_um <= v <= high_um]
+    if len(given) != 2 or len(sides) != 2:
+        raise expectation(f"a finite {low_um:g} to {high_um:g} um, or a list of two such sides: along a row, and along a column")
+    if max(sides) > _STRETCH * min(sides):
+        raise expectation(f"sides of which neither is more than {_STRETCH:g} times the other")
+    return float(sides[0]), float(sides[1])
+
+
 Text = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_plain)]
 Note = Annotated[str, Field(max_length=256), AfterValidator(_plain)]  # an optional field may be left empty
 Serial = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_printable)]
@@ -52,7 +66,7 @@ Time = Annotated[str, Field(max_length=64), AfterValidator(_offset_time)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")]
 PathText = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_plain)]
 Coordinate = Annotated[float, Field(ge=-_COORDINATE_UM, le=_COORDINATE_UM)]
-Pixel = Annotated[float, Field(ge=0.1, le=1000.0)]  # the finest inspection X-ray has 0.25 um; below 0.1 the value is in mm
+PixelSides = Annotated[tuple[float, float], PlainValidator(_pixel_sides)]  # along a row, along a column
 
 
 class Manifest(StrictModel):
@@ -77,7 +91,7 @@ class _Entry(StrictModel):
     refdes: Text
     file: PathText
     sha256: Digest | None = None
-    pixel_um: Pixel
+    pixel_um: PixelSides
     origin_um: Annotated[list[Coordinate], Field(min_length=2, max_length=2)]
 
 
@@ -96,8 +110,8 @@ class SliceEntry(_Entry):
         if info.data.get("method") == "transmission":
             if len(z_um) != 1:
                 raise expectation("one value for a transmission picture")
-        elif not 3 <= len(z_um) <= 9:
-            raise expectation("3 to 9 values, one per slice")
+        elif not 1 <= len(z_um) <= _MOST_SLICES:
+            raise expectation(f"1 to {_MOST_SLICES} values, one per slice")
         if any(low >= high for low, high in pairwise(z_um)):
             raise expectation("rising values")
         return z_um

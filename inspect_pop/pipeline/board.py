@@ -35,7 +35,7 @@ from inspect_pop.measure.joints import measure_trained_clearance
 from inspect_pop.pipeline.record import build_board_record, build_package_record, collect_crops
 from inspect_pop.segment.joints import segment_joints
 from inspect_pop.segment.stray import StraySolder, find_stray_solder
-from inspect_pop.segment.windows import Windows, correct_heights, cut_height, cut_slices, find_slices_beyond_pads
+from inspect_pop.segment.windows import Windows, correct_heights, cut_height, cut_slices, find_slices_beyond_pads, merge_slices
 
 __all__ = ["MeasuredBoard", "MeasuredInterface", "MeasuredPackage", "StepTimer", "inspect_board", "judge_board", "measure_board"]
 
@@ -186,7 +186,7 @@ def _measure_package(
                 measured.append(MeasuredInterface(interface, {"standoff_um": gap_um, "flags": bits}, None, None))
                 continue
             with timer.step("read"):
-                stack = images.read(slices[interface.name])
+                stack = merge_slices(images.read(slices[interface.name]), interface)
             with timer.step("align"):
                 placement = placements[interface.name] = align_slices(stack, package, limits)
             domes_um = None

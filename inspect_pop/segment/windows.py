@@ -4,6 +4,8 @@ The same function serves measurement, the classifier on the line and its trainin
 picture that the others do not. Windows are `SIZE` x `SIZE` samples, `pitch / SAMPLES_PER_PITCH` apart, centred on the
 joint's expected place and turned with the package: whatever the pitch, a neighbour lies at the same place.
 
+A machine that gives more than `MOST_SLICES` slices gives thin ones; `merge_slices` averages neighbours first.
+
 A machine's slice heights are up to 10 um off, and a stack may stand higher than designed. `correct_heights` estimates
 where the slices really cut the joints: a ball between two pads is widest half way between them, and over all joints of
 an interface the height of the widest place is known to a few um.
@@ -22,6 +24,7 @@ from inspect_pop.core.recipe import HEIGHT_ERROR_UM, Interface
 
 __all__ = [
     "CONFIRMED_FROM",
+    "MOST_SLICES",
     "SAMPLES_PER_PITCH",
     "SIZE",
     "Windows",
@@ -30,6 +33,7 @@ __all__ = [
     "cut_slices",
     "estimate_height_error_um",
     "find_slices_beyond_pads",
+    "merge_slices",
     "sample_points",
     "sample_windows",
 ]
@@ -42,6 +46,7 @@ _CORE_RADIUS = 0.12 * SAMPLES_PER_PITCH
 _GAP_DISTANCE = 0.5 * SAMPLES_PER_PITCH
 # From so many slices on, what is solder or void shows in two that lie beside one another. With fewer, a slice stands alone.
 CONFIRMED_FROM = 5
+MOST_SLICES = 9  # the released models have learnt from 3 to 9 slices, a ninth of a stand-off or more apart
 _JOINTS_PER_BLOCK = 64
 _SAMPLED_PER_BLOCK = 24
 _TALLEST = 32000  # rows of a picture: `remap` addresses them with 16-bit numbers
@@ -109,6 +114,48 @@ def sample_points(interface: Interface, placement: Placement, grid: Grid) -> tup
         for joint, window, centre in zip((row, col), around, middle, strict=True)
     )
     return rows, cols
+
+
+def merge_slices(stack: SliceStack, interface: Interface) -> SliceStack:
+    """Return a stack of at most `MOST_SLICES` slices; one that has no more is returned as it is.
+
+    Slices that cannot show the interface's joints, since they lie beyond its pads by more than heights can be off, are left
+    out; the others are averaged with their neighbours, in groups of equal number. A group of which half the slices are lost
+    is lost. A pixel without data in one slice of a group has none, and one at the end of the scale on the solder's side stays
+    there: the joint is marked as it would be by that slice alone.
+    """
+    z_um = np.asarray(stack.z_um)
+    if len(z_um) <= MOST_SLICES:
+        return stack
+    low_um, high_um = interface.pads_z_um
+    away_um = np.maximum(low_um - z_um, z_um - high_um)
+    near = np.flatnonzero(away_um <= max(HEIGHT_ERROR_UM, float(away_um.min())))
+    groups = np.array_split(near, min(len(near), MOST_SLICES))
+    shown = [[int(k) for k in group if k not in stack.lost] for group in groups]
+    used = [pages if 2 * len(pages) > len(group) else [int(k) for k in group] for pages, group in zip(shown, groups, strict=True)]
+    return replace(
+        stack,
+        values=np.stack([_average_pages([stack.values[k] for k in pages], stack.polarity) for pages in used]),
+        z_um=tuple(float(z_um[pages].mean()) for pages in used),
+        lost=tuple(i for i, (pages, group) in enumerate(zip(shown, groups, strict=True)) if 2 * len(pages) <= len(group)),
+    )
+
+
+def _average_pages(pages: list[NDArray[Any]], polarity: str) -> NDArray[Any]:
+    """Average pages of one dtype, in that dtype; what one of them shows at the solder's end of an integer scale stays there."""
+    dtype = pages[0].dtype
+    mean = np.zeros(pages[0].shape, dtype=np.float32)
+    for page in pages:
+        mean += page
+    mean /= np.float32(len(pages))
+    if dtype.kind == "f":
+        return mean.astype(dtype, copy=False)
+    average = np.rint(mean).astype(dtype)
+    scale = np.iinfo(dtype)
+    for page in pages:
+        for end in (scale.max,) if polarity == "solder_bright" else (scale.min, 0):
+            average[page == end] = end
+    return average
 
 
 def cut_slices(stack: SliceStack, interface: Interface, placement: Placement) -> Windows:

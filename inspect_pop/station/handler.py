@@ -46,6 +46,7 @@ class InspectionHandler:
     ) -> None:
         self._inspector, self.model, self._ledger, self._pages = inspector, model, ledger, pages
         self._drawer = drawer or InlinePages()
+        self.is_spent = False  # the process ran out of memory: another one may have more
         self._pending_page: tuple[Path, Inspection, Recipe] | None = None
 
     def handle(self, job: dict[str, Any]) -> dict[str, Any]:
@@ -74,7 +75,8 @@ class InspectionHandler:
         except InputFault as fault:
             return self._quarantine(job, path, fault, started)
         except MemoryError:
-            too_large = FileFault(name, expected="a board that fits in memory", found="a larger one")
+            self.is_spent = True
+            too_large = FileFault(name, expected="a board that fits in memory", found="a larger one, or too little memory")
             return self._quarantine(job, path, too_large, started)
         except StoreFault as fault:
             return _refuse(HTTPStatus.SERVICE_UNAVAILABLE, fault, started)

@@ -298,12 +298,16 @@ class Pool:
         async def release_when_done() -> None:
             """Release the worker when it has written the board's page, too."""
             try:
-                await worker.read(self._limit_s)
+                done = await worker.read(self._limit_s)
             except (TimeoutError, WorkerDied) as error:
                 log.error("a worker did not finish", extra={"reason": str(error)})
                 self._replace(worker)
             else:
-                self._release(worker)
+                if done.get("spent"):
+                    log.error("a worker ran out of memory and is replaced")
+                    self._replace(worker)
+                else:
+                    self._release(worker)
 
         self._spawn(release_when_done())
         return reply

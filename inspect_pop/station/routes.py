@@ -355,7 +355,7 @@ async def get_metrics(station: StationDep) -> Response:
     values.working.set(pool.busy)
     values.outbox.set(math.nan if store.waiting is None else store.waiting)
     values.store.set(not store.fault)
-    values.set_aside.set(await asyncio.to_thread(station.store.count_set_aside))
+    values.set_aside.set(math.nan if store.set_aside is None else store.set_aside)
     values.model.clear()
     values.model.labels(pool.model).set(1)
     return Response(values.to_text(), media_type=CONTENT_TYPE_LATEST)

@@ -79,11 +79,12 @@ def _extract_all(packed: zipfile.ZipFile, into: Path, limits: ArchiveLimits) -> 
     n_bytes = packed_bytes = 0
     for member in members:
         target = into / _check_name(member, limits)
-        if not member.is_dir() and member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        is_folder = member.orig_filename.endswith(("/", "\\"))
+        if not is_folder and member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise FileFault("the upload", expected=_EXPECTED_ZIP, found=f"compression method {member.compress_type}")
         try:
-            (target if member.is_dir() else target.parent).mkdir(parents=True, exist_ok=True)
-            sink = None if member.is_dir() else target.open("xb")
+            (target if is_folder else target.parent).mkdir(parents=True, exist_ok=True)
+            sink = None if is_folder else target.open("xb")
         except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
             found = "a name that occurs twice, or for a file and a folder"
             raise FileFault(f"the upload: {member.filename}", expected="each name once", found=found) from error
@@ -94,13 +95,16 @@ def _extract_all(packed: zipfile.ZipFile, into: Path, limits: ArchiveLimits) -> 
 
 
 def _check_name(member: zipfile.ZipInfo, limits: ArchiveLimits) -> PurePosixPath:
-    """Return a member's name as a path that stays within the folder it is unpacked into."""
-    name = member.orig_filename
+    """Return a member's name as a path that stays within the folder it is unpacked into.
+
+    A backslash separates folders: older programs of Windows write it, which the format of zips does not allow in a name.
+    """
+    name = member.orig_filename.replace("\\", "/")
     path = PurePosixPath(name)
     kind = stat.S_IFMT(member.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise PathFault(f"the upload: {name}", expected="files and folders", found="a link or device")
-    if path.is_absolute() or ".." in path.parts or any(c in name for c in "\\:\0") or not path.parts:
+    if path.is_absolute() or ".." in path.parts or any(c in name for c in ":\0") or not path.parts:
         raise PathFault(f"the upload: {name!r}", expected="a name that stays inside the archive")
     if len(path.parts) > limits.depth or len(name.encode()) > limits.name_length:
         raise PathFault(

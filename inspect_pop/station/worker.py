@@ -4,7 +4,7 @@ It reads and writes lines of JSON. The first line that it reads is its configura
 `contract.JudgingOptions`, `expect` (fields of `contract.Rules` that it must judge by, or not start), `inspector_factory`,
 `cfx_handle`, `limit_s`, `once`. Every further line is a job (`InspectionHandler.handle`). The first
 line that it writes says whether it is ready. Each job is answered by two lines: the reply, and `done` when the process can
-take another job. It ends when its input ends.
+take another job; with `spent` it ran out of memory and must be replaced. It ends when its input ends.
 
 An undeclared error ends the process, with a traceback in the log. The process that asked then answers 'could not inspect'.
 With `once` it handles one job and closes its output after the reply, so that the hook does not wait for the page.
@@ -141,7 +141,7 @@ def _serve(handler: InspectionHandler, replies: IO[str], *, limit_s: float | Non
             if once:
                 return 0
             gc.collect()
-            _write_reply(replies, {"done": True})
+            _write_reply(replies, {"done": True} | ({"spent": True} if handler.is_spent else {}))
     return 0
 
 

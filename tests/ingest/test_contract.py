@@ -2,7 +2,7 @@
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
@@ -161,7 +161,7 @@ def test_read_ahead_reads_the_next_image_and_no_more() -> None:
         assert not reading.events[3].is_set()
         with pytest.raises(ImageFault, match="the third"):
             images.read(sources[2])
-    assert threading.get_ident() not in reading.threads
+    assert reading.threads - {threading.get_ident()}
 
 
 def test_without_read_ahead_each_image_is_read_when_needed() -> None:
@@ -174,11 +174,39 @@ def test_without_read_ahead_each_image_is_read_when_needed() -> None:
 
 
 def test_a_reader_that_is_closed_early_leaves_no_thread() -> None:
-    before = threading.active_count()
-    sources = [Reading().source(k) for k in range(2)]
+    reading, may_end = Reading(), threading.Event()
+    slow = reading.source(1)
+    sources = [reading.source(0), replace(slow, read=lambda: (may_end.wait(60), slow.read())[1]), reading.source(3)]
     with open_image_reader(sources, read_ahead=True) as images:
         images.read(sources[0])
-    assert threading.active_count() == before
+        threading.Timer(0.2, may_end.set).start()
+    assert reading.read() in ([True, True, False, False], [True, False, False, False])  # ended, or not begun
+
+
+def _fail_to_start(*_: object) -> int:
+    raise RuntimeError("can't start new thread")
+
+
+@pytest.mark.parametrize("start", [_fail_to_start, lambda *_: 7], ids=["not started", "died at its start"])
+def test_without_memory_for_a_thread_the_caller_reads(monkeypatch: pytest.MonkeyPatch, start: Callable[..., int]) -> None:
+    """`Thread.start` would wait for ever for a thread that died before it could say that it runs."""
+    monkeypatch.setattr("_thread.start_new_thread", start)
+    reading = Reading()
+    sources = [reading.source(k) for k in range(2)]
+    with open_image_reader(sources, read_ahead=True) as images:
+        assert [images.read(source).refdes for source in sources] == ["U0", "U1"]
+    assert reading.threads == {threading.get_ident()}
+
+
+def test_an_image_that_does_not_fit_in_memory_says_so_where_it_is_wanted() -> None:
+    def read() -> HeightMap:
+        raise MemoryError
+
+    sources = [Reading().source(0), HeightMapSource("U1", "pre_stack", Path("x"), read)]
+    with open_image_reader(sources, read_ahead=True) as images:
+        images.read(sources[0])
+        with pytest.raises(MemoryError):
+            images.read(sources[1])
 
 
 def test_images_of_an_export_by_kind(board: Path) -> None:

@@ -122,6 +122,20 @@ def test_any_line_end_and_blank_lines(end: str) -> None:
     assert read(end.join(["ball,x_um", "A1,1", "", "A2,2", ",", ""])) == [(2, ["A1", "1", ""]), (4, ["A2", "2", ""])]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("sign", [";", "\t"])
+def test_semicolons_and_tabs_of_spreadsheets(sign: str, end: str) -> None:
+    table = end.join([sign.join(row) for row in (('"ball"', "size, mm", " x_um"), ("A1", "1,5", "1.5"), ("", "", ""))])
+    assert read(table) == [(2, ["A1", "1.5", ""])]
+
+
+def test_a_decimal_comma_is_no_number_in_a_spreadsheet_s_table() -> None:
+    """1.234,5 is another number in another country: nobody guesses."""
+    ((line, (_, x_um, _)),) = read("ball;x_um\nA1;-1,5\n")
+    with pytest.raises(RecipeFault, match="line 2: x_um: expected a number, found '-1,5'"):
+        parse_number(TABLE, line, "x_um", x_um, RecipeFault)
+
+
 def test_the_last_line_needs_no_end() -> None:
     assert read("ball,x_um\nA1,1") == [(2, ["A1", "1", ""])]
 
@@ -134,7 +148,7 @@ def test_a_row_is_named_by_the_line_on_which_it_begins() -> None:
     ("text", "said"),
     [
         ("", "line 1.*no line at all"),
-        ("ball;x_um\nA1;1,5\n", "line 1.*decimal point"),
+        ("ball;x_um,note\nA1;1,5\n", "line 1.*decimal point"),
         ("ball\nA1\n", "line 1.*x_um"),
         ("ball,x_um,ball\n", "line 1.*ball twice"),
         ("ball,x_um,note,note\n", "line 1.*note twice"),

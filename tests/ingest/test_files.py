@@ -73,6 +73,9 @@ def test_what_is_no_file_is_refused_unopened(name: str, monkeypatch: pytest.Monk
 def test_text_with_and_without_byte_order_mark() -> None:
     assert decode_text(Path("a"), "Prüfung\r\n".encode("utf-8-sig"), FileFault) == "Prüfung\r\n"
     assert decode_text(Path("a"), "Prüfung\r\n".encode(), FileFault) == "Prüfung\r\n"
+    assert decode_text(Path("a"), "Prüfung\r\n".encode("utf-16"), FileFault) == "Prüfung\r\n"
+    with pytest.raises(FileFault, match="UTF-8 text"):
+        decode_text(Path("a"), b"\xfe\xff\x00P\x00", FileFault)  # cut in the middle of a letter
 
 
 def test_text_of_another_encoding_is_refused_with_the_byte() -> None:

@@ -111,6 +111,52 @@ def test_a_transmission_picture_has_one_page(tmp_path: Path) -> None:
         read_slices(entry, stored(tmp_path, slices("lower")))
 
 
+@pytest.mark.parametrize("pixel_um", [(30.0, 50.0), (50.0, 30.0), (24.0, 60.0), (50.0, 12.5)])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_pixels_that_are_not_square_are_made_square(tmp_path: Path, pixel_um: tuple[float, float], dtype: str) -> None:
+    """Grey that rises evenly is the same grey at the same place, in pixels of the shorter side."""
+    rows, cols = 20, 30
+    x_um, y_um = np.meshgrid(np.arange(cols) * pixel_um[0], -np.arange(rows) * pixel_um[1])
+    values = np.round(100 + x_um / 20 + y_um / 20 + np.arange(5)[:, None, None]).astype(dtype)
+    stack = read_slices(slice_entry(pixel_um=list(pixel_um)), stored(tmp_path, values))
+    grid, side_um = stack.grid, min(pixel_um)
+    assert (stack.values.dtype, grid.pixel_um, grid.origin_um) == (values.dtype, side_um, (-1475.0, 1475.0))
+    assert grid.shape == (int((rows - 1) * pixel_um[1] / side_um) + 1, int((cols - 1) * pixel_um[0] / side_um) + 1)
+    x_um, y_um = np.meshgrid(np.arange(grid.shape[1]) * side_um, -np.arange(grid.shape[0]) * side_um)
+    wanted = 100 + x_um / 20 + y_um / 20 + np.arange(5)[:, None, None]
+    assert np.abs(stack.values.astype(float) - wanted).max() <= 1.01  # half a grey of the pixels, half of those between
+
+
+def test_heights_whose_pixels_are_not_square_keep_their_gaps(tmp_path: Path) -> None:
+    """A line profiler: 10 um along the line, 25 um between lines; nothing is invented beside a pixel without data."""
+    values = np.tile(np.arange(20, dtype=np.float32)[:, None], (1, 30))
+    values[7, 9] = np.nan
+    read = read_heights(height_entry(pixel_um=[10.0, 25.0]), stored(tmp_path, values))
+    assert (read.grid.shape, read.grid.pixel_um) == ((48, 30), 10.0)
+    np.testing.assert_allclose(read.height_um[:, 0], np.arange(48) * 0.4, atol=1e-5)
+    gaps = np.zeros((48, 30), dtype=bool)
+    gaps[16:20, 9] = True  # lines 6.4 to 7.6, and none that lies on a line with data
+    np.testing.assert_array_equal(np.isnan(read.height_um), gaps)
+
+
+def test_the_ends_of_the_scale_stay_where_pixels_are_made_square(tmp_path: Path) -> None:
+    values = slices("lower")
+    values[:, 20:30, 20:30] = 65535
+    stack = read_slices(slice_entry(pixel_um=[50.0, 20.0]), stored(tmp_path, values))
+    assert stack.values.shape == (5, 60, 148)
+    assert (stack.values[:, 20:30, 50:73] == 65535).all()
+    assert (stack.values == 65535).mean() < 0.03
+
+
+@pytest.mark.parametrize("read", [read_slices, read_heights])
+def test_square_pixels_are_bounded(tmp_path: Path, read: Any) -> None:
+    entry = slice_entry(pixel_um=[50.0, 5.0]) if read is read_slices else height_entry(pixel_um=[50.0, 5.0])
+    values = slices("lower") if read is read_slices else slices("lower")[0].astype(np.float32)
+    bounds = replace(BOUNDS, image_pixels=9 * values.size)
+    with pytest.raises(ImageFault, match=r"square pixels .* found .* pixels of 5 um"):
+        read(entry, stored(tmp_path, values), bounds=bounds)
+
+
 def test_float_heights_stand_as_they_are(tmp_path: Path) -> None:
     values = np.linspace(-20, 1400, 400, dtype=np.float32).reshape(20, 20)
     values[3, 4:7] = [np.nan, np.inf, -np.inf]

@@ -48,6 +48,14 @@ def test_either_line_end_with_or_without_byte_order_mark(path: Path, end: str, m
     assert list(read_labels(path)) == [("Ж-1", "U1", "lower", "A1")]
 
 
+@pytest.mark.parametrize("sign", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_whatever_excel_saves_as_unicode_is_read(path: Path, sign: str, encoding: str) -> None:
+    """What it calls "CSV UTF-8" has a byte order mark, and the country's separator; "Unicode Text" is UTF-16 with tabs."""
+    path.write_bytes((HEAD + "Ж-1,U1,lower,A1,good\n").replace(",", sign).replace("\n", "\r\n").encode(encoding))
+    assert list(read_labels(path)) == [("Ж-1", "U1", "lower", "A1")]
+
+
 def test_a_later_line_replaces_an_earlier_one(path: Path) -> None:
     path.write_text(HEAD + "S1,U1,lower,A1,open\nS1,U1,lower,A2,good\nS1,U1,lower,A1,good\n")
     labels = read_labels(path)
@@ -77,9 +85,9 @@ def test_no_rows_are_no_labels(path: Path) -> None:
         (HEAD + "S1,U1,lower,,good\n", "line 2: expected a joint"),
         (HEAD + "S1,U1,lower,A1\n", "line 2: expected 5 values, found 4"),
         ("serial,refdes,interface,label\nS1,U1,lower,good\n", "line 1.*ball"),
-        (HEAD.replace(",", ";") + "S1;U1;lower;A1;good\n", "line 1.*commas"),
+        (HEAD.replace(",", ";", 2) + "S1;U1;lower,A1,good\n", "line 1.*commas"),
         (HEAD + 'S1,U1,lower,A1,good\n"S2,U1,lower,A1,good\n', "line 3"),
-        (HEAD.encode("utf-16"), "UTF-8"),
+        (HEAD.encode("utf-16")[:-1], "UTF-8"),
         (HEAD.encode() + b"S\xe41,U1,lower,A1,good\n", "UTF-8.*byte 0xe4"),
     ],
 )

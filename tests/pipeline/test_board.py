@@ -2,20 +2,23 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from inspect_pop.classify.model import OperatingPoint, load
 from inspect_pop.classify.session import Classifier
 from inspect_pop.core.errors import FrameFault
 from inspect_pop.core.flags import bit
+from inspect_pop.core.geometry import SliceStack
 from inspect_pop.core.inspection import Inspection
 from inspect_pop.core.joint_table import CLASSES, COLUMNS
 from inspect_pop.core.limits import Limits, load_limits
 from inspect_pop.ingest import open_export
-from inspect_pop.ingest.contract import SliceSource
+from inspect_pop.ingest.contract import BoardExport, SliceSource
 from inspect_pop.pipeline.board import inspect_board, measure_board
 from tests.learn.models import add_machine_model, make_model
 from tests.scenes import discs
@@ -177,6 +180,86 @@ def test_a_joint_without_data_is_in_doubt_and_no_other(small_board: Path, classi
     assert set(after["verdict"][unscanned]) == {"review"}
     assert all("no data" in reason for reason in after["reason"][unscanned])
     np.testing.assert_array_equal(before["verdict"][~unscanned], after["verdict"][~unscanned])
+
+
+def _restack(board: Path, change: Callable[[SliceStack], SliceStack]) -> BoardExport:
+    """The board's export with each stack of slices changed."""
+    export = open_export(board)
+
+    def changed(source: SliceSource) -> SliceSource:
+        stack = change(source.read())
+        return dataclasses.replace(source, read=lambda: stack)
+
+    return dataclasses.replace(export, images=(*map(changed, export.slices), *export.height_maps))
+
+
+@pytest.mark.parametrize("method", ["laminography", "ct"])
+@pytest.mark.parametrize("pages", [(2,), (1, 3)])
+def test_by_fewer_than_three_slices_nothing_passes(
+    small_board: Path, classifier: Classifier, pages: tuple[int, ...], method: str
+) -> None:
+    """The shape per slice is unknown, as in transmission, and nothing else says so."""
+
+    def thin(stack: SliceStack) -> SliceStack:
+        z_um = tuple(stack.z_um[k] for k in pages)
+        return dataclasses.replace(stack, values=stack.values[list(pages)], z_um=z_um, method=method)
+
+    found = inspect_board(_restack(small_board, thin), classifier, Limits(), started_at=START, now=lambda: START)
+    assert ((found.joints["flags"] & bit("few_slices")) != 0).all()
+    assert "pass" not in set(found.joints["verdict"])
+    if len(pages) > 1:  # by one alone, this model calls no joint good
+        assert any("fewer than three slices" in reason for reason in found.joints["reason"])
+
+
+def test_many_thin_slices_measure_as_few_do(small_board: Path) -> None:
+    """A CT volume of 61 slices around the joints, most of them beyond the pads; each with noise as any exposure has."""
+    rng = np.random.default_rng(7)
+
+    def cut(stack: SliceStack) -> SliceStack:
+        z_um = np.linspace(stack.z_um[0] - 120, stack.z_um[-1] + 120, 61)
+        values = np.empty((61, *stack.grid.shape), np.float32)
+        for k, z in enumerate(z_um):
+            at = float(np.interp(z, stack.z_um, range(len(stack.z_um))))
+            low = min(int(at), len(stack.z_um) - 2)
+            values[k] = (1 - at + low) * stack.values[low] + (at - low) * stack.values[low + 1]
+            if not stack.z_um[0] <= z <= stack.z_um[-1]:
+                values[k] = np.median(values[k])
+        values += rng.normal(0, 0.01 * np.ptp(values), values.shape).astype(np.float32)
+        return dataclasses.replace(stack, values=values, z_um=tuple(z_um), method="ct")
+
+    before = measure_board(open_export(small_board), Limits())
+    after = measure_board(_restack(small_board, cut), Limits())
+    for one, other in zip(before.packages[0].interfaces, after.packages[0].interfaces, strict=True):
+        assert other.windows is not None and len(other.windows.z_um) <= 9
+        for name, within in (("x_um", 8.0), ("diameter_um", 20.0), ("volume_ratio", 0.25)):
+            assert np.nanmedian(np.abs(one.columns[name] - other.columns[name])) < within, name
+        assert not (other.columns["flags"] & bit("critical_slice_missing")).any()
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_pixels_that_are_not_square_measure_as_square_ones_do(small_board: Path, axis: int) -> None:
+    """Two rows, or two columns, averaged to one: pixels twice as long as wide, at the place between the two."""
+    manifest = json.loads((small_board / "export.json").read_text())
+    before = measure_board(open_export(small_board), Limits())
+    for image in manifest["images"]:
+        file, side_um = small_board / image["file"], image["pixel_um"]
+        pages = np.atleast_3d(tifffile.imread(file)) if image["kind"] == "height_map" else tifffile.imread(file)
+        pages = np.moveaxis(pages, -1, 0) if image["kind"] == "height_map" else pages
+        cut = np.moveaxis(pages, axis + 1, 1)[:, : pages.shape[axis + 1] // 2 * 2]
+        pairs = np.moveaxis(cut.reshape(len(cut), -1, 2, cut.shape[2]).astype(np.float64).mean(axis=2), 1, axis + 1)
+        with tifffile.TiffWriter(file) as writer:
+            for page in pairs:
+                writer.write(page.astype(pages.dtype), photometric="minisblack", contiguous=False)
+        image["pixel_um"] = [side_um, 2 * side_um] if axis == 0 else [2 * side_um, side_um]
+        image["origin_um"][1 - axis] += side_um / 2 * (1 if axis else -1)
+        image.pop("sha256", None)
+    (small_board / "export.json").write_text(json.dumps(manifest))
+    after = measure_board(open_export(small_board), Limits())
+    assert before.packages[0].after is not None and after.packages[0].after is not None
+    assert after.packages[0].after.height_um == pytest.approx(before.packages[0].after.height_um, abs=3)
+    for one, other in zip(before.packages[0].interfaces, after.packages[0].interfaces, strict=True):
+        for name, within in (("x_um", 3.0), ("y_um", 3.0), ("diameter_um", 6.0), ("volume_ratio", 0.05)):
+            assert np.nanmedian(np.abs(one.columns[name] - other.columns[name])) < within, name
 
 
 def test_an_interface_without_slices_is_undecided(small_board: Path, classifier: Classifier) -> None:

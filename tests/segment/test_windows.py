@@ -16,6 +16,7 @@ from inspect_pop.segment.windows import (
     cut_slices,
     estimate_height_error_um,
     find_slices_beyond_pads,
+    merge_slices,
 )
 from tests.drawn import drawn_interface, drawn_stack
 
@@ -68,6 +69,62 @@ def test_lost_slices_are_left_out() -> None:
     windows = cut_slices(stack, interface, HOME)
     assert windows.values.shape[1] == 4
     assert list(windows.z_um) == [5.0, 85.0, 125.0, 165.0]
+
+
+def test_thin_slices_are_averaged_to_nine() -> None:
+    interface = drawn_interface()
+    one = drawn_stack(interface, z_um=tuple(np.linspace(-300, 900, 61)))  # a whole volume: 20 um apart
+    values = one.values + np.arange(61, dtype=np.uint16)[:, None, None]
+    merged = merge_slices(dataclasses.replace(one, values=values), interface)
+    assert merged.z_um == (10.0, 40.0, 60.0, 80.0, 100.0, 120.0, 140.0, 160.0, 180.0)  # of the ten from 0 to 180 um
+    assert merged.values.dtype == np.uint16
+    np.testing.assert_array_equal(merged.values[0], values[15:17].mean(axis=0).round())
+    np.testing.assert_array_equal(merged.values[8], values[24])
+
+
+def test_nine_slices_stay_as_they_are() -> None:
+    interface = drawn_interface()
+    stack = drawn_stack(interface, z_um=tuple(np.linspace(-300, 900, 9)))
+    assert merge_slices(stack, interface) is stack
+
+
+def test_of_slices_that_all_lie_beyond_the_pads_the_nearest_are_left() -> None:
+    interface = drawn_interface()
+    assert merge_slices(drawn_stack(interface, z_um=tuple(200.0 + 10 * np.arange(12))), interface).z_um == (200.0,)
+
+
+@pytest.mark.parametrize("method_of_loss", ["one", "most"])
+def test_a_group_of_thin_slices_is_lost_with_half_of_them(method_of_loss: str) -> None:
+    interface = drawn_interface()
+    stack = drawn_stack(interface, z_um=tuple(np.linspace(0, 170, 36)))
+    lost = (4,) if method_of_loss == "one" else (4, 6)
+    values = stack.values.copy()
+    values[list(lost)] = 0
+    merged = merge_slices(dataclasses.replace(stack, values=values, lost=lost), interface)
+    assert merged.lost == (() if method_of_loss == "one" else (1,))
+    if method_of_loss == "one":  # the group's other slices are alike
+        np.testing.assert_array_equal(merged.values[1], stack.values[5])
+
+
+@pytest.mark.parametrize(("dtype", "dark", "end"), [("uint16", False, 65535), ("int16", True, -32768), ("uint8", True, 0)])
+def test_one_saturated_thin_slice_is_marked(dtype: str, dark: bool, end: int) -> None:
+    interface = drawn_interface()
+    stack = drawn_stack(interface, z_um=tuple(np.linspace(5, 165, 45)), dtype=dtype, dark=dark)
+    values = stack.values.copy()
+    row, col = (int(v[14]) for v in stack.grid.to_pixel(interface.x_um, interface.y_um))
+    values[20, row - 8 : row + 9, col - 8 : col + 9] = end
+    windows = cut_slices(merge_slices(dataclasses.replace(stack, values=values), interface), interface, HOME)
+    assert windows.saturated.tolist() == [k == 14 for k in range(36)]
+
+
+def test_a_pixel_without_data_in_one_thin_slice_is_none() -> None:
+    interface = drawn_interface()
+    stack = drawn_stack(interface, z_um=tuple(np.linspace(5, 165, 45)), dtype="float32")
+    values = stack.values.copy()
+    row, col = (int(v[14]) for v in stack.grid.to_pixel(interface.x_um, interface.y_um))
+    values[20, row, col] = np.nan
+    windows = cut_slices(merge_slices(dataclasses.replace(stack, values=values), interface), interface, HOME)
+    assert windows.unscanned.tolist() == [k == 14 for k in range(36)]
 
 
 def test_coverage_says_how_much_lies_inside() -> None:

@@ -45,7 +45,9 @@ def make_inspector(options: JudgingOptions) -> tuple[Callable[[Path, Path], tupl
 
 
 def act(content: dict[str, object]) -> None:
-    """Do what the export asks for besides: to take long, to print, to crash, to be killed."""
+    """Do what the export asks for besides: to take long, to need too much memory, to print, to crash, to be killed."""
+    if "memory" in content:
+        raise MemoryError
     if "print" in content:
         print(content["print"])
     if "refuse" in content:

@@ -88,6 +88,20 @@ def test_a_crash_is_reported_and_not_repeated(tmp_path: Path) -> None:
     with_pool(tmp_path, use)
 
 
+def test_a_process_that_ran_out_of_memory_says_so_and_is_replaced(tmp_path: Path) -> None:
+    """Memory that was short stays short in a process whose limit it is."""
+
+    async def use(pool: Pool) -> None:
+        (worker,) = pool._workers
+        reply = await pool.submit(job(tmp_path, "LARGE", memory=True))
+        assert reply["status"] == 422
+        assert "memory" in reply["answer"]["reason"]
+        assert serial(await pool.submit(job(tmp_path, "S"))) == "S"
+        assert worker not in pool._workers
+
+    with_pool(tmp_path, use)
+
+
 def test_a_hang_is_killed_and_who_waits_gets_the_next_process(tmp_path: Path) -> None:
     async def use(pool: Pool) -> None:
         hangs = asyncio.create_task(pool.submit(job(tmp_path, "HANGS", seconds=600)))

@@ -11,6 +11,7 @@ import pytest
 
 from inspect_pop.core.errors import StoreFault
 from inspect_pop.station import store_probe
+from inspect_pop.station.routes import get_metrics
 from inspect_pop.station.station import Station
 from inspect_pop.station.store_probe import StoreProbe
 from inspect_pop.store import open_store
@@ -29,6 +30,11 @@ class FakeStore:
             raise StoreFault("the store", found=self.fault)
         return 3
 
+    def count_set_aside(self) -> int:
+        if self.fault:
+            raise StoreFault("the store", found=self.fault)
+        return 2
+
 
 def probe(store: Any) -> StoreProbe:
     return StoreProbe(store)
@@ -39,7 +45,7 @@ def test_many_who_ask_cause_one_look(monkeypatch: pytest.MonkeyPatch) -> None:
         store = FakeStore()
         found = probe(store)
         states = await asyncio.gather(*(found.find_state() for _ in range(50)))
-        assert {(s.fault, s.waiting) for s in states} == {("", 3)}
+        assert {(s.fault, s.waiting, s.set_aside) for s in states} == {("", 3, 2)}
         assert store.n_looks == 1
 
     asyncio.run(use())
@@ -77,7 +83,23 @@ def test_a_station_is_not_ready_while_its_store_is_away_and_ready_again_without_
     asyncio.run(use())
 
 
+def test_metrics_are_read_while_the_store_is_away() -> None:
+    """They are wanted most then."""
+
+    async def use() -> None:
+        store: Any = FakeStore()
+        pool: Any = SimpleNamespace(waiting=0, alive=1, busy=0, model="m")
+        station = Station(SimpleNamespace(), pool, store)  # type: ignore[arg-type]
+        store.fault = "it is away"
+        lines = bytes((await get_metrics(station)).body).decode().splitlines()
+        assert {"inspect_pop_outbox_waiting NaN", "inspect_pop_outbox_set_aside NaN"} <= set(lines)
+
+    asyncio.run(use())
+
+
 def test_a_failed_board_counts_until_the_next_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_probe, "FRESH_S", 600.0)
+
     async def use() -> None:
         station = Station(SimpleNamespace(), SimpleNamespace(), FakeStore())  # type: ignore[arg-type]
         assert (await station.find_store_state()).fault == ""

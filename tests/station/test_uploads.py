@@ -34,6 +34,26 @@ def test_the_folder_of_the_one_board(tmp_path: Path) -> None:
     assert (board / "xray/a.tif").read_bytes() == b"II"
 
 
+def test_backslashes_separate_folders(tmp_path: Path) -> None:
+    board = unpack_bytes(
+        pack(("boards\\b\\export.json", b"{}"), ("boards\\b\\xray\\", b""), ("boards/b/xray\\a.tif", b"II")), tmp_path
+    )
+    assert board == tmp_path / "into/boards/b"
+    assert (board / "xray/a.tif").read_bytes() == b"II"
+
+
+@pytest.mark.parametrize("name", ["..\\out", "a\\..\\..\\out", "\\out", "\\\\server\\out", "C:\\out", "a\\" * 9 + "out", "\\"])
+def test_backslashes_lead_nowhere_else(tmp_path: Path, name: str) -> None:
+    with pytest.raises(PathFault):
+        unpack_bytes(pack(MANIFEST, (name, b"")), tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_name_written_in_two_ways_is_one_name(tmp_path: Path) -> None:
+    with pytest.raises(FileFault, match="each name once"):
+        unpack_bytes(pack(MANIFEST, ("b/a.tif", b"1"), ("b\\a.tif", b"2")), tmp_path)
+
+
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_other_compressions_are_refused(tmp_path: Path, method: int) -> None:
     with pytest.raises(FileFault, match="compression method"):
