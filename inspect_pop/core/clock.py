@@ -2,7 +2,10 @@
 
 from datetime import UTC, datetime
 
-__all__ = ["utc_now"]
+__all__ = ["LARGEST_AHEAD_S", "utc_now"]
+
+# A wrong time zone moves a clock by 14 hours at most, a wrong time of day by 24; what is further ahead is a wrong date.
+LARGEST_AHEAD_S = 86_400.0
 
 
 def utc_now(timespec: str = "milliseconds") -> str:

@@ -234,7 +234,7 @@ class _Reading:
             return
         try:
             self._image = self._read()
-        except BaseException as error:  # noqa: BLE001 - raised again where the image is wanted
+        except BaseException as error:  # noqa: BLE001 (raised again where the image is wanted)
             self._error = error
         finally:
             self._done.release()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from inspect_pop import __version__
 from inspect_pop.classify.model import OperatingPoint
 from inspect_pop.core.classes import CLASSES, DEFECTS, GOOD
+from inspect_pop.core.clock import LARGEST_AHEAD_S
 from inspect_pop.core.geometry import Placement
 from inspect_pop.core.inspection import BoardRecord, Crops, PackageRecord
 from inspect_pop.core.joint_table import JointTable
@@ -21,7 +22,6 @@ from inspect_pop.measure import TopShape
 from inspect_pop.segment.windows import Windows
 
 __all__ = [
-    "LARGEST_AHEAD_S",
     "MOST_SUSPECTS",
     "build_board_record",
     "build_package_record",
@@ -33,8 +33,6 @@ __all__ = [
     "scale_grey",
 ]
 
-# A wrong time zone moves a clock by 14 hours at most, a wrong time of day by 24; what is further ahead is a wrong date.
-LARGEST_AHEAD_S = 86_400.0
 # With more suspect joints than this, people do not look at a page joint by joint, and a tablet displays it slowly.
 MOST_SUSPECTS = 120
 # Normalised grey from -0.15 to 1.35 fills a byte: dark halos and voids below 0, cores of large joints above 1.

@@ -29,6 +29,7 @@ from sqlalchemy import (
 )
 
 from inspect_pop.core.classes import CLASSES
+from inspect_pop.core.clock import LARGEST_AHEAD_S
 from inspect_pop.core.errors import StoreFault, UsageFault
 from inspect_pop.core.inspection import BoardRecord, Inspection
 from inspect_pop.core.joint_table import JointTable
@@ -343,11 +344,12 @@ def _number_inspections(connection: Connection, board_id: int, first: int) -> in
     """Give a new inspection its number among those of its board, and return the board's first inspection.
 
     Inspections are numbered in the order in which they arrive; a clock may be wrong. Only within a run, whose boards arrive in
-    any order, their times decide. An inspection that saw no joint is not the first if another one saw them.
+    any order, their times decide; one in the future says nothing, and comes before the others. An inspection that saw no
+    joint is not the first if another one saw them.
     """
-    query = select(boards.c.id, boards.c.inspected_us, boards.c.run_id, boards.c.decides, boards.c.inspection_no)
+    query = select(boards.c.id, boards.c.inspected_us, boards.c.started_at, boards.c.run_id, boards.c.decides)
     new = connection.execute(query.where(boards.c.id == board_id)).one()
-    later = case(((boards.c.run_id == new.run_id) & (boards.c.inspected_us > new.inspected_us), 1), else_=0)
+    later = case(((boards.c.run_id == new.run_id) & (boards.c.inspected_us > _find_order_us(new)), 1), else_=0)
     of_board = boards.c.first_id == first
     n, n_later = connection.execute(select(func.count(), func.sum(later)).where(of_board)).one()
     first_decides = connection.scalar(select(boards.c.decides).where(boards.c.id == first))
@@ -359,13 +361,19 @@ def _number_inspections(connection: Connection, board_id: int, first: int) -> in
     arrival: dict[str | int, int] = {}
     for row in sorted(found, key=lambda row: row.id):
         arrival.setdefault(row.run_id or row.id, row.id)
-    found.sort(key=lambda row: (arrival[row.run_id or row.id], row.inspected_us, row.id))
+    found.sort(key=lambda row: (arrival[row.run_id or row.id], _find_order_us(row), row.id))
     head = next((row for row in found if row.decides), found[0])
     found.sort(key=lambda row: row is not head)
     for number, row in enumerate(found, 1):
         values = {"inspection_no": number, "first_id": found[0].id}
         connection.execute(update(boards).where(boards.c.id == row.id).values(values))
     return int(found[0].id)
+
+
+def _find_order_us(row: Any) -> int:
+    """Return the time by which an inspection is ordered within a run: its own, 0 for one that was in the future."""
+    ahead_us = row.inspected_us - parse_time_us(row.started_at, "started_at")
+    return 0 if ahead_us > LARGEST_AHEAD_S * 1e6 else int(row.inspected_us)
 
 
 def _update_outcome(connection: Connection, first: int) -> None:

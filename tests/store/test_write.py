@@ -118,6 +118,17 @@ def test_within_a_run_whose_boards_come_in_any_order_their_times_decide(store: S
     assert {s.first_record for s in sequences.values()} == {records[0].board.record}
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_within_a_run_a_time_in_the_future_decides_nothing(store: Store, order: tuple[int, int]) -> None:
+    store.begin_run(RunRecord("r", "run", "0", AT))
+    ahead = make_inspection("S", inspected_at="2036-01-01T08:00:00+01:00")
+    right = make_inspection("S", inspected_at="2026-03-01T08:00:00+01:00", defects={"U1.lower.A1": "open"})
+    for k in order:
+        store.write((ahead, right)[k], run="r")
+    assert {b.final for b in store.board("S")} == {"fail"}
+    assert [b.board.record for b in store.board("S")] == [ahead.board.record, right.board.record]
+
+
 def count_boards(store: Store) -> tuple[int, int, int]:
     """Boards, passed boards and re-inspected boards of the yield table."""
     with store.reading() as connection:
