@@ -6,7 +6,7 @@ import pytest
 from inspect_pop.core import flags
 from inspect_pop.core.acceptance import CRITERIA, DEFAULT_PROFILE, PROFILES, Profile, change_profile
 from inspect_pop.core.errors import LimitsFault
-from inspect_pop.decide.criteria import apply_violations, collect_measures, find_violations
+from inspect_pop.decide.criteria import apply_violations, collect_measures, doubt_starved, find_violations
 from inspect_pop.decide.verdict import JointVerdicts
 from tests.drawn import drawn_interface
 
@@ -135,6 +135,25 @@ def test_too_few_joints_have_no_outliers() -> None:
     few = drawn_interface(1)
     columns = {name: values[:1] for name, values in sound().items()}
     assert set(find_violations(columns, few, "laminography", DEFAULT_PROFILE).criteria) == {""}
+
+
+@pytest.mark.parametrize(
+    ("label", "volume", "verdict"),
+    [
+        ("starved", 0.63, "fail"),
+        ("starved", 0.64, "review"),
+        ("starved", 0.70, "review"),
+        ("starved", float("nan"), "fail"),
+        ("open", 0.66, "fail"),
+    ],
+)
+def test_a_starved_joint_near_two_thirds_is_in_doubt(label: str, volume: float, verdict: str) -> None:
+    decided = passing()
+    decided.label[JOINT], decided.verdict[JOINT] = label, "fail"
+    after = doubt_starved(decided, np.where(np.arange(N) == JOINT, np.float32(volume), np.float32(0.66)))
+    assert (after.label[JOINT], after.verdict[JOINT]) == (label, verdict)
+    assert ("measured" in after.reason[JOINT]) == (verdict == "review")
+    assert set(after.verdict[np.arange(N) != JOINT]) == {"pass"}
 
 
 def test_a_fail_stays_a_fail_and_keeps_its_label() -> None:
