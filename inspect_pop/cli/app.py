@@ -18,6 +18,7 @@ from inspect_pop.cli.models import evaluate, gage, models, operating_point, stud
 from inspect_pop.cli.outbox import outbox
 from inspect_pop.cli.run import run
 from inspect_pop.cli.serve import hook, serve, watch
+from inspect_pop.cli.store import store
 from inspect_pop.cli.yields import compact, list_quarantine, report_yield
 from inspect_pop.core.clock import utc_now
 from inspect_pop.core.errors import PopError
@@ -71,6 +72,7 @@ for _name, _command, _summary in _COMMANDS:
     app.command(_name, short_help=_summary)(_command)
 app.add_typer(outbox, name="outbox", short_help="List, retry and set aside messages to the line.")
 app.add_typer(labels, name="labels", short_help="Make labels to train on.")
+app.add_typer(store, name="store", short_help="Back up, restore and check a store.")
 app.add_typer(models, name="models", short_help="List, compare, promote and roll back models.")
 
 

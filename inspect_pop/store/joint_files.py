@@ -10,6 +10,7 @@ commits, and ignored if that commit never came. A crash therefore leaves at most
 import errno
 import hashlib
 import os
+import shutil
 import time
 import uuid
 from collections import defaultdict
@@ -18,7 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, BinaryIO, Protocol, Self
 from urllib.parse import quote
 
 import numpy as np
@@ -26,7 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from sqlalchemy import Connection, Engine, insert, select, update
 
-from inspect_pop.core.atomic import PART_SUFFIX, sync_folder, write_text
+from inspect_pop.core.atomic import PART_SUFFIX, atomic_file, sync_folder, write_text
 from inspect_pop.core.columns import COLUMNS
 from inspect_pop.core.errors import StoreFault
 from inspect_pop.core.inspection import Inspection
@@ -187,6 +188,14 @@ class JointFiles(Protocol):
         """Read a file's rows, only those of `records` if given. Raises FileNotFoundError if there is no such file."""
         ...
 
+    def open(self, path: str) -> BinaryIO:
+        """Open a file for reading as it is. Raises FileNotFoundError if there is no such file."""
+        ...
+
+    def put(self, path: str, source: Path) -> None:
+        """Copy a file of this machine to its place, as from a backup."""
+        ...
+
     def remove(self, path: str) -> None:
         """Remove a file. Does nothing if it does not exist."""
         ...
@@ -278,9 +287,7 @@ class LocalFiles:
 
     def read(self, path: str, records: Iterable[str] | None = None) -> pa.Table:
         """See `JointFiles`. Raises `StoreFault` for a damaged file."""
-        source = self.base / path
-        if self.older is not None and not source.exists():
-            source = self.older / path
+        source = self._find(path)
         filters = None if records is None else [("record", "in", sorted(records))]
         try:
             return pq.read_table(source, schema=RECORD_SCHEMA, filters=filters, partitioning=None)
@@ -288,9 +295,24 @@ class LocalFiles:
             remedy = "Restore the file from a copy. The database's counts and defects are complete."
             raise StoreFault(str(source), expected="a Parquet file of joints", found=str(error), remedy=remedy) from error
 
+    def open(self, path: str) -> BinaryIO:
+        """See `JointFiles`."""
+        return self._find(path).open("rb")
+
+    def put(self, path: str, source: Path) -> None:
+        """See `JointFiles`."""
+        target = self.base / path
+        _make_folder(target.parent)
+        with atomic_file(target, durable=True) as part:
+            shutil.copyfile(source, part)
+
     def remove(self, path: str) -> None:
         """See `JointFiles`."""
         (self.base / path).unlink(missing_ok=True)
+
+    def _find(self, path: str) -> Path:
+        source = self.base / path
+        return self.older / path if self.older is not None and not source.exists() else source
 
     def list_files(self) -> Iterator[tuple[str, float]]:
         """See `JointFiles`. A file that vanishes meanwhile is left out."""

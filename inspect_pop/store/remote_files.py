@@ -6,7 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatch
-from typing import Any
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -101,6 +103,18 @@ class RemoteFiles:
         except FileNotFoundError as error:
             reason = "no such object" if error.__cause__ is None else str(error)  # the store's words, such as: no bucket
             raise FileNotFoundError(errno.ENOENT, reason, self.address(path)) from error
+
+    def open(self, path: str) -> BinaryIO:
+        """See `JointFiles`."""
+        with _translate_driver_errors(self.address(path), keep_missing=True):
+            content: bytes = self.filesystem.cat_file(f"{self.base}/{path}")
+        return BytesIO(content)
+
+    def put(self, path: str, source: Path) -> None:
+        """See `JointFiles`."""
+        with _translate_driver_errors(self.address(path)):
+            self._make_folder(f"{self.base}/{path}".rpartition("/")[0])
+            self.filesystem.put_file(str(source), f"{self.base}/{path}")
 
     def remove(self, path: str) -> None:
         """See `JointFiles`."""

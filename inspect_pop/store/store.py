@@ -247,7 +247,7 @@ class Store:
 
     def inspection(self, record: str) -> Inspection:
         """Return the inspection as it was written, without its pictures. Raises `StoreFault` for an unknown record."""
-        return self._read_files(lambda connection: read.read_inspection(connection, self._require_files(), record))
+        return self._read_files(lambda connection: read.read_inspection(connection, self.require_files(), record))
 
     def joints(self, *, day: str | None = None, lot: str | None = None, record: str | None = None) -> pa.Table:
         """Return all joints of a day, lot or record; only their files are read.
@@ -257,7 +257,7 @@ class Store:
 
         def read_once(connection: Connection) -> pa.Table:
             paths = read.find_joint_paths(connection, day=day, lot=lot, record=record)
-            return read.read_joints(self._require_files(), paths)
+            return read.read_joints(self.require_files(), paths)
 
         return self._read_files(read_once)
 
@@ -265,7 +265,7 @@ class Store:
         """Return the addresses of the Parquet files that count, for other tools such as DuckDB."""
         with self.reading() as connection:
             located = read.find_joint_paths(connection, day=day, lot=lot)
-        return [self._require_files().address(p) for p in dict.fromkeys(p for _, p in located) if p]
+        return [self.require_files().address(p) for p in dict.fromkeys(p for _, p in located) if p]
 
     def list_quarantine(self, *, serial: str | None = None) -> list[QuarantinedExport]:
         """Return the exports that could not be inspected, in order of path and reason; only those of a serial if given."""
@@ -414,7 +414,7 @@ class Store:
 
     def accept_lost_files(self) -> None:
         """Go on without the joint files of before, which are lost: their folder becomes this store's, empty as it is."""
-        self._require_files()
+        self.require_files()
         if self._owner is not None:
             self._owner.claim(accept_lost=True)
 
@@ -424,7 +424,7 @@ class Store:
         Readers see each record once meanwhile. A crash leaves only orphans, which `repair` removes. A record whose file is
         missing or damaged is left as it is.
         """
-        joint_files = self._require_files()
+        joint_files = self.require_files()
         if self._owner is not None:
             self._owner.claim()
         return compact_files(self._engine, joint_files, before, largest)
@@ -434,12 +434,13 @@ class Store:
 
         In a folder that had files before this store's marker, only later files are removed: earlier ones may be another store's.
         """
-        joint_files, since = self._require_files(), None
+        joint_files, since = self.require_files(), None
         if self._owner is not None and not self._owner.claim().began_empty:
             since = joint_files.read_mtime(MARKER)
         return repair_files(self._engine, joint_files, older_than_s, since)
 
-    def _require_files(self) -> JointFiles:
+    def require_files(self) -> JointFiles:
+        """Return where the joint files are. Raises `StoreFault` for a store that keeps none."""
         if self._files is None:
             remedy = "Open it with files=, or ?files= in its URL."
             raise StoreFault(self.where, expected="a place for the joints' files", found="none", remedy=remedy)

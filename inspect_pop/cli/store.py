@@ -1,0 +1,88 @@
+"""`inspect-pop store`: back up, restore and check a store."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from inspect_pop.cli.options import ExistingStore, pluralize
+
+if TYPE_CHECKING:
+    from inspect_pop.store.backup import BackupReport
+
+__all__ = ["store"]
+
+_MAX_NAMED = 20  # faults that a message names
+NewFolder = Annotated[
+    Path, typer.Option("--out", metavar="DIR", help="Folder of the backup; it must not exist.", show_default=False)
+]
+NewStore = Annotated[
+    str,
+    typer.Option(
+        "--store", metavar="URL", help="A new file, or the address of an empty PostgreSQL database.", show_default=False
+    ),
+]
+
+store = typer.Typer(help="Back up, restore and check a store.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@store.command("backup")
+def back_up(store: ExistingStore, out: NewFolder) -> None:
+    """Copy a store with all joint files into a new folder. The store can be read and written meanwhile.
+
+    A PostgreSQL store needs PostgreSQL's program `pg_dump`. Exit status 0 when all is copied, 1 when joint files that records
+    name are not there.
+    """
+    from inspect_pop.core.clock import utc_now
+    from inspect_pop.store.backup import back_up_store
+
+    _print_report(back_up_store(store, out, made_at=utc_now()))
+
+
+@store.command("restore")
+def restore(
+    backup: Annotated[Path, typer.Argument(metavar="BACKUP", help="Folder that `store backup` made.", show_default=False)],
+    store: NewStore,
+) -> None:
+    """Make a store from a backup, on this machine or another. Every file of the backup is compared with its digest first.
+
+    A PostgreSQL store needs PostgreSQL's program `pg_restore`. Exit status 0 when all is restored, 1 when joint files were
+    missing when the backup was made.
+    """
+    from inspect_pop.store.backup import restore_store
+
+    _print_report(restore_store(backup, store))
+
+
+@store.command("check")
+def check(store: ExistingStore) -> None:
+    """Check the database, and that the joints of every record are there, all of them. Exit status 1 when something is wrong."""
+    from inspect_pop.core.text import escape_controls
+    from inspect_pop.store.backup import check_store
+
+    found = check_store(store)
+    for fault in found.faults[:_MAX_NAMED]:
+        typer.echo(escape_controls(fault), err=True)
+    if len(found.faults) > _MAX_NAMED:
+        typer.echo(f"… and {len(found.faults) - _MAX_NAMED} more", err=True)
+    without = f", {found.without_joints} without joints" if found.without_joints else ""
+    typer.echo(
+        f"{pluralize(found.records, 'record')}{without} in {pluralize(found.files, 'joint file')}: "
+        f"{pluralize(len(found.faults), 'fault')}"
+    )
+    raise typer.Exit(1 if found.faults else 0)
+
+
+def _print_report(report: "BackupReport") -> None:
+    from inspect_pop.core.text import escape_controls
+
+    size = f"{report.size_bytes / 1e6:.1f} MB"
+    where = escape_controls(report.where)
+    typer.echo(f"{pluralize(report.records, 'record')} and {pluralize(report.files, 'joint file')}, {size}: {where}")
+    for address in report.missing[:_MAX_NAMED]:
+        typer.echo(f"missing: {escape_controls(address)}", err=True)
+    if report.missing:
+        typer.echo(
+            f"{pluralize(len(report.missing), 'joint file')} missing; `inspect-pop store check` names the records", err=True
+        )
+        raise typer.Exit(1)
