@@ -5,18 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from inspect_pop.align.array_search import (
+from inspect_pop.align.slices import (
     TURNS,
     SolderMap,
     build_solder_map,
     compare_turned,
+    find_centroids,
     find_distinct_turns,
     invert_map,
     make_pattern,
     score_shifts,
     search_array,
 )
-from inspect_pop.align.slices import find_centroids
 from inspect_pop.core.geometry import Placement
 from tests.drawn import drawn_interface
 from tests.scenes import HOME, make_package, ring, stack_of, without

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from inspect_pop.core.recipe import Interface
-from inspect_pop.measure.joints import estimate_volume_ratio
-from inspect_pop.measure.xray_standoff import estimate_gap_um, reconcile_standoff
+from inspect_pop.measure.joints import estimate_gap_um, estimate_volume_ratio, reconcile_standoff
 from tests.drawn import drawn_interface
 
 UPPER = drawn_interface(6, 500.0, "upper")
