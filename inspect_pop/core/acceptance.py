@@ -37,6 +37,7 @@ class Criterion:
         source: Where the limits come from.
         evidence: Whether it is a contradiction of a pass rather than a limit of a contract.
         below: Whether small values violate it.
+        clear_view: Whether it is judged only where the other interface's solder does not lie over the joint (flag `overlapped`).
     """
 
     name: str
@@ -50,6 +51,7 @@ class Criterion:
     source: str
     evidence: bool = False
     below: bool = False
+    clear_view: bool = False
 
 
 CRITERIA = (
@@ -57,17 +59,20 @@ CRITERIA = (
         "void_area", "1", 0.30, 0.25, 0.0, 1.0, METHODS,
         "voids take {value} of the ball's picture (limit {limit})",
         "IPC-A-610: 25 or 30 % of the ball's X-ray image, by revision",
+        clear_view=True,
     ),
     Criterion(
         "clearance", "um", None, 25.0, 0.0, 500.0, METHODS,
         "only {value} free of solder to a neighbour (limit {limit})",
         "sound sample and simulated joints: 25 um and more, all but 0.1 %; painted bridges: 0",
         below=True,
+        clear_view=True,
     ),
     Criterion(
         "offset", "1", 0.25, 0.15, 0.0, 1.0, METHODS,
         "the ball lies {value} of the pitch off its place (limit {limit})",
         "at half of the pad's radius it wets the pad no longer all round; sound sample and simulated joints: at most 0.04",
+        clear_view=True,
     ),
     Criterion(
         "diameter", "1", 2.0, 1.5, 1.0, 10.0, METHODS,
@@ -105,12 +110,14 @@ CRITERIA = (
         "it lies {value} sigma off where its neighbours lie (limit {limit})",
         "sound sample and simulated joints: at most 5",
         evidence=True,
+        clear_view=True,
     ),
     Criterion(
         "outlier_roundness", "1", None, 8.0, 3.0, 1000.0, METHODS,
         "its outline is less round than its neighbours' by {value} sigma (limit {limit})",
         "sound sample and simulated joints: none among those that differ by 0.05 or more",
         evidence=True,
+        clear_view=True,
     ),
     Criterion(
         "outlier_volume", "1", None, 10.0, 3.0, 1000.0, METHODS,

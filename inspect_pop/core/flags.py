@@ -39,6 +39,7 @@ FLAGS = (
     Flag(131072, "standoff_doubtful", "height maps and X-ray slices disagree about the stand-off", False),
     Flag(262144, "unscanned", "the machine has no data for part of the joint's picture", True),
     Flag(524288, "few_slices", "fewer than three slices: the shape per slice is unknown", True),
+    Flag(1048576, "overlapped", "one picture through both interfaces: the other one's solder lies over this joint", False),
 )
 
 _BY_NAME = {flag.name: flag for flag in FLAGS}

@@ -86,7 +86,8 @@ def collect_measures(columns: Columns, interface: Interface) -> dict[str, Floats
 def find_violations(columns: Columns, interface: Interface, method: str, profile: Profile = DEFAULT_PROFILE) -> Violations:
     """Judge the measurements of one interface's joints by a profile.
 
-    A joint that the pictures do not show is not judged. One whose pictures are in doubt does not fail by them.
+    A joint that the pictures do not show is not judged, nor is one that another interface's solder lies over by what that would
+    change. One whose pictures are in doubt does not fail by them.
 
     Parameters
     ----------
@@ -104,13 +105,15 @@ def find_violations(columns: Columns, interface: Interface, method: str, profile
     words: list[list[str]] = [[] for _ in range(n)]
     fails, reviews = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
     seen = (columns["flags"] & _NOT_SEEN) == 0
+    clear = seen & ((columns["flags"] & flag_table.bit("overlapped")) == 0)
     sure = (columns["flags"] & _UNSURE) == 0
     measures = collect_measures(columns, interface)
     for criterion in profile.criteria:
         if method not in criterion.methods:
             continue
         values = measures[criterion.name]
-        failing, doubtful = (_violate(values, limit, criterion.below) & seen for limit in (criterion.fail, criterion.review))
+        judged = clear if criterion.clear_view else seen
+        failing, doubtful = (_violate(values, limit, criterion.below) & judged for limit in (criterion.fail, criterion.review))
         fails |= failing & sure
         reviews |= failing | doubtful
         for joint in np.flatnonzero(failing | doubtful).tolist():

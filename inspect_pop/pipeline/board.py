@@ -33,7 +33,7 @@ from inspect_pop.ingest.contract import BoardExport, ImageSource, open_image_rea
 from inspect_pop.measure import TopShape, is_turned, level_windows, measure_domes, measure_joints, measure_standoff, measure_top
 from inspect_pop.measure.joints import measure_trained_clearance
 from inspect_pop.pipeline.record import build_board_record, build_package_record, collect_crops
-from inspect_pop.segment.joints import segment_joints
+from inspect_pop.segment.joints import find_overlapped, segment_joints
 from inspect_pop.segment.stray import StraySolder, find_stray_solder
 from inspect_pop.segment.windows import Windows, correct_heights, cut_height, cut_slices, find_slices_beyond_pads, merge_slices
 
@@ -229,6 +229,8 @@ def _measure_interface(
         columns["dome_um"] = unknown if domes_um is None else measure_domes(domes_um, interface, before)
         columns["stray_um"] = stray.aside_um
         columns["flags"] = _flag_joints(columns, stack, windows, placement, limits)
+        if stack.method == "transmission":
+            columns["flags"] |= np.where(find_overlapped(interface, package), flags.bit("overlapped"), 0)
     with timer.step("inputs"):
         inputs = build_inputs(
             windows,

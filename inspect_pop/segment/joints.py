@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from inspect_pop.core.recipe import Interface
+from inspect_pop.core.recipe import Interface, Package
 from inspect_pop.segment.outlines import Outlines, find_outlines
 from inspect_pop.segment.voids import find_void_fraction
 from inspect_pop.segment.windows import CONFIRMED_FROM, SIZE, Windows, sample_windows
 
-__all__ = ["SegmentedJoints", "Webs", "find_webs", "neighbour_pairs", "segment_joints"]
+__all__ = ["SegmentedJoints", "Webs", "find_overlapped", "find_webs", "neighbour_pairs", "segment_joints"]
 
 Array = NDArray[np.float32]
 FARTHEST = 1.25  # of the pitch: neighbours along rows and columns, not along diagonals
@@ -53,6 +53,20 @@ def neighbour_pairs(interface: Interface) -> NDArray[np.intp]:
     found = cKDTree(points).query_pairs(FARTHEST * interface.pitch_um, output_type="ndarray")
     pairs: NDArray[np.intp] = found.astype(np.intp).reshape(-1, 2)
     return pairs[np.argsort(pairs[:, 0], kind="stable")]
+
+
+def find_overlapped(interface: Interface, package: Package) -> NDArray[np.bool_]:
+    """Tell which joints, (n,), have solder of the package's other interfaces over them, up to half way to their neighbours.
+
+    As seen along the beam of a single picture, by the design.
+    """
+    places = np.column_stack([interface.x_um, interface.y_um])
+    overlapped = np.zeros(len(places), dtype=bool)
+    for other in package.interfaces:
+        if other.name != interface.name:
+            away_um, _ = cKDTree(np.column_stack([other.x_um, other.y_um])).query(places)
+            overlapped |= away_um < interface.pitch_um / 2 + other.nominal_mid_diameter_um / 2
+    return overlapped
 
 
 def find_webs(windows: Windows, interface: Interface) -> Webs:

@@ -116,6 +116,13 @@ def test_a_joint_that_is_not_seen_is_not_judged() -> None:
     assert judge({"void_fraction": float("nan")}, bits=flags.bit("off_image"))[0].criteria[JOINT] == ""
 
 
+@pytest.mark.parametrize("name", WRONG)
+def test_what_the_other_interface_lies_over_is_judged_only_by_what_it_does_not_change(name: str) -> None:
+    criterion = next(c for c in CRITERIA if c.name == name)
+    names = judge(WRONG[name][0], bits=flags.bit("overlapped"))[0].criteria[JOINT].split(";")
+    assert (name in names) != criterion.clear_view
+
+
 def test_a_criterion_holds_for_its_methods_only() -> None:
     assert judge({"waist": 0.0}, method="transmission")[0].criteria[JOINT] == ""
 

@@ -1,15 +1,26 @@
 """The segmentation step: outlines, voids and webs of all joints, as each finds them by itself."""
 
-import numpy as np
+from dataclasses import replace
 
-from inspect_pop.segment.joints import find_webs, segment_joints
+import numpy as np
+import pytest
+
+from inspect_pop.segment.joints import find_overlapped, find_webs, segment_joints
 from inspect_pop.segment.outlines import find_outlines
 from inspect_pop.segment.voids import find_void_fraction
 from inspect_pop.segment.windows import cut_slices
 from tests.drawn import drawn_interface
-from tests.scenes import HOME, stack_of
+from tests.scenes import HOME, make_package, stack_of
 
 INTERFACE = drawn_interface(6)
+
+
+@pytest.mark.parametrize(("shift_um", "overlapped"), [(0.0, 36), (10_000.0, 0)])
+def test_the_other_interface_lies_over_joints_by_design(shift_um: float, overlapped: int) -> None:
+    lower = drawn_interface(6)
+    upper = replace(lower, name="upper", x_um=lower.x_um + shift_um)
+    assert find_overlapped(lower, make_package(lower, upper)).sum() == overlapped
+    assert not find_overlapped(lower, make_package(lower)).any()
 
 
 def test_all_parts_are_those_of_the_windows() -> None:
