@@ -260,7 +260,7 @@ class ImageReader:
     def __init__(self, sources: Sequence[ImageSource], *, read_ahead: bool) -> None:
         self._left, self._read_ahead = deque(_Reading(source.read) for source in sources), read_ahead
 
-    def read(self, source: _Source[T]) -> T:  # noqa: ARG002 - its type is the image's
+    def read(self, source: _Source[T]) -> T:  # noqa: ARG002 (its type is the image's)
         """Return the image of `source`, which must be the next one in order. Raises what its `read` raises."""
         image: T = self._left.popleft().finish()
         if self._read_ahead and self._left:

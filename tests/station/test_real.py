@@ -2,8 +2,10 @@
 
 import io
 import json
+import os
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -12,7 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
+import tifffile
 
 from inspect_pop.station.contract import JudgingOptions
 from inspect_pop.station.hook import StandaloneOptions, run_hook
@@ -102,6 +106,66 @@ def test_a_picture_of_100000_by_100000_is_refused_before_it_is_decoded(service: 
     assert (answer.status_code, answer.json()["verdict"]) == (422, "error")
     assert answer.json()["problem"]["about"] in ("image", "file")
     assert service.post(str(board)).status_code == 200
+
+
+def vary(batch: Path, number: int) -> list[Path]:
+    """Make boards of the sample board: other serials, other noise in their slices."""
+    (sample,) = (batch / "boards").iterdir()
+    boards = []
+    for k in range(number):
+        board = Path(shutil.copytree(sample, batch / "boards" / f"B-{k}", copy_function=shutil.copyfile))
+        manifest = json.loads((board / "export.json").read_text()) | {"serial": f"B-{k}"}
+        for image in manifest["images"]:
+            image.pop("sha256", None)
+            if image["kind"] == "xray_slices":
+                pages = tifffile.imread(board / image["file"])
+                noise = np.random.default_rng(k).normal(0, 0.02 * k * np.ptp(pages), pages.shape)
+                ends = np.iinfo(pages.dtype)
+                pages = np.clip(pages + noise, ends.min, ends.max).astype(pages.dtype)
+                tifffile.imwrite(board / image["file"], pages, photometric="minisblack")
+        (board / "export.json").write_text(json.dumps(manifest))
+        boards.append(board)
+    return boards
+
+
+@pytest.mark.parametrize("number", [2, pytest.param(50, marks=pytest.mark.long)])
+def test_with_the_service_alone_and_after_any_restart_it_is_the_same_judgement(tmp_path: Path, models: Path, number: int) -> None:
+    """The same record, and so the same verdict, model, limits and profile; whatever the station was started by since."""
+    (tmp_path / "limits.toml").write_text("void_fraction = 0.2\n")
+    batch = Path(shutil.copytree(REPO / "datasets" / "sample", tmp_path / "exports" / "batch", copy_function=shutil.copyfile))
+    boards, store = vary(batch, number), str(tmp_path / "records.db")
+    station = {
+        "inspector_factory": PRODUCT,
+        "model": models / "one",
+        "limits": tmp_path / "limits.toml",
+        "profile": "measure-only",
+    }
+    station |= {"time_limit_s": 300.0}
+
+    def judge(*, by_service: bool) -> list[tuple[str, str, str | None]]:
+        """Ask as the line does: the hook, with no word of model, limits or profile."""
+        answers = [run_hook(str(board), store, 290, use_service=by_service)[1] for board in boards]
+        return [(str(a["verdict"]), str(a["reason"]), a["record"]) for a in answers]
+
+    with running(tmp_path, **station) as service:
+        one = service.get("/readyz").json()["model"]
+        taken = httpx.post(f"{service.url}/v1/model", json={"path": str(models / "two")}, timeout=300).json()["model"]
+        served = judge(by_service=True)
+        (worker,) = service.server.station.pool._workers
+        os.kill(worker.process.pid, signal.SIGKILL)
+        replaced = judge(by_service=True)
+    alone = judge(by_service=False)
+    found_alone = judge(by_service=True)  # the service is asked for, and is not there
+    with running(tmp_path, **station):
+        restarted = judge(by_service=True)
+    assert served == replaced == alone == found_alone == restarted
+    assert {verdict for verdict, _, _ in served} <= {"pass", "fail", "review"}
+    with open_store(store, must_exist=True) as stored:
+        records = [record.board for board in boards for record in stored.board(board.name)]
+    assert [record.record for record in records] == [record for _, _, record in served]
+    assert {(r.model_digest, r.profile) for r in records} == {(taken, "measure-only")}
+    assert len({r.limits_digest for r in records}) == 1
+    assert taken != one
 
 
 def test_the_command_answers_by_itself(board: Path, models: Path, tmp_path: Path) -> None:
