@@ -23,7 +23,8 @@ JEDEC_SHARE = 0.9  # of a part's pads that have JEDEC names, for it to be taken 
 _BALL = re.compile(r"ball[ _]?(\d+(?:\.\d+)?)", re.IGNORECASE)
 _PITCHES = re.compile(r"(?:pitch|p)(\d*\.?\d+)(?:x(\d*\.?\d+))?mm", re.IGNORECASE)
 _BODY = re.compile(r"(\d+(?:\.\d+)?)x(\d+(?:\.\d+)?)mm", re.IGNORECASE)
-_COUNT = re.compile(r"(?:bga|csp|csg|cpg|cbp|ftg|fbg|fgg|flga)[-_]?(\d{2,4})(?!\d|\.)", re.IGNORECASE)
+_DEFINITION = re.compile(r"[_-](N?SMD)(?![A-Za-z])", re.IGNORECASE)
+_COUNT = re.compile(r"(?:bga|csp|csg|cpg|cbp|ftg|fbg|fgg|flga)[-_]?(\d{2,4})(?![\dxX.])", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,9 +49,10 @@ class CadPart:
 
 @dataclass(frozen=True)
 class NameSizes:
-    """What a package's name says: number of balls, pitches, ball diameter and body in um; None for what it does not say."""
+    """What a package's name says: number of balls, definition of the pads, pitches, ball diameter and body in um; None for what it does not say."""
 
     balls: int | None
+    pad_definition: str | None
     pitch_um: tuple[float, ...] | None
     ball_um: float | None
     body_um: tuple[float, float] | None
@@ -59,8 +61,10 @@ class NameSizes:
 def read_sizes(package: str) -> NameSizes:
     """Read what a package's name says, such as `BGA-81_4.496x4.377mm_Layout9x9_P0.4mm_Ball0.25mm_Pad0.2mm_NSMD`."""
     count, pitch, ball, body = (pattern.search(package) for pattern in (_COUNT, _PITCHES, _BALL, _BODY))
+    definition = _DEFINITION.search(package)
     return NameSizes(
         int(count[1]) if count else None,
+        definition[1].lower() if definition else None,
         tuple(1000 * float(v) for v in pitch.groups() if v) if pitch else None,
         1000 * float(ball[1]) if ball else None,
         (1000 * float(body[1]), 1000 * float(body[2])) if body else None,
@@ -117,7 +121,7 @@ def draft_part(part: CadPart) -> ArrayDraft:
         body_um=part.body_um or sizes.body_um,
         ball_um=sizes.ball_um,
         pad_um=part.pad_um,
-        pad_definition=part.pad_definition,
+        pad_definition=part.pad_definition or sizes.pad_definition,
         a1_corner=find_a1_corner(part.pads, x_um, y_um),
         notes=tuple(notes),
     )
@@ -145,8 +149,8 @@ def snap_to_lattice(
 def _snap_axis(values: NDArray[np.float64], pitch_um: float, tolerance_um: float) -> NDArray[np.float64] | None:
     """Return places on lines of equal steps; None where some lie off them by more than the tolerance.
 
-    The step is the largest of 1, 1/2, 1/4 of the least distance of lines on which all lie; it is rounded to 1 um where that
-    fits, since no drawing has a finer pitch.
+    The step is the largest of 1, 1/2, 1/4 of the least distance of lines on which all lie; it is rounded to
+    10 um, or else to 1 um, where that fits: drawings have such pitches.
     """
     ordered = np.unique(values)
     cuts = np.flatnonzero(np.diff(ordered) > max(4 * tolerance_um, 0.1 * pitch_um)) + 1
@@ -158,15 +162,12 @@ def _snap_axis(values: NDArray[np.float64], pitch_um: float, tolerance_um: float
         step = least / part
         for _ in range(3):  # the first step is known from one distance only; the whole extent knows it better
             number = np.rint((values - lines[0]) / step)
-            slope, start = np.polyfit(number, values, 1)
-            step = float(slope)
-        rounded = float(round(step))
-        for candidate in (rounded, step):
+            step = float(np.polyfit(number, values, 1)[0])
+        for candidate in (10.0 * round(step / 10), float(round(step)), step):
             first = float(np.median(values - candidate * number))
             if candidate > 0 and np.abs(first + candidate * number - values).max() <= tolerance_um:
                 snapped: NDArray[np.float64] = first + candidate * number
                 return snapped
-        del start
     return None
 
 

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-__all__ = ["GAP_BETWEEN_UM", "STACK_HEIGHT_UM", "WARPAGE_LIMIT_UM", "compute_standoff", "guess_ball", "guess_pad"]
+__all__ = ["GAP_BETWEEN_UM", "MEMORY_HEIGHT_UM", "STACK_HEIGHT_UM", "WARPAGE_LIMIT_UM", "compute_standoff", "guess_ball", "guess_pad"]
 
 # Ball and pad in um by pitch. 350 to 650: the usual ones of PoP lower and upper interfaces. 800 and 1000: the most frequent in
 # the names of the BGA footprints of KiCad's library (Package_BGA: `P0.8mm_Ball0.5mm_Pad0.4mm`, `P1.0mm_Ball0.5mm_Pad0.4mm`).
@@ -16,6 +16,7 @@ _BALL_UM = (200.0, 250.0, 300.0, 400.0, 500.0, 500.0)
 _PAD_UM = (180.0, 220.0, 260.0, 330.0, 400.0, 400.0)
 STACK_HEIGHT_UM = 1400.0  # of a stack of two packages, or of one BGA; only pads above it would be refused
 WARPAGE_LIMIT_UM = 80.0  # the rule of thumb for packages during reflow (Ishibashi, Nokia, ECTC 2007, has 66 to 72 for PoP)
+MEMORY_HEIGHT_UM = 600.0  # from the uppermost pads to the stack's top: the memory package
 GAP_BETWEEN_UM = 350.0  # from the lower interface's upper pads to the upper interface's lower pads: one package's thickness
 
 

@@ -24,6 +24,7 @@ from inspect_pop.ingest.recipe_file import read_recipe
 from inspect_pop.recipes.ball_names import find_a1_corner
 from inspect_pop.recipes.defaults import (
     GAP_BETWEEN_UM,
+    MEMORY_HEIGHT_UM,
     STACK_HEIGHT_UM,
     WARPAGE_LIMIT_UM,
     compute_standoff,
@@ -31,7 +32,7 @@ from inspect_pop.recipes.defaults import (
     guess_pad,
 )
 
-__all__ = ["ArrayDraft", "Choices", "WrittenRecipe", "build_package", "join_packages", "load_packages", "write_recipe"]
+__all__ = ["ArrayDraft", "Choices", "WrittenRecipe", "build_package", "join_packages", "load_packages", "parse_choices", "write_recipe"]
 
 RECIPE_FILE = "recipe.json"
 
@@ -59,23 +60,46 @@ class ArrayDraft:
     doubts: Mapping[str, str] = field(default_factory=dict)
 
 
+Value = float | str | tuple[float, float]
+_NUMBERS = ("stack_height_um", "warpage_limit_um", "ball_diameter_um", "pad_diameter_um")
+_PAIRS = ("body_um", "pads_z_um")
+_TEXTS = ("part", "construction", "pad_definition", "solder")
+
+
 @dataclass(frozen=True)
 class Choices:
-    """What the user gives: each value replaces what a source says; None leaves it, or takes the default."""
+    """What the user decides: each value of `fields` replaces what a source says, or the default.
 
-    product: str | None = None
-    refdes: str | None = None
-    part: str | None = None
+    `fields` has names of the recipe's fields: `part`, `construction`, `body_um`, `stack_height_um`, `warpage_limit_um`,
+    `ball_diameter_um`, `pad_diameter_um`, `pad_definition`, `pads_z_um`, `solder`.
+    """
+
     interface: str = "lower"
-    construction: str | None = None
-    body_um: tuple[float, float] | None = None
-    stack_height_um: float | None = None
-    warpage_limit_um: float | None = None
-    ball_um: float | None = None
-    pad_um: float | None = None
-    pad_definition: str | None = None
-    pads_z_um: tuple[float, float] | None = None
-    solder: str | None = None
+    fields: Mapping[str, Value] = field(default_factory=dict)
+
+
+def parse_choices(interface: str, texts: Sequence[str]) -> Choices:
+    """Parse choices given as `FIELD=VALUE`, two numbers separated by a comma. Raises `UsageFault`."""
+    if interface not in ("lower", "upper"):
+        raise UsageFault(f"--interface {interface}", expected="lower or upper")
+    fields: dict[str, Value] = {}
+    for text in texts:
+        name, is_set, value = text.partition("=")
+        if not is_set or name not in (*_NUMBERS, *_PAIRS, *_TEXTS):
+            expect = f"FIELD=VALUE with one of {', '.join((*_TEXTS, *_PAIRS, *_NUMBERS))}"
+            raise UsageFault(f"--set {text}", expected=expect)
+        if name in _TEXTS:
+            fields[name] = value
+            continue
+        try:
+            numbers = tuple(float(part) for part in value.split(","))
+        except ValueError:
+            numbers = ()
+        if len(numbers) != (2 if name in _PAIRS else 1):
+            expect = "two numbers and a comma between, such as 0,170" if name in _PAIRS else "a number"
+            raise UsageFault(f"--set {text}", expected=expect)
+        fields[name] = (numbers[0], numbers[1]) if name in _PAIRS else numbers[0]
+    return Choices(interface, fields)
 
 
 @dataclass(frozen=True)
@@ -98,47 +122,45 @@ def build_package(draft: ArrayDraft, choices: Choices) -> Package:
     """
     assumed: list[str] = []
 
-    def choose(name: str, *values: Any, default: Any) -> Any:
-        for value in values:
-            if value is not None:
-                return value
-        assumed.append(name)
-        return default
+    def choose(name: str, known: Any, default: Any) -> Any:
+        if name in choices.fields:
+            return choices.fields[name]
+        if known is None:
+            assumed.append(name)
+        return default if known is None else known
 
     pitch_um = draft.pitch_um
-    ball_um = choose("ball_diameter_um", choices.ball_um, draft.ball_um, default=_round5(guess_ball(pitch_um)))
-    pad_um = choose("pad_diameter_um", choices.pad_um, draft.pad_um, default=_round5(guess_pad(pitch_um, ball_um)))
-    base_um = 0.0 if choices.interface == "lower" else _round5(compute_standoff(ball_um, pad_um)) + GAP_BETWEEN_UM
-    pads_z_um = choose(
-        "pads_z_um", choices.pads_z_um, default=(base_um, base_um + max(_round5(compute_standoff(ball_um, pad_um)), 5.0))
-    )
-    extent_um = tuple(float(np.ptp(axis)) + 2 * pitch_um for axis in (draft.x_um, draft.y_um))
-    body_um = choose("body_um", choices.body_um, draft.body_um, default=tuple(100 * np.ceil(v / 100) for v in extent_um))
+    ball_um = choose("ball_diameter_um", draft.ball_um, _round5(guess_ball(pitch_um)))
+    pad_um = choose("pad_diameter_um", draft.pad_um, _round5(guess_pad(pitch_um, ball_um)))
+    standoff_um = max(_round5(compute_standoff(ball_um, pad_um)), 5.0)
+    base_um = 0.0 if choices.interface == "lower" else standoff_um + GAP_BETWEEN_UM
+    pads_z_um = choose("pads_z_um", None, (base_um, base_um + standoff_um))
+    extent_um = (float(np.ptp(axis)) + 2 * pitch_um for axis in (draft.x_um, draft.y_um))
+    body_um = choose("body_um", draft.body_um, tuple(100 * np.ceil(v / 100) for v in extent_um))
     interface = {
         "name": choices.interface,
         "joints": list(zip(draft.ball, draft.x_um.tolist(), draft.y_um.tolist(), strict=True)),
         "pitch_um": _clean(pitch_um),
         "ball_diameter_um": _clean(ball_um),
         "pad_diameter_um": _clean(pad_um),
-        "pad_definition": choose("pad_definition", choices.pad_definition, draft.pad_definition, default="nsmd"),
+        "pad_definition": choose("pad_definition", draft.pad_definition, "nsmd"),
         "pads_z_um": [_clean(v) for v in pads_z_um],
-        "solder": choose("solder", choices.solder, default="SAC305"),
+        "solder": choose("solder", None, "SAC305"),
     }
-    construction = "bga" if choices.interface == "lower" else "tmv"
     corner = draft.a1_corner or find_a1_corner(draft.ball, draft.x_um, draft.y_um)
+    stack_height_um = choose("stack_height_um", None, max(STACK_HEIGHT_UM, pads_z_um[1] + MEMORY_HEIGHT_UM))
     return {
-        "refdes": choices.refdes or draft.refdes,
-        "part": choose("part", choices.part, draft.part, default="unknown"),
-        "construction": choose("construction", choices.construction, default=construction),
+        "refdes": draft.refdes,
+        "part": choose("part", draft.part, "unknown"),
+        "construction": choose("construction", None, "bga" if choices.interface == "lower" else "tmv"),
         "body_um": [_clean(v) for v in body_um],
-        "stack_height_um": _clean(
-            choose("stack_height_um", choices.stack_height_um, default=max(STACK_HEIGHT_UM, pads_z_um[1] + 600.0))
-        ),
-        "warpage_limit_um": _clean(choose("warpage_limit_um", choices.warpage_limit_um, default=WARPAGE_LIMIT_UM)),
-        "a1_corner": choose("a1_corner", corner, default="upper_left"),
+        "stack_height_um": _clean(stack_height_um),
+        "warpage_limit_um": _clean(choose("warpage_limit_um", None, WARPAGE_LIMIT_UM)),
+        "a1_corner": choose("a1_corner", corner, "upper_left"),
         "interfaces": [interface],
         "assumed": assumed,
         "notes": list(draft.notes),
+        "doubts": dict(draft.doubts),
     }
 
 
@@ -179,9 +201,10 @@ def join_packages(packages: Sequence[Package], more: Sequence[Package]) -> list[
             "interfaces": both,
             "construction": "tmv" if construction == "bga" else construction,
             "body_um": body_um if "body_um" in known.get("assumed", ()) else known["body_um"],
-            "stack_height_um": max(known["stack_height_um"], _clean(top_um + 600.0)),
+            "stack_height_um": max(known["stack_height_um"], _clean(top_um + MEMORY_HEIGHT_UM)),
             "assumed": list(dict.fromkeys([*known.get("assumed", ()), *package["assumed"]])),
             "notes": [*known.get("notes", ()), *package["notes"]],
+            "doubts": {**known.get("doubts", {}), **package["doubts"]},
         }
     return list(joined.values())
 
@@ -230,7 +253,11 @@ def write_recipe(
         entries = [_strip_joints(p, t) for p, t in zip(packages, tables, strict=True)]
         text = json.dumps(content | {"packages": entries, "source": source}, indent=1, ensure_ascii=False)
         (part / RECIPE_FILE).write_text(text + "\n", encoding="utf-8", newline="\n")
-        recipe = read_recipe(part / RECIPE_FILE, part)
+        try:
+            recipe = read_recipe(part / RECIPE_FILE, part)
+        except RecipeFault as fault:
+            thing = fault.thing.replace(str(part), str(out))
+            raise RecipeFault(thing, expected=fault.expected, found=fault.found, remedy="Nothing was written.") from fault
         for name in [name for names in tables for name in names]:
             (part / name).replace(out / name)
         (part / RECIPE_FILE).replace(path)

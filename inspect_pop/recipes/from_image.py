@@ -193,7 +193,7 @@ def _note_picture(array: Array, pitch_um: float, notes: list[str]) -> None:
     holes = int(_is_inside(array).sum())
     notes.append(f"{len(array.column)} balls, {holes} empty places inside the array: compare with the part's data sheet")
     if array.cut:
-        notes.append("the picture cuts places of the array off: rows or columns may be missing, and then names are wrong")
+        notes.append("places of the array lie where the picture holds no data: balls there are not seen, and names rest on the gap")
     if len(array.strays):
         notes.append(f"{len(array.strays)} round bodies lie on no place of the lattice and are left out")
     if array.residual_px > MOST_RESIDUAL * lattice.pitch:
