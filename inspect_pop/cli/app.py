@@ -13,6 +13,7 @@ import typer
 
 from inspect_pop import __version__
 from inspect_pop.cli.exports import check, simulate
+from inspect_pop.cli.labels import labels
 from inspect_pop.cli.models import evaluate, gage, models, operating_point, study, train
 from inspect_pop.cli.outbox import outbox
 from inspect_pop.cli.recipe import recipe
@@ -69,6 +70,7 @@ _COMMANDS = (
 for _name, _command, _summary in _COMMANDS:
     app.command(_name, short_help=_summary)(_command)
 app.add_typer(outbox, name="outbox", short_help="List, retry and set aside messages to the line.")
+app.add_typer(labels, name="labels", short_help="Take labels over from other tools.")
 app.add_typer(recipe, name="recipe", short_help="Make recipes from pictures, CAD files or ball lists.")
 app.add_typer(models, name="models", short_help="List, compare, promote and roll back models.")
 

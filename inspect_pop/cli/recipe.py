@@ -36,7 +36,9 @@ RowPitch = Annotated[
 Pixel = Annotated[float | None, typer.Option("--pixel-um", metavar="U", min=0.01, max=1000, help="Size of a pixel.")]
 A1 = Annotated[
     str | None,
-    typer.Option("--a1", metavar="CORNER", help="Where A1 lies in the picture: upper_left, upper_right, lower_right, lower_left."),
+    typer.Option(
+        "--a1", metavar="CORNER", help="Where A1 lies in the picture: upper_left, upper_right, lower_right, lower_left."
+    ),
 ]
 Polarity = Annotated[str, typer.Option("--polarity", metavar="P", help="solder_bright, solder_dark, or auto.")]
 Page = Annotated[int | None, typer.Option("--page", metavar="N", min=1, help="Page of a TIFF [default: the middle one]")]
@@ -82,9 +84,7 @@ def from_image(
 
     choices = parse_choices(interface, fields or ())
     picture = read_picture(image, page)
-    found = read_array(
-        picture, pitch_um=pitch_um, pixel_um=pixel_um, refdes=refdes or "U1", a1_corner=a1, polarity=polarity
-    )
+    found = read_array(picture, pitch_um=pitch_um, pixel_um=pixel_um, refdes=refdes or "U1", a1_corner=a1, polarity=polarity)
     written = _write(out, [found.draft], image, product, choices, add, replace)
     draw_array(out / "recipe.png", picture, found)
     typer.echo(f"{found.polarity}, {found.pixel_um:.4g} um a pixel, turned by {found.angle_deg:+.2f} degrees")

@@ -106,7 +106,9 @@ def _guess_diameters(image: NDArray[np.generic], polarity: str) -> list[float]:
     filled = np.where(valid, np.clip((bright - low) / max(high - low, 1e-6), 0, 1), 0).astype(np.float32)
     small = cv2.resize(filled, size, interpolation=cv2.INTER_AREA)
     largest = min(_SIGMAS[1], min(small.shape) / 6)
-    blobs = blob_log(small, min_sigma=_SIGMAS[0], max_sigma=max(largest, 2 * _SIGMAS[0]), num_sigma=10, threshold=0.1, log_scale=True)
+    blobs = blob_log(
+        small, min_sigma=_SIGMAS[0], max_sigma=max(largest, 2 * _SIGMAS[0]), num_sigma=10, threshold=0.1, log_scale=True
+    )
     if not len(blobs):
         return []
     # Contrast of a size: of its blobs, middle against surroundings, summed.
@@ -178,14 +180,15 @@ def _complete(image: NDArray[np.generic], best: _Candidate) -> Array:
 def _is_within(places: NDArray[np.intp], column: NDArray[np.intp], row: NDArray[np.intp]) -> NDArray[np.bool_]:
     """Return which places lie within the outermost rows and columns that hold balls."""
     within: NDArray[np.bool_] = (
-        (places[:, 0] >= column.min()) & (places[:, 0] <= column.max()) & (places[:, 1] >= row.min()) & (places[:, 1] <= row.max())
+        (places[:, 0] >= column.min())
+        & (places[:, 0] <= column.max())
+        & (places[:, 1] >= row.min())
+        & (places[:, 1] <= row.max())
     )
     return within
 
 
-def _list_places(
-    lattice: Lattice, column: NDArray[np.intp], row: NDArray[np.intp], field: NDArray[np.intp]
-) -> NDArray[np.intp]:
+def _list_places(lattice: Lattice, column: NDArray[np.intp], row: NDArray[np.intp], field: NDArray[np.intp]) -> NDArray[np.intp]:
     """Return (column, row, field) of all places from one step outside the array to one step outside, each once.
 
     Of several fields, a place belongs to the one that has its nearest ball.
@@ -200,7 +203,9 @@ def _list_places(
     return np.column_stack([grid, field[distance.argmin(axis=1)]])
 
 
-def _measure_contrast(flat: FlatImage, centre: FloatArray, diameter_px: float, pitch_px: float) -> tuple[FloatArray, NDArray[np.bool_]]:
+def _measure_contrast(
+    flat: FlatImage, centre: FloatArray, diameter_px: float, pitch_px: float
+) -> tuple[FloatArray, NDArray[np.bool_]]:
     """Return the contrast of places (n, 2) to what surrounds them, and which of them lie inside the picture.
 
     The middle, or the whole disc where that is brighter (a void), less the ring at the width where balls end.

@@ -83,7 +83,9 @@ def choose_parts(parts: Sequence[CadPart], refdes: str | None, thing: str) -> li
         raise UsageFault(f"{thing}: {refdes}", expected="a part of the file", found=f"arrays of balls: {listed}")
     if not arrays:
         remedy = "Name the part by --refdes."
-        raise UsageFault(thing, expected=f"a part of {LEAST_PADS} or more balls with names such as A1", found="none", remedy=remedy)
+        raise UsageFault(
+            thing, expected=f"a part of {LEAST_PADS} or more balls with names such as A1", found="none", remedy=remedy
+        )
     return arrays
 
 
@@ -127,9 +129,7 @@ def draft_part(part: CadPart) -> ArrayDraft:
     )
 
 
-def snap_to_lattice(
-    part: CadPart, sizes: NameSizes, notes: list[str]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+def snap_to_lattice(part: CadPart, sizes: NameSizes, notes: list[str]) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
     """Return x, y and pitch in um; on lines of equal steps where every ball lies within the file's resolution of one."""
     nearest = cKDTree(np.column_stack([part.x_um, part.y_um])).query(np.column_stack([part.x_um, part.y_um]), k=2)[0][:, 1]
     typical = float(np.median(nearest))

@@ -7,7 +7,15 @@ import math
 
 import numpy as np
 
-__all__ = ["GAP_BETWEEN_UM", "MEMORY_HEIGHT_UM", "STACK_HEIGHT_UM", "WARPAGE_LIMIT_UM", "compute_standoff", "guess_ball", "guess_pad"]
+__all__ = [
+    "GAP_BETWEEN_UM",
+    "MEMORY_HEIGHT_UM",
+    "STACK_HEIGHT_UM",
+    "WARPAGE_LIMIT_UM",
+    "compute_standoff",
+    "guess_ball",
+    "guess_pad",
+]
 
 # Ball and pad in um by pitch. 350 to 650: the usual ones of PoP lower and upper interfaces. 800 and 1000: the most frequent in
 # the names of the BGA footprints of KiCad's library (Package_BGA: `P0.8mm_Ball0.5mm_Pad0.4mm`, `P1.0mm_Ball0.5mm_Pad0.4mm`).

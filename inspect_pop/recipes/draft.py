@@ -32,7 +32,16 @@ from inspect_pop.recipes.defaults import (
     guess_pad,
 )
 
-__all__ = ["ArrayDraft", "Choices", "WrittenRecipe", "build_package", "join_packages", "load_packages", "parse_choices", "write_recipe"]
+__all__ = [
+    "ArrayDraft",
+    "Choices",
+    "WrittenRecipe",
+    "build_package",
+    "join_packages",
+    "load_packages",
+    "parse_choices",
+    "write_recipe",
+]
 
 RECIPE_FILE = "recipe.json"
 
@@ -303,4 +312,3 @@ def _clean(value: float) -> float:
     """Return a length in um to a thousandth, without a decimal where it has none."""
     value = round(float(value), 3)
     return int(value) if value == int(value) else value
-

@@ -102,7 +102,9 @@ def _build_svg(panels: list[tuple[Package, str]]) -> str:
         body.append(f'<g transform="translate({left:.1f},0)"><text x="20" y="24" font-size="14">{_escape(package, name)}</text>')
         body.append(f'<rect x="20" y="40" width="{width - 40:.1f}" height="{height - 60:.1f}" class="body"/>')
         for ball, x, y in balls:
-            body.append(f'<circle cx="{x:.2f}" cy="{y:.2f}" r="{radius:.2f}"/><text x="{x:.2f}" y="{y:.2f}">{escape(ball)}</text>')
+            body.append(
+                f'<circle cx="{x:.2f}" cy="{y:.2f}" r="{radius:.2f}"/><text x="{x:.2f}" y="{y:.2f}">{escape(ball)}</text>'
+            )
         body.append("</g>")
         left, tallest = left + width + 20, max(tallest, height)
     style = "text{font:11px sans-serif;fill:#1e1e1e}circle{fill:#e9f5e9;stroke:#00aa50}.body{fill:none;stroke:#969696}"
@@ -123,5 +125,3 @@ def _escape(package: Package, name: str) -> str:
 def _write_png(path: Path, canvas: NDArray[Any]) -> None:
     _, data = cv2.imencode(".png", canvas)
     write_bytes(path, data.tobytes())
-
-

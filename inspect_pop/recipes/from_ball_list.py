@@ -77,7 +77,9 @@ def _choose_column(path: Path, rows: Iterable[Sequence[Any]]) -> tuple[list[str]
             best = (count, texts)
     count, texts = best
     if count < 2 or count < _LEAST_SHARE * (len(texts) - 1):
-        raise RecipeFault(str(path), expected="a column of ball names such as A1", found=f"at most {count} of {len(texts)} entries")
+        raise RecipeFault(
+            str(path), expected="a column of ball names such as A1", found=f"at most {count} of {len(texts)} entries"
+        )
     names = [text.upper() for text in texts if parse_ball(text) is not None]
     doubled = next((name for name in names if names.count(name) > 1), None)
     if doubled is not None:

@@ -13,8 +13,9 @@ from inspect_pop.recipes.draft import ArrayDraft
 
 __all__ = ["ImageArray", "read_array"]
 
-NOMINAL_STEP_UM = 10.0  # pitches of parts are multiples of it: 1.27 mm, 0.65 mm, 0.35 mm
-NOMINAL_SHARE = 0.001  # of the pitch: how near it must be to be taken for the nominal one
+NOMINAL_STEP_UM = 50.0  # pitches of parts are multiples of it, or 1.27 mm
+INCH_PITCH_UM = 1270.0
+NOMINAL_SHARE = 0.003  # of the pitch: how near it must be to be taken for the nominal one
 DIFFERENT = 0.1  # a ball that differs by more from the usual one at this pitch is estimated from the picture
 FEW = 2  # balls in an outermost row or column that may not belong to the array
 LEAST_LINE = 5  # balls of the median row, for such a row to be doubtful
@@ -77,7 +78,7 @@ def read_array(
     notes: list[str] = []
     scale_um, pitch_um = _find_scale(lattice.pitch, pitch_um, pixel_um, notes)
     # Ideal places: both axes at right angles, each field where it lies.
-    step_x, step_y = (p * scale_um for p in lattice.pitches)
+    step_x, step_y = (_find_nominal(p * scale_um) or p * scale_um for p in lattice.pitches)
     shift = _measure_shifts(array)
     x_um = (array.column + shift[array.field, 0]) * step_x
     y_um = (array.row + shift[array.field, 1]) * step_y
@@ -129,12 +130,20 @@ def _find_scale(pitch_px: float, pitch_um: float | None, pixel_um: float | None,
         return scale_um, pitch_um
     assert pixel_um is not None
     measured_um = pitch_px * pixel_um
-    nominal_um = NOMINAL_STEP_UM * round(measured_um / NOMINAL_STEP_UM)
-    if nominal_um > 0 and abs(measured_um / nominal_um - 1) < NOMINAL_SHARE:
+    nominal_um = _find_nominal(measured_um)
+    if nominal_um is not None:
         notes.append(f"pitch: {measured_um:.2f} um measured, {nominal_um:g} um taken")
         return nominal_um / pitch_px, nominal_um
-    notes.append(f"pitch: {measured_um:.2f} um measured, near no multiple of {NOMINAL_STEP_UM:g} um: check the pixel size")
+    notes.append(f"pitch: {measured_um:.2f} um measured, which is no usual pitch: check the pixel size")
     return pixel_um, measured_um
+
+
+def _find_nominal(measured_um: float) -> float | None:
+    """Return the usual pitch that a measured one is next to; None where there is none."""
+    for nominal_um in (NOMINAL_STEP_UM * round(measured_um / NOMINAL_STEP_UM), INCH_PITCH_UM):
+        if nominal_um > 0 and abs(measured_um / nominal_um - 1) < NOMINAL_SHARE:
+            return nominal_um
+    return None
 
 
 def _measure_shifts(array: Array) -> NDArray[np.float64]:
@@ -193,7 +202,9 @@ def _note_picture(array: Array, pitch_um: float, notes: list[str]) -> None:
     holes = int(_is_inside(array).sum())
     notes.append(f"{len(array.column)} balls, {holes} empty places inside the array: compare with the part's data sheet")
     if array.cut:
-        notes.append("places of the array lie where the picture holds no data: balls there are not seen, and names rest on the gap")
+        notes.append(
+            "places of the array lie where the picture holds no data: balls there are not seen, and names rest on the gap"
+        )
     if len(array.strays):
         notes.append(f"{len(array.strays)} round bodies lie on no place of the lattice and are left out")
     if array.residual_px > MOST_RESIDUAL * lattice.pitch:
@@ -204,7 +215,10 @@ def _note_picture(array: Array, pitch_um: float, notes: list[str]) -> None:
     x, y = (float(np.hypot(*step)) for step in (lattice.step_x, lattice.step_y))
     if lattice.pitches[0] != lattice.pitches[1]:
         scale = pitch_um / lattice.pitch
-        notes.append(f"pitch {x * scale:.1f} um along rows, {y * scale:.1f} um along columns")
+        taken = [_find_nominal(v * scale) or v * scale for v in (x, y)]
+        notes.append(
+            f"pitch {x * scale:.1f} um along rows, {y * scale:.1f} um along columns: {taken[0]:g} and {taken[1]:g} um taken"
+        )
     elif abs(x / y - 1) > 0.003:
         notes.append(f"the pitch along rows differs by {x / y - 1:+.2%} from that along columns; one pitch is taken")
     if abs(lattice.angle_deg) > TURNED_DEG:

@@ -60,7 +60,9 @@ def read_placement(path: Path) -> dict[str, Place]:
             columns = found
             continue
         if columns is None and len(cells) >= 4 and unit and all(_NUMBER.fullmatch(c) for c in cells[1:4]):
-            cells = [cell for k, cell in enumerate(cells) if not (k == 4 and cell == "m")] + (["bottom"] if "m" in cells[4:5] else [])
+            cells = [cell for k, cell in enumerate(cells) if not (k == 4 and cell == "m")] + (
+                ["bottom"] if "m" in cells[4:5] else []
+            )
             columns_used = dict(zip(_ALLEGRO, range(5), strict=True)) | {"side": 5}
         elif columns is None:
             continue
@@ -76,7 +78,9 @@ def read_placement(path: Path) -> dict[str, Place]:
     return places
 
 
-def join_placement(places: Mapping[str, Place], recipes: Mapping[str, Path], *, clockwise: bool = False) -> tuple[list[Package], list[str]]:
+def join_placement(
+    places: Mapping[str, Place], recipes: Mapping[str, Path], *, clockwise: bool = False
+) -> tuple[list[Package], list[str]]:
     """Return the packages of all places whose reference or package has a recipe, and a line on each recipe without a place.
 
     Parameters
@@ -108,7 +112,9 @@ def join_placement(places: Mapping[str, Place], recipes: Mapping[str, Path], *, 
             joined.append(_turn_package(loaded[key], place, -place.rotation_deg if clockwise else place.rotation_deg))
     if not joined:
         listed = ", ".join(list(places)[:12])
-        raise UsageFault("--part", expected="the reference or package of a place", found=f"{', '.join(recipes)}; places: {listed}")
+        raise UsageFault(
+            "--part", expected="the reference or package of a place", found=f"{', '.join(recipes)}; places: {listed}"
+        )
     return joined, [f"{key} has no place in the placement file" for key in recipes if key not in used]
 
 

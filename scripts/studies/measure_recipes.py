@@ -79,9 +79,7 @@ def simulate_picture(rng: np.random.Generator, number: int) -> tuple[str, Interf
     return name, shown, stack.grid.pixel_um, turned
 
 
-def draw_interface(
-    rng: np.random.Generator, name: str, layout: str, pitch: float, base: float, extent: float = 0.0
-) -> Interface:
+def draw_interface(rng: np.random.Generator, name: str, layout: str, pitch: float, base: float, extent: float = 0.0) -> Interface:
     """An array of a layout, 5 % of its balls left out; `extent` (um) of the array that it must surround."""
     most = int(min(16, 8000 / pitch))
     columns, rows = (int(rng.integers(8, max(most, 9) + 1)) for _ in range(2))
