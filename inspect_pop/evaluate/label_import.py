@@ -33,9 +33,20 @@ BRIDGED = "bridged"
 # Words of people and tools for our classes; a table of the user's own replaces them.
 WORDS = {
     **{name: name for name in CLASSES},
-    **{"ok": GOOD, "pass": GOOD, "short": BRIDGED, "bridge": BRIDGED, "bridging": BRIDGED, "solder_bridge": BRIDGED},
-    **{"insufficient": "starved", "insufficient_solder": "starved", "non_wet": "open", "missing": "open", "missing_ball": "open"},
-    **{"hip": "head_in_pillow", "hop": "head_in_pillow", "head_on_pillow": "head_in_pillow"},
+    "ok": GOOD,
+    "pass": GOOD,
+    "short": BRIDGED,
+    "bridge": BRIDGED,
+    "bridging": BRIDGED,
+    "solder_bridge": BRIDGED,
+    "insufficient": "starved",
+    "insufficient_solder": "starved",
+    "non_wet": "open",
+    "missing": "open",
+    "missing_ball": "open",
+    "hip": "head_in_pillow",
+    "hop": "head_in_pillow",
+    "head_on_pillow": "head_in_pillow",
 }
 
 JointName = tuple[str, str, str, str]  # serial, refdes, interface, ball
@@ -101,7 +112,7 @@ def import_boxes(
     if unlabelled not in ("unknown", "good"):
         raise UsageFault(f"--unlabelled {unlabelled}", expected="unknown or good")
     table = dict(WORDS if classes is None else classes)
-    imported = ImportedLabels()
+    imported = ImportedLabels(inspected_at={export.serial: export.inspected_at for export in exports})
     conflicts: set[JointName] = set()
     complete: list[tuple[str, _JointMap]] = []
     maps: dict[Path, _JointMap | str] = {}
@@ -110,31 +121,44 @@ def import_boxes(
         imported.unmapped += [Unmapped(picture.name, label, "", reason) for label, reason in picture.refused]
         joints = _find_joints(picture, exports, maps)
         if isinstance(joints, str):
-            boxes = picture.boxes or [None]
-            imported.unmapped += [_refuse(picture, box, joints) for box in boxes]
+            imported.unmapped += [_refuse(picture, box, joints) for box in picture.boxes or [None]]
             continue
-        for box in picture.boxes:
-            ours = table.get(_simplify(box.label))
-            found = "no class of ours has this name: add it to --classes" if ours is None else joints.match(picture, box, ours)
-            if isinstance(found, str) or ours is None:
-                imported.unmapped.append(_refuse(picture, box, str(found)))
-                continue
-            imported.words[box.label, ours] += 1
-            for joint in found:
-                _set_label(imported, conflicts, joint, ours, picture.name)
+        _label_joints(imported, conflicts, picture, joints, table)
         if len(imported.unmapped) == before:
             complete.append((picture.name, joints))
     for joint in conflicts:
-        imported.unmapped.append(
-            Unmapped(imported.pictures.pop(joint), imported.joints.pop(joint), "", f"{'/'.join(joint)}: boxes of two classes")
-        )
-    if unlabelled == "good":
-        for name, joints in complete:
-            for joint in joints.names:
-                if joint not in conflicts and joint not in imported.joints:
-                    imported.joints[joint], imported.pictures[joint] = GOOD, name
-    imported.inspected_at = {export.serial: export.inspected_at for export in exports}
+        name, label = imported.pictures.pop(joint), imported.joints.pop(joint)
+        imported.unmapped.append(Unmapped(name, label, "", f"{'/'.join(joint)}: boxes of two classes"))
+    fill = [(joint, name) for name, joints in complete for joint in joints.names] if unlabelled == "good" else []
+    for joint, name in fill:
+        if joint not in conflicts and joint not in imported.joints:
+            imported.joints[joint], imported.pictures[joint] = GOOD, name
     return imported
+
+
+def _label_joints(
+    imported: ImportedLabels,
+    conflicts: set[JointName],
+    picture: LabelledPicture,
+    joints: "_JointMap",
+    table: Mapping[str, str],
+) -> None:
+    """Give the joints of a picture the labels of its boxes; `conflicts` are those that have two."""
+    for box in picture.boxes:
+        ours = table.get(_simplify(box.label))
+        if ours is None:
+            imported.unmapped.append(_refuse(picture, box, "no class of ours has this name: add it to --classes"))
+            continue
+        found = joints.match(picture, box, ours)
+        if isinstance(found, str):
+            imported.unmapped.append(_refuse(picture, box, found))
+            continue
+        imported.words[box.label, ours] += 1
+        for joint in found:
+            if imported.joints.get(joint, ours) != ours:
+                conflicts.add(joint)
+            imported.joints.setdefault(joint, ours)
+            imported.pictures.setdefault(joint, picture.name)
 
 
 def write_labels(path: Path, imported: ImportedLabels, form: str, labelled_by: str = "", labelled_at: str = "") -> Path:
@@ -230,13 +254,6 @@ def _map_joints(export: BoardExport, source: SliceSource) -> "_JointMap | str":
         0.5 * interface.pitch_um / stack.grid.pixel_um,
         stack.grid.shape,
     )
-
-
-def _set_label(imported: ImportedLabels, conflicts: set[JointName], joint: JointName, label: str, picture: str) -> None:
-    if imported.joints.get(joint, label) != label:
-        conflicts.add(joint)
-    imported.joints.setdefault(joint, label)
-    imported.pictures.setdefault(joint, picture)
 
 
 def _refuse(picture: LabelledPicture, box: Box | None, reason: str) -> Unmapped:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from skimage.feature import blob_log
 
 from inspect_pop.core.errors import FrameFault
-from inspect_pop.recipes.lattice import Lattice, count_steps, fit_lattice
+from inspect_pop.recipes.lattice import Lattice, fit_lattice
 from inspect_pop.segment.balls import FlatImage, find_balls, find_no_data, flatten, make_solder_bright
 
 __all__ = ["Array", "find_array"]
@@ -86,14 +86,14 @@ def _list_candidates(image: NDArray[np.generic], polarity: str) -> Iterator[_Can
     for name in ("solder_bright", "solder_dark") if polarity == "auto" else (polarity,):
         tried: list[float] = []
         for diameter in _guess_diameters(image, name):
-            for _ in range(2):  # once more with the size found, if it is another
-                candidate = _try_size(image, name, diameter)
-                tried.append(diameter)
-                if candidate is not None:
-                    yield candidate
-                    diameter = candidate.diameter_px
-                if candidate is None or any(abs(diameter / t - 1) < 0.15 for t in tried):
-                    break
+            candidate = _try_size(image, name, diameter)
+            tried.append(diameter)
+            if candidate is None:
+                continue
+            yield candidate
+            if all(abs(candidate.diameter_px / t - 1) >= 0.15 for t in tried):  # once more with the size found
+                tried.append(candidate.diameter_px)
+                yield _try_size(image, name, candidate.diameter_px)
 
 
 def _guess_diameters(image: NDArray[np.generic], polarity: str) -> list[float]:
@@ -210,7 +210,7 @@ def _measure_contrast(
 
     The middle, or the whole disc where that is brighter (a void), less the ring at the width where balls end.
     """
-    half = int(math.ceil(0.5 * pitch_px)) + 1
+    half = math.ceil(0.5 * pitch_px) + 1
     padded = np.pad(flat.values, half, mode="edge")
     valid = np.pad(flat.valid, half)
     x, y = centre[:, 0], -centre[:, 1]
@@ -219,7 +219,7 @@ def _measure_contrast(
     axis = np.arange(-half, half + 1)
     contrast = np.zeros(len(centre))
     for k in range(len(centre)):
-        r, c = (int(round(min(max(v, 0), n - 1))) + half for v, n in ((y[k], rows), (x[k], cols)))
+        r, c = (round(min(max(v, 0), n - 1)) + half for v, n in ((y[k], rows), (x[k], cols)))
         window = padded[r - half : r + half + 1, c - half : c + half + 1]
         distance = np.hypot(axis[:, None] - (y[k] + half - r), axis[None] - (x[k] + half - c))
         middle = window[distance <= max(0.15 * diameter_px, 1.0)].mean()

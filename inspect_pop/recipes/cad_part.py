@@ -49,7 +49,7 @@ class CadPart:
 
 @dataclass(frozen=True)
 class NameSizes:
-    """What a package's name says: number of balls, definition of the pads, pitches, ball diameter and body in um; None for what it does not say."""
+    """What a package's name says, lengths in um; None for what it does not say."""
 
     balls: int | None
     pad_definition: str | None
@@ -72,7 +72,7 @@ def read_sizes(package: str) -> NameSizes:
 
 
 def choose_parts(parts: Sequence[CadPart], refdes: str | None, thing: str) -> list[CadPart]:
-    """Return the part of this refdes; without one, all parts that are arrays of balls. Raises `UsageFault` where there is none."""
+    """Return the part of this refdes; without one, all parts that are arrays of balls. Raises `UsageFault` without any."""
     if refdes is not None:
         chosen = [part for part in parts if part.refdes == refdes]
         if chosen:

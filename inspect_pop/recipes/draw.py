@@ -109,7 +109,8 @@ def _build_svg(panels: list[tuple[Package, str]]) -> str:
         left, tallest = left + width + 20, max(tallest, height)
     style = "text{font:11px sans-serif;fill:#1e1e1e}circle{fill:#e9f5e9;stroke:#00aa50}.body{fill:none;stroke:#969696}"
     style += "circle+text{text-anchor:middle;dominant-baseline:central}"
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{left:.0f}" height="{tallest:.0f}" viewBox="0 0 {left:.0f} {tallest:.0f}">'
+    size = f'width="{left:.0f}" height="{tallest:.0f}" viewBox="0 0 {left:.0f} {tallest:.0f}"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size}>'
     return f"{head}<style>{style}</style>\n" + "\n".join(body) + "\n</svg>\n"
 
 

@@ -122,7 +122,7 @@ def _read_sheet(path: Path) -> list[list[Any]]:
         book.close()
     except RecipeFault:
         raise
-    except Exception as error:  # noqa: BLE001 (a damaged workbook makes openpyxl raise almost anything)
+    except Exception as error:
         raise RecipeFault(str(path), expected="a workbook", found=f"a damaged one: {error!s:.80}") from error
     return _check_rows(path, rows)
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspect_pop.core.errors import UsageFault
+from inspect_pop.core.text import pluralize
 from inspect_pop.recipes.array_search import ABSENT, PRESENT, Array, find_array
 from inspect_pop.recipes.ball_names import CORNERS, list_names, turn_to_a1
 from inspect_pop.recipes.defaults import compute_standoff, guess_ball, guess_pad
@@ -164,23 +165,14 @@ def _is_inside(array: Array) -> NDArray[np.bool_]:
 
 def _find_doubts(array: Array, names: tuple[str, ...], notes: list[str]) -> dict[str, str]:
     """Return the balls to look at, with the reason, and note what concerns rows, columns or the whole array."""
-    doubts = {}
+    doubts: dict[str, str] = {}
     for k, name in enumerate(names):
         if array.evidence[k] < PRESENT:
             doubts[name] = f"faint: {array.evidence[k]:.0%} of the usual contrast"
         elif not array.seen[k]:
             doubts[name] = "no round body of its own"
-    for axis, numbers, what in ((0, array.column, "column"), (1, array.row, "row")):
-        count = np.bincount(numbers)
-        median = float(np.median(count[count > 0]))
-        for end, side in ((0, ("left", "bottom")[axis]), (-1, ("right", "top")[axis])):
-            if count[end] <= FEW and median >= LEAST_LINE:
-                notes.append(
-                    f"the outermost {what} ({side}) has {count[end]} of usually {median:.0f} balls: where it is none of the "
-                    f"array, all names beyond it are off by one"
-                )
-                line = numbers.max() if end else 0
-                doubts |= {names[k]: f"outermost {what} of few balls" for k in np.flatnonzero(numbers == line)}
+    for axis, numbers in enumerate((array.column, array.row)):
+        doubts |= _find_short_ends(axis, numbers, names, notes)
     faint = array.empty[(array.empty_evidence > ABSENT) & _is_inside(array)]
     if len(faint):
         notes.append(f"{len(faint)} empty places show something faint: look at the picture")
@@ -193,6 +185,22 @@ def _find_doubts(array: Array, names: tuple[str, ...], notes: list[str]) -> dict
     if array.lattice.broken_columns or array.lattice.broken_rows:
         home = array.field[int(np.argmin(array.column - array.row))]
         doubts |= {names[k]: "field off the grid of the others" for k in np.flatnonzero(array.field != home)}
+    return doubts
+
+
+def _find_short_ends(axis: int, numbers: NDArray[np.intp], names: tuple[str, ...], notes: list[str]) -> dict[str, str]:
+    """Return the balls of outermost columns (`axis` 0) or rows (1) that have hardly any, and note them."""
+    what = ("column", "row")[axis]
+    count = np.bincount(numbers)
+    median = float(np.median(count[count > 0]))
+    doubts: dict[str, str] = {}
+    for line, side in ((0, ("left", "bottom")[axis]), (len(count) - 1, ("right", "top")[axis])):
+        if count[line] <= FEW and median >= LEAST_LINE:
+            notes.append(
+                f"the outermost {what} ({side}) has {pluralize(int(count[line]), 'ball')}, where {median:.0f} are usual: "
+                "if it is none of the array, names are off by one"
+            )
+            doubts |= {names[k]: f"outermost {what} of few balls" for k in np.flatnonzero(numbers == line)}
     return doubts
 
 
@@ -240,7 +248,7 @@ def _estimate_ball(width_um: float, pitch_um: float, notes: list[str]) -> float 
         return None
     ball_um = min(5 * round(usual_um * ratio / 5), 0.8 * pitch_um)
     notes.append(
-        f"balls look {width_um:.0f} um wide, where {usual_um:.0f} um balls are usual at this pitch: a diameter of {ball_um:.0f} um "
-        "before reflow is estimated, if the slice is the middle one"
+        f"balls look {width_um:.0f} um wide, where {usual_um:.0f} um balls are usual at this pitch: a diameter of "
+        f"{ball_um:.0f} um before reflow is estimated, if the slice is the middle one"
     )
     return float(ball_um)

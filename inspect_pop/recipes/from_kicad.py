@@ -126,7 +126,7 @@ def _read_margin(thing: str, node: Node) -> float | None:
 
 
 def _read_numbers(thing: str, words: Node) -> list[float]:
-    """Return the leading numbers of a list; KiCad may add words, such as `unlocked`. Raises `RecipeFault` for one out of range."""
+    """Return the leading numbers of a list, before words such as `unlocked`. Raises `RecipeFault` for one out of range."""
     numbers = []
     for word in words:
         try:

@@ -32,7 +32,7 @@ _COLUMNS = {
 _UNITS_UM = {"mm": 1000.0, "mil": 25.4, "mils": 25.4, "in": 25_400.0, "inch": 25_400.0, "um": 1.0, "": 1000.0}
 _NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([a-zA-Z]*)")
 _UNIT_LINE = re.compile(r"unit[s]?\s*[:=]\s*([a-z]+)", re.IGNORECASE)
-_ALLEGRO = ("refdes", "x", "y", "rotation", "package")  # columns of Allegro's file, which has no header
+_ALLEGRO = {"refdes": 0, "x": 1, "y": 2, "rotation": 3}  # columns of Allegro's file, which has no header; `m` is the bottom
 
 
 @dataclass(frozen=True)
@@ -59,18 +59,15 @@ def read_placement(path: Path) -> dict[str, Place]:
         if {"refdes", "x", "y", "rotation"} <= found.keys():
             columns = found
             continue
-        if columns is None and len(cells) >= 4 and unit and all(_NUMBER.fullmatch(c) for c in cells[1:4]):
-            cells = [cell for k, cell in enumerate(cells) if not (k == 4 and cell == "m")] + (
-                ["bottom"] if "m" in cells[4:5] else []
-            )
-            columns_used = dict(zip(_ALLEGRO, range(5), strict=True)) | {"side": 5}
-        elif columns is None:
+        used = columns
+        if columns is None and unit and len(cells) >= 4 and all(_NUMBER.fullmatch(c) for c in cells[1:4]):
+            is_mirrored = cells[4:5] == ["m"]
+            used = _ALLEGRO | {"package": 4 + is_mirrored} | ({"side": 4} if is_mirrored else {})
+        if used is None:
             continue
-        else:
-            columns_used = columns
-        if len(cells) <= max(columns_used[name] for name in ("refdes", "x", "y", "rotation")):
+        if len(cells) <= max(used[name] for name in ("refdes", "x", "y", "rotation")):
             continue
-        values = {name: cells[k] for name, k in columns_used.items() if k < len(cells)}
+        values = {name: cells[k] for name, k in used.items() if k < len(cells)}
         place = _build_place(f"{path}: line {number}", values, unit_um)
         places[place.refdes] = place
     if not places:
@@ -141,7 +138,7 @@ def _build_place(thing: str, values: dict[str, str], unit_um: float) -> Place:
         scale = 1.0 if name == "rotation" else _UNITS_UM[match[2].lower()] if match[2] else unit_um
         numbers.append(float(match[1]) * scale)
     side = values.get("side", "").lower()
-    return Place(values["refdes"], values.get("package", ""), *numbers, side.startswith("b"))
+    return Place(values["refdes"], values.get("package", ""), *numbers, side.startswith(("b", "m")))
 
 
 def _turn_package(package: Package, place: Place, rotation_deg: float) -> Package:

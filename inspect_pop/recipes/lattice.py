@@ -303,18 +303,14 @@ def _align_fields(lattice: Lattice) -> Lattice:
             if abs(steps[axis] - whole) >= WHOLE and members.any():
                 broken[axis][int(numbers[members].min())] = steps[axis] - whole
     on = lattice.field >= 0
-    for numbers, step in ((column, lattice.step_x), (row, lattice.step_y)):
-        least = int(numbers[on].min())
-        numbers -= least
-        origin = origin + least * step
-        for axis in (0, 1):
-            if numbers is (column, row)[axis]:
-                broken[axis].update({k - least: broken[axis].pop(k) for k in list(broken[axis])})
+    least = (int(column[on].min()), int(row[on].min()))
+    origin = origin + least[0] * lattice.step_x + least[1] * lattice.step_y
+    moved = [sorted((k - least[axis], steps) for k, steps in broken[axis].items()) for axis in (0, 1)]
     return replace(
         lattice,
-        column=column,
-        row=row,
+        column=column - least[0],
+        row=row - least[1],
         origin=origin,
-        broken_columns=tuple(sorted(broken[0].items())),
-        broken_rows=tuple(sorted(broken[1].items())),
+        broken_columns=tuple(moved[0]),
+        broken_rows=tuple(moved[1]),
     )
