@@ -16,6 +16,7 @@ from inspect_pop.cli.exports import check, simulate
 from inspect_pop.cli.labels import labels
 from inspect_pop.cli.models import evaluate, gage, models, operating_point, study, train
 from inspect_pop.cli.outbox import outbox
+from inspect_pop.cli.recipe import recipe
 from inspect_pop.cli.run import run
 from inspect_pop.cli.serve import hook, serve, watch
 from inspect_pop.cli.store import store
@@ -73,6 +74,7 @@ for _name, _command, _summary in _COMMANDS:
 app.add_typer(outbox, name="outbox", short_help="List, retry and set aside messages to the line.")
 app.add_typer(labels, name="labels", short_help="Make labels to train on.")
 app.add_typer(store, name="store", short_help="Back up, restore and check a store.")
+app.add_typer(recipe, name="recipe", short_help="Make recipes from pictures, CAD files or ball lists.")
 app.add_typer(models, name="models", short_help="List, compare, promote and roll back models.")
 
 

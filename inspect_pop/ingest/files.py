@@ -30,6 +30,7 @@ class Bounds:
     recipe_bytes: int = 4 * _MIB
     table_bytes: int = 16 * _MIB  # 20 bytes per joint
     table_joints: int = 50_000  # the largest arrays in use have 1,200
+    cad_bytes: int = 64 * _MIB  # a board of 1,000 parts in KiCad or IPC-2581 has 4 MB
     labels_bytes: int = 256 * _MIB  # 80 bytes per joint: 4,000 boards of 820
     image_bytes: int = 384 * _MIB
     image_pixels: int = 200_000_000  # all pages together

@@ -31,7 +31,7 @@ from inspect_pop.core.geometry import Grid, HeightMap, SliceStack
 from inspect_pop.ingest.files import BOUNDS, Bounds, read_bytes
 from inspect_pop.ingest.manifest import HeightEntry, SliceEntry
 
-__all__ = ["read_heights", "read_pages", "read_slices"]
+__all__ = ["count_pages", "read_heights", "read_pages", "read_slices"]
 
 SLICE_DTYPES = ("uint8", "uint16", "int16", "float32")
 HEIGHT_DTYPES = ("float32", "uint16", "int16")
@@ -242,6 +242,11 @@ def read_pages(
             str(path), expected="a TIFF file", found=f"a damaged one: {error!s:.200}", remedy="Export the board again."
         ) from error
     return values
+
+
+def count_pages(path: Path, bounds: Bounds = BOUNDS) -> int:
+    """Return the number of a TIFF's pages that are neither reduced pictures nor masks. Raises `FileFault` and `ImageFault`."""
+    return sum(not is_reduced for is_reduced in _walk_directories(path, read_bytes(path, bounds.image_bytes), bounds))
 
 
 def _find_pictures(path: Path, data: bytes, n_pages: int, bounds: Bounds) -> list[int]:

@@ -1,0 +1,168 @@
+"""Join the recipes of single parts with a placement file: which part sits where on the board, and how it is turned.
+
+A placement file (centroid, XY, pick and place) is a table of reference, x, y, rotation and package or side; its names of columns,
+units and separators differ by CAD program. A part that it does not list is no error: it is named. A recipe's frame is the board's
+direction, so that each array is turned as its part is.
+"""
+
+import csv
+import io
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inspect_pop.core.errors import RecipeFault, UsageFault
+from inspect_pop.ingest.files import BOUNDS, read_bytes
+from inspect_pop.recipes.ball_names import CORNERS
+from inspect_pop.recipes.draft import Package, load_packages
+
+__all__ = ["Place", "join_placement", "read_placement"]
+
+_COLUMNS = {
+    "refdes": ("ref", "refdes", "designator", "reference", "refid"),
+    "x": ("posx", "x", "midx", "centerx", "x(mm)", "locationx", "refx"),
+    "y": ("posy", "y", "midy", "centery", "y(mm)", "locationy", "refy"),
+    "rotation": ("rot", "rotation", "angle", "rotate", "orientation"),
+    "package": ("package", "footprint", "pattern", "part", "pkg"),
+    "side": ("side", "layer", "tb", "boardside"),
+}
+_UNITS_UM = {"mm": 1000.0, "mil": 25.4, "mils": 25.4, "in": 25_400.0, "inch": 25_400.0, "um": 1.0, "": 1000.0}
+_NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([a-zA-Z]*)")
+_UNIT_LINE = re.compile(r"unit[s]?\s*[:=]\s*([a-z]+)", re.IGNORECASE)
+_ALLEGRO = {"refdes": 0, "x": 1, "y": 2, "rotation": 3}  # columns of Allegro's file, which has no header; `m` is the bottom
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a part sits: x, y in um in the board's frame, rotation counter-clockwise in degrees."""
+
+    refdes: str
+    package: str
+    x_um: float
+    y_um: float
+    rotation_deg: float
+    is_bottom: bool
+
+
+def read_placement(path: Path) -> dict[str, Place]:
+    """Return the places of a placement file by reference. Raises `FileFault`, and `RecipeFault` for what is none."""
+    text = read_bytes(path, BOUNDS.table_bytes).decode("utf-8-sig", errors="replace")
+    unit = _UNIT_LINE.search(text)
+    unit_um = _UNITS_UM.get(unit[1].lower(), 1000.0) if unit else 1000.0
+    columns: dict[str, int] | None = None
+    places: dict[str, Place] = {}
+    for number, cells in enumerate(_split_rows(text), start=1):
+        found = _find_columns(cells)
+        if {"refdes", "x", "y", "rotation"} <= found.keys():
+            columns = found
+            continue
+        used = columns
+        if columns is None and unit and len(cells) >= 4 and all(_NUMBER.fullmatch(c) for c in cells[1:4]):
+            is_mirrored = cells[4:5] == ["m"]
+            used = _ALLEGRO | {"package": 4 + is_mirrored} | ({"side": 4} if is_mirrored else {})
+        if used is None:
+            continue
+        if len(cells) <= max(used[name] for name in ("refdes", "x", "y", "rotation")):
+            continue
+        values = {name: cells[k] for name, k in used.items() if k < len(cells)}
+        place = _build_place(f"{path}: line {number}", values, unit_um)
+        places[place.refdes] = place
+    if not places:
+        raise RecipeFault(str(path), expected="a table with columns for reference, x, y and rotation", found="none")
+    return places
+
+
+def join_placement(
+    places: Mapping[str, Place], recipes: Mapping[str, Path], *, clockwise: bool = False
+) -> tuple[list[Package], list[str]]:
+    """Return the packages of all places whose reference or package has a recipe, and a line on each recipe without a place.
+
+    Parameters
+    ----------
+    recipes
+        Recipe files of single packages, by reference or by name of package.
+    clockwise
+        Rotations of the file count clockwise.
+
+    Raises
+    ------
+    UsageFault
+        No place has a recipe.
+    RecipeFault
+        A recipe cannot be read or has several packages.
+    """
+    loaded = {}
+    for key, path in recipes.items():
+        _, packages = load_packages(path)
+        if len(packages) != 1:
+            raise RecipeFault(str(path), expected="a recipe of one package", found=f"{len(packages)} packages")
+        loaded[key] = packages[0]
+    joined = []
+    used = set()
+    for place in places.values():
+        key = place.refdes if place.refdes in loaded else place.package
+        if key in loaded:
+            used.add(key)
+            joined.append(_turn_package(loaded[key], place, -place.rotation_deg if clockwise else place.rotation_deg))
+    if not joined:
+        listed = ", ".join(list(places)[:12])
+        raise UsageFault(
+            "--part", expected="the reference or package of a place", found=f"{', '.join(recipes)}; places: {listed}"
+        )
+    return joined, [f"{key} has no place in the placement file" for key in recipes if key not in used]
+
+
+def _split_rows(text: str) -> list[list[str]]:
+    """Return the cells of all rows: separated by commas, semicolons or tabs, or else by blanks."""
+    lines = [line.lstrip("# !").strip() for line in text.splitlines()]
+    separator = max(",;\t", key=text.count)
+    if sum(separator in line for line in lines) * 2 < len(lines):
+        return [line.split() for line in lines]
+    return [[cell.strip() for cell in row] for row in csv.reader(io.StringIO("\n".join(lines)), delimiter=separator)]
+
+
+def _find_columns(cells: list[str]) -> dict[str, int]:
+    names = [re.sub(r"[\s_.-]", "", cell.lower()) for cell in cells]
+    return {key: next(k for k, n in enumerate(names) if n in known) for key, known in _COLUMNS.items() if set(names) & set(known)}
+
+
+def _build_place(thing: str, values: dict[str, str], unit_um: float) -> Place:
+    numbers = []
+    for name in ("x", "y", "rotation"):
+        match = _NUMBER.fullmatch(values[name])
+        if match is None or (match[2] and match[2].lower() not in _UNITS_UM and name != "rotation"):
+            raise RecipeFault(f"{thing}: {name}", expected="a number, with or without its unit", found=repr(values[name][:40]))
+        scale = 1.0 if name == "rotation" else _UNITS_UM[match[2].lower()] if match[2] else unit_um
+        numbers.append(float(match[1]) * scale)
+    side = values.get("side", "").lower()
+    return Place(values["refdes"], values.get("package", ""), *numbers, side.startswith(("b", "m")))
+
+
+def _turn_package(package: Package, place: Place, rotation_deg: float) -> Package:
+    """Return a package of this reference with its arrays turned counter-clockwise."""
+    quarters = round(rotation_deg / 90)
+    is_straight = abs(rotation_deg - 90 * quarters) < 1e-6
+    angle = math.radians(rotation_deg)
+    c, s = (round(v) if is_straight else v for v in (math.cos(angle), math.sin(angle)))
+    interfaces: list[Any] = []
+    for interface in package["interfaces"]:
+        joints = [(ball, c * x - s * y, s * x + c * y) for ball, x, y in interface["joints"]]
+        interfaces.append(interface | {"joints": joints})
+    notes = list(package.get("notes", ()))
+    if place.is_bottom:
+        notes.append("the part is on the board's bottom: seen from there; check the sense of its rotation")
+    if not is_straight:
+        notes.append(f"turned by {rotation_deg:g} degrees: the body's sides are those of the part before it was turned")
+    width, height = package["body_um"]
+    corner = CORNERS[(CORNERS.index(package.get("a1_corner", CORNERS[0])) - quarters) % 4]
+    return package | {
+        "refdes": place.refdes,
+        "interfaces": interfaces,
+        "body_um": [height, width] if is_straight and quarters % 2 else [width, height],
+        "a1_corner": corner,
+        "place": {"x_um": round(place.x_um, 3), "y_um": round(place.y_um, 3), "rotation_deg": rotation_deg},
+        "notes": notes,
+    }

@@ -1,0 +1,316 @@
+"""Find the lattice on which the balls of an array lie: angle, pitches, fields, and the row and column of each ball.
+
+Works on points of any unit, from a picture or from CAD. Rows and columns are counted on the grid that JEDEC names count: in a
+staggered array every second place of that grid is empty.
+"""
+
+import math
+from collections import deque
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+__all__ = ["Lattice", "count_steps", "fit_lattice"]
+
+Points = NDArray[np.float64]
+Index = NDArray[np.intp]
+
+MOST_TURN_DEG = 20.0  # rows of a picture lie this close to horizontal; beyond, rows and diagonals cannot be told from each other
+SAME_STEP = 0.2  # of the shortest step: distance within which a neighbour counts as the next place
+ON_PLACE = 0.25  # of the shortest step: distance from its place beyond which a point is not on the lattice
+WHOLE = 0.12  # of a step: two fields lie on one lattice where the steps between them are this close to a whole number
+SQUARE = 0.02  # pitches that differ by less are one pitch: a picture's scale may differ by 1 % between its sides
+LEAST_FIELD = 4  # points of a field that has a place of its own
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """A lattice and the points on it.
+
+    `step_x`, `step_y` (2,): one column to the right, one row up, in the unit of the points. `origin` (fields, 2): the place of
+    column 0, row 0 of each field. `column`, `row` (n,) of each point, row upwards. `field` (n,): which field, -1 for a point
+    that is on none. `staggered`: every second place is empty. `broken_columns`, `broken_rows`: numbers of the first column or
+    row after a gap that is no whole number of steps, with the steps found.
+    """
+
+    step_x: Points
+    step_y: Points
+    origin: Points
+    column: Index
+    row: Index
+    field: Index
+    staggered: bool
+    broken_columns: tuple[tuple[int, float], ...] = ()
+    broken_rows: tuple[tuple[int, float], ...] = ()
+
+    @property
+    def on(self) -> NDArray[np.bool_]:
+        """Which points are on the lattice."""
+        return self.field >= 0
+
+    @property
+    def angle_deg(self) -> float:
+        """Angle of the rows, counter-clockwise with y up: the mean of both axes."""
+        along = math.atan2(self.step_x[1], self.step_x[0])
+        across = math.atan2(-self.step_y[0], self.step_y[1])
+        return math.degrees((along + across) / 2)
+
+    @property
+    def shear_deg(self) -> float:
+        """Angle between the axes less 90 degrees; a lattice seen straight has none."""
+        along = math.atan2(self.step_x[1], self.step_x[0])
+        return math.degrees(math.atan2(self.step_y[1], self.step_y[0]) - along) - 90.0
+
+    @property
+    def pitches(self) -> tuple[float, float]:
+        """Length of one step along rows and along columns; the same where they differ by less than `SQUARE`."""
+        x, y = float(np.hypot(*self.step_x)), float(np.hypot(*self.step_y))
+        if abs(x / y - 1) < SQUARE:
+            n = np.bincount([0, 1], [max(np.ptp(self.column[self.on]), 1), max(np.ptp(self.row[self.on]), 1)])
+            x = y = float(np.average([x, y], weights=n**2))  # the longer side knows its step better
+        return x, y
+
+    @property
+    def pitch(self) -> float:
+        """Distance of a ball from its nearest neighbour."""
+        x, y = self.pitches
+        return min(math.hypot(x, y), 2 * x, 2 * y) if self.staggered else min(x, y)
+
+    def place(self, column: NDArray[np.integer], row: NDArray[np.integer], field: NDArray[np.integer]) -> Points:
+        """Return the fitted places (n, 2) of columns and rows of fields."""
+        place: Points = self.origin[field] + np.outer(column, self.step_x) + np.outer(row, self.step_y)
+        return place
+
+
+def fit_lattice(points: Points) -> Lattice | None:
+    """Fit a lattice to points (n, 2), x to the right and y up; None where there is none, or its rows are turned too far.
+
+    Neighbours give the shortest steps; from these, points are numbered field by field, from neighbour to neighbour. All fields
+    share one pair of steps, fitted by least squares; a field that lies a whole number of steps from another joins it.
+    """
+    if len(points) < LEAST_FIELD:
+        return None
+    basis = _find_basis(points)
+    if basis is None:
+        return None
+    steps, moves, staggered = basis
+    column, row, component = _number_points(points, moves)
+    count = np.bincount(component)
+    field = np.where(count[component] >= LEAST_FIELD, component, -1)
+    if not (field >= 0).any():
+        return None
+    names, field_number = np.unique(field, return_inverse=True)
+    field = field_number.reshape(-1) - int(names[0] < 0)
+    lattice = Lattice(*steps, np.zeros((int(field.max()) + 1, 2)), column, row, field, staggered)
+    lattice = _fit_steps(points, lattice)
+    lattice = _fit_steps(points, _join_fields(lattice))
+    lattice = _fit_steps(points, _attach_strays(points, lattice))
+    return _align_fields(_start_at_zero(lattice))
+
+
+def count_steps(lattice: Lattice, points: Points, field: int = 0) -> tuple[Points, Points]:
+    """Return columns and rows, as floats, of points (n, 2) on the grid of a field."""
+    inverse = np.linalg.inv(np.column_stack([lattice.step_x, lattice.step_y]))
+    column, row = inverse @ (points - lattice.origin[field]).T
+    return column, row
+
+
+def _find_basis(points: Points) -> tuple[tuple[Points, Points], dict[tuple[int, int], Points], bool] | None:
+    """Return the steps of the grid, the moves between neighbours by (columns, rows), and whether the array is staggered."""
+    tree = cKDTree(points)
+    near = float(np.median(tree.query(points, k=2)[0][:, 1]))
+    if near <= 0:
+        return None
+    pairs = tree.query_pairs(1.9 * near, output_type="ndarray")
+    vectors = points[pairs[:, 1]] - points[pairs[:, 0]]
+    vectors[(vectors[:, 0] < 0) | ((vectors[:, 0] == 0) & (vectors[:, 1] < 0))] *= -1
+    peaks = _find_peaks(vectors, SAME_STEP / 1.5 * near)
+    short = _pick_shortest(peaks)
+    if short is None:
+        return None
+    a, b = short
+    sums = [(i * a + j * b) for i in range(-2, 3) for j in range(-2, 3) if (i, j) != (0, 0)]
+    axes = []
+    for axis in (np.array([1.0, 0.0]), np.array([0.0, 1.0])):
+        along = [s for s in sums if s @ axis > math.cos(math.radians(MOST_TURN_DEG)) * math.hypot(*s)]
+        if not along:
+            return None
+        axes.append(min(along, key=lambda s: math.hypot(*s)))
+    x, y = axes
+    cells = abs(np.linalg.det(np.array([x, y])) / np.linalg.det(np.array([a, b])))
+    if round(cells) not in (1, 2) or abs(math.degrees(math.atan2(y[1], y[0]) - math.atan2(x[1], x[0])) - 90) > 5:
+        return None
+    staggered = round(cells) == 2
+    if staggered:
+        x, y = x / 2, y / 2
+    moves = {}
+    for i in range(-2, 3):
+        for j in range(-2, 3):
+            is_place = (i, j) != (0, 0) and ((i + j) % 2 == 0 or not staggered)
+            if is_place and math.hypot(*(i * x + j * y)) < 1.9 * near:
+                moves[i, j] = i * x + j * y
+    return (x, y), moves, staggered
+
+
+def _find_peaks(vectors: Points, reach: float) -> list[tuple[int, Points]]:
+    """Return (number, mean) of the clusters of vectors (n, 2), the largest first; small ones are left out."""
+    peaks: list[tuple[int, Points]] = []
+    left = vectors
+    while len(left):
+        # A vector that points straight up or down may lie at either end of the half plane.
+        both = np.vstack([left, -left])
+        number = cKDTree(both).query_ball_point(left, reach, return_length=True)
+        best = left[int(np.argmax(number))]
+        if peaks and number.max() < 0.1 * peaks[0][0]:
+            break
+        members = both[np.hypot(*(both - best).T) < reach]
+        mean = np.median(members, axis=0)
+        peaks.append((len(members), mean))
+        left = left[(np.hypot(*(left - mean).T) > 1.5 * reach) & (np.hypot(*(left + mean).T) > 1.5 * reach)]
+    return peaks
+
+
+def _pick_shortest(peaks: list[tuple[int, Points]]) -> tuple[Points, Points] | None:
+    """Return the two shortest vectors that are not parallel; None without two."""
+    by_length = sorted((peak for _, peak in peaks), key=lambda v: math.hypot(*v))
+    for k, other in enumerate(by_length[1:], start=1):
+        for first in by_length[:k]:
+            area = abs(first[0] * other[1] - first[1] * other[0])
+            if area > math.sin(math.radians(30)) * math.hypot(*first) * math.hypot(*other):
+                return first, other
+    return None
+
+
+def _number_points(points: Points, moves: dict[tuple[int, int], Points]) -> tuple[Index, Index, Index]:
+    """Return column, row and component of each point, walking from neighbour to neighbour by known moves."""
+    tree = cKDTree(points)
+    reach = SAME_STEP * min(math.hypot(*move) for move in moves.values())
+    neighbours: list[list[tuple[int, int, int]]] = [[] for _ in points]
+    for (i, j), move in moves.items():
+        distance, other = tree.query(points + move, distance_upper_bound=reach)
+        for k in np.flatnonzero(np.isfinite(distance)):
+            neighbours[k].append((int(other[k]), i, j))
+    column, row, component = (np.full(len(points), value, dtype=np.intp) for value in (0, 0, -1))
+    number = 0
+    for start in range(len(points)):
+        if component[start] >= 0:
+            continue
+        component[start] = number
+        waiting = deque([start])
+        while waiting:
+            at = waiting.popleft()
+            for other_point, i, j in neighbours[at]:
+                if component[other_point] < 0:
+                    component[other_point] = number
+                    column[other_point], row[other_point] = column[at] + i, row[at] + j
+                    waiting.append(other_point)
+        number += 1
+    return column, row, component
+
+
+def _fit_steps(points: Points, lattice: Lattice) -> Lattice:
+    """Fit steps and origins to the points of all fields; a point that is far from its place, or not alone on it, is let go."""
+    field = lattice.field.copy()
+    for _ in range(4):
+        on = np.flatnonzero(field >= 0)
+        n_fields = len(lattice.origin)
+        design = np.zeros((len(on), n_fields + 2))
+        design[np.arange(len(on)), field[on]] = 1
+        design[:, -2], design[:, -1] = lattice.column[on], lattice.row[on]
+        # A field in one line does not say how steep the other axis is: the steps found so far do, weakly.
+        weak = 1e-3 * np.eye(n_fields + 2)[-2:]
+        target = np.vstack([points[on], 1e-3 * np.array([lattice.step_x, lattice.step_y])])
+        solution = np.linalg.lstsq(np.vstack([design, weak]), target, rcond=None)[0]
+        away = np.hypot(*(points[on] - design @ solution).T)
+        lattice = replace(lattice, step_x=solution[-2], step_y=solution[-1], origin=solution[:-2])
+        far = away > ON_PLACE * lattice.pitch
+        places = np.column_stack([field[on], lattice.column[on], lattice.row[on]])
+        order = np.argsort(away, kind="stable")
+        _, first = np.unique(places[order], axis=0, return_index=True)
+        is_nearest = np.zeros(len(on), dtype=bool)
+        is_nearest[order[first]] = True
+        wrong = far | ~is_nearest
+        lattice = replace(lattice, field=np.where(np.isin(np.arange(len(field)), on[wrong]), -1, field))
+        if not wrong.any():
+            break
+        field = lattice.field
+    return lattice
+
+
+def _join_fields(lattice: Lattice) -> Lattice:
+    """Join each field to the largest that lies a whole number of steps away: then they have one origin."""
+    column, row, field = lattice.column.copy(), lattice.row.copy(), lattice.field.copy()
+    sizes = np.bincount(field[field >= 0], minlength=len(lattice.origin))
+    kept: list[int] = []
+    for f in np.argsort(-sizes, kind="stable"):
+        for main in kept:
+            (i,), (j,) = count_steps(lattice, lattice.origin[[f]], main)
+            is_whole = abs(i - round(i)) < WHOLE and abs(j - round(j)) < WHOLE
+            if is_whole and not (lattice.staggered and (round(i) + round(j)) % 2):
+                column[field == f] += round(i)
+                row[field == f] += round(j)
+                field[field == f] = main
+                break
+        else:
+            kept.append(int(f))
+    number = np.full(len(lattice.origin) + 1, -1, dtype=np.intp)
+    number[kept] = np.arange(len(kept))
+    return replace(lattice, column=column, row=row, field=number[field], origin=lattice.origin[kept])
+
+
+def _attach_strays(points: Points, lattice: Lattice) -> Lattice:
+    """Give points of no field to the place of a field that they lie on, unless it is taken."""
+    column, row, field = lattice.column.copy(), lattice.row.copy(), lattice.field.copy()
+    taken = {(int(f), int(c), int(r)) for f, c, r in zip(field, column, row, strict=True) if f >= 0}
+    strays = np.flatnonzero(field < 0)
+    for f in range(len(lattice.origin)):
+        for k, i, j in zip(strays, *count_steps(lattice, points[strays], f), strict=True):
+            place = (f, round(i), round(j))
+            is_near = math.hypot(*(points[k] - lattice.place(*(np.array([p]) for p in (place[1], place[2], f)))[0])) < (
+                ON_PLACE / 1.5 * lattice.pitch
+            )
+            if field[k] < 0 and is_near and place not in taken and not (lattice.staggered and (place[1] + place[2]) % 2):
+                field[k], column[k], row[k] = place
+                taken.add(place)
+    return replace(lattice, column=column, row=row, field=field)
+
+
+def _start_at_zero(lattice: Lattice) -> Lattice:
+    """Count columns and rows of the first field from 0."""
+    first = lattice.field == 0
+    i, j = int(lattice.column[first].min()), int(lattice.row[first].min())
+    return replace(
+        lattice,
+        column=np.where(first, lattice.column - i, lattice.column),
+        row=np.where(first, lattice.row - j, lattice.row),
+        origin=np.vstack([lattice.origin[:1] + i * lattice.step_x + j * lattice.step_y, lattice.origin[1:]]),
+    )
+
+
+def _align_fields(lattice: Lattice) -> Lattice:
+    """Count columns and rows of all fields in one sequence, rounding gaps that are no whole number of steps; list these."""
+    column, row, origin = lattice.column.copy(), lattice.row.copy(), lattice.origin.copy()
+    broken: tuple[dict[int, float], dict[int, float]] = ({}, {})
+    for f in range(1, len(origin)):
+        steps = [float(value[0]) for value in count_steps(lattice, origin[[f]], 0)]
+        members = lattice.field == f
+        for axis, numbers in enumerate((column, row)):
+            whole = round(steps[axis])
+            numbers[members] += whole
+            origin[f] -= whole * (lattice.step_x, lattice.step_y)[axis]
+            if abs(steps[axis] - whole) >= WHOLE and members.any():
+                broken[axis][int(numbers[members].min())] = steps[axis] - whole
+    on = lattice.field >= 0
+    least = (int(column[on].min()), int(row[on].min()))
+    origin = origin + least[0] * lattice.step_x + least[1] * lattice.step_y
+    moved = [sorted((k - least[axis], steps) for k, steps in broken[axis].items()) for axis in (0, 1)]
+    return replace(
+        lattice,
+        column=column - least[0],
+        row=row - least[1],
+        origin=origin,
+        broken_columns=tuple(moved[0]),
+        broken_rows=tuple(moved[1]),
+    )
