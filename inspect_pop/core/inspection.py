@@ -40,6 +40,7 @@ class BoardRecord:
     `record` identifies it: the same export inspected by the same model, recipe, limits and software gives the same record.
     `operating_point` says in words where verdicts change and why; `profile` names the acceptance profile that decided.
     `stray_solder` lists the solder that the design does not have: each spot's interface, size and place in the package frame.
+    `assumed` lists what a converter found or guessed of the export, since the machine did not say it.
     A class of `core.classes` has its count, `n_<class>`.
     """
 
@@ -81,6 +82,7 @@ class BoardRecord:
     operating_point: str = ""
     profile: str = ""
     stray_solder: str = ""
+    assumed: str = ""
 
 
 @dataclass(frozen=True)

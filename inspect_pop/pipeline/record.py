@@ -139,6 +139,7 @@ def build_board_record(
         ),
         profile=profile,
         stray_solder="; ".join(stray_solder),
+        assumed="; ".join(export.assumed),
     )
 
 
