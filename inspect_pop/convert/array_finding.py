@@ -144,7 +144,7 @@ def refine_pixel_um(stack: SliceStack, package: Package, placement: Placement) -
     interface = package.interface(stack.interface)
     seen = build_solder_map(stack, interface.ball_diameter_um, len(interface.ball))
     x, y = placement.apply(interface.x_um, interface.y_um)
-    fx, fy, found = find_centroids(seen.response, seen.grid, x, y, 0.45 * interface.pitch_um)
+    fx, fy, found = find_centroids(seen.response, seen.grid, x, y, 0.5 * interface.ball_diameter_um)
     design, seen_at = (np.column_stack(p)[found] for p in ((interface.x_um, interface.y_um), (fx, fy)))
     if found.sum() < 3:
         return stack.grid.pixel_um
