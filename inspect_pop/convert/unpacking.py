@@ -3,6 +3,7 @@
 import bz2
 import os
 import tempfile
+import weakref
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -41,19 +42,20 @@ def open_packed(
     if needed > MOST_UNPACKED:
         remedy = "Save it without compression: single planes can then be read."
         raise FileFault(name, expected=f"at most {MOST_UNPACKED:,} bytes unpacked", found=f"{needed:,}", remedy=remedy)
-    store = tempfile.TemporaryFile(prefix="inspect-pop-")  # noqa: SIM115 - it lives as long as the planes
-    _unpack(path, start, packing, needed, store.write, name)
-    store.flush()
+    handle, store = tempfile.mkstemp(prefix="inspect-pop-")
+    os.unlink(store)  # noqa: PTH108 - from here on the file has no name, and goes with its handle
 
     def read(plane: int, rows: range) -> NDArray[Any]:
         row_bytes = layout.shape[1] * layout.dtype.itemsize
         at = layout.offset + plane * layout.plane_bytes + rows.start * row_bytes
-        data = os.pread(store.fileno(), (rows.stop - rows.start) * row_bytes, at)
+        data = os.pread(handle, (rows.stop - rows.start) * row_bytes, at)
         values = np.frombuffer(data, layout.dtype).reshape(-1, layout.shape[1])[:: rows.step]
         if (layout.slope, layout.intercept) != (1.0, 0.0):
             return np.asarray(values.astype(np.float32) * np.float32(layout.slope) + np.float32(layout.intercept))
         return simplify(values)
 
+    weakref.finalize(read, os.close, handle)
+    _unpack(path, start, packing, needed, lambda part: os.write(handle, part), name)
     return Planes(name, layout.count, layout.shape, read, files or (path,), pixel_um, step_um)
 
 
