@@ -21,7 +21,7 @@ from inspect_pop.core.geometry import Grid, Placement, SliceStack
 from inspect_pop.core.limits import Limits
 from inspect_pop.core.recipe import Interface, Package
 
-__all__ = ["POLARITIES", "center_grid", "correlate_pattern", "find_stack", "measure_pitch_px", "nearest_pitch_um", "refine_pixel_um"]
+__all__ = ["POLARITIES", "PatternScore", "center_grid", "find_stack", "measure_pitch_px", "nearest_pitch_um", "refine_pixel_um"]
 
 Image = NDArray[np.float32]
 POLARITIES = ("solder_bright", "solder_dark")
@@ -35,20 +35,25 @@ def center_grid(shape: tuple[int, int], pixel_um: float) -> Grid:
     return Grid(shape, pixel_um, (-(cols - 1) / 2 * pixel_um, (rows - 1) / 2 * pixel_um))
 
 
-def correlate_pattern(response: Image, pixel_um: float, pattern: ArrayPattern) -> Image:
-    """Score every pixel (rows, cols) as the package's middle: mean response at the joints, less that at the empty places."""
-    rows, cols = response.shape
-    reach = math.ceil(float(np.abs(pattern.joints).max()) / pixel_um) + 2
-    size = fft.next_fast_len(max(rows, cols) + reach, real=True)
-    kernel = np.zeros((size, size), dtype=np.float32)
-    for points, sign in ((pattern.joints, 1.0), (pattern.empty, -1.0)):
-        if len(points):
-            row, col = (np.rint(v / pixel_um).astype(np.intp) % size for v in (-points[:, 1], points[:, 0]))
-            np.add.at(kernel, (row, col), np.float32(sign / len(points)))
-    padded = np.zeros((size, size), dtype=np.float32)
-    padded[:rows, :cols] = response
-    score = fft.irfft2(fft.rfft2(padded) * np.conj(fft.rfft2(kernel)), (size, size))
-    return np.asarray(score[:rows, :cols], dtype=np.float32)
+class PatternScore:
+    """Scores every pixel of pictures of one size as the middle of a package; the pattern is transformed once for all of them."""
+
+    def __init__(self, shape: tuple[int, int], pixel_um: float, pattern: ArrayPattern) -> None:
+        self._shape = shape
+        reach = math.ceil(float(np.abs(pattern.joints).max()) / pixel_um) + 2
+        self._size = fft.next_fast_len(max(shape) + reach, real=True)
+        kernel = np.zeros((self._size, self._size), dtype=np.float32)
+        for points, sign in ((pattern.joints, 1.0), (pattern.empty, -1.0)):
+            if len(points):
+                row, col = (np.rint(v / pixel_um).astype(np.intp) % self._size for v in (-points[:, 1], points[:, 0]))
+                np.add.at(kernel, (row, col), np.float32(sign / len(points)))
+        self._spectrum = np.conj(fft.rfft2(kernel))
+
+    def score(self, response: Image) -> Image:
+        """Return (rows, cols): the mean response at the joints, less that at the empty places, with the middle at each pixel."""
+        size = (self._size, self._size)
+        scored = fft.irfft2(fft.rfft2(response, size) * self._spectrum, size)
+        return np.asarray(scored[: self._shape[0], : self._shape[1]], dtype=np.float32)
 
 
 def find_stack(stack: SliceStack, package: Package, *, polarity_known: bool, origin_known: bool) -> tuple[SliceStack, Placement]:
@@ -81,7 +86,7 @@ def _move_origins(stack: SliceStack, package: Package, polarity_known: bool, ori
     interface = package.interface(stack.interface)
     for candidate in _vary_polarity(stack, polarity_known):
         seen = build_solder_map(candidate, interface.ball_diameter_um, len(interface.ball))
-        score = correlate_pattern(seen.likeness, seen.grid.pixel_um, make_pattern(interface))
+        score = PatternScore(seen.grid.shape, seen.grid.pixel_um, make_pattern(interface)).score(seen.likeness)
         row, col = np.unravel_index(int(np.argmax(score)), score.shape)
         x_um, y_um = seen.grid.to_um(np.float64(row), np.float64(col))
         origin = (stack.grid.origin_um[0] - float(x_um), stack.grid.origin_um[1] - float(y_um))

@@ -90,7 +90,7 @@ def convert_batch(
             boards.setdefault(board.path, board)
     if not boards:
         names = ", ".join(map(str, sources))
-        seen = sorted(os.listdir(sources[0]))[:3] if sources[0].is_dir() else []
+        seen = sorted(path.name for path in sources[0].iterdir())[:3] if sources[0].is_dir() else []
         found = f"none, but {', '.join(seen)}" if seen else "none"
         remedy = "Correct path in the map, or name another folder."
         raise UsageFault(names, expected=f"boards named {machine.board.path}", found=found, remedy=remedy)

@@ -4,7 +4,6 @@
 begin with `_` match text that no field takes.
 """
 
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +16,17 @@ from inspect_pop.core.errors import FileFault, PathFault
 from inspect_pop.ingest.document import expectation
 from inspect_pop.ingest.files import describe_error, resolve_inside
 
-__all__ = ["FIELDS", "BoardPattern", "FoundBoard", "check_names", "fill_names", "find_boards", "list_files", "natural_key", "strip_names"]
+__all__ = [
+    "FIELDS",
+    "BoardPattern",
+    "FoundBoard",
+    "check_names",
+    "fill_names",
+    "find_boards",
+    "list_files",
+    "natural_key",
+    "strip_names",
+]
 
 FIELDS = ("serial", "product", "lot", "work_order", "line", "station", "operator", "panel", "position", "time")
 _NAME = re.compile(r"\{([^{}:]*)(?::([^{}]*))?\}")
@@ -127,7 +136,7 @@ class _Segment:
         for field, style in names:
             if field == "time":
                 try:
-                    fields[field] = datetime.strptime(fields[field], style).isoformat()  # noqa: DTZ007 - the map has the offset
+                    fields[field] = datetime.strptime(fields[field], style).isoformat()
                 except ValueError as error:
                     raise PathFault(name, expected=f"a time of the form {style}", found=str(error)) from error
         return {field: value for field, value in fields.items() if not field.startswith("_")}
@@ -175,7 +184,7 @@ def _walk(limit: Path, folder: Path, segments: list[_Segment], fields: Mapping[s
     if not folder.is_dir():
         return
     try:
-        names = sorted(os.listdir(folder), key=natural_key)
+        names = sorted((path.name for path in folder.iterdir()), key=natural_key)
     except OSError as error:
         fault = FileFault(str(folder), expected="a folder that can be listed", found=describe_error(error))
         yield FoundBoard(folder, folder, fields, fault)
@@ -229,7 +238,7 @@ def list_files(folder: Path, pattern: str, fields: Mapping[str, str]) -> list[Pa
 
 
 def _list_names(folder: Path) -> Iterable[str]:
-    return sorted((name for name in os.listdir(folder) if not name.startswith(".")), key=natural_key)
+    return sorted((path.name for path in folder.iterdir() if not path.name.startswith(".")), key=natural_key)
 
 
 def natural_key(name: str) -> tuple[list[tuple[int, int | str]], str]:

@@ -132,7 +132,7 @@ def _decode(path: Path, frame: int, shape: tuple[int, int]) -> Array:
     if slope == 1 and intercept == 0:
         return simplify(values)
     scaled = values.astype(np.float32) * np.float32(slope) + np.float32(intercept)
-    if slope == 1 and intercept.is_integer() and -32768 <= scaled.min() and scaled.max() <= 32767:
+    if slope == 1 and intercept.is_integer() and scaled.min() >= -32768 and scaled.max() <= 32767:
         return scaled.astype(np.int16)
     return scaled
 
@@ -167,8 +167,10 @@ def _check_size(path: Path, data: bytes, shape: tuple[int, int]) -> None:
         width, height, left, top = (int.from_bytes(data[k : k + 4], "big") for k in (8, 12, 16, 20))
         found = (height - top, width - left)
     else:
-        at = next((k for k in range(2, min(len(data), 1 << 16)) if data[k] == 0xFF and data[k + 1] in (
-            0xC0, 0xC1, 0xC2, 0xC3, 0xF7)), None)
+        at = next(
+            (k for k in range(2, min(len(data), 1 << 16)) if data[k] == 0xFF and data[k + 1] in (0xC0, 0xC1, 0xC2, 0xC3, 0xF7)),
+            None,
+        )
         if at is None:
             raise FileFault(str(path), expected="a picture with its size", found="none in its first bytes")
         found = (int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 7 : at + 9], "big"))

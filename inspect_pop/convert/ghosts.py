@@ -57,9 +57,9 @@ def score_ghosts(stack: SliceStack, package: Package, placement: Placement) -> G
     scores = []
     for sign in (1.0, -1.0):
         distance = np.abs(other - (middle + sign * (np.array(stack.z_um) - middle)))
-        scores.append([
-            np.mean([np.interp(d * tilt, radius, p) for d, p in zip(distance, profiles, strict=True)]) for tilt in _TILTS
-        ])
+        scores.append(
+            [np.mean([np.interp(d * tilt, radius, p) for d, p in zip(distance, profiles, strict=True)]) for tilt in _TILTS]
+        )
     return np.array(scores)
 
 

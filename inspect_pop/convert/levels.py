@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspect_pop.align.array_search import make_pattern
-from inspect_pop.convert.array_finding import center_grid, correlate_pattern, find_stack
+from inspect_pop.convert.array_finding import PatternScore, find_stack
 from inspect_pop.convert.planes import Planes
 from inspect_pop.core.errors import FrameFault, ImageFault
 from inspect_pop.core.geometry import Grid, Placement, SliceStack
@@ -27,7 +27,7 @@ __all__ = ["Crop", "Level", "cut_plane", "find_levels"]
 Image = NDArray[np.float32]
 _BALL_PX = 6.0
 _MOST_SEEN = 160  # planes of the first look
-_PLANES_PER_GAP = 10  # of the first look
+_PLANES_PER_GAP = 6  # of the first look
 _MOST_MEASURED = 21
 _MOST_JOINTS = 200  # they give a median diameter to a um
 _LEAST_SCORE = 0.25  # of the better interface's, below which the other one is not in the volume
@@ -109,7 +109,7 @@ def find_levels(
     found: dict[str, tuple[float, float, NDArray[np.float64]]] = {}
     signs = {"solder_bright": (1.0,), "solder_dark": (-1.0,), None: (1.0, -1.0)}[polarity]
     for interface in package.interfaces:
-        found[interface.name] = max((_search(seen, interface, sign) for sign in signs), key=lambda one: one[0])
+        found[interface.name] = _search(seen, interface, signs)
     best = max(score for score, _, _ in found.values())
     levels, faults = [], []
     for interface in package.interfaces:
@@ -155,8 +155,9 @@ def _look(
     number = np.arange(skip // 2 if skip < planes.count else 0, planes.count, skip)
     pictures = []
     for plane in number:
-        rows = planes.read(int(plane), range(every[1] // 2, planes.shape[0], every[1])).astype(np.float32)
-        rows = np.nan_to_num(rows, nan=float(np.nanmedian(rows)) if np.isfinite(rows).any() else 0.0)
+        rows = planes.read(int(plane), range(every[1] // 2, planes.shape[0], every[1]))
+        if rows.dtype.kind == "f":
+            rows = np.nan_to_num(rows, nan=float(np.nanmedian(rows)) if np.isfinite(rows).any() else 0.0)
         size = tuple(max(1, round(n * p / small_um)) for n, p in zip(planes.shape[::-1], pixel_um, strict=True))
         small = np.asarray(orient(cv2.resize(rows, size, interpolation=cv2.INTER_AREA)), dtype=np.float32)
         ball = ball_um / small_um
@@ -164,11 +165,13 @@ def _look(
     return _Seen(number, np.stack(pictures), small_um, every[1])
 
 
-def _search(seen: _Seen, interface: Interface, sign: float) -> tuple[float, float, NDArray[np.float64]]:
+def _search(seen: _Seen, interface: Interface, signs: Sequence[float]) -> tuple[float, float, NDArray[np.float64]]:
     """Return the best score of an interface's array in any plane, the middle of the planes that show it, and where (row, col)."""
-    pattern = make_pattern(interface)
-    scores = [sign * correlate_pattern(picture, seen.pixel_um, pattern) for picture in seen.pictures]
-    best = int(np.argmax([score.max() for score in scores]))
+    pattern = PatternScore(seen.pictures.shape[1:], seen.pixel_um, make_pattern(interface))
+    scores = np.stack([pattern.score(picture) for picture in seen.pictures])
+    sign = max(signs, key=lambda s: float(scores.max() if s > 0 else -scores.min()))
+    scores *= np.float32(sign)
+    best = int(np.argmax(scores.max(axis=(1, 2))))
     row, col = np.unravel_index(int(np.argmax(scores[best])), scores[best].shape)
     reach = max(1, int(0.35 * interface.pitch_um / seen.pixel_um))
     near = np.s_[max(0, row - reach) : row + reach + 1, max(0, col - reach) : col + reach + 1]
@@ -206,12 +209,13 @@ def _measure(
     one = orient(cut_plane(planes, int(number[0]), whole, pixel_um))
     middle_px = at * seen.pixel_um / side
     half = [(body / 2 + _MARGIN_UM) / side for body in (package.body_um[1], package.body_um[0])]
-    part = [
-        slice(max(0, int(m - h)), min(n, math.ceil(m + h))) for m, h, n in zip(middle_px, half, one.shape, strict=True)
-    ]
+    part = [slice(max(0, int(m - h)), min(n, math.ceil(m + h))) for m, h, n in zip(middle_px, half, one.shape, strict=True)]
     values = np.stack([orient(cut_plane(planes, int(k), whole, pixel_um))[part[0], part[1]] for k in number])
-    grid = Grid((values.shape[1], values.shape[2]), side, (
-        float(part[1].start - middle_px[1]) * side, float(middle_px[0] - part[0].start) * side))
+    grid = Grid(
+        (values.shape[1], values.shape[2]),
+        side,
+        (float(part[1].start - middle_px[1]) * side, float(middle_px[0] - part[0].start) * side),
+    )
     z_um = tuple(float(z) for z in np.mean(interface.pads_z_um) + (number - plane) * step_um)
     stack = SliceStack(package.refdes, interface.name, values, z_um, grid, polarity or "solder_bright", method)
     near = np.flatnonzero(np.abs(number - plane) * step_um < 0.4 * interface.gap_um)
@@ -220,7 +224,14 @@ def _measure(
     stack = replace(stack, polarity=placed.polarity, grid=replace(grid, origin_um=placed.grid.origin_um))
     offset, clear = _find_middle(stack, interface, placement)
     middle = plane + (offset - float(np.mean(interface.pads_z_um))) / step_um
-    return Level(interface.name, middle, Crop(range(part[0].start, part[0].stop), range(part[1].start, part[1].stop)), stack, placement, clear)
+    return Level(
+        interface.name,
+        middle,
+        Crop(range(part[0].start, part[0].stop), range(part[1].start, part[1].stop)),
+        stack,
+        placement,
+        clear,
+    )
 
 
 def _take(stack: SliceStack, index: Sequence[int] | NDArray[np.intp]) -> SliceStack:

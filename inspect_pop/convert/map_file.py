@@ -94,7 +94,7 @@ class ImageMap(_Entry):
     origin_um: Annotated[list[Coordinate], Field(min_length=2, max_length=2)] | None = None
     turn_deg: Literal[0, 90, 180, 270] = 0
     mirror: bool = False
-    mask_px: Annotated[list[Box], Field(max_length=64)] = []
+    mask_px: list[Box] = Field(default_factory=list, max_length=64)
     # X-ray
     z_um: Annotated[list[Coordinate], Field(min_length=1, max_length=64)] | None = None
     z_first_um: Coordinate | None = None

@@ -1,4 +1,4 @@
-"""NRRD volumes: `.nrrd`, or an `.nhdr` header with its data file; raw, gzip, bzip2 or text (teem.sourceforge.net/nrrd/format.html)."""
+"""NRRD volumes: `.nrrd`, or an `.nhdr` header with its data file; raw, gzip or bzip2 (teem.sourceforge.net/nrrd)."""
 
 import math
 from pathlib import Path
@@ -91,8 +91,11 @@ def _find_spacing(path: Path, fields: dict[str, str]) -> list[float] | None:
         vectors = [part for part in fields["space directions"].replace(")", "(").split("(") if part.strip()]
         values = [math.hypot(*parse_numbers(path, "space directions", vector, vector.count(",") + 1)) for vector in vectors]
     elif "spacings" in fields:
-        values = [abs(n) for n in parse_numbers(path, "spacings", fields["spacings"], 3)] if "nan" not in fields[
-            "spacings"].lower() else []
+        values = (
+            [abs(n) for n in parse_numbers(path, "spacings", fields["spacings"], 3)]
+            if "nan" not in fields["spacings"].lower()
+            else []
+        )
     else:
         return None
     units = fields.get("space units", fields.get("units", "")).replace('"', " ").split()

@@ -226,6 +226,8 @@ def _parse_head(path: Path, data: bytes) -> _Head:
 
 def _parse_png(path: Path, data: bytes) -> _Head:
     cols, rows, depth = struct.unpack_from(">IIB", data, 16)
+    if data[12:16] != b"IHDR":
+        raise FileFault(str(path), expected="a PNG picture", found="one without its header", remedy=_REMEDY)
     return _Head((rows, cols), 8 if depth == 16 else 4)
 
 

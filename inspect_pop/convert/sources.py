@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from inspect_pop.convert import dicom, nifti, nrrd, metaimage, pictures, txrm, volume_header
+from inspect_pop.convert import dicom, metaimage, nifti, nrrd, pictures, txrm, volume_header
 from inspect_pop.convert.map_file import ImageMap
 from inspect_pop.convert.planes import Planes, RawLayout, open_raw
 from inspect_pop.core.errors import FileFault
 
-__all__ = ["open_planes"]
+__all__ = ["HEADER_SUFFIXES", "find_suffix", "open_planes"]
 
 _HEADERS: dict[str, Callable[[Path, Path], Planes]] = {
     ".vgi": volume_header.open_vgi,
@@ -24,6 +24,7 @@ _HEADERS: dict[str, Callable[[Path, Path], Planes]] = {
     ".txrm": txrm.open_txrm,
     ".txm": txrm.open_txrm,
 }
+HEADER_SUFFIXES = tuple(_HEADERS)
 
 
 def open_planes(files: list[Path], folder: Path, image: ImageMap) -> Planes:
@@ -41,19 +42,20 @@ def open_planes(files: list[Path], folder: Path, image: ImageMap) -> Planes:
     """
     if image.shape is not None and image.dtype is not None:
         return _open_declared(files, image)
-    headers = [path for path in files if _find_suffix(path) in _HEADERS]
+    headers = [path for path in files if find_suffix(path) in HEADER_SUFFIXES]
     if len(headers) == 1:
-        return _HEADERS[_find_suffix(headers[0])](headers[0], folder)
+        return _HEADERS[find_suffix(headers[0])](headers[0], folder)
     if dicom.is_dicom(files[0]):
         return dicom.open_series(files)
     if shown := [path for path in files if pictures.is_picture(path)]:
         return pictures.open_pictures(shown)
-    kinds = ", ".join([*pictures.SUFFIXES, *_HEADERS, ".dcm"])
+    kinds = ", ".join([*pictures.SUFFIXES, *HEADER_SUFFIXES, ".dcm"])
     remedy = "For raw pixels without a header give shape and dtype in the map."
     raise FileFault(str(files[0]), expected=f"one header, or pictures: {kinds}", found=f"{len(files)} files", remedy=remedy)
 
 
-def _find_suffix(path: Path) -> str:
+def find_suffix(path: Path) -> str:
+    """Return the suffix of a file in lower case, without that of a packed volume."""
     name = path.name.lower()
     return ".nii" if name.endswith(".nii.gz") else path.suffix.lower()
 

@@ -167,13 +167,11 @@ def _choose_heights(image: ImageMap, planes: Planes, interface: Interface, metho
         middle, shift = (low + high) / 2, (planes.count - 1) / 2
         heights = tuple(middle + sign * (k - shift) * abs(step) for k in range(planes.count))
         return heights, f"z_um: around the middle of the pads, {abs(step):g} um apart"
-    fractions = np.linspace(SLICE_HEIGHTS[0], SLICE_HEIGHTS[-1], planes.count)[:: sign]
+    fractions = np.linspace(SLICE_HEIGHTS[0], SLICE_HEIGHTS[-1], planes.count)[::sign]
     return tuple(round(float(low + f * (high - low)), 1) for f in fractions), "z_um: evenly from the lower to the upper pad"
 
 
-def _settle(
-    stack: SliceStack, package: Package, image: ImageMap, *, pixel_known: bool
-) -> tuple[SliceStack, list[str]]:
+def _settle(stack: SliceStack, package: Package, image: ImageMap, *, pixel_known: bool) -> tuple[SliceStack, list[str]]:
     """Find what the map leaves open of polarity, origin and pixel size; return what was found in words."""
     known_polarity, known_origin = image.polarity != "auto", image.origin_um is not None
     if known_polarity and known_origin and pixel_known:
@@ -186,9 +184,7 @@ def _settle(
             side = refine_pixel_um(found, package, placement)
             grid = center_grid(found.grid.shape, side)
             grid = replace(grid, origin_um=declared) if known_origin else grid
-            found, placement = find_stack(
-                replace(found, grid=grid), package, polarity_known=True, origin_known=known_origin
-            )
+            found, placement = find_stack(replace(found, grid=grid), package, polarity_known=True, origin_known=known_origin)
         notes.append(f"{image.name} pixel_um: {found.grid.pixel_um:.3f}, from the pitch of the balls")
     if not known_polarity:
         notes.append(f"{image.name} polarity: {found.polarity}, from the balls")

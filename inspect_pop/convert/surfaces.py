@@ -60,21 +60,8 @@ def take_heights(files: list[Path], folder: Path, image: ImageMap, refdes: str) 
         if len(header) != 1:
             raise ImageFault(str(files[0]), expected="one file for a height map", found=f"{len(files)}")
     raw = _read(files, folder, image)
-    name, assumed = image.name, []
-    values = raw.values.astype(np.float32)
-    values, note = _drop_no_data(values, raw.values, image)
-    assumed += [f"{name} {note}"] if note else []
-    scale = image.value_um if image.value_um is not None else raw.unit_um
-    if scale is None:
-        if raw.values.dtype.kind != "f":
-            remedy = "Give scale_um, the um of one grey value, and offset_um in the map."
-            raise ImageFault(str(files[0]), expected="the scale of whole numbers", found="none", remedy=remedy)
-        scale = 1.0
-        assumed.append(f"{name} unit: um")
-    if scale != 1.0:
-        values *= np.float32(scale)
-    if image.offset_um:
-        values += np.float32(image.offset_um)
+    name = image.name
+    values, assumed = _convert_to_um(files[0], raw, image)
     pixel = image.pixel_pair_um or raw.pixel_um
     if pixel is None:
         raise ImageFault(str(files[0]), expected="the size of a pixel", found="none", remedy="Give pixel_um in the map.")
@@ -93,6 +80,24 @@ def take_heights(files: list[Path], folder: Path, image: ImageMap, refdes: str) 
     else:
         assumed.append(f"{name} origin_um: the map's middle is the package's")
     return FoundHeights(HeightMap(refdes, str(image.stage), values, grid), tuple(assumed))
+
+
+def _convert_to_um(path: Path, raw: _Raw, image: ImageMap) -> tuple[NDArray[np.float32], list[str]]:
+    """Return heights in um, NaN where there is no data, and what was assumed of them."""
+    values, note = _drop_no_data(raw.values.astype(np.float32), raw.values, image)
+    assumed = [f"{image.name} {note}"] if note else []
+    scale = image.value_um if image.value_um is not None else raw.unit_um
+    if scale is None:
+        if raw.values.dtype.kind != "f":
+            remedy = "Give scale_um, the um of one grey value, and offset_um in the map."
+            raise ImageFault(str(path), expected="the scale of whole numbers", found="none", remedy=remedy)
+        scale = 1.0
+        assumed.append(f"{image.name} unit: um")
+    if scale != 1.0:
+        values *= np.float32(scale)
+    if image.offset_um:
+        values += np.float32(image.offset_um)
+    return values, assumed
 
 
 def _read(files: list[Path], folder: Path, image: ImageMap) -> _Raw:
@@ -190,7 +195,7 @@ def _parse_cells(cells: list[str], *, decimal_comma: bool) -> list[float] | None
 
 
 def _parse_head(head: list[str], shape: tuple[int, int]) -> tuple[float | None, tuple[float, float] | None]:
-    """Return the unit of heights and the size of pixels that the lines before a matrix give (Gwyddion's words, and plain ones)."""
+    """Return the unit of heights and the size of pixels that the lines before a matrix give (as Gwyddion writes them)."""
     text = "\n".join(head)
     number = r"([\d.,]+(?:[eE][+-]?\d+)?)\s*(nm|um|µm|μm|mm|m)\b"
     unit = re.search(r"(?:value units?|height units?|data unit)\s*[:=]\s*(nm|um|µm|μm|mm|m)\b", text, re.IGNORECASE)

@@ -27,8 +27,9 @@ def open_txrm(path: Path, folder: Path) -> Planes:  # noqa: ARG001 - one signatu
     """Open an XRM file. Raises `FileFault`, `ImageFault`; `UsageFault` where olefile is not installed."""
     measure_file(path)
     with _open_container(path) as ole:
-        cols, rows, count, kind = (_read_number(path, ole, f"ImageInfo/{key}", "i") for key in (
-            "ImageWidth", "ImageHeight", "NoOfImages", "DataType"))
+        cols, rows, count, kind = (
+            _read_number(path, ole, f"ImageInfo/{key}", "i") for key in ("ImageWidth", "ImageHeight", "NoOfImages", "DataType")
+        )
         if kind not in _TYPES:
             raise ImageFault(str(path), expected="DataType 3, 5 or 10", found=f"{kind}")
         dtype = np.dtype(_TYPES[int(kind)]).newbyteorder("<")

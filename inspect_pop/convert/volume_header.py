@@ -1,4 +1,4 @@
-"""Volumes of raw voxels with a text header: VGSTUDIO and Omron (`.vgi` with `.vol` or `.rec`), GE and Waygate phoenix (`.pcr`)."""
+"""Raw volumes with a text header: VGSTUDIO and Omron (`.vgi` with `.vol` or `.rec`), GE and Waygate phoenix (`.pcr`)."""
 
 import re
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def read_header_text(path: Path) -> str:
 def find_data(header: Path, folder: Path, name: str | None, suffixes: Sequence[str]) -> Path:
     """Return the data file of a header: the last part of the name that it gives, beside it, or its own name with a suffix.
 
-    Machines write the path on their own disk. Raises `PathFault` for a link that leaves the folder, `FileFault` where there is none.
+    Machines write the path on their own disk. Raises `PathFault` for a link that leaves the folder, `FileFault` without a file.
     """
     there = {path.name.lower(): path for path in header.parent.iterdir() if path.is_file()}
     wanted = [PureWindowsPath(name).name] if name else []
@@ -96,8 +96,9 @@ def _choose_vgi_type(path: Path, pairs: dict[str, str], size: int, voxels: int) 
 def open_pcr(path: Path, folder: Path) -> Planes:
     """Open a `.pcr` header with its `.vol`. Raises `FileFault`, `ImageFault` and `PathFault`."""
     pairs = _parse_pairs(read_header_text(path))
-    cols, rows, count = (int(parse_numbers(path, key, pairs.get(key.lower()), 1)[0]) for key in (
-        "Volume_SizeX", "Volume_SizeY", "Volume_SizeZ"))
+    cols, rows, count = (
+        int(parse_numbers(path, key, pairs.get(key.lower()), 1)[0]) for key in ("Volume_SizeX", "Volume_SizeY", "Volume_SizeZ")
+    )
     data = find_data(path, folder, None, [".vol", ".raw"])
     voxels = max(count * rows * cols, 1)
     form = pairs.get("format") or next((value for key, value in pairs.items() if key.endswith("format")), "")

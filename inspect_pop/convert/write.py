@@ -149,6 +149,16 @@ def _write_tiff(path: Path, values: NDArray[Any]) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     predictor = values.dtype.kind == "u"
     pages = np.ascontiguousarray(values)
-    tifffile.imwrite(path, pages, compression="zlib", predictor=predictor, photometric="minisblack", metadata=None)
+    # zstd packs a plane ten times faster than deflate, and about as small.
+    tifffile.imwrite(
+        path,
+        pages,
+        compression="zstd",
+        compressionargs={"level": 1},
+        predictor=predictor,
+        photometric="minisblack",
+        metadata=None,
+        maxworkers=1,
+    )
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

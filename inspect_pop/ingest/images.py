@@ -236,23 +236,20 @@ def walk_directories(path: Path, read_at: Callable[[int, int], bytes], bounds: B
     seen: set[int] = set()
     tags_left = bounds.image_tags
 
-    def unpack(style: str, offset: int) -> tuple[int, ...]:
-        return struct.unpack(order + style, read_at(offset, struct.calcsize(order + style)))
-
     try:
-        (at,) = unpack(next_format, 8 if big else 4)
+        (at,) = _unpack_at(read_at, order + next_format, 8 if big else 4)
         while at:
             if at in seen:
                 raise FileFault(str(path), expected="a chain of pages", found=f"a circle back to byte {at:,}")
             seen.add(at)
-            (n_tags,) = unpack(n_format, at)
+            (n_tags,) = _unpack_at(read_at, order + n_format, at)
             first = at + struct.calcsize(n_format)
             tags_left -= min(n_tags, _MOST_TAGS) + 1
             if tags_left < 0:
                 raise FileFault(str(path), expected=f"at most {bounds.image_tags:,} tags in all pages", found="more")
             is_reduced = False
             for tag in range(min(n_tags, _MOST_TAGS)):
-                code, kind, count = unpack(tag_format, first + tag * tag_bytes)
+                code, kind, count = _unpack_at(read_at, order + tag_format, first + tag * tag_bytes)
                 if count * _TYPE_BYTES.get(kind, 1) > bounds.image_tag_bytes:
                     raise FileFault(
                         str(path), expected=f"tags of at most {bounds.image_tag_bytes:,} bytes", found=f"{count:,} values in one"
@@ -261,13 +258,17 @@ def walk_directories(path: Path, read_at: Callable[[int, int], bytes], bounds: B
                 if code in _SIDES:
                     _check_side(path, code, kind, count, read_at(value, 8), order, bounds)
                 if code in _SUBFILES and kind in _WHOLE and count == 1:
-                    is_reduced |= _SUBFILES[code](*unpack(_WHOLE[kind], value))
+                    is_reduced |= _SUBFILES[code](*_unpack_at(read_at, order + _WHOLE[kind], value))
             yield is_reduced
-            (at,) = unpack(next_format, first + n_tags * tag_bytes)
+            (at,) = _unpack_at(read_at, order + next_format, first + n_tags * tag_bytes)
     except (struct.error, OverflowError, OSError) as error:  # a 64-bit offset may be beyond any index
         raise FileFault(
             str(path), expected="a TIFF file", found="one that is cut short", remedy="Export the board again."
         ) from error
+
+
+def _unpack_at(read_at: Callable[[int, int], bytes], style: str, offset: int) -> tuple[int, ...]:
+    return struct.unpack(style, read_at(offset, struct.calcsize(style)))
 
 
 def _check_side(path: Path, code: int, kind: int, count: int, value: bytes, order: str, bounds: Bounds) -> None:

@@ -72,7 +72,7 @@ class Manifest(StrictModel):
     recipe: PathText
     inspected_at: Time
     images: Annotated[list[Any], Field(max_length=BOUNDS.export_images)]
-    assumed: Annotated[list[Assumption], Field(max_length=BOUNDS.export_assumed)] = []
+    assumed: list[Assumption] = Field(default_factory=list, max_length=BOUNDS.export_assumed)
 
 
 class _Entry(StrictModel):

@@ -36,7 +36,9 @@ def interpolate(values: NDArray[Any], z_um: tuple[float, ...], margin_um: float 
     low = np.minimum(at.astype(int), len(z_um) - 2)
     part = (at - low)[:, None, None]
     planes = values[low] * (1 - part) + values[low + 1] * part
-    return np.rint(planes).astype(values.dtype) if values.dtype.kind in "ui" else planes.astype(values.dtype), heights[1] - heights[0]
+    return np.rint(planes).astype(values.dtype) if values.dtype.kind in "ui" else planes.astype(values.dtype), heights[
+        1
+    ] - heights[0]
 
 
 def write_volume(folder: Path, kind: str, planes: NDArray[Any], pixel_um: float, step_um: float) -> None:
@@ -46,7 +48,9 @@ def write_volume(folder: Path, kind: str, planes: NDArray[Any], pixel_um: float,
     if kind == "vgi":
         planes.astype("<u2").tofile(folder / "scan.vol")
         size = " ".join(map(str, planes.shape[::-1]))
-        text = f"{{volume1}}\n[file1]\nSize = {size}\nName = D:\\scans\\scan.vol\nDatatype = unsigned integer\nBitsPerElement = 16\n"
+        text = (
+            f"{{volume1}}\n[file1]\nSize = {size}\nName = D:\\scans\\scan.vol\nDatatype = unsigned integer\nBitsPerElement = 16\n"
+        )
         text += f"{{volumeprimitive1}}\n[geometry]\nresolution = {' '.join(map(repr, map(float, spacing)))}\nunit = mm\n"
         (folder / "scan.vgi").write_text(text)
     elif kind == "nrrd":
@@ -91,7 +95,12 @@ def rewrite(board: Path, out: Path, kind: str) -> Path:
     name, _, flip = kind.partition("-")
     time = datetime.fromisoformat(export.inspected_at)
     folder = out / "scans" / f"{export.serial}_{time:%Y%m%d%H%M%S}"
-    lines = ["[board]", 'path = "{serial}_{time:%Y%m%d%H%M%S}"', f'utc_offset = "{time:%z}"'.replace('00"', ':00"'), f'line = "{export.line}"']
+    lines = [
+        "[board]",
+        'path = "{serial}_{time:%Y%m%d%H%M%S}"',
+        f'utc_offset = "{time:%z}"'.replace('00"', ':00"'),
+        f'line = "{export.line}"',
+    ]
     recipe = board.parents[1] / "recipes"
     file = json.loads((board / "export.json").read_text())["recipe"].rpartition("/")[2]
     shutil.copytree(recipe, out / "recipes", dirs_exist_ok=True)
@@ -99,7 +108,10 @@ def rewrite(board: Path, out: Path, kind: str) -> Path:
     for source in export.slices:
         stack = source.read()
         place = folder / source.interface
-        lines += ["[[image]]", f'kind = "xray_slices"\nrefdes = "{source.refdes}"\ninterface = "{source.interface}"'.replace("\n", "\n")]
+        lines += [
+            "[[image]]",
+            f'kind = "xray_slices"\nrefdes = "{source.refdes}"\ninterface = "{source.interface}"',
+        ]
         lines.append(f'files = "{FILES[name].format(source.interface)}"')
         if name in ("png", "jpeg"):
             place.mkdir(parents=True)
@@ -116,14 +128,16 @@ def rewrite(board: Path, out: Path, kind: str) -> Path:
             planes = planes[::-1] if flip and source.interface == "upper" else planes
             write_volume(place, name, planes, stack.grid.pixel_um, step_um)
         lines.append(f'method = "{stack.method}"')
-    for i, entry in enumerate(json.loads((board / "export.json").read_text())["images"]):
+    for entry in json.loads((board / "export.json").read_text())["images"]:
         if entry["kind"] == "height_map":
             (folder / "height").mkdir(exist_ok=True, parents=True)
             shutil.copyfile(board / entry["file"], folder / "height" / f"{entry['stage']}.tif")
-            scale = "" if entry.get("no_data") is None else f", scale_um = {entry['scale_um']}, offset_um = {entry['offset_um']}, no_data = {entry['no_data']}"
-            unit = ', unit = "um"' if entry.get("no_data") is None else ""
-            lines.append(f"# {i}")
-            lines += ["[[image]]", *f'kind = "height_map", refdes = "{entry["refdes"]}", stage = "{entry["stage"]}", files = "height/{entry["stage"]}.tif", pixel_um = {entry["pixel_um"]}{scale}{unit}'.split(", ")]
+            lines += ["[[image]]", 'kind = "height_map"', f'refdes = "{entry["refdes"]}"', f'stage = "{entry["stage"]}"']
+            lines += [f'files = "height/{entry["stage"]}.tif"', f"pixel_um = {entry['pixel_um']}"]
+            if entry["no_data"] is None:
+                lines.append('unit = "um"')
+            else:
+                lines += [f"{key} = {entry[key]}" for key in ("scale_um", "offset_um", "no_data")]
     path = out / "map.toml"
     path.write_text("\n".join(lines) + "\n")
     return path
@@ -148,7 +162,10 @@ def main() -> None:
                 same = want["verdict"] == got["verdict"]
                 lost = int(((want["verdict"] == "fail") & (got["verdict"] == "pass")).sum())
                 turned = sum("first_plane: top" in text for text in outcome.assumed)
-                print(f"{board.name} {kind}: {same.mean():.2%} of {len(same)} equal, {lost} fail to pass, {turned} turned", flush=True)
+                print(
+                    f"{board.name} {kind}: {same.mean():.2%} of {len(same)} equal, {lost} fail to pass, {turned} turned",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":
