@@ -126,7 +126,7 @@ class _Segment:
         fields = dict(zip((n for n, _ in names), first.groups(), strict=True))
         others = dict(zip((n for n, _ in names), last.groups(), strict=True))
         if differing := [n for n in fields if fields[n] != others[n] and not n.startswith("_")]:
-            found = " or ".join(f"{differing[0]} {value!r}" for value in (fields[differing[0]], others[differing[0]]))
+            found = f"{differing[0]} {fields[differing[0]]!r} or {others[differing[0]]!r}"
             raise PathFault(
                 name,
                 expected=f"a name that {self.text} reads in one way",
