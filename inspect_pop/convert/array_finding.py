@@ -147,9 +147,12 @@ def nearest_pitch_um(interface: Interface) -> float:
 def refine_pixel_um(stack: SliceStack, package: Package, placement: Placement) -> float:
     """Return the pixel size that fits the found middles of the balls best to the design: a similarity's scale."""
     interface = package.interface(stack.interface)
-    seen = build_solder_map(stack, interface.ball_diameter_um, len(interface.ball))
+    page = stack.values[len(stack.values) // 2].astype(np.float32) * (1 if stack.polarity == "solder_bright" else -1)
+    # As it is: a band-passed picture has dark rims, which push the outer balls of an array outwards.
+    low, high = np.nanpercentile(page, [5, 99])
+    grey = np.nan_to_num((page - low) / max(float(high - low), 1e-6)).astype(np.float32)
     x, y = placement.apply(interface.x_um, interface.y_um)
-    fx, fy, found = find_centroids(seen.response, seen.grid, x, y, 0.5 * interface.ball_diameter_um)
+    fx, fy, found = find_centroids(grey, stack.grid, x, y, 0.45 * interface.pitch_um)
     design, seen_at = (np.column_stack(p)[found] for p in ((interface.x_um, interface.y_um), (fx, fy)))
     if found.sum() < 3:
         return stack.grid.pixel_um

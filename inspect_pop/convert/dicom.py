@@ -8,7 +8,7 @@ import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import imagecodecs
 import numpy as np
@@ -145,7 +145,7 @@ def _decode_raw(path: Path, head: Any, frame: int, shape: tuple[int, int]) -> Ar
     part = data[frame * n : (frame + 1) * n]
     if len(part) != n:
         raise FileFault(str(path), expected=f"{n:,} bytes of pixels", found=f"{len(part):,}: it is cut short")
-    order = "<" if head.original_encoding[1] is not False else ">"
+    order: Literal["<", ">"] = "<" if head.original_encoding[1] is not False else ">"
     return np.frombuffer(part, np.dtype(f"u{bits // 8}").newbyteorder(order)).reshape(shape)
 
 

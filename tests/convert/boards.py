@@ -16,7 +16,9 @@ PIXEL_UM = 20.0
 SHAPE = (150, 160)
 
 
-def draw_plane(z_um: float, *, interfaces: tuple[str, ...] = ("lower", "upper"), shift_um: tuple[float, float] = (0.0, 0.0)) -> NDArray[Any]:
+def draw_plane(
+    z_um: float, *, interfaces: tuple[str, ...] = ("lower", "upper"), shift_um: tuple[float, float] = (0.0, 0.0)
+) -> NDArray[Any]:
     """One plane (150, 160) uint16 of 20 um pixels through the joints of `tests.ingest.boards`, solder bright, with noise."""
     rng = np.random.default_rng(int(1000 + z_um * 10))
     picture = np.full(SHAPE, 8000.0, dtype=np.float32)
@@ -47,7 +49,9 @@ def write_recipe(folder: Path) -> None:
         (folder / f"U1_{name}.csv").write_text(boards.table(name))
 
 
-def write_map(folder: Path, *images: str, path: str = "{serial}_{time:%Y%m%d%H%M%S}", board: str = 'utc_offset = "+01:00"') -> Path:
+def write_map(
+    folder: Path, *images: str, path: str = "{serial}_{time:%Y%m%d%H%M%S}", board: str = 'utc_offset = "+01:00"'
+) -> Path:
     """A map with these tables of `[[image]]`, and its recipe beside it."""
     write_recipe(folder / "recipes")
     lines = ["[board]", f'path = "{path}"', 'line = "B"', 'station = "XT-1"', 'recipe = "recipes/tiny.json"', board]

@@ -127,7 +127,7 @@ def test_a_board_that_is_there_is_left_until_its_files_or_the_map_change(tmp_pat
 
 
 def test_a_serial_is_never_a_path_and_each_inspection_has_its_folder(tmp_path: Path) -> None:
-    for name in ("..._20260102030405", "S 1_20260102030405", "S1_20260102030405", "S1_20260102030406"):
+    for name in ("S+1_20260102030405", "S 1_20260102030405", "S1_20260102030405", "S1_20260102030406"):
         write_pictures(tmp_path / "scans" / name / "s", draw_slices())
     found = convert_batch([tmp_path / "scans"], write_map(tmp_path, slices("s/*.png", *KNOWN)), tmp_path / "batch")
     folders = {outcome.folder for outcome in found}

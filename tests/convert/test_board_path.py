@@ -15,7 +15,13 @@ def make(folder: Path, *names: str) -> None:
 
 
 def test_names_of_folders_become_fields(tmp_path: Path) -> None:
-    make(tmp_path, "lots/L7/APX_S2_20260102030405/a", "lots/L7/APX_S10_20260102030406/a", "lots/L7/notes/a", "lots/L7/.APX_S3_20260102030405/a")
+    make(
+        tmp_path,
+        "lots/L7/APX_S2_20260102030405/a",
+        "lots/L7/APX_S10_20260102030406/a",
+        "lots/L7/notes/a",
+        "lots/L7/.APX_S3_20260102030405/a",
+    )
     found = find_boards(tmp_path / "lots", BoardPattern("{lot}/APX_{serial}_{time:%Y%m%d%H%M%S}"))
     assert [dict(board.fields) for board in found] == [
         {"lot": "L7", "serial": "S2", "time": "2026-01-02T03:04:05"},

@@ -22,7 +22,15 @@ def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
     path = write_map(tmp_path, wrong, 'kind = "height_map"\nfiles = "h.tif"', path="{seral}")
     with pytest.raises(MapFault) as fault:
         load_map(path)
-    for part in ("seral", "image[0].files", "pixel_umm", "such as pixel_um", "each height of z_um once", "polarity", "image[1]: expected stage"):
+    for part in (
+        "seral",
+        "image[0].files",
+        "pixel_umm",
+        "such as pixel_um",
+        "each height of z_um once",
+        "polarity",
+        "image[1]: expected stage",
+    ):
         assert part in str(fault.value), part
 
 

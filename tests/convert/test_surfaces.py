@@ -19,7 +19,9 @@ def take(path: Path, **fields: Any) -> Any:
     return take_heights([path], path.parent, image, "U1")
 
 
-@pytest.mark.parametrize(("separator", "decimal"), [(",", "."), (";", ","), (";", "."), ("\t", ","), ("\t", "."), (" ", "."), (" ", ",")])
+@pytest.mark.parametrize(
+    ("separator", "decimal"), [(",", "."), (";", ","), (";", "."), ("\t", ","), ("\t", "."), (" ", "."), (" ", ",")]
+)
 def test_a_matrix_of_any_decimal_sign_is_read(tmp_path: Path, separator: str, decimal: str) -> None:
     rows = [separator.join(f"{v:.2f}".replace(".", decimal) for v in row) for row in HEIGHTS]
     rows[3] = rows[3].replace(f"{HEIGHTS[3, 4]:.2f}".replace(".", decimal), "NaN")
