@@ -189,6 +189,18 @@ def test_the_readme_runs_as_printed(checkout: Path) -> None:
         assert (checkout / "out" / "mine" / name).is_file()
 
 
+def test_the_conversion_runs_as_printed(checkout: Path) -> None:
+    if not (Path(sys.prefix) / "bin" / "inspect-pop").exists():
+        pytest.skip("the page calls the installed command")
+    (checkout / "out").mkdir()
+    (code,) = blocks(DOCS / "convert.md", "sh", marked=False)
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    done = run_in(checkout, ["bash", "-e", "-c", code], PYTHONPATH=path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "polarity: solder_bright, from the balls" in done.stdout
+    assert "1 board, 0 faults" in done.stdout
+
+
 def test_the_python_of_the_readme_runs(checkout: Path) -> None:
     pytest.importorskip("pandas")
     code = "\n".join(blocks(ROOT / "README.md", "python", marked=False))
@@ -232,6 +244,7 @@ def test_what_people_call_outside_is_there() -> None:
         "evaluate": "model json",
         "simulate": "out boards seed",
         "check": "json",
+        "convert": "map out probe",
         "yield": "store by since until json",
         "serve": "host port root store model",
     }

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from inspect_pop.core.recipe import Interface
+from inspect_pop.core.recipe import SLICE_HEIGHTS, Interface
 from inspect_pop.core.robust import row_median
 from inspect_pop.measure.joints import find_neighbours
 from inspect_pop.segment.windows import SIZE, Windows
@@ -37,9 +37,7 @@ __all__ = [
 ]
 
 CONTRACT = "joint-inputs/2"
-# Virtual slices lie at these fractions of the way from the lower to the upper pad: near both pads, at the waist of a
-# dome on a dome, and at mid height, as five-slice machines do (field practice: TRI, SMT Magazine, Aug 2014).
-HEIGHTS = (0.03, 0.265, 0.5, 0.735, 0.97)
+HEIGHTS = SLICE_HEIGHTS  # of the virtual slices
 CHANNELS = 2 * len(HEIGHTS) + 1
 NUMBERS = ("measured", "volume", "volume_typical", "volume_deviation", "waist", "clearance", "z_low", "z_mid", "z_high")
 SCALARS = (

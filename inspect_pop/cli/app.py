@@ -12,6 +12,7 @@ from types import TracebackType
 import typer
 
 from inspect_pop import __version__
+from inspect_pop.cli.convert import convert
 from inspect_pop.cli.exports import check, simulate
 from inspect_pop.cli.labels import labels
 from inspect_pop.cli.models import evaluate, gage, models, operating_point, study, train
@@ -59,6 +60,7 @@ _COMMANDS = (
     ("serve", serve, "Run the inspection service (model preloaded)."),
     ("watch", watch, "Inspect boards that arrive in a folder."),
     ("check", check, "Validate exports and labels."),
+    ("convert", convert, "Make exports from a machine's own files."),
     ("yield", report_yield, "Report first-pass yield and DPMO from a store."),
     ("compact", compact, "Merge small Parquet files of a store."),
     ("quarantine", list_quarantine, "List boards that could not be inspected, and close entries."),

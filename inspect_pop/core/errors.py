@@ -8,7 +8,8 @@
     │   ├── ImageFault        pages, shape, dtype or grey values differ from what is declared
     │   ├── RecipeFault       the recipe is missing, impossible or empty
     │   ├── FrameFault        the package cannot be found in an image
-    │   └── LabelsFault       labels.csv violates the export format
+    │   ├── LabelsFault       labels.csv violates the export format
+    │   └── MapFault          the map of a machine's files is faulty
     ├── ModelFault            a model folder is incomplete, changed, or of another version
     ├── LimitsFault           an unknown key, or a threshold outside its range
     ├── PromiseFault          the calibration set is too small to guarantee this rate
@@ -33,6 +34,7 @@ __all__ = [
     "LabelsFault",
     "LimitsFault",
     "ManifestFault",
+    "MapFault",
     "ModelFault",
     "PathFault",
     "PopError",
@@ -126,6 +128,12 @@ class LabelsFault(InputFault):
     """labels.csv violates the export format."""
 
     about = "labels"
+
+
+class MapFault(InputFault):
+    """The map of a machine's files is faulty; the message names every faulty field."""
+
+    about = "map"
 
 
 class ModelFault(PopError):

@@ -41,6 +41,7 @@ class BoardRecord:
     `operating_point` says in words where verdicts change and why; `profile` names the acceptance profile that decided.
     `stray_solder` lists the solder that the design does not have: each spot's interface, size and place in the package frame.
     `note` says what a person should know of a record that was made nevertheless, such as a time in the future.
+    `assumed` lists what a converter found or guessed of the export, since the machine did not say it.
     A class of `core.classes` has its count, `n_<class>`.
     """
 
@@ -84,6 +85,7 @@ class BoardRecord:
     profile: str = ""
     stray_solder: str = ""
     note: str = ""
+    assumed: str = ""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ __all__ = [
     "DISPOSITION_WORDS",
     "HEIGHT_ERROR_UM",
     "OPPORTUNITIES_PER_INTERFACE",
+    "SLICE_HEIGHTS",
     "Construction",
     "Interface",
     "Package",
@@ -28,6 +29,9 @@ __all__ = [
 
 # A machine's heights are up to 10 um off (export format, version 1), and a stack is some um higher or lower than designed.
 HEIGHT_ERROR_UM = 15.0
+# Where the classifier looks at a joint, and a converter takes slices: fractions of the way from the lower to the upper pad.
+# Near both pads, at the waist of a dome on a dome, and at mid height, as five-slice machines do (TRI, SMT Magazine, Aug 2014).
+SLICE_HEIGHTS = (0.03, 0.265, 0.5, 0.735, 0.97)
 
 
 @dataclass(frozen=True, eq=False)

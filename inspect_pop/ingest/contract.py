@@ -90,7 +90,8 @@ class BoardExport:
     """One board as a machine handed it over.
 
     Text is kept exactly. `inspected_at` is ISO 8601 with an offset. `images` keeps the export's order. `digest` is the
-    sha256 over the manifest and the digests of every file that it names: the identity of the export.
+    sha256 over the manifest and the digests of every file that it names: the identity of the export. `assumed` lists what a
+    converter found or guessed, since the machine did not say it, such as `U1/lower polarity: solder_dark, from the balls`.
     """
 
     path: Path
@@ -107,6 +108,7 @@ class BoardExport:
     recipe: Recipe
     images: tuple[ImageSource, ...]
     digest: str
+    assumed: tuple[str, ...] = ()
 
     @property
     def machine(self) -> str:

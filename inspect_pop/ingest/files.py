@@ -40,6 +40,7 @@ class Bounds:
     image_tag_bytes: int = 4 * _MIB  # one TIFF tag: the offsets of 500,000 strips
     image_tags: int = 65_536  # of all pages together: 64 slices, each with seven reduced pictures, at 100 tags a page
     export_images: int = 256
+    export_assumed: int = 4096  # values that a converter found or guessed, some for each image
 
 
 BOUNDS = Bounds()

@@ -31,7 +31,16 @@ from inspect_pop.core.geometry import Grid, HeightMap, SliceStack
 from inspect_pop.ingest.files import BOUNDS, Bounds, read_bytes
 from inspect_pop.ingest.manifest import HeightEntry, SliceEntry
 
-__all__ = ["count_pages", "read_heights", "read_pages", "read_slices"]
+__all__ = [
+    "DAMAGED",
+    "UPRIGHT",
+    "count_pages",
+    "read_heights",
+    "read_orientation",
+    "read_pages",
+    "read_slices",
+    "walk_directories",
+]
 
 SLICE_DTYPES = ("uint8", "uint16", "int16", "float32")
 HEIGHT_DTYPES = ("float32", "uint16", "int16")
@@ -42,7 +51,7 @@ logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)  # the errors below
 
 # What tifffile and imagecodecs raise on damaged files, found by fuzzing: its own error is a ValueError, the codecs' are
 # RuntimeErrors, the rest comes from tags of the wrong type, count or value.
-_DAMAGED = (
+DAMAGED = (
     ValueError,
     RuntimeError,
     TypeError,
@@ -65,7 +74,7 @@ _MOST_TAGS = 4096  # tifffile refuses more
 _SUBFILES: dict[int, Callable[[int], bool]] = {254: lambda value: bool(value & 0b101), 255: lambda value: value == 2}
 _ORIENTATION = 274
 # TIFF 6.0, Orientation: how a stored page (rows, cols) becomes the picture that it shows, upper row first.
-_UPRIGHT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
+UPRIGHT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
     1: lambda page: page,
     2: lambda page: page[:, ::-1],
     3: lambda page: page[::-1, ::-1],
@@ -232,12 +241,12 @@ def read_pages(
             dtype, shape = _check_pages(path, pages, dtypes, len(data), bounds)
             values = np.empty((n_pages, *shape), dtype)
             for page, out in zip(pages, values, strict=True):
-                orientation = _read_orientation(page)
+                orientation = read_orientation(page)
                 if orientation == 1:
                     page.asarray(out=out, maxworkers=1)
                 else:
-                    out[:] = _UPRIGHT[orientation](page.asarray(maxworkers=1))
-    except _DAMAGED as error:
+                    out[:] = UPRIGHT[orientation](page.asarray(maxworkers=1))
+    except DAMAGED as error:
         raise FileFault(
             str(path), expected="a TIFF file", found=f"a damaged one: {error!s:.200}", remedy="Export the board again."
         ) from error
@@ -253,7 +262,7 @@ def _find_pictures(path: Path, data: bytes, n_pages: int, bounds: Bounds) -> lis
     """Return the numbers of the pages that are neither reduced pictures nor masks. Raises `ImageFault` unless `n_pages` are."""
     numbers: list[int] = []
     reduced = 0
-    for number, is_reduced in enumerate(_walk_directories(path, data, bounds)):
+    for number, is_reduced in enumerate(walk_directories(path, lambda at, n: data[at : at + n], bounds)):
         reduced += is_reduced
         numbers += [] if is_reduced else [number]
         if len(numbers) > n_pages:
@@ -266,48 +275,55 @@ def _find_pictures(path: Path, data: bytes, n_pages: int, bounds: Bounds) -> lis
     return numbers
 
 
-def _walk_directories(path: Path, data: bytes, bounds: Bounds) -> Iterator[bool]:
+def walk_directories(path: Path, read_at: Callable[[int, int], bytes], bounds: Bounds) -> Iterator[bool]:
     """Yield of each image directory whether it is a reduced picture or a mask; check the size of each tag's value before.
+
+    `read_at` returns so many bytes from an offset on, fewer at the file's end. Raises `FileFault` and `ImageFault`.
 
     TIFF 6.0, section 2: a header of byte order, version and first offset; each directory a count, its tags of 12 bytes,
     and the next offset. BigTIFF (version 43) has 64-bit counts and offsets.
     """
     try:
-        order, big = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True), b"MM\0+": (">", True)}[data[:4]]
+        order, big = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True), b"MM\0+": (">", True)}[read_at(0, 4)]
     except KeyError as error:
-        raise FileFault(str(path), expected="a TIFF file", found=f"one that begins with {data[:4]!r}") from error
+        raise FileFault(str(path), expected="a TIFF file", found=f"one that begins with {read_at(0, 4)!r}") from error
     n_format, tag_format, next_format, tag_bytes = ("Q", "HHQ", "Q", 20) if big else ("H", "HHI", "I", 12)
     seen: set[int] = set()
     tags_left = bounds.image_tags
+
     try:
-        (at,) = struct.unpack_from(order + next_format, data, 8 if big else 4)
+        (at,) = _unpack_at(read_at, order + next_format, 8 if big else 4)
         while at:
             if at in seen:
                 raise FileFault(str(path), expected="a chain of pages", found=f"a circle back to byte {at:,}")
             seen.add(at)
-            (n_tags,) = struct.unpack_from(order + n_format, data, at)
+            (n_tags,) = _unpack_at(read_at, order + n_format, at)
             first = at + struct.calcsize(n_format)
             tags_left -= min(n_tags, _MOST_TAGS) + 1
             if tags_left < 0:
                 raise FileFault(str(path), expected=f"at most {bounds.image_tags:,} tags in all pages", found="more")
             is_reduced = False
             for tag in range(min(n_tags, _MOST_TAGS)):
-                code, kind, count = struct.unpack_from(order + tag_format, data, first + tag * tag_bytes)
+                code, kind, count = _unpack_at(read_at, order + tag_format, first + tag * tag_bytes)
                 if count * _TYPE_BYTES.get(kind, 1) > bounds.image_tag_bytes:
                     raise FileFault(
                         str(path), expected=f"tags of at most {bounds.image_tag_bytes:,} bytes", found=f"{count:,} values in one"
                     )
                 value = first + tag * tag_bytes + struct.calcsize(order + tag_format)
                 if code in _SIDES:
-                    _check_side(path, code, kind, count, data[value : value + 8], order, bounds)
+                    _check_side(path, code, kind, count, read_at(value, 8), order, bounds)
                 if code in _SUBFILES and kind in _WHOLE and count == 1:
-                    is_reduced |= _SUBFILES[code](*struct.unpack_from(order + _WHOLE[kind], data, value))
+                    is_reduced |= _SUBFILES[code](*_unpack_at(read_at, order + _WHOLE[kind], value))
             yield is_reduced
-            (at,) = struct.unpack_from(order + next_format, data, first + n_tags * tag_bytes)
-    except (struct.error, OverflowError) as error:  # a 64-bit offset may be beyond any index
+            (at,) = _unpack_at(read_at, order + next_format, first + n_tags * tag_bytes)
+    except (struct.error, OverflowError, OSError) as error:  # a 64-bit offset may be beyond any index
         raise FileFault(
             str(path), expected="a TIFF file", found="one that is cut short", remedy="Export the board again."
         ) from error
+
+
+def _unpack_at(read_at: Callable[[int, int], bytes], style: str, offset: int) -> tuple[int, ...]:
+    return struct.unpack(style, read_at(offset, struct.calcsize(style)))
 
 
 def _check_side(path: Path, code: int, kind: int, count: int, value: bytes, order: str, bounds: Bounds) -> None:
@@ -356,7 +372,7 @@ def _find_page_fault(page: Any, first: Any, dtypes: tuple[str, ...], bounds: Bou
         return "one grey value per pixel", f"shape {page.shape}", ""
     if page.dtype is None or page.dtype.name not in dtypes or page.bitspersample != 8 * page.dtype.itemsize:
         return f"pixels of {' or '.join(dtypes)}", f"{page.dtype or 'another type'}, {page.bitspersample} bits", _DTYPE_REMEDY
-    if _read_orientation(page) not in _UPRIGHT:
+    if read_orientation(page) not in UPRIGHT:
         found = " and ".join(f"{tag.value!r:.40}" for tag in page.tags.getall(_ORIENTATION))
         return "one Orientation tag of 1 to 8", found, "Write 1, and the upper row first."
     if _turn_shape(page) != _turn_shape(first) or page.dtype != first.dtype:
@@ -370,7 +386,7 @@ def _find_page_fault(page: Any, first: Any, dtypes: tuple[str, ...], bounds: Bou
     return None
 
 
-def _read_orientation(page: Any) -> int:
+def read_orientation(page: Any) -> int:
     """Return the page's Orientation, 1 without the tag, 0 for one that is not a whole number or occurs twice."""
     tags = page.tags.getall(_ORIENTATION)
     if tags is None:
@@ -381,4 +397,4 @@ def _read_orientation(page: Any) -> int:
 def _turn_shape(page: Any) -> tuple[int, int]:
     """Return the rows and columns of the picture that the page shows when it is upright."""
     rows, cols = page.shape
-    return (cols, rows) if _read_orientation(page) >= _ON_SIDE else (rows, cols)
+    return (cols, rows) if read_orientation(page) >= _ON_SIDE else (rows, cols)

@@ -63,6 +63,7 @@ Text = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_plain
 Note = Annotated[str, Field(max_length=256), AfterValidator(_plain)]  # an optional field may be left empty
 Serial = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_printable)]
 Time = Annotated[str, Field(max_length=64), AfterValidator(_offset_time)]
+Assumption = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_plain)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")]
 PathText = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_plain)]
 Coordinate = Annotated[float, Field(ge=-_COORDINATE_UM, le=_COORDINATE_UM)]
@@ -85,6 +86,7 @@ class Manifest(StrictModel):
     recipe: PathText
     inspected_at: Time
     images: Annotated[list[Any], Field(max_length=BOUNDS.export_images)]
+    assumed: list[Assumption] = Field(default_factory=list, max_length=BOUNDS.export_assumed)
 
 
 class _Entry(StrictModel):

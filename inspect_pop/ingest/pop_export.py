@@ -71,6 +71,7 @@ class PopExportReader:
             inspected_at=manifest.inspected_at,
             recipe=recipe,
             images=tuple(image for image, _ in images),
+            assumed=tuple(manifest.assumed),
             digest=hashlib.sha256("\n".join(digests).encode("ascii")).hexdigest(),
         )
 

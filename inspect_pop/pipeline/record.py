@@ -148,6 +148,7 @@ def build_board_record(
         profile=profile,
         stray_solder="; ".join(stray_solder),
         note=describe_clock(export.inspected_at, started_at),
+        assumed="; ".join(export.assumed),
     )
 
 

@@ -41,7 +41,8 @@ def test_records_come_back_from_their_rows() -> None:
 def test_fields_without_a_column_are_kept_as_json() -> None:
     one = replace(ONE, board=replace(ONE.board, operating_point="follows the machine"))
     extra = json.loads(make_record_rows(one).board["extra"])
-    assert extra == {"operating_point": "follows the machine", "profile": "", "stray_solder": "", "note": ""}
+    expected = {"operating_point": "follows the machine", "profile": "", "stray_solder": "", "note": "", "assumed": ""}
+    assert extra == expected
 
 
 def test_interfaces_have_all_counts_and_all_aggregates() -> None:

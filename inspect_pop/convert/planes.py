@@ -1,0 +1,180 @@
+"""The contract of a source of X-ray planes: how many, how large, and how one of them is read, without reading the others.
+
+Pictures, pages and the planes of a volume look alike from here on. Files are read by position and never mapped: one that is cut
+short while it is mapped kills the process.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inspect_pop.core.errors import FileFault, ImageFault
+from inspect_pop.ingest.files import BOUNDS, describe_error, measure_file
+
+__all__ = ["SOURCE_BOUNDS", "Planes", "RawLayout", "check_plane", "open_positions", "open_raw", "simplify"]
+
+Array = NDArray[Any]
+MOST_PLANES = 20_000
+# A volume's file is never read as a whole; its directories are, and it may have as many pages as planes.
+SOURCE_BOUNDS = replace(BOUNDS, image_tags=1 << 20)
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+
+@dataclass(frozen=True)
+class Planes:
+    """Planes of one source, not read yet.
+
+    `name` is what messages call it. All planes are `shape` (rows, cols). `read(plane, rows)` returns these rows of one plane,
+    (len(rows), cols), of a type that `simplify` returns, and raises `FileFault` or `ImageFault`. `pixel_um` is the distance of
+    pixels along a row and down a column, `step_um` that of planes; None where the files do not say it. `notes` say what was
+    changed or left out.
+    """
+
+    name: str
+    count: int
+    shape: tuple[int, int]
+    read: Callable[[int, range], Array]
+    files: tuple[Path, ...]
+    pixel_um: tuple[float, float] | None = None
+    step_um: float | None = None
+    notes: tuple[str, ...] = ()
+
+    def read_plane(self, plane: int) -> Array:
+        """Return one whole plane."""
+        return self.read(plane, range(self.shape[0]))
+
+
+@dataclass(frozen=True)
+class RawLayout:
+    """Where the voxels of a volume lie in a file: planes one after the other, rows of a plane one after the other."""
+
+    count: int
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
+    offset: int = 0
+    slope: float = 1.0
+    intercept: float = 0.0
+
+    @property
+    def plane_bytes(self) -> int:
+        """Bytes of one plane."""
+        return self.shape[0] * self.shape[1] * self.dtype.itemsize
+
+
+def check_plane(name: str, count: int, shape: tuple[int, int], itemsize: int) -> None:
+    """Refuse planes that are too many, too large or too small. Raises `ImageFault`."""
+    rows, cols = shape
+    if not 1 <= count <= MOST_PLANES:
+        raise ImageFault(name, expected=f"1 to {MOST_PLANES:,} planes", found=f"{count:,}", remedy="Nothing was read.")
+    least, most = BOUNDS.image_least_px, BOUNDS.image_side_px
+    if not (least <= rows <= most and least <= cols <= most):
+        raise ImageFault(name, expected=f"planes with sides of {least} to {most:,} pixels", found=f"{rows:,} x {cols:,}")
+    if rows * cols > BOUNDS.image_pixels or rows * cols * itemsize > BOUNDS.decoded_bytes:
+        expect = f"planes of at most {BOUNDS.image_pixels:,} pixels and {BOUNDS.decoded_bytes:,} bytes"
+        raise ImageFault(name, expected=expect, found=f"{rows:,} x {cols:,}", remedy="Nothing was read.")
+
+
+def simplify(values: Array) -> Array:
+    """Return values in native byte order as uint8, uint16, int16 or float32: the types of the export format."""
+    kind, size = values.dtype.kind, values.dtype.itemsize
+    if kind == "b":
+        return values.astype(np.uint8)
+    if kind == "i" and size == 1:
+        return values.astype(np.int16)
+    if (kind == "u" and size <= 2) or (kind == "i" and size == 2):
+        return values.astype(values.dtype.newbyteorder("="), copy=False)
+    return values.astype(np.float32)
+
+
+@contextmanager
+def open_positions(path: Path) -> Iterator[Callable[[int, int], bytes]]:
+    """Open a regular file; yield the function that returns so many bytes from an offset on. Raises `FileFault`."""
+    measure_file(path)
+    try:
+        handle = os.open(path, _FLAGS)
+    except OSError as error:
+        raise FileFault(str(path), expected="a readable file", found=describe_error(error)) from error
+    try:
+        yield lambda offset, n: os.pread(handle, n, offset)
+    finally:
+        os.close(handle)
+
+
+def open_raw(
+    path: Path,
+    layout: RawLayout,
+    *,
+    files: tuple[Path, ...] = (),
+    name: str = "",
+    pixel_um: tuple[float, float] | None = None,
+    step_um: float | None = None,
+    exact: bool = True,
+    notes: tuple[str, ...] = (),
+) -> Planes:
+    """Return the planes of a raw file whose size must agree with its layout.
+
+    Args:
+        path: The file that holds the voxels.
+        layout: What the header or the map says of it.
+        files: All files of the source, the header among them.
+        name: What messages call it; the file's path by default.
+        pixel_um: Distance of pixels, as in `Planes`.
+        step_um: Distance of planes.
+        exact: Whether the file ends with the last voxel; otherwise more may follow.
+        notes: What was changed or left out.
+
+    Raises:
+        FileFault: The file is missing or its size disagrees with the layout.
+        ImageFault: The planes are out of bounds.
+    """
+    name = name or str(path)
+    check_plane(name, layout.count, layout.shape, layout.dtype.itemsize)
+    size, needed = measure_file(path), layout.offset + layout.count * layout.plane_bytes
+    if size != needed if exact else size < needed:
+        rows, cols = layout.shape
+        counted = f"{layout.count} planes of {rows} x {cols} {layout.dtype.name}"
+        more = f" after {layout.offset:,} bytes" if layout.offset else ""
+        raise FileFault(
+            name,
+            expected=f"{needed:,} bytes for {counted}{more}",
+            found=f"{size:,}" + (f" in {path.name}" if str(path) not in name else ""),
+            remedy="The file is cut short, or its header describes another volume or type.",
+        )
+
+    def read(plane: int, rows: range) -> Array:
+        return _read_rows(path, layout, plane, rows)
+
+    return Planes(name, layout.count, layout.shape, read, files or (path,), pixel_um, step_um, notes)
+
+
+def _read_rows(path: Path, layout: RawLayout, plane: int, rows: range) -> Array:
+    """Read rows of one plane; neighbouring rows in one go."""
+    row_bytes = layout.shape[1] * layout.dtype.itemsize
+    start = layout.offset + plane * layout.plane_bytes
+    with open_positions(path) as read_at:
+        if rows.step == 1:
+            data = _read_whole(path, read_at, start + rows.start * row_bytes, len(rows) * row_bytes)
+        else:
+            data = b"".join(_read_whole(path, read_at, start + row * row_bytes, row_bytes) for row in rows)
+    values = np.frombuffer(data, dtype=layout.dtype).reshape(len(rows), layout.shape[1])
+    if (layout.slope, layout.intercept) != (1.0, 0.0):
+        return np.asarray(values.astype(np.float32) * np.float32(layout.slope) + np.float32(layout.intercept))
+    return simplify(values)
+
+
+def _read_whole(path: Path, read_at: Callable[[int, int], bytes], offset: int, n: int) -> bytes:
+    """Read exactly `n` bytes, though one call of the system returns at most 2 GB."""
+    parts: list[bytes] = []
+    while n:
+        part = read_at(offset, n)
+        if not part:
+            raise FileFault(str(path), expected=f"{n:,} bytes from byte {offset:,} on", found="the end of the file")
+        parts.append(part)
+        offset, n = offset + len(part), n - len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)

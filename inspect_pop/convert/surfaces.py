@@ -1,0 +1,276 @@
+"""Height maps from a machine's own files: pictures with a scale, matrices of text, x3p, and what SurfaceTopography reads.
+
+Every reader gives heights in a unit, and the size of its pixels where the file holds it. Rows are from the upper edge down.
+"""
+
+import io
+import re
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from inspect_pop.convert import pictures
+from inspect_pop.convert.array_finding import center_grid
+from inspect_pop.convert.map_file import ImageMap
+from inspect_pop.convert.planes import check_plane
+from inspect_pop.convert.sources import open_planes
+from inspect_pop.core.errors import FileFault, ImageFault
+from inspect_pop.core.geometry import HeightMap
+from inspect_pop.ingest.files import BOUNDS, read_bytes
+from inspect_pop.ingest.images import DAMAGED
+
+__all__ = ["FoundHeights", "take_heights"]
+
+Array = NDArray[Any]
+_TEXT = (".txt", ".csv", ".asc", ".dat", ".xyz")
+_UM = {"m": 1e6, "mm": 1e3, "um": 1.0, "µm": 1.0, "μm": 1.0, "nm": 1e-3}
+_NUMBER = re.compile(r"^[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?$")
+_NO_DATA = {"nan", "bad", "***", "---", "-", "", "na", "null", "inf", "-inf"}
+_SENTINEL_SHARE = 0.005  # of the pixels, that one extreme value must fill to be taken for 'no data'
+_SENTINEL_GAP = 0.2  # of the other values' range, that lies between it and them
+
+
+@dataclass(frozen=True)
+class FoundHeights:
+    """A height map with all that the export says of it."""
+
+    heights: HeightMap
+    assumed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Raw:
+    """Heights as the file has them; `unit_um` and `pixel_um` where it says them."""
+
+    values: Array
+    unit_um: float | None = None
+    pixel_um: tuple[float, float] | None = None
+
+
+def take_heights(files: list[Path], folder: Path, image: ImageMap, refdes: str) -> FoundHeights:
+    """Read a height map and convert it to um. Raises `FileFault`, `ImageFault` and `PathFault`."""
+    if len(files) != 1 and image.shape is None:
+        header = [path for path in files if not pictures.is_picture(path) and path.suffix.lower() not in _TEXT]
+        if len(header) != 1:
+            raise ImageFault(str(files[0]), expected="one file for a height map", found=f"{len(files)}")
+    raw = _read(files, folder, image)
+    name = image.name
+    values, assumed = _convert_to_um(files[0], raw, image)
+    pixel = image.pixel_pair_um or raw.pixel_um
+    if pixel is None:
+        raise ImageFault(str(files[0]), expected="the size of a pixel", found="none", remedy="Give pixel_um in the map.")
+    side = min(pixel)
+    if max(pixel) > side * 1.001:
+        rows, cols = (round(n * p / side) for n, p in zip(values.shape, (pixel[1], pixel[0]), strict=True))
+        values = cv2.resize(values, (cols, rows), interpolation=cv2.INTER_NEAREST)  # a mean with NaN would spread the gaps
+        assumed.append(f"{name} pixels: resampled from {pixel[0]:g} x {pixel[1]:g} um to squares")
+    for left, top, right, bottom in image.mask_px:
+        values[top:bottom, left:right] = np.nan
+    values = np.rot90(values, image.turn_deg // 90)
+    values = np.ascontiguousarray(values[:, ::-1] if image.mirror else values)
+    grid = center_grid((values.shape[0], values.shape[1]), side)
+    if image.origin_um is not None:
+        grid = type(grid)(grid.shape, side, (image.origin_um[0], image.origin_um[1]))
+    else:
+        assumed.append(f"{name} origin_um: the map's middle is the package's")
+    return FoundHeights(HeightMap(refdes, str(image.stage), values, grid), tuple(assumed))
+
+
+def _convert_to_um(path: Path, raw: _Raw, image: ImageMap) -> tuple[NDArray[np.float32], list[str]]:
+    """Return heights in um, NaN where there is no data, and what was assumed of them."""
+    values, note = _drop_no_data(raw.values.astype(np.float32), raw.values, image)
+    assumed = [f"{image.name} {note}"] if note else []
+    scale = image.value_um if image.value_um is not None else raw.unit_um
+    if scale is None:
+        if raw.values.dtype.kind != "f":
+            remedy = "Give scale_um, the um of one grey value, and offset_um in the map."
+            raise ImageFault(str(path), expected="the scale of whole numbers", found="none", remedy=remedy)
+        scale = 1.0
+        assumed.append(f"{image.name} unit: um")
+    if scale != 1.0:
+        values *= np.float32(scale)
+    if image.offset_um:
+        values += np.float32(image.offset_um)
+    return values, assumed
+
+
+def _read(files: list[Path], folder: Path, image: ImageMap) -> _Raw:
+    path = files[0]
+    suffix = path.suffix.lower()
+    if image.shape is not None or suffix in (".vgi", ".nrrd", ".nhdr", ".mhd", ".mha"):
+        planes = open_planes(files, folder, image)
+        if planes.count != 1:
+            raise ImageFault(str(path), expected="one plane", found=f"{planes.count}")
+        return _Raw(planes.read_plane(0), None, planes.pixel_um)
+    if pictures.is_picture(path):
+        return _Raw(pictures.read_picture(path))
+    if suffix == ".x3p":
+        return _read_x3p(path)
+    if suffix in _TEXT and (text := _read_matrix(path)) is not None:
+        return text
+    return _read_by_library(path)
+
+
+def _drop_no_data(values: NDArray[np.float32], raw: Array, image: ImageMap) -> tuple[NDArray[np.float32], str]:
+    """Return heights with NaN for no data: the map's `no_data`, or a value far from all others that fills part of the map."""
+    if image.no_data is not None:
+        return np.where(raw == np.asarray(image.no_data).astype(raw.dtype), np.float32(np.nan), values), ""
+    values = np.where(np.isfinite(values), values, np.float32(np.nan))
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return values, ""
+    for end in (float(finite.min()), float(finite.max())):
+        others = finite[finite != end]
+        share = 1 - len(others) / finite.size
+        if len(others) and share > _SENTINEL_SHARE:
+            low, high = float(others.min()), float(others.max())
+            distance = low - end if end < low else end - high
+            if distance > _SENTINEL_GAP * max(high - low, 1e-12):
+                note = f"no_data: {end:g}, which fills {share:.1%} of the map, far from all others"
+                return np.where(values == np.float32(end), np.float32(np.nan), values), note
+    return values, ""
+
+
+# Text
+
+
+def _read_matrix(path: Path) -> _Raw | None:
+    """Read rows of numbers, with any separator and decimal sign, after lines that hold something else; None without any."""
+    text = read_bytes(path, BOUNDS.image_bytes).decode("utf-8-sig", errors="replace")
+    lines = text.splitlines()
+    separator, comma = _find_dialect(lines)
+    rows: list[list[float]] = []
+    head: list[str] = []
+    for line in lines:
+        cells = [cell.strip() for cell in (re.split(r"\s+", line.strip()) if separator is None else line.split(separator))]
+        if cells and cells[-1] == "" and len(cells) > 1:  # a separator at the end of the line
+            cells = cells[:-1]
+        numbers = _parse_cells(cells, decimal_comma=comma)
+        if numbers is None or not line.strip():
+            if rows and line.strip():
+                raise FileFault(str(path), expected="rows of numbers", found=repr(line[:60]))
+            head.append(line)
+            continue
+        if rows and len(numbers) != len(rows[0]):
+            found = f"{len(numbers)} in row {len(rows) + 1}: it is cut short, or its decimal sign is its separator"
+            raise FileFault(str(path), expected=f"{len(rows[0])} numbers in each row", found=found)
+        rows.append(numbers)
+    if len(rows) < 2:
+        return None
+    check_plane(str(path), 1, (len(rows), len(rows[0])), 8)
+    unit, pixel = _parse_head(head, (len(rows), len(rows[0])))
+    return _Raw(np.array(rows, dtype=np.float64), unit, pixel)
+
+
+def _find_dialect(lines: list[str]) -> tuple[str | None, bool]:
+    """Return the separator of cells (None for blanks) and whether the comma is the decimal sign."""
+    sample = [line for line in lines[:200] if re.match(r"^[\s\d+\-.,;eE]*$", line) and any(c.isdigit() for c in line)]
+    joined = "\n".join(sample)
+    if ";" in joined:
+        return ";", "," in joined
+    if "\t" in joined:
+        return "\t", "," in joined and "." not in joined
+    blanks = any(re.search(r"\d +[+\-\d]", line) for line in sample)
+    if "," in joined and not blanks:
+        return ",", False
+    return (None, "," in joined and "." not in joined) if not re.search(r"\d,\s", joined) else (",", False)
+
+
+def _parse_cells(cells: list[str], *, decimal_comma: bool) -> list[float] | None:
+    numbers = []
+    for cell in cells:
+        if cell.lower() in _NO_DATA:
+            numbers.append(float("nan"))
+        elif _NUMBER.match(cell):
+            numbers.append(float(cell.replace(",", ".") if decimal_comma else cell.replace(",", "")))
+        else:
+            return None
+    return numbers if any(np.isfinite(numbers)) or len(numbers) > 1 else None
+
+
+def _parse_head(head: list[str], shape: tuple[int, int]) -> tuple[float | None, tuple[float, float] | None]:
+    """Return the unit of heights and the size of pixels that the lines before a matrix give (as Gwyddion writes them)."""
+    text = "\n".join(head)
+    number = r"([\d.,]+(?:[eE][+-]?\d+)?)\s*(nm|um|µm|μm|mm|m)\b"
+    unit = re.search(r"(?:value units?|height units?|data unit)\s*[:=]\s*(nm|um|µm|μm|mm|m)\b", text, re.IGNORECASE)
+    sides = []
+    for words, count in ((r"(?:width|breite|largeur|x size)", shape[1]), (r"(?:height|höhe|hauteur|y size)", shape[0])):
+        found = re.search(words + r"\s*[:=]\s*" + number, text, re.IGNORECASE)
+        sides.append(float(found[1].replace(",", ".")) * _UM[found[2]] / count if found else None)
+    pixel = re.search(r"pixel size\s*[:=]\s*" + number, text, re.IGNORECASE)
+    if pixel:
+        sides = [float(pixel[1].replace(",", ".")) * _UM[pixel[2]]] * 2
+    across, down = sides
+    return _UM[unit[1]] if unit else None, (across, down) if across and down else None
+
+
+# Containers
+
+
+def _read_x3p(path: Path) -> _Raw:
+    """Read an x3p file (ISO 25178-72): a zip with main.xml and a binary matrix; lengths are metres."""
+    data = read_bytes(path, BOUNDS.image_bytes)
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            mains = [info for info in archive.infolist() if info.filename.rpartition("/")[2] == "main.xml"]
+            if not mains or mains[0].file_size > BOUNDS.manifest_bytes:
+                raise FileFault(str(path), expected="one main.xml of at most 4 MiB in the archive", found="none")
+            xml = archive.read(mains[0])
+            if b"<!DOCTYPE" in xml or b"<!ENTITY" in xml:
+                raise FileFault(str(path), expected="plain XML", found="a document type, which it does not need")
+            root = ElementTree.fromstring(xml)  # noqa: S314 - without entities, and bounded
+            cols, rows = (int(_find_text(path, root, f"MatrixDimension/Size{axis}")) for axis in "XY")
+            check_plane(str(path), 1, (rows, cols), 8)
+            name = _find_text(path, root, "DataLink/PointDataLink")
+            kind = {"D": "<f8", "F": "<f4", "I": "<i2", "L": "<i4"}.get(_find_text(path, root, "CZ/DataType").strip(), "")
+            if not kind:
+                raise ImageFault(f"{path}: DataType", expected="D, F, I or L", found="another")
+            steps = [float(_find_text(path, root, f"C{axis}/Increment")) for axis in "XYZ"]
+            offset = float(_find_text(path, root, "CZ/Offset", "0"))
+            needed = rows * cols * np.dtype(kind).itemsize
+            info = archive.getinfo(mains[0].filename.removesuffix("main.xml") + name.strip().lstrip("/"))
+            if info.file_size != needed:
+                raise FileFault(f"{path}: {name}", expected=f"{needed:,} bytes", found=f"{info.file_size:,}")
+            values = np.frombuffer(archive.read(info), kind).reshape(rows, cols)
+    except (zipfile.BadZipFile, ElementTree.ParseError, KeyError, ValueError, NotImplementedError, OSError, EOFError) as error:
+        raise FileFault(str(path), expected="an x3p file", found=f"a damaged one: {error!s:.200}") from error
+    heights = values * (steps[2] if kind in ("<i2", "<i4") else 1.0) + offset
+    return _Raw(heights[::-1].astype(np.float64), 1e6, (steps[0] * 1e6, steps[1] * 1e6))  # y is up
+
+
+def _find_text(path: Path, root: Any, place: str, default: str | None = None) -> str:
+    """Return the text of an element, whatever namespace its parents have."""
+    parts = place.split("/")
+    for element in root.iter():
+        if element.tag.rpartition("}")[2] == parts[0]:
+            for child in element:
+                if child.tag.rpartition("}")[2] == parts[1] and child.text:
+                    return str(child.text)
+    if default is None:
+        raise FileFault(f"{path}: {place}", expected="a value", found="nothing")
+    return default
+
+
+def _read_by_library(path: Path) -> _Raw:
+    """Read sur, plux, vk4, al3d and the others that SurfaceTopography knows, where it is installed."""
+    try:
+        import SurfaceTopography
+    except ImportError as error:
+        kinds = ", ".join([*pictures.SUFFIXES, *_TEXT, ".x3p"])
+        remedy = "Install SurfaceTopography, which reads sur, plux, vk4, al3d and others."
+        raise FileFault(str(path), expected=f"a height map: {kinds}", found=path.suffix or "no suffix", remedy=remedy) from error
+    try:
+        surface: Any = SurfaceTopography.read_topography(str(path))
+        values = np.ma.filled(np.ma.asarray(surface.heights(), dtype=np.float64), np.nan)
+        across, down = (float(v) for v in surface.pixel_size)
+        unit = _UM.get(str(surface.unit))
+    except DAMAGED as error:
+        raise FileFault(str(path), expected="a height map", found=f"{type(error).__name__}: {error!s:.200}") from error
+    pixel = (across * unit, down * unit) if unit else None
+    return _Raw(values.T[::-1], unit, pixel)  # its first axis is x, its second y, which is up

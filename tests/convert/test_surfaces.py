@@ -1,0 +1,64 @@
+"""Height maps from pictures with a scale, text and x3p."""
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from inspect_pop.convert.map_file import ImageMap
+from inspect_pop.convert.surfaces import take_heights
+from inspect_pop.core.errors import FileFault, ImageFault
+
+HEIGHTS = np.round(1000 + 50 * np.random.default_rng(0).random((20, 30)), 2)
+
+
+def take(path: Path, **fields: Any) -> Any:
+    image = ImageMap(kind="height_map", refdes="U1", stage="post_reflow", files="*", **{"pixel_um": 24.0} | fields)
+    return take_heights([path], path.parent, image, "U1")
+
+
+@pytest.mark.parametrize(
+    ("separator", "decimal"), [(",", "."), (";", ","), (";", "."), ("\t", ","), ("\t", "."), (" ", "."), (" ", ",")]
+)
+def test_a_matrix_of_any_decimal_sign_is_read(tmp_path: Path, separator: str, decimal: str) -> None:
+    rows = [separator.join(f"{v:.2f}".replace(".", decimal) for v in row) for row in HEIGHTS]
+    rows[3] = rows[3].replace(f"{HEIGHTS[3, 4]:.2f}".replace(".", decimal), "NaN")
+    (tmp_path / "a.csv").write_text("# heights\n" + "\n".join(rows) + "\n")
+    found = take(tmp_path / "a.csv", unit="um").heights
+    want = HEIGHTS.copy()
+    want[3, 4] = np.nan
+    assert np.allclose(found.height_um, want, equal_nan=True)
+
+
+def test_a_picture_of_whole_numbers_needs_its_scale(tmp_path: Path) -> None:
+    values = np.rint(HEIGHTS * 10).astype(np.uint16)
+    values[:4] = 0
+    cv2.imwrite(str(tmp_path / "a.png"), values)
+    with pytest.raises(ImageFault, match="the scale of whole numbers"):
+        take(tmp_path / "a.png")
+    found = take(tmp_path / "a.png", scale_um=0.1, offset_um=5.0)
+    assert np.isnan(found.heights.height_um[:4]).all()
+    assert np.allclose(found.heights.height_um[4:], HEIGHTS[4:] + 5, atol=0.06)
+    assert any("no_data: 0" in text for text in found.assumed)
+
+
+def test_a_map_cut_short_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("1.0,2.0,3.0\n" * 9 + "1.0,2.0\n")
+    with pytest.raises(FileFault, match="3 numbers in each row"):
+        take(tmp_path / "a.csv")
+
+
+def test_a_map_without_the_size_of_its_pixels_is_asked_for_it(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("1.0,2.0,3.0\n" * 9)
+    with pytest.raises((ImageFault, FileFault)):
+        take(tmp_path / "a.csv", pixel_um=None)
+
+
+def test_surfaces_of_other_tools_are_read(shared: Path) -> None:
+    folder = shared / "formats" / "surface"
+    assert take(folder / "testing.x3p", pixel_um=None).heights.height_um.size > 100
+    assert take(folder / "csafe-logo.x3p", pixel_um=None).heights.height_um.size > 100_000
+    with pytest.raises(FileFault):
+        take(folder / "metropro-1.dat")
