@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inspect_pop.align.array_search import make_pattern
+from inspect_pop.align.slices import make_pattern
 from inspect_pop.convert.array_finding import PatternScore, find_stack
 from inspect_pop.convert.planes import Planes
 from inspect_pop.core.errors import FrameFault, ImageFault
