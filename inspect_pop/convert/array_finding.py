@@ -88,8 +88,8 @@ def _move_origins(stack: SliceStack, package: Package, polarity_known: bool, ori
         seen = build_solder_map(candidate, interface.ball_diameter_um, len(interface.ball))
         score = PatternScore(seen.grid.shape, seen.grid.pixel_um, make_pattern(interface)).score(seen.likeness)
         row, col = np.unravel_index(int(np.argmax(score)), score.shape)
-        x_um, y_um = seen.grid.to_um(np.float64(row), np.float64(col))
-        origin = (stack.grid.origin_um[0] - float(x_um), stack.grid.origin_um[1] - float(y_um))
+        x_um, y_um = seen.grid.to_um(np.array([row], dtype=np.float64), np.array([col], dtype=np.float64))
+        origin = (stack.grid.origin_um[0] - float(x_um[0]), stack.grid.origin_um[1] - float(y_um[0]))
         yield replace(candidate, grid=replace(stack.grid, origin_um=origin))
 
 

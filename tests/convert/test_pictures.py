@@ -114,7 +114,7 @@ def test_a_jpeg_in_tiff_that_claims_to_be_larger_than_its_strip_is_refused(tmp_p
 def test_pictures_of_two_sizes_are_no_stack(tmp_path: Path) -> None:
     for name, page in (("a.png", WIDE[0]), ("b.png", WIDE[0, :30])):
         cv2.imwrite(str(tmp_path / name), page)
-    with pytest.raises(ImageFault, match="as a.png has"):
+    with pytest.raises(ImageFault, match=r"as a\.png has"):
         open_pictures([tmp_path / "a.png", tmp_path / "b.png"])
 
 
