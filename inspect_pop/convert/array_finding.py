@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from scipy import fft
 from scipy.spatial import cKDTree
 
-from inspect_pop.align.slices import ArrayPattern, build_solder_map, make_pattern
-from inspect_pop.align.slices import align_slices, find_centroids
+from inspect_pop.align.slices import ArrayPattern, align_slices, build_solder_map, find_centroids, make_pattern
 from inspect_pop.core.errors import FrameFault, ImageFault
 from inspect_pop.core.geometry import Grid, Placement, SliceStack
 from inspect_pop.core.limits import Limits

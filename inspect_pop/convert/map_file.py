@@ -16,7 +16,7 @@ from inspect_pop.convert.board_path import BoardPattern, check_names, strip_name
 from inspect_pop.core.errors import MapFault
 from inspect_pop.ingest.document import FieldFault, StrictModel, expectation, format_value, to_fault, validate
 from inspect_pop.ingest.files import BOUNDS, decode_text, read_bytes
-from inspect_pop.ingest.manifest import Coordinate, Note, PathText, Pixel, Serial, Text
+from inspect_pop.ingest.manifest import Coordinate, Note, PathText, Serial, Text
 
 __all__ = ["BoardEntry", "ImageMap", "MachineMap", "load_map"]
 
@@ -45,6 +45,7 @@ def _named(text: str) -> str:
 
 
 RelativePath = Annotated[PathText, AfterValidator(_relative)]
+Pixel = Annotated[float, Field(ge=0.1, le=1000.0)]  # as in an export
 PixelPair = Annotated[list[Pixel], Field(min_length=2, max_length=2)]
 Step = Annotated[float, Field(gt=0, le=10_000)]
 Box = Annotated[list[Annotated[int, Field(ge=0, le=BOUNDS.image_side_px)]], Field(min_length=4, max_length=4)]

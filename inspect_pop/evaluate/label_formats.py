@@ -144,7 +144,8 @@ def _read_label_studio(path: Path) -> list[LabelledPicture]:
 
 def _read_result(picture: LabelledPicture, result: dict[str, Any]) -> None:
     """Add one result of Label Studio: x, y, width and height in percent, turned clockwise about the upper left corner."""
-    value = result.get("value") if isinstance(result.get("value"), dict) else {}
+    given = result.get("value")
+    value: dict[str, Any] = given if isinstance(given, dict) else {}
     size = _numbers([result.get("original_width"), result.get("original_height")], 2)
     labels = value.get("rectanglelabels") or value.get("choices") or [""]
     label = _text(labels[0]) if isinstance(labels, list) else ""
@@ -223,7 +224,7 @@ def _read_labelme(path: Path) -> list[LabelledPicture]:
         name = _text(content.get("imagePath")).replace("\\", "/") or file.stem
         picture = LabelledPicture(name, _size(file, content.get("imageWidth"), content.get("imageHeight")))
         for shape in _list(file, content, "shapes"):
-            points = shape.get("points")
+            points: Any = shape.get("points")
             corners = _numbers([v for point in points for v in point], 4) if _is_points(points) else None
             label = _text(shape.get("label"))
             if shape.get("shape_type") != "rectangle" or corners is None:

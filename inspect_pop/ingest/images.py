@@ -255,7 +255,8 @@ def read_pages(
 
 def count_pages(path: Path, bounds: Bounds = BOUNDS) -> int:
     """Return the number of a TIFF's pages that are neither reduced pictures nor masks. Raises `FileFault` and `ImageFault`."""
-    return sum(not is_reduced for is_reduced in walk_directories(path, read_bytes(path, bounds.image_bytes), bounds))
+    data = read_bytes(path, bounds.image_bytes)
+    return sum(not is_reduced for is_reduced in walk_directories(path, lambda at, n: data[at : at + n], bounds))
 
 
 def _find_pictures(path: Path, data: bytes, n_pages: int, bounds: Bounds) -> list[int]:

@@ -130,15 +130,15 @@ def _find_columns(cells: list[str]) -> dict[str, int]:
 
 
 def _build_place(thing: str, values: dict[str, str], unit_um: float) -> Place:
-    numbers = []
+    numbers: dict[str, float] = {}
     for name in ("x", "y", "rotation"):
         match = _NUMBER.fullmatch(values[name])
         if match is None or (match[2] and match[2].lower() not in _UNITS_UM and name != "rotation"):
             raise RecipeFault(f"{thing}: {name}", expected="a number, with or without its unit", found=repr(values[name][:40]))
         scale = 1.0 if name == "rotation" else _UNITS_UM[match[2].lower()] if match[2] else unit_um
-        numbers.append(float(match[1]) * scale)
-    side = values.get("side", "").lower()
-    return Place(values["refdes"], values.get("package", ""), *numbers, side.startswith(("b", "m")))
+        numbers[name] = float(match[1]) * scale
+    is_bottom = values.get("side", "").lower().startswith(("b", "m"))
+    return Place(values["refdes"], values.get("package", ""), numbers["x"], numbers["y"], numbers["rotation"], is_bottom)
 
 
 def _turn_package(package: Package, place: Place, rotation_deg: float) -> Package:

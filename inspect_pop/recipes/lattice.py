@@ -68,7 +68,7 @@ class Lattice:
         """Length of one step along rows and along columns; the same where they differ by less than `SQUARE`."""
         x, y = float(np.hypot(*self.step_x)), float(np.hypot(*self.step_y))
         if abs(x / y - 1) < SQUARE:
-            n = np.bincount([0, 1], [max(np.ptp(self.column[self.on]), 1), max(np.ptp(self.row[self.on]), 1)])
+            n = np.array([max(int(np.ptp(part[self.on])), 1) for part in (self.column, self.row)], dtype=np.float64)
             x = y = float(np.average([x, y], weights=n**2))  # the longer side knows its step better
         return x, y
 
@@ -224,7 +224,7 @@ def _fit_steps(points: Points, lattice: Lattice) -> Lattice:
         target = np.vstack([points[on], 1e-3 * np.array([lattice.step_x, lattice.step_y])])
         solution = np.linalg.lstsq(np.vstack([design, weak]), target, rcond=None)[0]
         away = np.hypot(*(points[on] - design @ solution).T)
-        lattice = replace(lattice, step_x=solution[-2], step_y=solution[-1], origin=solution[:-2])
+        lattice = replace(lattice, step_x=solution[-2], step_y=solution[-1], origin=solution[:-2].astype(np.float64))
         far = away > ON_PLACE * lattice.pitch
         places = np.column_stack([field[on], lattice.column[on], lattice.row[on]])
         order = np.argsort(away, kind="stable")
