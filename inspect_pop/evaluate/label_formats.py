@@ -224,8 +224,7 @@ def _read_labelme(path: Path) -> list[LabelledPicture]:
         name = _text(content.get("imagePath")).replace("\\", "/") or file.stem
         picture = LabelledPicture(name, _size(file, content.get("imageWidth"), content.get("imageHeight")))
         for shape in _list(file, content, "shapes"):
-            points: Any = shape.get("points")
-            corners = _numbers([v for point in points for v in point], 4) if _is_points(points) else None
+            corners = _numbers(_flatten_points(shape.get("points")), 4)
             label = _text(shape.get("label"))
             if shape.get("shape_type") != "rectangle" or corners is None:
                 picture.refused.append((label, f"a {_text(shape.get('shape_type')) or 'shape'}, no box"))
@@ -245,8 +244,11 @@ FORMATS: dict[str, Callable[[Path], list[LabelledPicture]]] = {
 }
 
 
-def _is_points(points: Any) -> bool:
-    return isinstance(points, list) and all(isinstance(point, list) for point in points)
+def _flatten_points(points: Any) -> list[Any]:
+    """Return x and y of all points in one list; an empty one for what is no list of points."""
+    if not isinstance(points, list) or not all(isinstance(point, list) for point in points):
+        return []
+    return [value for point in points for value in point]
 
 
 def _find_files(folder: Path, pattern: str) -> list[Path]:

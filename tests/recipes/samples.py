@@ -18,7 +18,7 @@ def shared(name: str) -> Path:
 
 
 def picture(
-    places: np.ndarray, size: tuple[int, int] = (400, 460), *, radius: float = 9.0, dark: bool = False, noise: float = 3.0
+    places: np.ndarray, size: tuple[int, int] = (290, 350), *, radius: float = 9.0, dark: bool = False, noise: float = 3.0
 ) -> np.ndarray:
     """8-bit picture of balls at places (n, 2), column and row in pixels."""
     row, col = np.mgrid[: size[0], : size[1]].astype(float)

@@ -8,8 +8,8 @@ from tests.recipes.samples import grid, picture
 
 def test_ghosts_of_another_interface_are_no_balls() -> None:
     """A fainter, wider and blurred array at another pitch lies over the picture, as the stack's other interface does."""
-    image = picture(grid(10, 8, pitch=30.0, at=(80.0, 80.0)), radius=10.0).astype(float)
-    ghosts = picture(grid(12, 10, pitch=37.0, at=(20.0, 22.0)), radius=14.0, noise=0.0).astype(float) - 50
+    image = picture(grid(10, 8, pitch=30.0, at=(80.0, 80.0)), (360, 430), radius=10.0).astype(float)
+    ghosts = picture(grid(12, 10, pitch=37.0, at=(20.0, 22.0)), (360, 430), radius=14.0, noise=0.0).astype(float) - 50
     found = find_array(np.clip(image + 0.25 * ghosts, 0, 255).astype(np.uint8))
     assert len(found.column) == 80
     assert found.seen.all()
