@@ -271,7 +271,7 @@ class Watching:
     def wait(self) -> list[str]:
         self._thread.join(60)
         assert not self._thread.is_alive()
-        return [a["serial"] or a["problem"]["found"] for a in self.answers]
+        return [a["problem"]["found"] if a.get("problem") else a["serial"] for a in self.answers]
 
 
 def test_watches_across_restarts_and_tells_each_board_once(tmp_path: Path) -> None:
