@@ -36,10 +36,12 @@ def test_a_workbook(tmp_path: Path) -> None:
 
 
 def test_a_workbook_that_unpacks_to_too_much(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "bomb.xlsx", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        with archive.open("xl/worksheets/sheet1.xml", "w", force_zip64=True) as sheet:
-            for _ in range(260):
-                sheet.write(bytes(1 << 20))
+    with (
+        zipfile.ZipFile(tmp_path / "bomb.xlsx", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("xl/worksheets/sheet1.xml", "w", force_zip64=True) as sheet,
+    ):
+        for _ in range(260):
+            sheet.write(bytes(1 << 20))
     with pytest.raises(RecipeFault, match="unpacked"):
         read_ball_list(tmp_path / "bomb.xlsx", 500.0)
 

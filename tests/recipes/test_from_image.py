@@ -74,7 +74,7 @@ def test_a_body_outside_the_array_is_doubted() -> None:
 
 def test_fields_off_one_grid_are_doubted() -> None:
     left = grid(5, 9, at=(40.0, 60.0))
-    found = read_array(picture(np.vstack([left, left + [26 * 7.5, 0]]), (290, 380)), pitch_um=500.0)
+    found = read_array(picture(np.vstack([left, left + np.array([26 * 7.5, 0])]), (290, 380)), pitch_um=500.0)
     assert len(found.draft.ball) == len(set(found.draft.ball)) == 90
     assert "off the grid of the others" in words(found)
     assert len(found.draft.doubts) == 45

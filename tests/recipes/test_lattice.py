@@ -52,7 +52,7 @@ def test_a_staggered_array_counts_all_columns() -> None:
 @pytest.mark.parametrize(("gap", "broken"), [(4.0, False), (4.5, True), (3.8, True)])
 def test_fields_with_a_gap(gap: float, broken: bool) -> None:
     left = shape(grid(4, 9))
-    right = left + [(3 + gap) * 26.0, 0]
+    right = left + np.array([(3 + gap) * 26.0, 0])
     lattice = fit_lattice(moved(np.vstack([left, right]), 0.1))
     assert lattice is not None
     assert lattice.on.all()
