@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from inspect_pop.core.errors import RecipeFault, UsageFault
 from inspect_pop.core.recipe import Recipe
-from inspect_pop.core.text import format_csv
+from inspect_pop.core.text import format_csv, pluralize
 from inspect_pop.ingest.document import parse_json
 from inspect_pop.ingest.files import BOUNDS, read_bytes
 from inspect_pop.ingest.recipe_file import read_recipe
@@ -254,7 +254,7 @@ def write_recipe(
         packages = join_packages(old, packages) if add else packages
         source = f"{content.get('source', '')}; {source}" if add else source
     assumed = [f"{p['refdes']}.{name}" for p in packages for name in p.get("assumed", ())]
-    notes = [f"{p['refdes']}: {note}" for p in packages for note in p.get("notes", ())]
+    notes = [f"{p['refdes']}: {note}" for p in packages for note in (*p.get("notes", ()), *_list_doubts(p))]
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".recipe-") as folder:
         part = Path(folder)
@@ -291,6 +291,17 @@ def _write_tables(folder: Path, packages: Sequence[Package]) -> list[list[str]]:
             names.append(f"{name}.csv")
         tables.append(names)
     return tables
+
+
+def _list_doubts(package: Package) -> list[str]:
+    """Return a line for each reason to doubt balls, with the first of them."""
+    balls: dict[str, list[str]] = {}
+    for ball, reason in package.get("doubts", {}).items():
+        balls.setdefault(reason, []).append(ball)
+    return [
+        f"{pluralize(len(names), 'ball')}: {reason}: {', '.join(names[:12])}{' …' if len(names) > 12 else ''}"
+        for reason, names in balls.items()
+    ]
 
 
 def _strip_joints(package: Package, tables: list[str]) -> Package:

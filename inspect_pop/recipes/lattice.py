@@ -68,8 +68,8 @@ class Lattice:
         """Length of one step along rows and along columns; the same where they differ by less than `SQUARE`."""
         x, y = float(np.hypot(*self.step_x)), float(np.hypot(*self.step_y))
         if abs(x / y - 1) < SQUARE:
-            n = np.array([max(int(np.ptp(part[self.on])), 1) for part in (self.column, self.row)], dtype=np.float64)
-            x = y = float(np.average([x, y], weights=n**2))  # the longer side knows its step better
+            columns, rows = (max(int(np.ptp(numbers[self.on])), 1) for numbers in (self.column, self.row))
+            x = y = (columns**2 * x + rows**2 * y) / (columns**2 + rows**2)  # the longer side knows its step better
         return x, y
 
     @property
@@ -224,7 +224,7 @@ def _fit_steps(points: Points, lattice: Lattice) -> Lattice:
         target = np.vstack([points[on], 1e-3 * np.array([lattice.step_x, lattice.step_y])])
         solution = np.linalg.lstsq(np.vstack([design, weak]), target, rcond=None)[0]
         away = np.hypot(*(points[on] - design @ solution).T)
-        lattice = replace(lattice, step_x=solution[-2], step_y=solution[-1], origin=solution[:-2].astype(np.float64))
+        lattice = replace(lattice, step_x=solution[-2], step_y=solution[-1], origin=solution[:-2])
         far = away > ON_PLACE * lattice.pitch
         places = np.column_stack([field[on], lattice.column[on], lattice.row[on]])
         order = np.argsort(away, kind="stable")
@@ -304,7 +304,7 @@ def _align_fields(lattice: Lattice) -> Lattice:
                 broken[axis][int(numbers[members].min())] = steps[axis] - whole
     on = lattice.field >= 0
     least = (int(column[on].min()), int(row[on].min()))
-    origin = origin + least[0] * lattice.step_x + least[1] * lattice.step_y
+    origin += least[0] * lattice.step_x + least[1] * lattice.step_y
     moved = [sorted((k - least[axis], steps) for k, steps in broken[axis].items()) for axis in (0, 1)]
     return replace(
         lattice,

@@ -51,9 +51,9 @@ FOOTPRINT = """(footprint "BGA-9_3.0x3.0mm_Layout3x3_P0.8mm_Ball0.4mm_Pad0.4mm" 
 
 def footprint(margin: str = "") -> str:
     """A KiCad footprint of nine balls, A1 upper left; y points down in the file."""
+    rest = f'(size 0.4 0.4) {margin}(layers "F.Cu" "F.Mask"))'
     pads = [
-        f'  (pad "{"ABC"[r]}{c + 1}" smd circle (at {(c - 1) * 0.8:g} {(r - 1) * 0.8:g}) (size 0.4 0.4) {margin}'
-        '(layers "F.Cu" "F.Mask"))'
+        f'  (pad "{"ABC"[r]}{c + 1}" smd circle (at {(c - 1) * 0.8:g} {(r - 1) * 0.8:g}) {rest}'
         for r in range(3)
         for c in range(3)
     ]
@@ -63,8 +63,8 @@ def footprint(margin: str = "") -> str:
 def board(turn: float = 90.0, layer: str = "F.Cu") -> str:
     """A KiCad board with that footprint as U7 at (50, 40), and a resistor."""
     part = footprint().replace('(layer "F.Cu")', f'(layer "{layer}") (at 50 40 {turn:g})', 1).replace("REF**", "U7")
-    pad = '(pad "1" smd rect (at 0 0) (size 1 1) (layers "F.Cu"))'
-    resistor = f'(footprint "R_0402" (layer "F.Cu") (at 1 1) (fp_text reference "R1") {pad})'
+    resistor = '(footprint "R_0402" (layer "F.Cu") (at 1 1) (fp_text reference "R1")'
+    resistor += ' (pad "1" smd rect (at 0 0) (size 1 1) (layers "F.Cu")))'
     return f"(kicad_pcb (version 20221018)\n{part}\n{resistor}\n)"
 
 
@@ -82,9 +82,9 @@ def netlist(access: str = "01", turn: int = 0) -> str:
 def ipc2581(rotation: str = "90.000", units: str = "MILLIMETER") -> str:
     """An IPC-2581 board with nine balls as U1, turned."""
     scale = {"MILLIMETER": 1.0, "INCH": 1 / 25.4}[units]
+    circle = '<StandardPrimitiveRef id="C1"/>'
     pins = "".join(
-        f'<Pin number="{"ABC"[r]}{c + 1}"><Location x="{(c - 1) * scale:.6f}" y="{(1 - r) * scale:.6f}"/>'
-        '<StandardPrimitiveRef id="C1"/></Pin>'
+        f'<Pin number="{"ABC"[r]}{c + 1}"><Location x="{(c - 1) * scale:.6f}" y="{(1 - r) * scale:.6f}"/>{circle}</Pin>'
         for r in range(3)
         for c in range(3)
     )
@@ -92,11 +92,12 @@ def ipc2581(rotation: str = "90.000", units: str = "MILLIMETER") -> str:
     outline = "".join(
         f'<{"PolyBegin" if not k else "PolyStepSegment"} x="{x * scale}" y="{y * scale}"/>' for k, (x, y) in enumerate(corners)
     )
+    circles = f'<EntryStandard id="C1"><Circle diameter="{0.5 * scale}"/></EntryStandard>'
     return (
         '<?xml version="1.0"?><IPC-2581 revision="C" xmlns="http://webstds.ipc.org/2581"><Content>'
-        f'<DictionaryStandard units="{units}"><EntryStandard id="C1"><Circle diameter="{0.5 * scale}"/></EntryStandard>'
-        f'</DictionaryStandard></Content><Ecad><CadHeader units="{units}"/><CadData><Step><Package name="BGA_9">'
-        f"<Outline><Polygon>{outline}</Polygon></Outline>"
-        f'{pins}</Package><Component refDes="U1" packageRef="BGA_9" layerRef="TOP" part="P"><Xform rotation="{rotation}"/>'
+        f'<DictionaryStandard units="{units}">{circles}</DictionaryStandard></Content>'
+        f'<Ecad><CadHeader units="{units}"/><CadData><Step>'
+        f'<Package name="BGA_9"><Outline><Polygon>{outline}</Polygon></Outline>{pins}</Package>'
+        f'<Component refDes="U1" packageRef="BGA_9" layerRef="TOP" part="P"><Xform rotation="{rotation}"/>'
         '<Location x="1" y="1"/></Component></Step></CadData></Ecad></IPC-2581>'
     )

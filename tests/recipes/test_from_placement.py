@@ -15,8 +15,8 @@ DIALECTS = {
     "kicad.csv": 'Ref,Val,Package,PosX,PosY,Rot,Side\n"U1","x","BGA",46.44,16.53,90.0,top\n"U2","x","BGA",1.0,2.0,0.0,bottom\n',
     "kicad.pos": "### Module positions ###\n## Unit = mm, Angle = deg.\n# Ref  Val  Package  PosX  PosY  Rot  Side\n"
     "U1 x BGA 46.4400 16.5300 90.0000 top\nU2 x BGA 1.0 2.0 0.0 bottom\n## End\n",
-    "altium.csv": "Designator,Footprint,Mid X,Mid Y,Layer,Rotation\nU1,BGA,46.44mm,16.53mm,TopLayer,90\n"
-    "U2,BGA,1mm,2mm,BottomLayer,0\n",
+    "altium.csv": "Designator,Footprint,Mid X,Mid Y,Layer,Rotation\n"
+    "U1,BGA,46.44mm,16.53mm,TopLayer,90\nU2,BGA,1mm,2mm,BottomLayer,0\n",
     "allegro.txt": "UUNITS = MILS\nU1 1828.3465 650.7874 90 BGA\nU2 39.3701 78.7402 0 m BGA\n",
     "diptrace.csv": "RefDes;Pattern;X (mm);Y (mm);Side;Rotate\nU1;BGA;46.44;16.53;Top;90\nU2;BGA;1;2;Bottom;0\n",
 }
