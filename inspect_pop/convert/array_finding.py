@@ -70,8 +70,16 @@ def find_stack(stack: SliceStack, package: Package, *, polarity_known: bool, ori
                 faults.append(fault)
         if found:
             # Between the balls of a full array the negative shows blobs, too: the confident placement is the right one.
-            return max(found, key=lambda one: (one[1].confident, -one[1].residual_um))
+            return _center(*max(found, key=lambda one: (one[1].confident, -one[1].residual_um)), stack.grid)
     raise faults[0]
+
+
+def _center(found: SliceStack, placement: Placement, declared: Grid) -> tuple[SliceStack, Placement]:
+    """Put a package whose place was searched into the middle of its frame; a declared origin stays."""
+    if found.grid.origin_um == declared.origin_um:
+        return found, placement
+    origin = (found.grid.origin_um[0] - placement.offset_x_um, found.grid.origin_um[1] - placement.offset_y_um)
+    return replace(found, grid=replace(found.grid, origin_um=origin)), replace(placement, offset_x_um=0.0, offset_y_um=0.0)
 
 
 def _vary_polarity(stack: SliceStack, known: bool) -> list[SliceStack]:

@@ -86,6 +86,17 @@ def test_a_volume_whose_size_disagrees_with_its_header_is_refused(tmp_path: Path
             read_all(path)
 
 
+def test_a_volume_that_is_longer_than_its_header_says_is_of_another_type(tmp_path: Path) -> None:
+    data = VOLUME.astype("<u2").tobytes()
+    for path in (
+        write_vgi(tmp_path, VOLUME, BitsPerElement="8"),
+        write_head(tmp_path, "a.nrrd", NRRD.format("raw", "").replace("uint16", "uint8"), data),
+        write_head(tmp_path, "a.mha", MHD.format("LOCAL").replace("MET_USHORT", "MET_UCHAR"), data),
+    ):
+        with pytest.raises(FileFault, match="describes another volume or type"):
+            read_all(path)
+
+
 def test_a_bomb_unpacks_to_no_more_than_its_header_says(tmp_path: Path) -> None:
     path = write_head(tmp_path, "a.nrrd", NRRD.format("gzip", ""), gzip.compress(b"\0" * 50_000_000))
     with pytest.raises(FileFault, match="more than"):
