@@ -208,7 +208,7 @@ def _measure_contrast(
 ) -> tuple[FloatArray, NDArray[np.bool_]]:
     """Return the contrast of places (n, 2) to what surrounds them, and which of them lie inside the picture.
 
-    The middle, or the whole disc where that is brighter (a void), less the ring at the width where balls end.
+    The middle, or the whole disc where that is brighter (a void), less the ring at the width where balls end; 0 outside.
     """
     half = math.ceil(0.5 * pitch_px) + 1
     padded = np.pad(flat.values, half, mode="edge")
@@ -218,8 +218,8 @@ def _measure_contrast(
     inside = (x > 0) & (x < cols - 1) & (y > 0) & (y < rows - 1)
     axis = np.arange(-half, half + 1)
     contrast = np.zeros(len(centre))
-    for k in range(len(centre)):
-        r, c = (round(min(max(v, 0), n - 1)) + half for v, n in ((y[k], rows), (x[k], cols)))
+    for k in np.flatnonzero(inside):
+        r, c = round(y[k]) + half, round(x[k]) + half
         window = padded[r - half : r + half + 1, c - half : c + half + 1]
         distance = np.hypot(axis[:, None] - (y[k] + half - r), axis[None] - (x[k] + half - c))
         middle = window[distance <= max(0.15 * diameter_px, 1.0)].mean()

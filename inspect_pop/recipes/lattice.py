@@ -17,7 +17,7 @@ __all__ = ["Lattice", "count_steps", "fit_lattice"]
 Points = NDArray[np.float64]
 Index = NDArray[np.intp]
 
-MOST_TURN_DEG = 20.0  # rows of a picture lie this close to horizontal; beyond, rows and diagonals cannot be told from each other
+MOST_TURN_DEG = 14.0  # rows of a picture lie this close to horizontal; beyond, rows and diagonals cannot be told from each other
 SAME_STEP = 0.2  # of the shortest step: distance within which a neighbour counts as the next place
 ON_PLACE = 0.25  # of the shortest step: distance from its place beyond which a point is not on the lattice
 WHOLE = 0.12  # of a step: two fields lie on one lattice where the steps between them are this close to a whole number
