@@ -224,7 +224,8 @@ def _fit_steps(points: Points, lattice: Lattice) -> Lattice:
         target = np.vstack([points[on], 1e-3 * np.array([lattice.step_x, lattice.step_y])])
         solution = np.linalg.lstsq(np.vstack([design, weak]), target, rcond=None)[0]
         away = np.hypot(*(points[on] - design @ solution).T)
-        lattice = replace(lattice, step_x=solution[-2], step_y=solution[-1], origin=solution[:-2])
+        steps, origin = np.asarray(solution[-2:], dtype=np.float64), np.asarray(solution[:-2], dtype=np.float64)
+        lattice = replace(lattice, step_x=steps[0], step_y=steps[1], origin=origin)
         far = away > ON_PLACE * lattice.pitch
         places = np.column_stack([field[on], lattice.column[on], lattice.row[on]])
         order = np.argsort(away, kind="stable")

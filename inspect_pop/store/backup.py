@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from sqlalchemy import func, inspect, select
+from sqlalchemy import Connection, func, inspect, select
 from sqlalchemy.engine import URL
 
 from inspect_pop import __version__
@@ -181,30 +181,54 @@ def _strip_files(url: URL) -> URL:
 
 
 def _copy_store(store: Store, url: URL, out: Path) -> list[str]:
-    """Copy the database, then the joint files that it names. Return the addresses of those that are not there."""
+    """Copy the database and the joint files that it names. Return the addresses of those that are not there.
+
+    What `compact` merges away meanwhile is named by an older state of the database than the one that is copied. So the files
+    are copied once before the database, and what is new after it.
+    """
+    with store.reading() as connection:
+        copied = _copy_files(store, _list_paths(connection), out / _FILES)
     if url.drivername.startswith("sqlite"):
-        database = out / _DATABASES["sqlite"]
-        address = f"{Path(str(url.database)).absolute().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(address, uri=True)) as source, closing(sqlite3.connect(database)) as copy:
-            source.backup(copy)
-        engine = open_engine(URL.create("sqlite", database=str(database)))
-        try:
-            with engine.connect() as connection:
-                paths = [path for _, path in find_joint_paths(connection)]
-            run_outside_transaction(engine, "PRAGMA journal_mode=DELETE")  # one file, without a log beside it
-        finally:
-            engine.dispose()
+        paths = _copy_sqlite(url, out / _DATABASES["sqlite"])
     else:
-        with store.reading() as connection:
-            paths = [path for _, path in find_joint_paths(connection)]
-        _call_postgresql("pg_dump", url, "--format=custom", "--no-owner", f"--file={out / _DATABASES['postgresql']}")
-        with store.reading() as connection:  # records of meanwhile may be in the dump, too
-            paths += [path for _, path in find_joint_paths(connection)]
-    return _copy_files(store, dict.fromkeys(path for path in paths if path), out / _FILES)
+        paths = _dump_postgresql(store, url, out / _DATABASES["postgresql"])
+    copied |= _copy_files(store, paths - copied, out / _FILES)
+    for path in copied - paths:
+        (out / _FILES / path).unlink()
+    return sorted(store.require_files().address(path) for path in paths - copied)
 
 
-def _copy_files(store: Store, paths: dict[str, None], out: Path) -> list[str]:
-    missing = []
+def _list_paths(connection: Connection) -> set[str]:
+    return {path for _, path in find_joint_paths(connection) if path}
+
+
+def _copy_sqlite(url: URL, target: Path) -> set[str]:
+    """Copy the database to one file, without a log beside it; return the joint files that the copy names."""
+    address = f"{Path(str(url.database)).absolute().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(address, uri=True)) as source, closing(sqlite3.connect(target)) as copy:
+        source.backup(copy)
+    engine = open_engine(URL.create("sqlite", database=str(target)))
+    try:
+        with engine.connect() as connection:
+            paths = _list_paths(connection)
+        run_outside_transaction(engine, "PRAGMA journal_mode=DELETE")
+    finally:
+        engine.dispose()
+    return paths
+
+
+def _dump_postgresql(store: Store, url: URL, target: Path) -> set[str]:
+    """Dump the database; return the joint files that the dump names: both see the same snapshot."""
+    with store.reading() as connection:
+        snapshot = connection.scalar(select(func.pg_export_snapshot()))
+        paths = _list_paths(connection)
+        _call_postgresql("pg_dump", url, "--format=custom", "--no-owner", f"--snapshot={snapshot}", f"--file={target}")
+    return paths
+
+
+def _copy_files(store: Store, paths: set[str], out: Path) -> set[str]:
+    """Copy joint files; return the paths of those that were there."""
+    copied = set()
     for path in paths:
         target = out / path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -213,8 +237,9 @@ def _copy_files(store: Store, paths: dict[str, None], out: Path) -> list[str]:
                 shutil.copyfileobj(source, copy)
         except FileNotFoundError:
             target.unlink(missing_ok=True)
-            missing.append(store.require_files().address(path))
-    return missing
+        else:
+            copied.add(path)
+    return copied
 
 
 def _write_manifest(part: Path, store: Store, missing: list[str], made_at: str) -> BackupReport:
