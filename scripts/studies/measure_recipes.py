@@ -117,11 +117,11 @@ def measure(name: str, picture: NDArray[np.generic], truth: Interface, pixel_um:
     seconds = time.process_time() - start
     draft = found.draft
     wrong = sorted(set(truth.ball) ^ set(draft.ball))
-    unsaid = [ball for ball in wrong if not is_said(ball, found)]
+    unsaid = [ball for ball in wrong if not is_doubted(ball, found)]
     both = [ball for ball in draft.ball if ball in set(truth.ball)]
-    here = {b: (x, y) for b, x, y in zip(draft.ball, draft.x_um, draft.y_um, strict=True)}
-    there = {b: (x, y) for b, x, y in zip(truth.ball, truth.x_um, truth.y_um, strict=True)}
-    away = np.array([np.subtract(here[b], there[b]) for b in both]).reshape(-1, 2)
+    found_um = {b: (x, y) for b, x, y in zip(draft.ball, draft.x_um, draft.y_um, strict=True)}
+    true_um = {b: (x, y) for b, x, y in zip(truth.ball, truth.x_um, truth.y_um, strict=True)}
+    away = np.array([np.subtract(found_um[b], true_um[b]) for b in both]).reshape(-1, 2)
     away = away - away.mean(axis=0) if len(away) else away
     rms = math.sqrt(float((away**2).sum(axis=1).mean())) / pixel_um if len(away) else math.nan
     pitch = draft.pitch_um / truth.pitch_um - 1
@@ -129,7 +129,7 @@ def measure(name: str, picture: NDArray[np.generic], truth: Interface, pixel_um:
     print(f"{line} | {found.angle_deg:+.2f} | {seconds:.1f}", *wrong[:8], flush=True)
 
 
-def is_said(ball: str, found: ImageArray) -> bool:
+def is_doubted(ball: str, found: ImageArray) -> bool:
     """Whether a doubt, or the count of empty places, points to a ball that is wrong."""
     return ball in found.draft.doubts or (ball not in found.draft.ball and len(found.empty_px) > 0)
 

@@ -100,7 +100,7 @@ def test_another_model_begins_anew(batch: Path, tmp_path: Path, model: Path, cap
     assert len(tables(tmp_path / "out")["boards"]) == 4
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_a_killed_run_goes_on_to_the_same_result(batch: Path, tmp_path: Path, model: Path, seed: int) -> None:
     cli.main(command(batch, tmp_path / "clean", model, "--jobs", "1"))
     out, rng = tmp_path / "out", random.Random(seed)
