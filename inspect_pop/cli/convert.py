@@ -37,13 +37,19 @@ def convert(sources: Sources, map_file: MapFile = None, out: Out = None, probe: 
         raise UsageFault("convert", expected="--map FILE and --out BATCH, or --probe", remedy="--probe writes a first map.")
     from inspect_pop.batch.run import count_cores
     from inspect_pop.convert.batch import convert_batch
+    from inspect_pop.core.atomic import write_text
+    from inspect_pop.core.text import escape_controls, format_csv
 
     outcomes = convert_batch(sources, map_file, out, jobs=jobs or count_cores(), progress=_report)
     failed = [outcome for outcome in outcomes if outcome.folder is None]
-    _write_quarantine(out, failed)
-    kept = sum(outcome.skipped for outcome in outcomes)
-    done = len(outcomes) - len(failed) - kept
-    more = [f"{kept} there already"] if kept else []
+    if failed:
+        rows = [(escape_controls(str(outcome.path)), escape_controls(outcome.reason)) for outcome in failed]
+        write_text(out / "quarantine.csv", format_csv(("path", "reason"), rows))
+    else:
+        (out / "quarantine.csv").unlink(missing_ok=True)
+    skipped = sum(outcome.skipped for outcome in outcomes)
+    done = len(outcomes) - len(failed) - skipped
+    more = [f"{skipped} there already"] if skipped else []
     more += [f"{len(failed)} not (see {out / 'quarantine.csv'})"] if failed else []
     typer.echo(f"{pluralize(done, 'board')} converted into {out}{''.join(', ' + text for text in more)}")
     raise typer.Exit(1 if failed else 0)
@@ -56,16 +62,3 @@ def _report(outcome: "Outcome") -> None:
         return
     if not outcome.skipped:
         typer.echo(describe_quarantined(outcome.folder, "; ".join(("converted", *outcome.assumed))))
-
-
-def _write_quarantine(out: Path, failed: list["Outcome"]) -> None:
-    """Write `quarantine.csv` (path, reason) of this conversion; without a failed board there is none."""
-    from inspect_pop.core.atomic import write_text
-    from inspect_pop.core.text import escape_controls, format_csv
-
-    path = out / "quarantine.csv"
-    if not failed:
-        path.unlink(missing_ok=True)
-        return
-    rows = [(escape_controls(str(outcome.path)), escape_controls(outcome.reason)) for outcome in failed]
-    write_text(path, format_csv(("path", "reason"), rows))

@@ -125,20 +125,17 @@ def measure_pitch_px(picture: NDArray[np.generic], name: str) -> float:
         raise ImageFault(name, expected=expect, found="no pitch", remedy="Give pixel_um in the map.")
     strong = highest & (lags > 0.6 * lags[highest].max())
     nearest = np.argmin(np.where(strong, distance, np.inf))
-    return _follow_lattice(lags, np.array([row.flat[nearest], col.flat[nearest]], dtype=np.float64), reach)
-
-
-def _follow_lattice(lags: Image, step: NDArray[np.float64], reach: int) -> float:
-    """Follow the maxima of an autocorrelation from one pitch to many, each to a fraction of a pixel; return the pitch."""
+    step = np.array([row.flat[nearest], col.flat[nearest]], dtype=np.float64)
+    # Following the maxima from one pitch to many gives the pitch to a fraction of a pixel.
     for count in range(1, reach):
-        row, col = np.rint(count * step).astype(int) + reach
-        if not (3 <= row < len(lags) - 3 and 3 <= col < len(lags) - 3):
+        y, x = np.rint(count * step).astype(int) + reach
+        if not (3 <= y < len(lags) - 3 and 3 <= x < len(lags) - 3):
             break
-        near = lags[row - 2 : row + 3, col - 2 : col + 3]
+        near = lags[y - 2 : y + 3, x - 2 : x + 3]
         top = np.unravel_index(int(np.argmax(near)), near.shape)
-        row, col = row + int(top[0]) - 2, col + int(top[1]) - 2
-        peak = np.array([row, col], dtype=np.float64) - reach
-        for axis, line in enumerate((lags[row - 1 : row + 2, col], lags[row, col - 1 : col + 2])):
+        y, x = y + int(top[0]) - 2, x + int(top[1]) - 2
+        peak = np.array([y, x], dtype=np.float64) - reach
+        for axis, line in enumerate((lags[y - 1 : y + 2, x], lags[y, x - 1 : x + 2])):
             curve = float(line[0] - 2 * line[1] + line[2])
             peak[axis] += 0.5 * float(line[0] - line[2]) / curve if curve < 0 else 0.0
         step = peak / count

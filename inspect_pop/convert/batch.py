@@ -6,7 +6,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -19,7 +19,7 @@ from inspect_pop.convert.stacks import FoundStack, VolumeLook, finish_volumes, i
 from inspect_pop.convert.surfaces import FoundHeights, take_heights
 from inspect_pop.convert.write import copy_recipe, make_folder_name, write_board
 from inspect_pop.core.errors import FileFault, InputFault, RecipeFault, UsageFault
-from inspect_pop.core.recipe import Package, Recipe
+from inspect_pop.core.recipe import Recipe
 from inspect_pop.ingest.files import describe_error
 from inspect_pop.ingest.pop_export import MANIFEST
 from inspect_pop.ingest.recipe_file import read_recipe
@@ -95,7 +95,16 @@ def convert_batch(
         remedy = "Correct path in the map, or name another folder."
         raise UsageFault(names, expected=f"boards named {machine.board.path}", found=found, remedy=remedy)
     out.mkdir(parents=True, exist_ok=True)
-    tasks = _plan(list(boards.values()), machine, map_path, out.resolve())
+    tasks: list[_Task] = []
+    taken: set[str] = set()
+    for board in boards.values():
+        serial = machine.board.serial or board.fields.get("serial") or board.path.name
+        name = make_folder_name(serial)
+        if name in taken:  # a serial that was inspected several times: its time tells them apart
+            time = board.fields.get("time", "").replace(":", "").replace("-", "")
+            name = make_folder_name(f"{serial}_{time or board.path}")
+        taken.add(name)
+        tasks.append(_Task(board, map_path, out.resolve(), out.resolve() / "boards" / name))
     outcomes = []
     with ExitStack() as stack:
         if jobs == 1 or len(tasks) == 1:
@@ -111,21 +120,6 @@ def convert_batch(
     return outcomes
 
 
-def _plan(boards: list[FoundBoard], machine: MachineMap, map_path: Path, out: Path) -> list[_Task]:
-    """Give each board its folder: by its serial, and by its time too where a serial was inspected several times."""
-    tasks = []
-    taken: dict[str, FoundBoard] = {}
-    for board in boards:
-        serial = machine.board.serial or board.fields.get("serial") or board.path.name
-        name = make_folder_name(serial)
-        if name in taken:
-            time = board.fields.get("time", "")
-            name = make_folder_name(f"{serial}_{time.replace(':', '').replace('-', '')}" if time else f"{serial}_{board.path}")
-        taken[name] = board
-        tasks.append(_Task(board, map_path, out, out / "boards" / name))
-    return tasks
-
-
 def convert_board(board: FoundBoard, machine: MachineMap, out: Path, folder: Path) -> Outcome:
     """Convert one board into a folder of the batch `out`. Raises `InputFault`, and `UsageFault` where a library is missing."""
     with _name_system_faults(board.path):
@@ -137,9 +131,20 @@ def convert_board(board: FoundBoard, machine: MachineMap, out: Path, folder: Pat
             raise FileFault(str(board.path), expected=expect, found="none", remedy=remedy)
     if not any(files.values()):
         raise FileFault(str(board.path), expected="files of at least one image", found="none")
-    source = _describe_source(board, machine, files)
-    if _is_done(folder, source, [path for paths in files.values() for path in paths]):
-        return Outcome(board.path, folder, skipped=True)
+    listed = [[name, path.relative_to(board.folder).as_posix(), path.stat().st_size] for name in files for path in files[name]]
+    source: dict[str, Any] = {
+        "path": board.path.name,
+        "map_sha256": hashlib.sha256(machine.text.encode()).hexdigest(),
+        "files_sha256": hashlib.sha256(json.dumps(listed).encode()).hexdigest(),
+        "files": {name: [paths[0].name, paths[-1].name, len(paths)] for name, paths in files.items() if paths},
+    }
+    manifest = folder / MANIFEST
+    with suppress(OSError, ValueError, AttributeError):  # whatever else lies there is written anew
+        document = json.loads(manifest.read_text(encoding="utf-8"))
+        made = manifest.stat().st_mtime_ns
+        unchanged = all(path.stat().st_mtime_ns <= made for paths in files.values() for path in paths)
+        if document.get("source") == source and unchanged:
+            return Outcome(board.path, folder, skipped=True)
     path = machine.folder / fill_names(machine.board.recipe, board.fields)
     recipe = read_recipe(path.resolve(), path.resolve().parent)
     with _name_system_faults(board.path):
@@ -162,27 +167,6 @@ def _name_system_faults(path: Path) -> Iterator[None]:
         raise FileFault(str(where), expected="a readable file", found=describe_error(error)) from error
 
 
-def _describe_source(board: FoundBoard, machine: MachineMap, files: dict[str, list[Path]]) -> dict[str, Any]:
-    listed = [[name, path.relative_to(board.folder).as_posix(), path.stat().st_size] for name in files for path in files[name]]
-    return {
-        "path": board.path.name,
-        "map_sha256": hashlib.sha256(machine.text.encode()).hexdigest(),
-        "files_sha256": hashlib.sha256(json.dumps(listed).encode()).hexdigest(),
-        "files": {name: [paths[0].name, paths[-1].name, len(paths)] for name, paths in files.items() if paths},
-    }
-
-
-def _is_done(folder: Path, source: dict[str, Any], files: list[Path]) -> bool:
-    """Return whether the folder holds a board that was made of the same files, none of which changed since, by the same map."""
-    manifest = folder / MANIFEST
-    try:
-        document = json.loads(manifest.read_text(encoding="utf-8"))
-        made = manifest.stat().st_mtime_ns
-        return bool(document.get("source") == source) and all(path.stat().st_mtime_ns <= made for path in files)
-    except (OSError, ValueError, AttributeError):
-        return False
-
-
 def _read_images(
     board: FoundBoard, machine: MachineMap, recipe: Recipe, files: dict[str, list[Path]]
 ) -> list[FoundStack | FoundHeights]:
@@ -193,7 +177,12 @@ def _read_images(
     for image in machine.image:
         if not files[image.name]:
             continue
-        package = _find_package(packages, image, board)
+        package = packages.get(image.refdes)
+        if package is None:
+            raise RecipeFault(str(board.path), expected=f"{image.refdes} of the map in the recipe", found=", ".join(packages))
+        names = [interface.name for interface in package.interfaces]
+        if image.interface is not None and image.interface not in names:
+            raise RecipeFault(str(board.path), expected=f"the interface {image.name} in the recipe", found=", ".join(names))
         if image.kind == "height_map":
             found[image.name] = take_heights(files[image.name], board.folder, image, package.refdes)
             continue
@@ -202,24 +191,14 @@ def _read_images(
     for images in volumes.values():
         first = images[0]
         planes = open_planes(files[first.name], board.folder, first)
-        package = packages[first.refdes]
+        shown = packages[first.refdes]
         if is_volume(planes, first):
-            looks.append(look_at_volume(planes, images, package))
+            looks.append(look_at_volume(planes, images, shown))
         else:
-            found |= {image.name: take_pictures(planes, image, package) for image in images}
+            found |= {image.name: take_pictures(planes, image, shown) for image in images}
     for stack in finish_volumes(looks):
         found[f"{stack.stack.refdes}/{stack.stack.interface}"] = stack
     return [found[image.name] for image in machine.image if image.name in found]
-
-
-def _find_package(packages: dict[str, Package], image: ImageMap, board: FoundBoard) -> Package:
-    package = packages.get(image.refdes)
-    if package is None:
-        raise RecipeFault(str(board.path), expected=f"{image.refdes} of the map in the recipe", found=", ".join(packages))
-    names = [interface.name for interface in package.interfaces]
-    if image.interface is not None and image.interface not in names:
-        raise RecipeFault(str(board.path), expected=f"the interface {image.name} in the recipe", found=", ".join(names))
-    return package
 
 
 def _collect_fields(

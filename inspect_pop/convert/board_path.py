@@ -40,8 +40,8 @@ def strip_names(text: str) -> str:
     return _NAME.sub("x", text)
 
 
-def check_names(text: str) -> None:
-    """Raise the error of a map for names in braces that are not known, or braces that do not close."""
+def check_names(text: str) -> str:
+    """Return a pattern; raise the error of a map for names in braces that are not known, or braces that do not close."""
     for name, style in _NAME.findall(text):
         if name.startswith("_"):
             continue
@@ -51,6 +51,7 @@ def check_names(text: str) -> None:
             raise expectation(f"a format in {{{name}}} only for time, such as {{time:%Y%m%d%H%M%S}}")
     if set("{}") & set(strip_names(text)):
         raise expectation("braces in pairs")
+    return text
 
 
 @dataclass(frozen=True)

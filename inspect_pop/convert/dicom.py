@@ -53,7 +53,8 @@ def open_series(files: list[Path]) -> Planes:
             raise ImageFault(str(path), expected=expect, found=_describe(head), remedy="Put one series into a folder.")
     frames = int(first.get("NumberOfFrames", 1) or 1)
     places: list[tuple[Path, int]] = []
-    step_um = _to_um(first.get("SpacingBetweenSlices") or first.get("SliceThickness"))
+    distance = first.get("SpacingBetweenSlices") or first.get("SliceThickness")
+    step_um = abs(float(distance)) * 1e3 if distance else None
     if len(heads) > 1:
         if frames > 1:
             raise ImageFault(name, expected="one frame in each of several files", found=f"{frames}")
@@ -69,10 +70,6 @@ def open_series(files: list[Path]) -> Planes:
     decode = functools.lru_cache(maxsize=1)(lambda plane: _decode(*places[plane], shape))
     paths = tuple(dict.fromkeys(path for path, _ in places))
     return Planes(name, len(places), shape, lambda k, r: decode(k)[r.start : r.stop : r.step], paths, pixel_um, step_um)
-
-
-def _to_um(value: Any) -> float | None:
-    return abs(float(value)) * 1e3 if value else None
 
 
 def _describe(head: Any) -> str:
@@ -124,10 +121,28 @@ def _decode(path: Path, frame: int, shape: tuple[int, int]) -> Array:
         if int(head.get("SamplesPerPixel", 1)) != 1:
             raise ImageFault(str(path), expected="one grey value per pixel", found=f"{head.SamplesPerPixel}")
         syntax = str(getattr(head.file_meta, "TransferSyntaxUID", _RAW[0]))
-        values = _decode_raw(path, head, frame, shape) if syntax in _RAW else _decode_packed(path, head, frame, syntax)
+        if syntax in _RAW:
+            data, bits = head.PixelData, int(head.BitsAllocated)
+            if bits not in (8, 16, 32):
+                raise ImageFault(str(path), expected="8, 16 or 32 bits a pixel", found=f"{bits}")
+            n = shape[0] * shape[1] * bits // 8
+            part = data[frame * n : (frame + 1) * n]
+            if len(part) != n:
+                raise FileFault(str(path), expected=f"{n:,} bytes of pixels", found=f"{len(part):,}: it is cut short")
+            order: Literal["<", ">"] = "<" if head.original_encoding[1] is not False else ">"
+            values = np.frombuffer(part, np.dtype(f"u{bits // 8}").newbyteorder(order)).reshape(shape)
+        else:
+            values = _decode_packed(path, head, frame, syntax)
         if values.shape != shape:
             raise ImageFault(str(path), expected=f"{shape[0]} x {shape[1]}, as its header says", found=str(values.shape))
-        values = _interpret(values, head)
+        # Values are numbers of `BitsStored`, signed or not, whatever type the codestream claims.
+        stored = int(head.get("BitsStored", values.dtype.itemsize * 8))
+        values = values.astype(np.int64) & ((1 << stored) - 1)
+        if int(head.get("PixelRepresentation", 0)) == 1:
+            values = np.where(values >= 1 << (stored - 1), values - (1 << stored), values)
+            values = values.astype(np.int16 if stored <= 16 else np.int32)
+        else:
+            values = values.astype(np.uint8 if stored <= 8 else np.uint16 if stored <= 16 else np.uint32)
         slope, intercept = float(head.get("RescaleSlope", 1) or 1), float(head.get("RescaleIntercept", 0) or 0)
     if slope == 1 and intercept == 0:
         return simplify(values)
@@ -135,18 +150,6 @@ def _decode(path: Path, frame: int, shape: tuple[int, int]) -> Array:
     if slope == 1 and intercept.is_integer() and scaled.min() >= -32768 and scaled.max() <= 32767:
         return scaled.astype(np.int16)
     return scaled
-
-
-def _decode_raw(path: Path, head: Any, frame: int, shape: tuple[int, int]) -> Array:
-    data, bits = head.PixelData, int(head.BitsAllocated)
-    if bits not in (8, 16, 32):
-        raise ImageFault(str(path), expected="8, 16 or 32 bits a pixel", found=f"{bits}")
-    n = shape[0] * shape[1] * bits // 8
-    part = data[frame * n : (frame + 1) * n]
-    if len(part) != n:
-        raise FileFault(str(path), expected=f"{n:,} bytes of pixels", found=f"{len(part):,}: it is cut short")
-    order: Literal["<", ">"] = "<" if head.original_encoding[1] is not False else ">"
-    return np.frombuffer(part, np.dtype(f"u{bits // 8}").newbyteorder(order)).reshape(shape)
 
 
 def _decode_packed(path: Path, head: Any, frame: int, syntax: str) -> Array:
@@ -157,12 +160,8 @@ def _decode_packed(path: Path, head: Any, frame: int, syntax: str) -> Array:
         expect = "pixels as they are, JPEG, lossless JPEG, JPEG-LS or JPEG 2000"
         raise ImageFault(str(path), expected=expect, found=f"transfer syntax {syntax}", remedy="Export without compression.")
     data = get_frame(head.PixelData, frame, number_of_frames=int(head.get("NumberOfFrames", 1) or 1))
-    _check_size(path, data, (int(head.Rows), int(head.Columns)))
-    return np.asarray(decoder(data))
-
-
-def _check_size(path: Path, data: bytes, shape: tuple[int, int]) -> None:
-    """Refuse a codestream that claims another size than the header: a decoder believes it."""
+    # A codestream that claims another size than the header is refused: a decoder believes it.
+    shape = (int(head.Rows), int(head.Columns))
     if data.startswith(b"\xff\x4f\xff\x51"):  # JPEG 2000, SIZ: capabilities, then width and height, then the origin's offset
         width, height, left, top = (int.from_bytes(data[k : k + 4], "big") for k in (8, 12, 16, 20))
         found = (height - top, width - left)
@@ -176,13 +175,4 @@ def _check_size(path: Path, data: bytes, shape: tuple[int, int]) -> None:
         found = (int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 7 : at + 9], "big"))
     if found != shape:
         raise ImageFault(str(path), expected=f"{shape[0]} x {shape[1]}, as its header says", found=f"{found[0]} x {found[1]}")
-
-
-def _interpret(values: Array, head: Any) -> Array:
-    """Return stored values as signed or unsigned numbers of `BitsStored`, whatever type the codestream claims."""
-    stored = int(head.get("BitsStored", values.dtype.itemsize * 8))
-    whole = values.astype(np.int64) & ((1 << stored) - 1)
-    if int(head.get("PixelRepresentation", 0)) == 1:
-        whole = np.where(whole >= 1 << (stored - 1), whole - (1 << stored), whole)
-        return whole.astype(np.int16 if stored <= 16 else np.int32)
-    return whole.astype(np.uint8 if stored <= 8 else np.uint16 if stored <= 16 else np.uint32)
+    return np.asarray(decoder(data))

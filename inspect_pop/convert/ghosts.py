@@ -7,7 +7,6 @@ together. CT has no such ghosts, and then nothing is said.
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -30,26 +29,13 @@ _TOGETHER, _SINGLE, _ALONE = 0.2, 0.08, 0.35
 GhostScores = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class _Cast:
-    """The part of a plane that the interface's own balls leave free, and where the other interface's balls are."""
-
-    free: NDArray[np.float32]
-    others: NDArray[np.complexfloating]
-    weight: NDArray[np.float32]
-    rings: NDArray[np.intp]
-    size: int
-    factor: int
-
-
 def score_ghosts(stack: SliceStack, package: Package, placement: Placement) -> GhostScores | None:
     """Score both ways up: (2, tilts), row 0 as the stack's heights say, row 1 turned; None for a package of one interface."""
     interface = package.interface(stack.interface)
     others = [i for i in package.interfaces if i.name != stack.interface]
     if not others or len(stack.z_um) < 3:
         return None
-    cast = _prepare(stack, interface, others[0], placement)
-    profiles = np.array([_profile(stack, page, cast, interface) for page in stack.values])
+    profiles = _measure_profiles(stack, interface, others[0], placement)
     profiles -= profiles.mean(axis=1, keepdims=True)
     profiles /= max(float(profiles.std()), 1e-12)
     middle, other = (float(np.mean(i.pads_z_um)) for i in (interface, others[0]))
@@ -63,14 +49,15 @@ def score_ghosts(stack: SliceStack, package: Package, placement: Placement) -> G
     return np.array(scores)
 
 
-def _prepare(stack: SliceStack, interface: Interface, other: Interface, placement: Placement) -> _Cast:
+def _measure_profiles(stack: SliceStack, interface: Interface, other: Interface, placement: Placement) -> NDArray[np.float64]:
+    """Return (planes, rings): the mean solder at each distance from the balls of `other`, where those of `interface` are not."""
     rows, cols = stack.grid.shape
-    own: NDArray[np.uint8] = np.zeros((rows, cols), dtype=np.uint8)
+    covered: NDArray[np.uint8] = np.zeros((rows, cols), dtype=np.uint8)
     radius = round(0.5 * interface.nominal_mid_diameter_um / stack.grid.pixel_um + 4)
     for row, col in zip(*stack.grid.to_pixel(*placement.apply(interface.x_um, interface.y_um)), strict=True):
-        cv2.circle(own, (round(float(col)), round(float(row))), radius, 1, -1)
+        cv2.circle(covered, (round(float(col)), round(float(row))), radius, 1, -1)
     factor = max(1, round(other.ball_diameter_um / stack.grid.pixel_um / _BALL_PX))
-    free = _shrink((own == 0).astype(np.float32), factor)
+    free = _shrink((covered == 0).astype(np.float32), factor)
     size = fft.next_fast_len(2 * max(free.shape), real=True)
     at = [np.floor(v / factor).astype(np.intp) for v in stack.grid.to_pixel(*placement.apply(other.x_um, other.y_um))]
     inside = (at[0] >= 0) & (at[0] < free.shape[0]) & (at[1] >= 0) & (at[1] < free.shape[1])
@@ -80,20 +67,18 @@ def _prepare(stack: SliceStack, interface: Interface, other: Interface, placemen
     weight = np.maximum(fft.irfft2(fft.rfft2(free, (size, size)) * spectrum, (size, size)), 5)
     step = np.abs(np.fft.fftfreq(size, 1 / size))
     rings = np.minimum(np.hypot(step[:, None], step[None]) * stack.grid.pixel_um * factor / _RING_UM, _RINGS).astype(np.intp)
-    return _Cast(free, spectrum, weight.astype(np.float32), rings, size, factor)
-
-
-def _profile(stack: SliceStack, page: NDArray[np.generic], cast: _Cast, interface: Interface) -> NDArray[np.float64]:
-    """Return the mean solder at each distance from the other interface's balls, where the interface's own balls are not."""
-    values = page.astype(np.float32) * np.float32(1 if stack.polarity == "solder_bright" else -1)
-    small = _shrink(np.nan_to_num(values, nan=float(np.nanmedian(values))), cast.factor)
-    width = 2 * interface.pitch_um / stack.grid.pixel_um / cast.factor
-    level = cv2.GaussianBlur(small * cast.free, (0, 0), width) / np.maximum(cv2.GaussianBlur(cast.free, (0, 0), width), 1e-3)
-    size = (cast.size, cast.size)
-    score = fft.irfft2(fft.rfft2((small - level) * cast.free, size) * cast.others, size) / cast.weight
-    count = np.bincount(cast.rings.ravel(), minlength=_RINGS + 1)[:_RINGS]
-    profile: NDArray[np.float64] = np.bincount(cast.rings.ravel(), score.ravel(), _RINGS + 1)[:_RINGS] / np.maximum(count, 1)
-    return profile
+    weight = weight.astype(np.float32)
+    ring = rings.ravel()
+    count = np.bincount(ring, minlength=_RINGS + 1)[:_RINGS]
+    width = 2 * interface.pitch_um / stack.grid.pixel_um / factor
+    profiles = []
+    for page in stack.values:
+        values = page.astype(np.float32) * np.float32(1 if stack.polarity == "solder_bright" else -1)
+        small = _shrink(np.nan_to_num(values, nan=float(np.nanmedian(values))), factor)
+        level = cv2.GaussianBlur(small * free, (0, 0), width) / np.maximum(cv2.GaussianBlur(free, (0, 0), width), 1e-3)
+        score = fft.irfft2(fft.rfft2((small - level) * free, (size, size)) * spectrum, (size, size)) / weight
+        profiles.append(np.bincount(ring, score.ravel(), _RINGS + 1)[:_RINGS] / np.maximum(count, 1))
+    return np.array(profiles)
 
 
 def _shrink(picture: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
@@ -105,7 +90,10 @@ def decide_turned(scores: Sequence[GhostScores]) -> list[bool | None]:
     """Return of each volume of a board whether it is upside down, None where its ghosts do not tell."""
     if not scores:
         return []
-    ways = {way: float(sum(s[k] for k, s in zip(way, scores, strict=True)).max()) for way in _list_ways(len(scores))}
+    ways = {
+        way: float(sum(s[k] for k, s in zip(way, scores, strict=True)).max())
+        for way in itertools.product((0, 1), repeat=len(scores))
+    }
     best = max(ways, key=lambda way: ways[way])
     decided: list[bool | None] = []
     for index, score in enumerate(scores):
@@ -114,7 +102,3 @@ def decide_turned(scores: Sequence[GhostScores]) -> list[bool | None]:
         clear = single >= _ALONE if len(scores) == 1 else margin >= _TOGETHER and single >= _SINGLE
         decided.append(bool(best[index]) if clear else None)
     return decided if None not in decided or len(scores) == 1 else [None] * len(scores)
-
-
-def _list_ways(count: int) -> list[tuple[int, ...]]:
-    return list(itertools.product((0, 1), repeat=count))

@@ -121,22 +121,17 @@ def find_levels(
         except FrameFault as fault:
             faults.append(fault)
     if len(levels) == 2:
-        levels = _drop_false(levels, package, step_um, {name: score for name, (score, _, _) in found.items()})
+        # Arrays look alike, and cast ghosts: both stay only where they are as far from one another as designed.
+        lower, upper = (float(np.mean(package.interface(level.interface).pads_z_um)) for level in levels)
+        distance_um = abs(levels[1].middle - levels[0].middle) * step_um
+        if not abs(distance_um - abs(upper - lower)) <= _SAME_DISTANCE * abs(upper - lower):
+            levels = [max(levels, key=lambda level: found[level.interface][0])]
     if not levels:
         if faults:
             raise faults[0]
         expect = f"the balls of {package.refdes}"
         raise ImageFault(planes.name, expected=expect, found="none in any plane", remedy="Check recipe and pixel_um.")
     return levels
-
-
-def _drop_false(levels: list[Level], package: Package, step_um: float, score: dict[str, float]) -> list[Level]:
-    """Keep both interfaces only where they are as far from one another as designed: arrays look alike, and cast ghosts."""
-    lower, upper = (float(np.mean(package.interface(level.interface).pads_z_um)) for level in levels)
-    distance_um = abs(levels[1].middle - levels[0].middle) * step_um
-    if abs(distance_um - abs(upper - lower)) <= _SAME_DISTANCE * abs(upper - lower):
-        return levels
-    return [max(levels, key=lambda level: score[level.interface])]
 
 
 def _look(
@@ -220,7 +215,8 @@ def _measure(
     stack = SliceStack(package.refdes, interface.name, values, z_um, grid, polarity or "solder_bright", method)
     near = np.flatnonzero(np.abs(number - plane) * step_um < 0.4 * interface.gap_um)
     near = near if len(near) else np.array([int(np.argmin(np.abs(number - plane)))])
-    placed, placement = find_stack(_take(stack, near), package, polarity_known=polarity is not None, origin_known=False)
+    middle_stack = replace(stack, values=stack.values[near], z_um=tuple(z_um[int(k)] for k in near))
+    placed, placement = find_stack(middle_stack, package, polarity_known=polarity is not None, origin_known=False)
     stack = replace(stack, polarity=placed.polarity, grid=replace(grid, origin_um=placed.grid.origin_um))
     offset, clear = _find_middle(stack, interface, placement)
     middle = plane + (offset - float(np.mean(interface.pads_z_um))) / step_um
@@ -232,10 +228,6 @@ def _measure(
         placement,
         clear,
     )
-
-
-def _take(stack: SliceStack, index: Sequence[int] | NDArray[np.intp]) -> SliceStack:
-    return replace(stack, values=stack.values[index], z_um=tuple(stack.z_um[int(k)] for k in index))
 
 
 def _find_middle(stack: SliceStack, interface: Interface, placement: Placement) -> tuple[float, bool]:

@@ -29,19 +29,7 @@ def _relative(text: str) -> str:
     plain = PureWindowsPath(strip_names(text))
     if plain.is_absolute() or plain.drive or plain.root or ".." in plain.parts:
         raise expectation("a path inside the board's folder, without .. and not absolute")
-    check_names(text)
-    return text
-
-
-def _board_pattern(text: str) -> str:
-    _relative(text)
-    BoardPattern(text)
-    return text
-
-
-def _named(text: str) -> str:
-    check_names(text)
-    return text
+    return check_names(text)
 
 
 RelativePath = Annotated[PathText, AfterValidator(_relative)]
@@ -60,8 +48,8 @@ class _Entry(StrictModel):
 class BoardEntry(_Entry):
     """The table `[board]`: how a board's folder is found, and what goes into its record where the path does not say it."""
 
-    path: Annotated[PathText, AfterValidator(_board_pattern)] = "{serial}"
-    recipe: Annotated[PathText, AfterValidator(_named)]
+    path: Annotated[PathText, AfterValidator(_relative), AfterValidator(lambda text: BoardPattern(text).text)] = "{serial}"
+    recipe: Annotated[PathText, AfterValidator(check_names)]
     serial: Serial | None = None
     product: Text | None = None
     lot: Note | None = None

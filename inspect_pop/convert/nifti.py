@@ -32,51 +32,47 @@ def open_nifti(path: Path, folder: Path) -> Planes:
         else:
             with open_positions(path) as read_at:
                 head = read_at(0, _HEAD_BYTES)
-        return _open_volume(path, folder, head, packed=packed)
+        order = "<" if head[:4] in (b"\x5c\x01\0\0", b"\x1c\x02\0\0") else ">"
+        (size,) = struct.unpack_from(order + "i", head, 0)
+        if size == 348:
+            dim = struct.unpack_from(order + "8h", head, 40)
+            kind = struct.unpack_from(order + "h", head, 70)[0]
+            spacing = struct.unpack_from(order + "8f", head, 76)
+            offset, slope, intercept = struct.unpack_from(order + "3f", head, 108)
+            units, magic = head[123], head[344:348]
+        elif size == 540:
+            dim = struct.unpack_from(order + "8q", head, 16)
+            kind = struct.unpack_from(order + "h", head, 12)[0]
+            spacing = struct.unpack_from(order + "8d", head, 104)
+            offset = struct.unpack_from(order + "q", head, 168)[0]
+            slope, intercept = struct.unpack_from(order + "2d", head, 176)
+            units, magic = struct.unpack_from(order + "i", head, 500)[0], head[4:8]
+        else:
+            raise FileFault(str(path), expected="a NIfTI header", found=f"a file that begins with {head[:8]!r}")
+        if kind not in _TYPES or dim[0] not in (3, 4) or (dim[0] == 4 and dim[4] != 1):
+            found = f"{dim[0]} dimensions, type {kind}"
+            raise FileFault(str(path), expected="a volume of three dimensions of whole or real numbers", found=found)
+        detached = magic.startswith(b"ni")
+        data = find_data(path, folder, None, [".img"]) if detached else path
+        scale = _UM.get(units & 7, 1e3)
+        steps = [abs(float(step)) * scale for step in spacing[1:4]]
+        known = min(steps) > 0 and all(np.isfinite(steps))
+        if not (np.isfinite(slope) and slope):
+            slope, intercept = 1.0, 0.0
+        layout = RawLayout(
+            int(dim[3]),
+            (int(dim[2]), int(dim[1])),
+            np.dtype(_TYPES[kind]).newbyteorder("<" if order == "<" else ">"),
+            max(0, int(offset)),
+            float(slope),
+            float(intercept),
+        )
+        shared: dict[str, Any] = {
+            "name": str(path),
+            "files": tuple(dict.fromkeys((path, data))),
+            "pixel_um": (steps[0], steps[1]) if known else None,
+            "step_um": steps[2] if known else None,
+        }
+        return open_packed(data, layout, "gzip", **shared) if packed else open_raw(data, layout, **shared)
     except (struct.error, EOFError, zlib.error, OSError, ValueError, OverflowError) as error:
         raise FileFault(str(path), expected="a NIfTI volume", found=f"a damaged one: {error}") from error
-
-
-def _open_volume(path: Path, folder: Path, head: bytes, *, packed: bool) -> Planes:
-    order = "<" if head[:4] in (b"\x5c\x01\0\0", b"\x1c\x02\0\0") else ">"
-    (size,) = struct.unpack_from(order + "i", head, 0)
-    if size == 348:
-        dim = struct.unpack_from(order + "8h", head, 40)
-        kind = struct.unpack_from(order + "h", head, 70)[0]
-        spacing = struct.unpack_from(order + "8f", head, 76)
-        offset, slope, intercept = struct.unpack_from(order + "3f", head, 108)
-        units, magic = head[123], head[344:348]
-    elif size == 540:
-        dim = struct.unpack_from(order + "8q", head, 16)
-        kind = struct.unpack_from(order + "h", head, 12)[0]
-        spacing = struct.unpack_from(order + "8d", head, 104)
-        offset = struct.unpack_from(order + "q", head, 168)[0]
-        slope, intercept = struct.unpack_from(order + "2d", head, 176)
-        units, magic = struct.unpack_from(order + "i", head, 500)[0], head[4:8]
-    else:
-        raise FileFault(str(path), expected="a NIfTI header", found=f"a file that begins with {head[:8]!r}")
-    if kind not in _TYPES or dim[0] not in (3, 4) or (dim[0] == 4 and dim[4] != 1):
-        found = f"{dim[0]} dimensions, type {kind}"
-        raise FileFault(str(path), expected="a volume of three dimensions of whole or real numbers", found=found)
-    detached = magic.startswith(b"ni")
-    data = find_data(path, folder, None, [".img"]) if detached else path
-    scale = _UM.get(units & 7, 1e3)
-    steps = [abs(float(step)) * scale for step in spacing[1:4]]
-    known = min(steps) > 0 and all(np.isfinite(steps))
-    if not (np.isfinite(slope) and slope):
-        slope, intercept = 1.0, 0.0
-    layout = RawLayout(
-        int(dim[3]),
-        (int(dim[2]), int(dim[1])),
-        np.dtype(_TYPES[kind]).newbyteorder("<" if order == "<" else ">"),
-        max(0, int(offset)),
-        float(slope),
-        float(intercept),
-    )
-    shared: dict[str, Any] = {
-        "name": str(path),
-        "files": tuple(dict.fromkeys((path, data))),
-        "pixel_um": (steps[0], steps[1]) if known else None,
-        "step_um": steps[2] if known else None,
-    }
-    return open_packed(data, layout, "gzip", **shared) if packed else open_raw(data, layout, **shared)

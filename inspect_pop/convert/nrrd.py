@@ -39,7 +39,15 @@ def open_nrrd(path: Path, folder: Path) -> Planes:
         raise FileFault(str(path), expected="a volume of three dimensions of whole or real numbers", found=found)
     cols, rows, count = (int(n) for n in parse_numbers(path, "sizes", fields.get("sizes"), 3))
     dtype = np.dtype(kind).newbyteorder(">" if fields.get("endian", "little").lower() == "big" else "<")
-    spacing = _find_spacing(path, fields)
+    lengths: list[float] = []
+    if "space directions" in fields:
+        vectors = [part for part in fields["space directions"].replace(")", "(").split("(") if part.strip()]
+        lengths = [math.hypot(*parse_numbers(path, "space directions", vector, vector.count(",") + 1)) for vector in vectors]
+    elif "spacings" in fields and "nan" not in fields["spacings"].lower():
+        lengths = [abs(n) for n in parse_numbers(path, "spacings", fields["spacings"], 3)]
+    units = fields.get("space units", fields.get("units", "")).replace('"', " ").split()
+    scale = _UM.get(units[0].lower(), 1e3) if units else 1e3
+    spacing = [length * scale for length in lengths] if len(lengths) == 3 and min(lengths) > 0 else None
     detached = fields.get("data file") or fields.get("datafile")
     if detached is not None and (detached.upper().startswith("LIST") or "%" in detached):
         raise FileFault(str(path), expected="one data file", found=detached, remedy="Save the volume as a single file.")
@@ -83,21 +91,3 @@ def _read_header(path: Path) -> tuple[dict[str, str], int]:
         if colon and not line.startswith("#") and not value.startswith("="):
             fields[name.strip().lower()] = value.strip()
     return fields, end + mark
-
-
-def _find_spacing(path: Path, fields: dict[str, str]) -> list[float] | None:
-    """Return the distances of columns, rows and planes in um; None where the header has none."""
-    if "space directions" in fields:
-        vectors = [part for part in fields["space directions"].replace(")", "(").split("(") if part.strip()]
-        values = [math.hypot(*parse_numbers(path, "space directions", vector, vector.count(",") + 1)) for vector in vectors]
-    elif "spacings" in fields:
-        values = (
-            [abs(n) for n in parse_numbers(path, "spacings", fields["spacings"], 3)]
-            if "nan" not in fields["spacings"].lower()
-            else []
-        )
-    else:
-        return None
-    units = fields.get("space units", fields.get("units", "")).replace('"', " ").split()
-    scale = _UM.get(units[0].lower(), 1e3) if units else 1e3
-    return [value * scale for value in values] if len(values) == 3 and min(values) > 0 else None

@@ -7,7 +7,6 @@ was saved in colours is grey again; pixels in true colours are text or marks tha
 import functools
 import struct
 import zlib
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +55,16 @@ def open_pictures(files: list[Path]) -> Planes:
     """
     if len(files) == 1 and _is_tiff(files[0]):
         return _open_pages(files[0])
-    heads = [_read_head(path) for path in files]
+    heads: list[_Head] = []
+    for path in files:
+        if _is_tiff(path):
+            planes = _open_pages(path)
+            if planes.count != 1:
+                raise ImageFault(str(path), expected="one page in each of several files", found=f"{planes.count}")
+            heads.append(_Head(planes.shape, 1))
+            continue
+        with open_positions(path) as read_at:
+            heads.append(_parse_head(path, read_at(0, 1 << 20)))
     for path, head in zip(files, heads, strict=True):
         if head.shape != heads[0].shape:
             expect = f"{heads[0].shape[0]} x {heads[0].shape[1]} pixels, as {files[0].name} has"
@@ -128,24 +136,17 @@ def _open_pages(path: Path) -> Planes:
         with tifffile.TiffFile(path) as tif:
             first = tif.pages.get(pages[0], aspage=True)
             shape = _check_page(path, first, size)
-            if len(pages) == 1 and (raw := _find_hidden_planes(path, tif, first, size)) is not None:
-                return raw
+            # Beyond 4 GB, ImageJ describes one page and writes the other planes after it.
+            if len(pages) == 1 and tif.is_imagej and first.compression == 1 and len(first.shape) == 2:
+                count, dtype = int((tif.imagej_metadata or {}).get("images", 1)), np.dtype(tif.byteorder + first.dtype.char)
+                layout = RawLayout(count, (first.shape[0], first.shape[1]), dtype, first.dataoffsets[0])
+                if count > 1 and layout.offset + count * layout.plane_bytes <= size:
+                    return open_raw(path, layout, exact=False)
     except DAMAGED as error:
         raise FileFault(str(path), expected="a TIFF file", found=f"a damaged one: {error!s:.200}", remedy=_REMEDY) from error
     check_plane(str(path), len(pages), shape, first.dtype.itemsize)
     decode = functools.lru_cache(maxsize=1)(lambda plane: _decode_page(path, pages[plane], shape))
     return Planes(str(path), len(pages), shape, lambda plane, rows: decode(plane)[_as_slice(rows)], (path,))
-
-
-def _find_hidden_planes(path: Path, tif: Any, first: Any, size: int) -> Planes | None:
-    """Return the planes that ImageJ writes after the one page that it describes, in files beyond 4 GB; None without any."""
-    if not tif.is_imagej or first.compression != 1 or len(first.shape) != 2:
-        return None
-    count = int((tif.imagej_metadata or {}).get("images", 1))
-    layout = RawLayout(count, (first.shape[0], first.shape[1]), np.dtype(tif.byteorder + first.dtype.char), first.dataoffsets[0])
-    if count <= 1 or layout.offset + count * layout.plane_bytes > size:
-        return None
-    return open_raw(path, layout, exact=False)
 
 
 def _check_page(path: Path, page: Any, size: int) -> tuple[int, int]:
@@ -202,44 +203,27 @@ def _decode_page(path: Path, number: int, shape: tuple[int, int]) -> Array:
 # PNG, BMP, JPEG
 
 
-def _read_head(path: Path) -> _Head:
-    if _is_tiff(path):
-        planes = _open_pages(path)
-        if planes.count != 1:
-            raise ImageFault(str(path), expected="one page in each of several files", found=f"{planes.count}")
-        return _Head(planes.shape, 1)
-    with open_positions(path) as read_at:
-        return _parse_head(path, read_at(0, 1 << 20))
-
-
 def _parse_head(path: Path, data: bytes) -> _Head:
     """Read a picture's size from its first bytes. Raises `FileFault`."""
-    parsers: dict[bytes, Callable[[Path, bytes], _Head]] = {b"\x89PNG": _parse_png, b"BM": _parse_bmp, b"\xff\xd8": _parse_jpeg}
-    for magic, parse in parsers.items():
-        if data.startswith(magic):
-            with suppress(struct.error, IndexError):
-                return parse(path, data)
-            break
+    with suppress(struct.error, IndexError):
+        if data.startswith(b"\x89PNG"):
+            cols, rows, depth = struct.unpack_from(">IIB", data, 16)
+            if data[12:16] != b"IHDR":
+                raise FileFault(str(path), expected="a PNG picture", found="one without its header", remedy=_REMEDY)
+            return _Head((rows, cols), 8 if depth == 16 else 4)
+        if data.startswith(b"BM"):
+            cols, rows = struct.unpack_from("<ii", data, 18)
+            (bits,) = struct.unpack_from("<H", data, 28)
+            (offset,) = struct.unpack_from("<I", data, 10)
+            (packed,) = struct.unpack_from("<I", data, 30)
+            needed = offset + abs(rows) * ((cols * bits + 31) // 32 * 4)
+            if packed == 0 and path.exists() and path.stat().st_size < needed:
+                raise FileFault(str(path), expected=f"{needed:,} bytes", found="fewer: it is cut short", remedy=_REMEDY)
+            return _Head((abs(rows), cols), 4)
+        if data.startswith(b"\xff\xd8"):
+            return _parse_jpeg(path, data)
     expect = "a picture: TIFF, PNG, BMP or JPEG"
     raise FileFault(str(path), expected=expect, found=f"a file that begins with {data[:8]!r}" if data else "an empty file")
-
-
-def _parse_png(path: Path, data: bytes) -> _Head:
-    cols, rows, depth = struct.unpack_from(">IIB", data, 16)
-    if data[12:16] != b"IHDR":
-        raise FileFault(str(path), expected="a PNG picture", found="one without its header", remedy=_REMEDY)
-    return _Head((rows, cols), 8 if depth == 16 else 4)
-
-
-def _parse_bmp(path: Path, data: bytes) -> _Head:
-    cols, rows = struct.unpack_from("<ii", data, 18)
-    (bits,) = struct.unpack_from("<H", data, 28)
-    (offset,) = struct.unpack_from("<I", data, 10)
-    (packed,) = struct.unpack_from("<I", data, 30)
-    needed = offset + abs(rows) * ((cols * bits + 31) // 32 * 4)
-    if packed == 0 and path.exists() and path.stat().st_size < needed:
-        raise FileFault(str(path), expected=f"{needed:,} bytes", found="fewer: it is cut short", remedy=_REMEDY)
-    return _Head((abs(rows), cols), 4)
 
 
 def _parse_jpeg(path: Path, data: bytes) -> _Head:

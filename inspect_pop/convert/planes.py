@@ -148,24 +148,19 @@ def open_raw(
         )
 
     def read(plane: int, rows: range) -> Array:
-        return _read_rows(path, layout, plane, rows)
+        row_bytes = layout.shape[1] * layout.dtype.itemsize
+        start = layout.offset + plane * layout.plane_bytes
+        with open_positions(path) as read_at:
+            if rows.step == 1:
+                data = _read_whole(path, read_at, start + rows.start * row_bytes, len(rows) * row_bytes)
+            else:
+                data = b"".join(_read_whole(path, read_at, start + row * row_bytes, row_bytes) for row in rows)
+        values = np.frombuffer(data, dtype=layout.dtype).reshape(len(rows), layout.shape[1])
+        if (layout.slope, layout.intercept) != (1.0, 0.0):
+            return np.asarray(values.astype(np.float32) * np.float32(layout.slope) + np.float32(layout.intercept))
+        return simplify(values)
 
     return Planes(name, layout.count, layout.shape, read, files or (path,), pixel_um, step_um, notes)
-
-
-def _read_rows(path: Path, layout: RawLayout, plane: int, rows: range) -> Array:
-    """Read rows of one plane; neighbouring rows in one go."""
-    row_bytes = layout.shape[1] * layout.dtype.itemsize
-    start = layout.offset + plane * layout.plane_bytes
-    with open_positions(path) as read_at:
-        if rows.step == 1:
-            data = _read_whole(path, read_at, start + rows.start * row_bytes, len(rows) * row_bytes)
-        else:
-            data = b"".join(_read_whole(path, read_at, start + row * row_bytes, row_bytes) for row in rows)
-    values = np.frombuffer(data, dtype=layout.dtype).reshape(len(rows), layout.shape[1])
-    if (layout.slope, layout.intercept) != (1.0, 0.0):
-        return np.asarray(values.astype(np.float32) * np.float32(layout.slope) + np.float32(layout.intercept))
-    return simplify(values)
 
 
 def _read_whole(path: Path, read_at: Callable[[int, int], bytes], offset: int, n: int) -> bytes:

@@ -37,14 +37,32 @@ def probe_source(source: Path) -> str:
     if not source.exists():
         raise UsageFault(str(source), expected="a file or folder", found="nothing there", remedy="Check its spelling.")
     source = source.resolve()
-    folders = list(_walk(source if source.is_dir() else source.parent))
+    top = source if source.is_dir() else source.parent
+    folders: list[Path] = []
+    for place, below, files in os.walk(top):
+        folder = Path(place)
+        below[:] = sorted((name for name in below if not name.startswith(".")), key=natural_key)
+        if len(folder.relative_to(top).parts) >= _DEPTH:
+            below.clear()
+        if any(_recognise(folder / file) for file in files):
+            folders.append(folder)
     if not folders:
         expect = "pictures, volumes or height maps"
         raise UsageFault(str(source), expected=expect, found="no file of a known kind", remedy="docs/convert.md lists the kinds.")
-    board = _choose_board(source if source.is_dir() else source.parent, folders)
+    # A folder whose name holds a time is a board; otherwise the child of the source that holds the first files, or the source.
+    first, parts = folders[0], folders[0].relative_to(top).parts
+    timed = [f for f in (first, *first.parents) if _TIME.search(f.name) and f.is_relative_to(top)]
+    board = timed[0] if timed else top / parts[0] if parts else top
     groups = [group for folder in folders if folder.is_relative_to(board) for group in _group_files(folder, board)]
     levels = board.relative_to(source).parts if source.is_dir() else ()
-    path = "/".join([*("{_}" for _ in levels[:-1]), _guess_pattern(board.name)])
+    pattern, time = "{serial}", _TIME.search(board.name)
+    if time is not None:
+        before, after = board.name[: time.start()], board.name[time.end() :]
+        separator = before[-1:] if before[-1:] in "_- " else ""
+        words = before[:-1].split(separator) if separator else [before]
+        head = "".join(f"{{_{k}}}{separator}" for k in range(len(words) - 1))
+        pattern = f"{head}{{serial}}{separator}{{time:%Y%m%d%H%M%S}}" + ("{_}" if after else "")
+    path = "/".join([*("{_}" for _ in levels[:-1]), pattern])
     lines = [
         f"# {source}: a first map, made by looking at {board.name}. Complete what ? marks.",
         "[board]",
@@ -66,30 +84,6 @@ def probe_source(source: Path) -> str:
         lines.append(f'interface = "{("lower", "upper")[number % 2]}"  # ?' if slices else 'stage = "post_reflow"  # ?')
         lines += [f"# {text}" for text in group.missing]
     return "\n".join(lines)
-
-
-def _walk(top: Path) -> Iterator[Path]:
-    """Yield folders with files of a known kind, a few levels deep."""
-    for name, folders, files in os.walk(top):
-        folder = Path(name)
-        folders[:] = sorted((f for f in folders if not f.startswith(".")), key=natural_key)
-        if len(folder.relative_to(top).parts) >= _DEPTH:
-            folders.clear()
-        if any(_recognise(folder / file) for file in files):
-            yield folder
-
-
-def _choose_board(source: Path, folders: list[Path]) -> Path:
-    """Choose the folder of one board: the child of the source that holds the first files, or the source itself.
-
-    A folder whose name holds a time is a board.
-    """
-    first = folders[0]
-    for folder in (first, *first.parents):
-        if _TIME.search(folder.name) and folder.is_relative_to(source):
-            return folder
-    parts = first.relative_to(source).parts
-    return source / parts[0] if parts else source
 
 
 def _recognise(path: Path) -> str:
@@ -149,15 +143,3 @@ def _look(files: list[Path], pattern: str, kind: str, board: Path) -> _Group:
         missing.append("z_um = [?]  one height for each picture (otherwise evenly from pad to pad)")
     missing += ['polarity = "auto"', 'method = "laminography"  # or ct, transmission: ?']
     return _Group(pattern, kind, "; ".join(found), tuple(missing))
-
-
-def _guess_pattern(name: str) -> str:
-    """Return a pattern for a folder's name: a time of 14 digits, and the serial before it."""
-    time = _TIME.search(name)
-    if time is None:
-        return "{serial}"
-    before, after = name[: time.start()], name[time.end() :]
-    separator = before[-1:] if before[-1:] in "_- " else ""
-    parts = before[:-1].split(separator) if separator else [before]
-    head = "".join(f"{{_{k}}}{separator}" for k in range(len(parts) - 1))
-    return f"{head}{{serial}}{separator}{{time:%Y%m%d%H%M%S}}" + ("{_}" if after else "")

@@ -41,7 +41,17 @@ def open_planes(files: list[Path], folder: Path, image: ImageMap) -> Planes:
         PathFault: A header names a file outside the board's folder.
     """
     if image.shape is not None and image.dtype is not None:
-        return _open_declared(files, image)
+        shape = image.shape
+        dtype = np.dtype(image.dtype).newbyteorder("<" if image.byte_order == "little" else ">")
+        rows, cols = shape[-2:]
+        if len(files) == 1:
+            count = shape[0] if len(shape) == 3 else 1
+            return open_raw(files[0], RawLayout(count, (rows, cols), dtype, image.skip_bytes))
+        if len(shape) == 3 and shape[0] != len(files):
+            raise FileFault(str(files[0].parent), expected=f"{shape[0]} files, as shape says", found=f"{len(files)}")
+        singles = [open_raw(path, RawLayout(1, (rows, cols), dtype, image.skip_bytes)) for path in files]
+        name = f"{files[0].parent}: {files[0].name} to {files[-1].name}"
+        return Planes(name, len(files), (rows, cols), lambda plane, part: singles[plane].read(0, part), tuple(files))
     headers = [path for path in files if find_suffix(path) in HEADER_SUFFIXES]
     if len(headers) == 1:
         return _HEADERS[find_suffix(headers[0])](headers[0], folder)
@@ -58,18 +68,3 @@ def find_suffix(path: Path) -> str:
     """Return the suffix of a file in lower case, without that of a packed volume."""
     name = path.name.lower()
     return ".nii" if name.endswith(".nii.gz") else path.suffix.lower()
-
-
-def _open_declared(files: list[Path], image: ImageMap) -> Planes:
-    """Return the planes of raw files whose shape and type the map declares: one volume, or one plane in each file."""
-    shape = list(image.shape or [])
-    dtype = np.dtype(image.dtype).newbyteorder("<" if image.byte_order == "little" else ">")
-    rows, cols = shape[-2:]
-    if len(files) == 1:
-        count = shape[0] if len(shape) == 3 else 1
-        return open_raw(files[0], RawLayout(count, (rows, cols), dtype, image.skip_bytes))
-    if len(shape) == 3 and shape[0] != len(files):
-        raise FileFault(str(files[0].parent), expected=f"{shape[0]} files, as shape says", found=f"{len(files)}")
-    singles = [open_raw(path, RawLayout(1, (rows, cols), dtype, image.skip_bytes)) for path in files]
-    name = f"{files[0].parent}: {files[0].name} to {files[-1].name}"
-    return Planes(name, len(files), (rows, cols), lambda plane, part: singles[plane].read(0, part), tuple(files))

@@ -9,13 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from inspect_pop.convert.array_finding import center_grid, find_stack, measure_pitch_px, nearest_pitch_um, refine_pixel_um
 from inspect_pop.convert.ghosts import GhostScores, decide_turned, score_ghosts
-from inspect_pop.convert.levels import Level, cut_plane, find_levels
+from inspect_pop.convert.levels import Crop, Level, cut_plane, find_levels
 from inspect_pop.convert.map_file import ImageMap
 from inspect_pop.convert.planes import Planes
 from inspect_pop.core.errors import ImageFault, MapFault
@@ -78,7 +77,7 @@ def mask_boxes(values: Array, image: ImageMap) -> Array:
     return masked
 
 
-def _masked(planes: Planes, image: ImageMap) -> Planes:
+def _mask_planes(planes: Planes, image: ImageMap) -> Planes:
     """Return planes whose masked boxes are NaN in whatever rows are read."""
     if not image.mask_px:
         return planes
@@ -104,12 +103,13 @@ def _choose_pixel(planes: Planes, image: ImageMap) -> tuple[float, float] | None
 def take_pictures(planes: Planes, image: ImageMap, package: Package) -> FoundStack:
     """Take all planes of a source as slices. Raises `ImageFault`, `FrameFault`, `FileFault`; `MapFault` for a contradiction."""
     interface, name = package.interface(str(image.interface)), image.name
-    planes, assumed = _masked(planes, image), [f"{name} {note}" for note in planes.notes]
+    planes, assumed = _mask_planes(planes, image), [f"{name} {note}" for note in planes.notes]
     if image.z_um is not None and len(image.z_um) != planes.count:
         expect = f"{len(image.z_um)} slices, one for each height of z_um"
         raise ImageFault(planes.name, expected=expect, found=f"{planes.count}", remedy="Correct z_um or files in the map.")
     pixel = _choose_pixel(planes, image)
-    values = _read_all(planes, make_turn(image), pixel)
+    turn, whole = make_turn(image), Crop(range(planes.shape[0]), range(planes.shape[1]))
+    values = np.stack([turn(cut_plane(planes, k, whole, pixel or (1.0, 1.0))) for k in range(planes.count)])
     method, note = _choose_method(image, planes.count)
     assumed += [f"{name} {note}"] if note else []
     if method != "transmission" and planes.count < LEAST_SLICES:
@@ -127,22 +127,6 @@ def take_pictures(planes: Planes, image: ImageMap, package: Package) -> FoundSta
     stack = SliceStack(package.refdes, interface.name, values, z_um, grid, polarity, method)
     stack, notes = _settle(stack, package, image, pixel_known=pixel is not None)
     return FoundStack(stack, tuple(int(k) + 1 for k in order), (*assumed, *notes))
-
-
-def _read_all(planes: Planes, turn: Callable[[Array], Array], pixel: tuple[float, float] | None) -> Array:
-    pages = [np.asarray(planes.read_plane(k)) for k in range(planes.count)]
-    if pixel is not None:
-        pages = [_make_square(page, pixel) for page in pages]
-    return np.stack([turn(page) for page in pages])
-
-
-def _make_square(page: Array, pixel_um: tuple[float, float]) -> Array:
-    """Resample a picture whose pixels are no squares to the smaller of their sides."""
-    side = min(pixel_um)
-    if max(pixel_um) <= side * 1.001:
-        return page
-    rows, cols = (round(n * p / side) for n, p in zip(page.shape, (pixel_um[1], pixel_um[0]), strict=True))
-    return np.asarray(cv2.resize(page, (cols, rows), interpolation=cv2.INTER_CUBIC))
 
 
 def _choose_method(image: ImageMap, count: int) -> tuple[str, str]:
@@ -207,7 +191,7 @@ def look_at_volume(planes: Planes, images: list[ImageMap], package: Package) -> 
                 expect = f"the same {key} for {first.name} and {image.name}, which one volume shows"
                 raise MapFault(planes.name, expected=expect, found="two values")
     assumed = [f"{first.name} {note}" for note in planes.notes]
-    planes = _masked(planes, first)
+    planes = _mask_planes(planes, first)
     method, note = _choose_method(first, planes.count)
     assumed += [f"{image.name} {note}" for image in images] if note else []
     pixel = _choose_pixel(planes, first)
@@ -228,17 +212,14 @@ def look_at_volume(planes: Planes, images: list[ImageMap], package: Package) -> 
         raise ImageFault(planes.name, expected=expect, found=f"{', '.join(level.interface for level in levels)} alone")
     ghosts = None
     if len(levels) == 1 and first.first_plane == "auto" and first.z_first_um is None:
-        near = np.flatnonzero([_is_between(z, package.interface(levels[0].interface)) for z in levels[0].stack.z_um])
+        low, high = package.interface(levels[0].interface).pads_z_um
+        near = np.flatnonzero([low <= z <= high for z in levels[0].stack.z_um])
         if len(near) >= LEAST_SLICES:
             stack = replace(
                 levels[0].stack, values=levels[0].stack.values[near], z_um=tuple(levels[0].stack.z_um[k] for k in near)
             )
             ghosts = score_ghosts(stack, package, levels[0].placement)
     return VolumeLook(planes, tuple(images), package, pixel, step, method, tuple(levels), ghosts, tuple(assumed))
-
-
-def _is_between(z_um: float, interface: Interface) -> bool:
-    return interface.pads_z_um[0] <= z_um <= interface.pads_z_um[1]
 
 
 def finish_volumes(looks: list[VolumeLook]) -> list[FoundStack]:
@@ -251,28 +232,25 @@ def finish_volumes(looks: list[VolumeLook]) -> list[FoundStack]:
     by_ghosts = {id(look): turned for look, turned in zip(with_ghosts, decided, strict=True)}
     found = []
     for look in looks:
-        sign, how = _decide_up(look, by_ghosts.get(id(look)))
+        first, turned = look.images[0], by_ghosts.get(id(look))
+        sign, how = 1, ""  # 1 where plane 0 is the lowest; no words where the map says it
+        if first.z_first_um is not None:
+            sign = 1 if float(first.z_step_um or 0) > 0 else -1
+        elif first.first_plane != "auto":
+            sign = 1 if first.first_plane == "bottom" else -1
+        elif len(look.levels) == 2:
+            lower, upper = (next(level.middle for level in look.levels if level.interface == n) for n in ("lower", "upper"))
+            sign = 1 if lower < upper else -1
+            how = f"first_plane: {_name_end(sign)}, from the order of the interfaces"
+        elif turned is None:
+            how = "first_plane: bottom, as the balls do not tell"
+        else:
+            sign = -1 if turned else 1
+            how = f"first_plane: {_name_end(sign)}, from the other interface's ghosts"
         for image in look.images:
             level = next(level for level in look.levels if level.interface == image.interface)
             found.append(_take_planes(look, image, level, sign, how))
     return found
-
-
-def _decide_up(look: VolumeLook, turned: bool | None) -> tuple[int, str]:
-    """Return 1 where plane 0 is the lowest, -1 where it is the highest, and how it is known; no words where the map says it."""
-    image = look.images[0]
-    if image.z_first_um is not None:
-        return (1 if float(image.z_step_um or 0) > 0 else -1), ""
-    if image.first_plane != "auto":
-        return (1 if image.first_plane == "bottom" else -1), ""
-    if len(look.levels) == 2:
-        lower, upper = (next(level.middle for level in look.levels if level.interface == n) for n in ("lower", "upper"))
-        sign = 1 if lower < upper else -1
-        return sign, f"first_plane: {_name_end(sign)}, from the order of the interfaces"
-    if turned is None:
-        return 1, "first_plane: bottom, as the balls do not tell"
-    sign = -1 if turned else 1
-    return sign, f"first_plane: {_name_end(sign)}, from the other interface's ghosts"
 
 
 def _name_end(sign: int) -> str:
@@ -296,15 +274,15 @@ def _take_planes(look: VolumeLook, image: ImageMap, level: Level, sign: int, how
     rows, cols = level.crop.rows, level.crop.cols
     whole = replace(level.crop, rows=range(look.planes.shape[0]), cols=range(look.planes.shape[1]))
     pages: list[Array] = []
-    kept: list[int] = []
+    numbers: list[int] = []
     for plane in taken:
         page = turn(cut_plane(look.planes, plane, whole, look.pixel_um))[rows.start : rows.stop, cols.start : cols.stop]
         if not any(np.array_equal(page, other) for other in pages):  # beyond its scan a volume repeats its last plane
             pages.append(page)
-            kept.append(plane)
-    if len(kept) < LEAST_SLICES:
+            numbers.append(plane)
+    if len(numbers) < LEAST_SLICES:
         expect = f"at least {LEAST_SLICES} different planes between the pads of {name}, {high - low:g} um apart"
-        found = f"{len(kept)} at steps of {look.step_um:g} um"
+        found = f"{len(numbers)} at steps of {look.step_um:g} um"
         raise ImageFault(look.planes.name, expected=expect, found=found, remedy="Check z_step_um and the recipe's pads_z_um.")
     grid = level.stack.grid
     if image.origin_um is not None:
@@ -315,8 +293,8 @@ def _take_planes(look: VolumeLook, image: ImageMap, level: Level, sign: int, how
     if image.polarity == "auto":
         notes.append(f"{name} polarity: {level.stack.polarity}, from the balls")
     notes += [f"{name} {how}"] if how else []
-    z_um = tuple(round(float(heights[k]), 1) for k in kept)
+    z_um = tuple(round(float(heights[k]), 1) for k in numbers)
     stack = SliceStack(look.package.refdes, interface.name, np.stack(pages), z_um, grid, level.stack.polarity, look.method)
     if math.isclose(max(look.pixel_um), min(look.pixel_um), rel_tol=1e-3) is False:
         notes.append(f"{name} pixels: resampled from {look.pixel_um[0]:g} x {look.pixel_um[1]:g} um to squares")
-    return FoundStack(stack, tuple(k + 1 for k in kept), (*look.assumed, *notes))
+    return FoundStack(stack, tuple(k + 1 for k in numbers), (*look.assumed, *notes))

@@ -164,8 +164,20 @@ def _read_matrix(path: Path) -> _Raw | None:
     if len(rows) < 2:
         return None
     check_plane(str(path), 1, (len(rows), len(rows[0])), 8)
-    unit, pixel = _parse_head(head, (len(rows), len(rows[0])))
-    return _Raw(np.array(rows, dtype=np.float64), unit, pixel)
+    # The lines before the matrix, as Gwyddion writes them.
+    note = "\n".join(head)
+    number = r"([\d.,]+(?:[eE][+-]?\d+)?)\s*(nm|um|µm|μm|mm|m)\b"
+    unit = re.search(r"(?:value units?|height units?|data unit)\s*[:=]\s*(nm|um|µm|μm|mm|m)\b", note, re.IGNORECASE)
+    sides = []
+    for words, count in ((r"(?:width|breite|largeur|x size)", len(rows[0])), (r"(?:height|höhe|hauteur|y size)", len(rows))):
+        found = re.search(words + r"\s*[:=]\s*" + number, note, re.IGNORECASE)
+        sides.append(float(found[1].replace(",", ".")) * _UM[found[2]] / count if found else None)
+    pixel = re.search(r"pixel size\s*[:=]\s*" + number, note, re.IGNORECASE)
+    if pixel:
+        sides = [float(pixel[1].replace(",", ".")) * _UM[pixel[2]]] * 2
+    across, down = sides
+    size = (across, down) if across and down else None
+    return _Raw(np.array(rows, dtype=np.float64), _UM[unit[1]] if unit else None, size)
 
 
 def _find_dialect(lines: list[str]) -> tuple[str | None, bool]:
@@ -192,22 +204,6 @@ def _parse_cells(cells: list[str], *, decimal_comma: bool) -> list[float] | None
         else:
             return None
     return numbers if any(np.isfinite(numbers)) or len(numbers) > 1 else None
-
-
-def _parse_head(head: list[str], shape: tuple[int, int]) -> tuple[float | None, tuple[float, float] | None]:
-    """Return the unit of heights and the size of pixels that the lines before a matrix give (as Gwyddion writes them)."""
-    text = "\n".join(head)
-    number = r"([\d.,]+(?:[eE][+-]?\d+)?)\s*(nm|um|µm|μm|mm|m)\b"
-    unit = re.search(r"(?:value units?|height units?|data unit)\s*[:=]\s*(nm|um|µm|μm|mm|m)\b", text, re.IGNORECASE)
-    sides = []
-    for words, count in ((r"(?:width|breite|largeur|x size)", shape[1]), (r"(?:height|höhe|hauteur|y size)", shape[0])):
-        found = re.search(words + r"\s*[:=]\s*" + number, text, re.IGNORECASE)
-        sides.append(float(found[1].replace(",", ".")) * _UM[found[2]] / count if found else None)
-    pixel = re.search(r"pixel size\s*[:=]\s*" + number, text, re.IGNORECASE)
-    if pixel:
-        sides = [float(pixel[1].replace(",", ".")) * _UM[pixel[2]]] * 2
-    across, down = sides
-    return _UM[unit[1]] if unit else None, (across, down) if across and down else None
 
 
 # Containers

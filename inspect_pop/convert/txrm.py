@@ -44,7 +44,17 @@ def open_txrm(path: Path, folder: Path) -> Planes:  # noqa: ARG001 - one signatu
     notes = ("projections at several angles: each is a transmission picture, not a plane of a volume",) if turned else ()
 
     def read(plane: int, part: range) -> NDArray[Any]:
-        values = _read_image(path, plane, shape, dtype)
+        name = f"ImageData{plane // 100 + 1}/Image{plane + 1}"  # a hundred in each folder
+        needed = shape[0] * shape[1] * dtype.itemsize
+        with _open_container(path) as ole:
+            if not ole.exists(name):
+                raise FileFault(str(path), expected=f"the stream {name}", found="none: it is cut short")
+            if ole.get_size(name) > BOUNDS.decoded_bytes:
+                raise FileFault(f"{path}: {name}", expected=f"at most {BOUNDS.decoded_bytes:,} bytes", found="more")
+            data = ole.openstream(name).read()
+        if len(data) < needed:
+            raise FileFault(f"{path}: {name}", expected=f"{needed:,} bytes", found=f"{len(data):,}: it is cut short")
+        values = simplify(np.frombuffer(data[:needed], dtype).reshape(shape))
         return values[part.start : part.stop : part.step]
 
     usable = 0 < pixel < 10_000
@@ -80,18 +90,3 @@ def _read_number(path: Path, ole: Any, name: str, style: str) -> float:
     if len(data) < 4:
         raise FileFault(f"{path}: {name}", expected="a number", found=f"{len(data)} bytes")
     return float(struct.unpack("<" + style, data)[0])
-
-
-def _read_image(path: Path, plane: int, shape: tuple[int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Read the image of one number; the container holds a hundred in each of its folders."""
-    name = f"ImageData{plane // 100 + 1}/Image{plane + 1}"
-    needed = shape[0] * shape[1] * dtype.itemsize
-    with _open_container(path) as ole:
-        if not ole.exists(name):
-            raise FileFault(str(path), expected=f"the stream {name}", found="none: it is cut short")
-        if ole.get_size(name) > BOUNDS.decoded_bytes:
-            raise FileFault(f"{path}: {name}", expected=f"at most {BOUNDS.decoded_bytes:,} bytes", found="more")
-        data = ole.openstream(name).read()
-    if len(data) < needed:
-        raise FileFault(f"{path}: {name}", expected=f"{needed:,} bytes", found=f"{len(data):,}: it is cut short")
-    return simplify(np.frombuffer(data[:needed], dtype).reshape(shape))

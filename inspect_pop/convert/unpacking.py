@@ -5,7 +5,6 @@ import os
 import tempfile
 import weakref
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +54,6 @@ def open_packed(
         return simplify(values)
 
     weakref.finalize(read, os.close, handle)
-    _unpack(path, start, packing, needed, lambda part: os.write(handle, part), name)
-    return Planes(name, layout.count, layout.shape, read, files or (path,), pixel_um, step_um)
-
-
-def _unpack(path: Path, start: int, packing: str, needed: int, write: Callable[[bytes], Any], name: str) -> None:
-    """Unpack block by block; stop one byte beyond what is needed."""
     unpacker: Any = bz2.BZ2Decompressor() if packing == "bzip2" else zlib.decompressobj(47)  # gzip or zlib by its head
     done, full = 0, False
     try:
@@ -73,10 +66,11 @@ def _unpack(path: Path, start: int, packing: str, needed: int, write: Callable[[
                 if not data and not full and getattr(unpacker, "needs_input", True):
                     break
                 part = unpacker.decompress(data, _BLOCK)
-                write(part[: max(0, needed - done)])
+                os.write(handle, part[: max(0, needed - done)])
                 done, full = done + len(part), len(part) == _BLOCK
     except (OSError, zlib.error, EOFError) as error:
         raise FileFault(name, expected=f"{packing} data", found=f"damaged: {error}") from error
     if done != needed:
         found = f"more than {needed:,}" if done > needed else f"{done:,}"
         raise FileFault(name, expected=f"{needed:,} bytes unpacked, as its header says", found=found)
+    return Planes(name, layout.count, layout.shape, read, files or (path,), pixel_um, step_um)

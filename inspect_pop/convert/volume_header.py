@@ -63,21 +63,8 @@ def open_vgi(path: Path, folder: Path) -> Planes:
     pairs = _parse_pairs(read_header_text(path))
     cols, rows, count = (int(n) for n in parse_numbers(path, "size", pairs.get("size"), 3))
     data = find_data(path, folder, pairs.get("name"), [".vol", ".rec", ".raw"])
-    dtype = _choose_vgi_type(path, pairs, data.stat().st_size, count * rows * cols)
-    unit = _LENGTHS_UM.get(pairs.get("unit", "mm").lower(), 1e3)
-    step = parse_numbers(path, "resolution", pairs["resolution"], 3) if "resolution" in pairs else None
-    return open_raw(
-        data,
-        RawLayout(count, (rows, cols), dtype, int(float(pairs.get("skipheader", "0") or 0))),
-        files=(path, data),
-        name=str(path),
-        pixel_um=(step[0] * unit, step[1] * unit) if step and min(step) > 0 else None,
-        step_um=step[2] * unit if step and min(step) > 0 else None,
-    )
-
-
-def _choose_vgi_type(path: Path, pairs: dict[str, str], size: int, voxels: int) -> np.dtype[np.generic]:
-    """Return the type of the voxels: `Datatype` and `BitsPerElement`; Omron's header has neither, and then the size decides."""
+    size, voxels = data.stat().st_size, count * rows * cols
+    # Omron's header has neither Datatype nor BitsPerElement: the size decides.
     bits = int(float(pairs["bitsperelement"])) if pairs.get("bitsperelement", "").replace(".", "").isdigit() else 0
     kind = pairs.get("datatype", "").lower()
     if not bits and not kind:
@@ -90,7 +77,17 @@ def _choose_vgi_type(path: Path, pairs: dict[str, str], size: int, voxels: int) 
         name = "uint32"
     if name is None:
         raise FileFault(f"{path}: BitsPerElement", expected="8, 16 or 32", found=f"{bits} bits in {size:,} bytes")
-    return np.dtype(name).newbyteorder("<")
+    dtype = np.dtype(name).newbyteorder("<")
+    unit = _LENGTHS_UM.get(pairs.get("unit", "mm").lower(), 1e3)
+    step = parse_numbers(path, "resolution", pairs["resolution"], 3) if "resolution" in pairs else None
+    return open_raw(
+        data,
+        RawLayout(count, (rows, cols), dtype, int(float(pairs.get("skipheader", "0") or 0))),
+        files=(path, data),
+        name=str(path),
+        pixel_um=(step[0] * unit, step[1] * unit) if step and min(step) > 0 else None,
+        step_um=step[2] * unit if step and min(step) > 0 else None,
+    )
 
 
 def open_pcr(path: Path, folder: Path) -> Planes:
