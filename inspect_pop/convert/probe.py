@@ -128,15 +128,15 @@ def _group_files(folder: Path, board: Path) -> Iterator[_Group]:
 def _look(files: list[Path], pattern: str, kind: str, board: Path) -> _Group:
     """Open the files and say what is known of them, and what the map must say."""
     if kind == "height_map":
-        missing = ("pixel_um = ?", 'unit = "um", or scale_um = ? and no_data = ? for whole numbers')
-        return _Group(pattern, kind, f"{len(files)} file", missing)
+        open_fields = ("pixel_um = ?", 'unit = "um", or scale_um = ? and no_data = ? for whole numbers')
+        return _Group(pattern, kind, f"{len(files)} file", open_fields)
     try:
         planes = open_planes(files, board, ImageMap(kind="xray_slices", refdes="U1", interface="lower", files="*"))
         dtype = planes.read(planes.count // 2, range(1)).dtype
     except (InputFault, UsageFault) as fault:
         return _Group(pattern, kind, f"not readable: {fault}", ())
     found = [f"{planes.count} planes of {planes.shape[0]} x {planes.shape[1]}, {dtype}", *planes.notes]
-    missing = []
+    missing: list[str] = []
     if planes.pixel_um is not None:
         found.append(f"pixels of {planes.pixel_um[0]:g} x {planes.pixel_um[1]:g} um")
     else:
