@@ -6,7 +6,6 @@ was saved in colours is grey again; pixels in true colours are text or marks tha
 
 import functools
 import struct
-import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +84,6 @@ def read_picture(path: Path) -> Array:
     data = read_bytes(path, BOUNDS.image_bytes)
     head = _parse_head(path, data)
     check_plane(str(path), 1, head.shape, head.itemsize)
-    _check_complete(path, data)
     try:
         values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
@@ -243,24 +241,3 @@ def _parse_jpeg(path: Path, data: bytes) -> _Head:
             raise FileFault(str(path), expected="a JPEG picture", found="one without a frame", remedy=_REMEDY)
         (length,) = struct.unpack_from(">H", data, at + 2)
         at += 2 + length
-
-
-def _check_complete(path: Path, data: bytes) -> None:
-    """Refuse a picture that is cut short: decoders fill what is missing with grey, and say so on standard error at most."""
-    complete = True
-    if data.startswith(b"\x89PNG"):
-        at = 8
-        complete = False
-        while at + 12 <= len(data):
-            (length,) = struct.unpack_from(">I", data, at)
-            kind, end = data[at + 4 : at + 8], at + 8 + length
-            if end + 4 > len(data) or zlib.crc32(data[at + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
-                break
-            if kind == b"IEND":
-                complete = True
-                break
-            at = end + 4
-    elif data.startswith(b"\xff\xd8"):
-        complete = data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda") > 0
-    if not complete:
-        raise FileFault(str(path), expected="a whole picture", found="one that is cut short or damaged", remedy=_REMEDY)

@@ -78,12 +78,13 @@ def test_a_colour_picture_is_refused(tmp_path: Path) -> None:
         read_picture(tmp_path / "a.png")
 
 
+@pytest.mark.parametrize("left_out", [0.33, 0.005])  # a third, and the last bytes alone
 @pytest.mark.parametrize("suffix", ["png", "bmp", "jpg", "tif"])
-def test_what_is_cut_short_is_refused(tmp_path: Path, suffix: str) -> None:
+def test_what_is_cut_short_is_refused(tmp_path: Path, suffix: str, left_out: float) -> None:
     path = tmp_path / f"a.{suffix}"
     cv2.imwrite(str(path), WIDE[0] if suffix in ("png", "tif") else NARROW[0])
     data = path.read_bytes()
-    path.write_bytes(data[: len(data) * 2 // 3])
+    path.write_bytes(data[: int(len(data) * (1 - left_out)) - 1])
     with pytest.raises(FileFault):
         read_all(path)
 
