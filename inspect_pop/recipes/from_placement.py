@@ -138,7 +138,7 @@ def _build_place(thing: str, values: dict[str, str], unit_um: float) -> Place:
         scale = 1.0 if name == "rotation" else _UNITS_UM[match[2].lower()] if match[2] else unit_um
         numbers.append(float(match[1]) * scale)
     side = values.get("side", "").lower()
-    return Place(values["refdes"], values.get("package", ""), *numbers, side.startswith(("b", "m")))
+    return Place(values["refdes"], values.get("package", ""), numbers[0], numbers[1], numbers[2], side.startswith(("b", "m")))
 
 
 def _turn_package(package: Package, place: Place, rotation_deg: float) -> Package:

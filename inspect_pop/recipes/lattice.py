@@ -17,7 +17,10 @@ __all__ = ["Lattice", "count_steps", "fit_lattice"]
 Points = NDArray[np.float64]
 Index = NDArray[np.intp]
 
-MOST_TURN_DEG = 20.0  # rows of a picture lie this close to horizontal; beyond, rows and diagonals cannot be told from each other
+# Rows of a picture lie this close to horizontal. Diagonals of an array that is turned by 33 degrees look like the rows of a
+# staggered one that is turned by 12: between both, nothing is guessed.
+MOST_TURN_DEG = 20.0
+MOST_STAGGERED_DEG = 10.0
 SAME_STEP = 0.2  # of the shortest step: distance within which a neighbour counts as the next place
 ON_PLACE = 0.25  # of the shortest step: distance from its place beyond which a point is not on the lattice
 WHOLE = 0.12  # of a step: two fields lie on one lattice where the steps between them are this close to a whole number
@@ -143,6 +146,8 @@ def _find_basis(points: Points) -> tuple[tuple[Points, Points], dict[tuple[int, 
     if round(cells) not in (1, 2) or abs(math.degrees(math.atan2(y[1], y[0]) - math.atan2(x[1], x[0])) - 90) > 5:
         return None
     staggered = round(cells) == 2
+    if staggered and abs(x[1]) > math.sin(math.radians(MOST_STAGGERED_DEG)) * math.hypot(*x):
+        return None
     if staggered:
         x, y = x / 2, y / 2
     moves = {}
@@ -224,7 +229,8 @@ def _fit_steps(points: Points, lattice: Lattice) -> Lattice:
         target = np.vstack([points[on], 1e-3 * np.array([lattice.step_x, lattice.step_y])])
         solution = np.linalg.lstsq(np.vstack([design, weak]), target, rcond=None)[0]
         away = np.hypot(*(points[on] - design @ solution).T)
-        lattice = replace(lattice, step_x=solution[-2], step_y=solution[-1], origin=solution[:-2])
+        steps, origin = np.asarray(solution[-2:], dtype=np.float64), np.asarray(solution[:-2], dtype=np.float64)
+        lattice = replace(lattice, step_x=steps[0], step_y=steps[1], origin=origin)
         far = away > ON_PLACE * lattice.pitch
         places = np.column_stack([field[on], lattice.column[on], lattice.row[on]])
         order = np.argsort(away, kind="stable")

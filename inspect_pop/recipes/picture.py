@@ -57,7 +57,8 @@ def read_picture(path: Path, page: int | None = None, bounds: Bounds = BOUNDS) -
         raise FileFault(str(path), expected="a complete picture", found=f"a damaged one: {error!s:.100}") from error
     if decoded is None or decoded.shape[:2] != size:
         raise FileFault(str(path), expected="a complete picture", found="a damaged one", remedy="Export it again.")
-    return decoded if decoded.ndim == 2 else decoded[..., :3].mean(axis=2).astype(np.float32)
+    grey: NDArray[Any] = decoded if decoded.ndim == 2 else decoded[..., :3].mean(axis=2).astype(np.float32)
+    return grey
 
 
 def _read_size(data: bytes) -> tuple[int, int] | None:
