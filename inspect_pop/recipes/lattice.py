@@ -7,6 +7,7 @@ staggered array every second place of that grid is empty.
 import math
 from collections import deque
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,7 +135,7 @@ def _find_basis(points: Points) -> tuple[tuple[Points, Points], dict[tuple[int, 
     if short is None:
         return None
     a, b = short
-    sums = [(i * a + j * b) for i in range(-2, 3) for j in range(-2, 3) if (i, j) != (0, 0)]
+    sums = [i * a + j * b for i, j in product(range(-2, 3), repeat=2) if (i, j) != (0, 0)]
     axes = []
     for axis in (np.array([1.0, 0.0]), np.array([0.0, 1.0])):
         along = [s for s in sums if s @ axis > math.cos(math.radians(MOST_TURN_DEG)) * math.hypot(*s)]
@@ -150,12 +151,8 @@ def _find_basis(points: Points) -> tuple[tuple[Points, Points], dict[tuple[int, 
         return None
     if staggered:
         x, y = x / 2, y / 2
-    moves = {}
-    for i in range(-2, 3):
-        for j in range(-2, 3):
-            is_place = (i, j) != (0, 0) and ((i + j) % 2 == 0 or not staggered)
-            if is_place and math.hypot(*(i * x + j * y)) < 1.9 * near:
-                moves[i, j] = i * x + j * y
+    places = [(i, j) for i, j in product(range(-2, 3), repeat=2) if (i, j) != (0, 0) and not (staggered and (i + j) % 2)]
+    moves = {(i, j): i * x + j * y for i, j in places if math.hypot(*(i * x + j * y)) < 1.9 * near}
     return (x, y), moves, staggered
 
 
