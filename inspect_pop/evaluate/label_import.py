@@ -121,7 +121,8 @@ def import_boxes(
         imported.unmapped += [Unmapped(picture.name, label, "", reason) for label, reason in picture.refused]
         joints = _find_joints(picture, exports, maps)
         if isinstance(joints, str):
-            imported.unmapped += [_refuse(picture, box, joints) for box in (*picture.boxes,) or (None,)]
+            boxes: Sequence[Box | None] = picture.boxes or (None,)
+            imported.unmapped += [_refuse(picture, box, joints) for box in boxes]
             continue
         _label_joints(imported, conflicts, picture, joints, table)
         if len(imported.unmapped) == before:

@@ -217,9 +217,9 @@ def _measure_contrast(
     rows, cols = flat.values.shape
     inside = (x > 0) & (x < cols - 1) & (y > 0) & (y < rows - 1)
     axis = np.arange(-half, half + 1)
-    contrast = np.zeros(len(centre))
+    contrast = np.zeros(len(centre))  # nothing is seen outside
     for k in np.flatnonzero(inside):
-        r, c = round(y[k]) + half, round(x[k]) + half
+        r, c = (round(v) + half for v in (y[k], x[k]))
         window = padded[r - half : r + half + 1, c - half : c + half + 1]
         distance = np.hypot(axis[:, None] - (y[k] + half - r), axis[None] - (x[k] + half - c))
         middle = window[distance <= max(0.15 * diameter_px, 1.0)].mean()

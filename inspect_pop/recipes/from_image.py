@@ -176,8 +176,8 @@ def _find_doubts(array: Array, names: tuple[str, ...], notes: list[str]) -> dict
     faint = array.empty[(array.empty_evidence > ABSENT) & _is_inside(array)]
     if len(faint):
         notes.append(f"{len(faint)} empty places show something faint: look at the picture")
-    for breaks, what in ((array.lattice.broken_columns, "columns"), (array.lattice.broken_rows, "rows")):
-        for number, steps in breaks:
+    for broken, what in ((array.lattice.broken_columns, "columns"), (array.lattice.broken_rows, "rows")):
+        for number, steps in broken:
             notes.append(
                 f"a field of balls from grid {what[:-1]} {number + 1} on lies {steps:+.2f} steps off the grid of the others: "
                 f"its {what} are numbered by the nearest whole step, which nothing confirms"

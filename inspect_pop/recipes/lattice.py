@@ -7,6 +7,7 @@ staggered array every second place of that grid is empty.
 import math
 from collections import deque
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,10 @@ __all__ = ["Lattice", "count_steps", "fit_lattice"]
 Points = NDArray[np.float64]
 Index = NDArray[np.intp]
 
-MOST_TURN_DEG = 14.0  # rows of a picture lie this close to horizontal; beyond, rows and diagonals cannot be told from each other
+# Rows of a picture lie this close to horizontal. Diagonals of an array that is turned by 33 degrees look like the rows of a
+# staggered one that is turned by 12: between both, nothing is guessed.
+MOST_TURN_DEG = 20.0
+MOST_STAGGERED_DEG = 10.0
 SAME_STEP = 0.2  # of the shortest step: distance within which a neighbour counts as the next place
 ON_PLACE = 0.25  # of the shortest step: distance from its place beyond which a point is not on the lattice
 WHOLE = 0.12  # of a step: two fields lie on one lattice where the steps between them are this close to a whole number
@@ -131,7 +135,7 @@ def _find_basis(points: Points) -> tuple[tuple[Points, Points], dict[tuple[int, 
     if short is None:
         return None
     a, b = short
-    sums = [(i * a + j * b) for i in range(-2, 3) for j in range(-2, 3) if (i, j) != (0, 0)]
+    sums = [i * a + j * b for i, j in product(range(-2, 3), repeat=2) if (i, j) != (0, 0)]
     axes = []
     for axis in (np.array([1.0, 0.0]), np.array([0.0, 1.0])):
         along = [s for s in sums if s @ axis > math.cos(math.radians(MOST_TURN_DEG)) * math.hypot(*s)]
@@ -143,14 +147,12 @@ def _find_basis(points: Points) -> tuple[tuple[Points, Points], dict[tuple[int, 
     if round(cells) not in (1, 2) or abs(math.degrees(math.atan2(y[1], y[0]) - math.atan2(x[1], x[0])) - 90) > 5:
         return None
     staggered = round(cells) == 2
+    if staggered and abs(x[1]) > math.sin(math.radians(MOST_STAGGERED_DEG)) * math.hypot(*x):
+        return None
     if staggered:
         x, y = x / 2, y / 2
-    moves = {}
-    for i in range(-2, 3):
-        for j in range(-2, 3):
-            is_place = (i, j) != (0, 0) and ((i + j) % 2 == 0 or not staggered)
-            if is_place and math.hypot(*(i * x + j * y)) < 1.9 * near:
-                moves[i, j] = i * x + j * y
+    places = [(i, j) for i, j in product(range(-2, 3), repeat=2) if (i, j) != (0, 0) and not (staggered and (i + j) % 2)]
+    moves = {(i, j): i * x + j * y for i, j in places if math.hypot(*(i * x + j * y)) < 1.9 * near}
     return (x, y), moves, staggered
 
 

@@ -74,4 +74,5 @@ def test_no_lattice() -> None:
     assert fit_lattice(np.zeros((2, 2))) is None
     assert fit_lattice(np.zeros((9, 2))) is None
     assert fit_lattice(np.array([(x, 0.0) for x in range(9)], dtype=float)) is None, "a single row"
-    assert fit_lattice(shape(grid(6, 6, turn_deg=30.0))) is None, "turned too far"
+    for turn in (22.0, 26.0, 30.0, 34.0):
+        assert fit_lattice(shape(grid(6, 6, turn_deg=turn))) is None, "turned too far"
