@@ -170,8 +170,8 @@ def _read_matrix(path: Path) -> _Raw | None:
     unit = re.search(r"(?:value units?|height units?|data unit)\s*[:=]\s*(nm|um|µm|μm|mm|m)\b", note, re.IGNORECASE)
     sides = []
     for words, count in ((r"(?:width|breite|largeur|x size)", len(rows[0])), (r"(?:height|höhe|hauteur|y size)", len(rows))):
-        found = re.search(words + r"\s*[:=]\s*" + number, note, re.IGNORECASE)
-        sides.append(float(found[1].replace(",", ".")) * _UM[found[2]] / count if found else None)
+        side = re.search(words + r"\s*[:=]\s*" + number, note, re.IGNORECASE)
+        sides.append(float(side[1].replace(",", ".")) * _UM[side[2]] / count if side else None)
     pixel = re.search(r"pixel size\s*[:=]\s*" + number, note, re.IGNORECASE)
     if pixel:
         sides = [float(pixel[1].replace(",", ".")) * _UM[pixel[2]]] * 2
