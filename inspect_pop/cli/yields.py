@@ -52,7 +52,9 @@ def report_yield(
 
     Exit status 0 done, 1 when the selection holds no board.
     """
-    _refuse_together({"--json": as_json, "--csv": as_csv, "--page": page is not None})
+    forms = [name for name, is_given in (("--json", as_json), ("--csv", as_csv), ("--page", page is not None)) if is_given]
+    if len(forms) > 1:
+        raise UsageFault(" ".join(forms), expected="one of them", found=str(len(forms)), remedy="Run the command for each.")
     if page is not None and by:
         raise UsageFault("--by", expected="no --by with --page", found=by, remedy="A page has its tables; leave --by out.")
     if runs and page is None:
@@ -68,7 +70,13 @@ def report_yield(
         groups = compute_yield(opened, keys, since=since, until=until, only=only)
         boards = sum(group.boards for group in groups)
         if page is not None:
-            _write_page(page, opened, since, until, only, runs or [])
+            from inspect_pop.report.write import write_lot_report, write_yield_report
+
+            if list(only) == ["lot"]:
+                write_lot_report(page, opened, str(only["lot"]), since=since, until=until, runs=runs or [])
+            else:
+                title = "Yield" if not only else "Yield: " + ", ".join(f"{key} {value}" for key, value in only.items())
+                write_yield_report(page, opened, title=title, since=since, until=until, only=only, runs=runs or [])
             typer.echo(f"page: {page}")
         elif as_json:
             print(make_json(groups))
@@ -84,25 +92,6 @@ def report_yield(
         if not boards:
             typer.echo(_describe_emptiness(opened, only), err=True)
             raise typer.Exit(_EMPTY)
-
-
-def _refuse_together(given: dict[str, bool]) -> None:
-    """Raise `UsageFault` if more than one of these options is given."""
-    found = [name for name, is_given in given.items() if is_given]
-    if len(found) > 1:
-        raise UsageFault(" ".join(found), expected="one of them", found=str(len(found)), remedy="Run the command for each.")
-
-
-def _write_page(
-    page: Path, store: "Store", since: str | None, until: str | None, only: "dict[str, GroupKey]", runs: list[Path]
-) -> None:
-    from inspect_pop.report.write import write_lot_report, write_yield_report
-
-    if list(only) == ["lot"]:
-        write_lot_report(page, store, str(only["lot"]), since=since, until=until, runs=runs)
-    else:
-        title = "Yield" if not only else "Yield: " + ", ".join(f"{key} {value}" for key, value in only.items())
-        write_yield_report(page, store, title=title, since=since, until=until, only=only, runs=runs)
 
 
 def _describe_emptiness(store: "Store", only: "dict[str, GroupKey]") -> str:

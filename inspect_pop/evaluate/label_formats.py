@@ -136,37 +136,33 @@ def _read_label_studio(path: Path) -> list[LabelledPicture]:
         if len(people) > 1:
             picture.refused.append(("", f"{len(people)} sets of annotations: export the one that counts"))
         for result in _list(path, people[0], "result") if len(people) == 1 else ():
-            _read_result(picture, result)
+            given = result.get("value")
+            value: dict[str, Any] = given if isinstance(given, dict) else {}
+            size = _numbers([result.get("original_width"), result.get("original_height")], 2)
+            labels = value.get("rectanglelabels") or value.get("choices") or [""]
+            label = _text(labels[0]) if isinstance(labels, list) else ""
+            box = _numbers([value.get(key) for key in ("x", "y", "width", "height")], 4)
+            if result.get("type") != "rectanglelabels" or box is None or size is None or min(size) <= 0:
+                picture.refused.append((label, f"{_text(result.get('type')) or 'a result'}, no box"))
+                continue
+            if len(labels) > 1:
+                picture.refused.append((label, f"{len(labels)} classes on one box"))
+                continue
+            if picture.size not in ((0.0, 0.0), tuple(size)):
+                picture.refused.append((label, "results of two sizes of the picture"))
+                continue
+            picture.size = (size[0], size[1])
+            # In percent, turned clockwise about the upper left corner.
+            x, y, width, height = (v / 100 * size[k % 2] for k, v in enumerate(box))
+            angle = math.radians(next(iter(_numbers([value.get("rotation", result.get("rotation", 0))], 1) or [0.0])))
+            middle_x = x + width / 2 * math.cos(angle) - height / 2 * math.sin(angle)
+            middle_y = y + width / 2 * math.sin(angle) + height / 2 * math.cos(angle)
+            half_x = (width * abs(math.cos(angle)) + height * abs(math.sin(angle))) / 2
+            half_y = (width * abs(math.sin(angle)) + height * abs(math.cos(angle))) / 2
+            picture.boxes.append(Box(label, middle_x - half_x, middle_y - half_y, middle_x + half_x, middle_y + half_y))
         if people or picture.refused:
             pictures.append(picture)  # a task without annotations was not looked at
     return pictures
-
-
-def _read_result(picture: LabelledPicture, result: dict[str, Any]) -> None:
-    """Add one result of Label Studio: x, y, width and height in percent, turned clockwise about the upper left corner."""
-    given = result.get("value")
-    value: dict[str, Any] = given if isinstance(given, dict) else {}
-    size = _numbers([result.get("original_width"), result.get("original_height")], 2)
-    labels = value.get("rectanglelabels") or value.get("choices") or [""]
-    label = _text(labels[0]) if isinstance(labels, list) else ""
-    box = _numbers([value.get(key) for key in ("x", "y", "width", "height")], 4)
-    if result.get("type") != "rectanglelabels" or box is None or size is None or min(size) <= 0:
-        picture.refused.append((label, f"{_text(result.get('type')) or 'a result'}, no box"))
-        return
-    if len(labels) > 1:
-        picture.refused.append((label, f"{len(labels)} classes on one box"))
-        return
-    if picture.size not in ((0.0, 0.0), tuple(size)):
-        picture.refused.append((label, "results of two sizes of the picture"))
-        return
-    picture.size = (size[0], size[1])
-    x, y, width, height = (v / 100 * size[k % 2] for k, v in enumerate(box))
-    angle = math.radians(next(iter(_numbers([value.get("rotation", result.get("rotation", 0))], 1) or [0.0])))
-    middle_x = x + width / 2 * math.cos(angle) - height / 2 * math.sin(angle)
-    middle_y = y + width / 2 * math.sin(angle) + height / 2 * math.cos(angle)
-    half_x = (width * abs(math.cos(angle)) + height * abs(math.sin(angle))) / 2
-    half_y = (width * abs(math.sin(angle)) + height * abs(math.cos(angle))) / 2
-    picture.boxes.append(Box(label, middle_x - half_x, middle_y - half_y, middle_x + half_x, middle_y + half_y))
 
 
 def _read_yolo(path: Path) -> list[LabelledPicture]:
@@ -175,18 +171,26 @@ def _read_yolo(path: Path) -> list[LabelledPicture]:
     names = [path] if path.is_file() else [p for p in (folder / "data.yaml", folder / "classes.txt") if p.is_file()]
     if not names:
         raise LabelsFault(str(path), expected="data.yaml or classes.txt with the names of the classes", found="neither")
-    classes = _read_yolo_classes(names[0])
+    text = decode_text(names[0], read_bytes(names[0], BOUNDS.manifest_bytes), LabelsFault)
+    if names[0].suffix == ".txt":
+        classes = dict(enumerate(line.strip() for line in text.splitlines() if line.strip()))
+    else:  # `names` of data.yaml: a list or a map, in either notation
+        found = re.search(r"^names:[ \t]*(.*(?:\n(?:[ \t]+.*|-.*|[ \t]*))*)", text, re.MULTILINE)
+        body = found[1].strip() if found else ""
+        items = re.split(r"[,\n]", body.strip("[]{}")) if body[:1] in ("[", "{") else body.split("\n")
+        classes = {}
+        for k, item in enumerate(item for item in items if item.strip()):
+            numbered = re.fullmatch(r"\s*(\d+)\s*:\s*(.+?)\s*", item)
+            classes[int(numbered[1]) if numbered else k] = (numbered[2] if numbered else item.strip().lstrip("- ")).strip("'\"")
+        if not classes:
+            raise LabelsFault(str(names[0]), expected="names of the classes", found="none")
     pictures = []
-    for file in _find_files(folder, "*.txt"):
-        if file.name in ("classes.txt", "train.txt", "val.txt", "test.txt"):
-            continue
+    lists = ("classes.txt", "train.txt", "val.txt", "test.txt")
+    for file in [file for file in _find_files(folder, "*.txt") if file.name not in lists]:
         picture = LabelledPicture(file.stem, (1.0, 1.0))
-        for line in (
-            decode_text(file, read_bytes(file, BOUNDS.table_bytes), LabelsFault).splitlines() if file.stat().st_size else ()
-        ):
+        text = decode_text(file, read_bytes(file, BOUNDS.table_bytes), LabelsFault) if file.stat().st_size else ""
+        for line in filter(str.strip, text.splitlines()):
             values = _numbers(line.split(), len(line.split()))
-            if not line.strip():
-                continue
             if values is None or len(values) < _YOLO_VALUES or int(values[0]) not in classes:
                 picture.refused.append(("", f"no class and box: {line!r:.60}"))
             elif len(values) > _YOLO_VALUES:
@@ -198,23 +202,6 @@ def _read_yolo(path: Path) -> list[LabelledPicture]:
     return pictures
 
 
-def _read_yolo_classes(path: Path) -> dict[int, str]:
-    """Return the names of classes by number: one a line, or `names` of data.yaml as a list or a map, in either notation."""
-    text = decode_text(path, read_bytes(path, BOUNDS.manifest_bytes), LabelsFault)
-    if path.suffix == ".txt":
-        return dict(enumerate(line.strip() for line in text.splitlines() if line.strip()))
-    found = re.search(r"^names:[ \t]*(.*(?:\n(?:[ \t]+.*|-.*|[ \t]*))*)", text, re.MULTILINE)
-    body = found[1].strip() if found else ""
-    items = re.split(r"[,\n]", body.strip("[]{}")) if body[:1] in ("[", "{") else body.split("\n")
-    classes = {}
-    for k, item in enumerate(item for item in items if item.strip()):
-        numbered = re.fullmatch(r"\s*(\d+)\s*:\s*(.+?)\s*", item)
-        classes[int(numbered[1]) if numbered else k] = (numbered[2] if numbered else item.strip().lstrip("- ")).strip("'\"")
-    if not classes:
-        raise LabelsFault(str(path), expected="names of the classes", found="none")
-    return classes
-
-
 def _read_labelme(path: Path) -> list[LabelledPicture]:
     pictures = []
     for file in _find_files(path, "*.json") if path.is_dir() else [path]:
@@ -224,7 +211,9 @@ def _read_labelme(path: Path) -> list[LabelledPicture]:
         name = _text(content.get("imagePath")).replace("\\", "/") or file.stem
         picture = LabelledPicture(name, _size(file, content.get("imageWidth"), content.get("imageHeight")))
         for shape in _list(file, content, "shapes"):
-            corners = _numbers(_flatten_points(shape.get("points")), 4)
+            points: Any = shape.get("points")
+            is_list = isinstance(points, list) and all(isinstance(point, list) for point in points)
+            corners = _numbers([value for point in points for value in point], 4) if is_list else None
             label = _text(shape.get("label"))
             if shape.get("shape_type") != "rectangle" or corners is None:
                 picture.refused.append((label, f"a {_text(shape.get('shape_type')) or 'shape'}, no box"))
@@ -242,13 +231,6 @@ FORMATS: dict[str, Callable[[Path], list[LabelledPicture]]] = {
     "yolo": _read_yolo,
     "labelme": _read_labelme,
 }
-
-
-def _flatten_points(points: Any) -> list[Any]:
-    """Return x and y of all points in one list; an empty one for what is no list of points."""
-    if not isinstance(points, list) or not all(isinstance(point, list) for point in points):
-        return []
-    return [value for point in points for value in point]
 
 
 def _find_files(folder: Path, pattern: str) -> list[Path]:

@@ -21,7 +21,6 @@ from inspect_pop.core.limits import Limits
 from inspect_pop.core.text import format_csv
 from inspect_pop.evaluate.label_formats import Box, LabelledPicture
 from inspect_pop.ingest import BoardExport
-from inspect_pop.ingest.contract import SliceSource
 from inspect_pop.ingest.document import read_rows
 from inspect_pop.ingest.files import BOUNDS, decode_text, read_bytes
 
@@ -226,7 +225,22 @@ def _find_joints(
         )
     source = sources[0]
     if source.path not in maps:
-        maps[source.path] = _map_joints(boards[0], source)
+        package = next(p for p in boards[0].recipe.packages if p.refdes == source.refdes)
+        interface = package.interface(source.interface)
+        try:
+            stack = source.read()
+            placement = align_slices(stack, package, Limits())
+        except InputFault as fault:
+            maps[source.path] = f"the package is not found in its slices: {fault}"
+        else:
+            row, col = stack.grid.to_pixel(*placement.apply(interface.x_um, interface.y_um))
+            maps[source.path] = _JointMap(
+                tuple((boards[0].serial, source.refdes, source.interface, ball) for ball in interface.ball),
+                np.asarray(col, dtype=np.float64),
+                np.asarray(row, dtype=np.float64),
+                0.5 * interface.pitch_um / stack.grid.pixel_um,
+                stack.grid.shape,
+            )
     joints = maps[source.path]
     if isinstance(joints, str) or picture.size == (1.0, 1.0) or not picture.boxes:
         return joints
@@ -235,26 +249,6 @@ def _find_joints(
         size = f"{picture.size[0]:g} x {picture.size[1]:g}"
         return f"it is {size}, the slices {joints.shape[1]} x {joints.shape[0]}: cropped or turned"
     return joints
-
-
-def _map_joints(export: BoardExport, source: SliceSource) -> "_JointMap | str":
-    """Return where the joints of an interface lie in its slices, by alignment; or why that is not known."""
-    package = next(p for p in export.recipe.packages if p.refdes == source.refdes)
-    interface = package.interface(source.interface)
-    try:
-        stack = source.read()
-        placement = align_slices(stack, package, Limits())
-    except InputFault as fault:
-        return f"the package is not found in its slices: {fault}"
-    row, col = stack.grid.to_pixel(*placement.apply(interface.x_um, interface.y_um))
-    names = tuple((export.serial, source.refdes, source.interface, ball) for ball in interface.ball)
-    return _JointMap(
-        names,
-        np.asarray(col, dtype=np.float64),
-        np.asarray(row, dtype=np.float64),
-        0.5 * interface.pitch_um / stack.grid.pixel_um,
-        stack.grid.shape,
-    )
 
 
 def _refuse(picture: LabelledPicture, box: Box | None, reason: str) -> Unmapped:

@@ -6,7 +6,6 @@ Then each place of the lattice is looked at again, so that a ball that is no rou
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -74,15 +73,7 @@ def find_array(image: NDArray[np.generic], polarity: str = "auto") -> Array:
 
     Raises `FrameFault` where no lattice of balls stands out.
     """
-    candidates = [c for c in _list_candidates(image, polarity) if c is not None]
-    if not candidates:
-        remedy = "Give a picture that shows the whole array from above, turned by less than 20 degrees."
-        raise FrameFault("the picture", expected=f"a lattice of at least {LEAST_BALLS} balls", found="none", remedy=remedy)
-    best = max(candidates, key=lambda c: c.score)
-    return _complete(image, best)
-
-
-def _list_candidates(image: NDArray[np.generic], polarity: str) -> Iterator[_Candidate | None]:
+    candidates = []
     for name in ("solder_bright", "solder_dark") if polarity == "auto" else (polarity,):
         tried: list[float] = []
         for diameter in _guess_diameters(image, name):
@@ -90,10 +81,51 @@ def _list_candidates(image: NDArray[np.generic], polarity: str) -> Iterator[_Can
             tried.append(diameter)
             if candidate is None:
                 continue
-            yield candidate
+            candidates.append(candidate)
             if all(abs(candidate.diameter_px / t - 1) >= 0.15 for t in tried):  # once more with the size found
                 tried.append(candidate.diameter_px)
-                yield _try_size(image, name, candidate.diameter_px)
+                again = _try_size(image, name, candidate.diameter_px)
+                candidates += [again] if again is not None else []
+    if not candidates:
+        remedy = "Give a picture that shows the whole array from above, turned by less than 20 degrees."
+        raise FrameFault("the picture", expected=f"a lattice of at least {LEAST_BALLS} balls", found="none", remedy=remedy)
+    best = max(candidates, key=lambda c: c.score)
+    lattice = best.lattice
+    flat = flatten(image, best.polarity, best.diameter_px)
+    on = lattice.on
+    column, row, field = lattice.column[on], lattice.row[on], lattice.field[on]
+    # Look at every place again: all from one step outside the array to one step outside, in the field of the nearest ball.
+    ring = 2 if lattice.staggered else 1
+    columns = np.arange(column.min() - ring, column.max() + ring + 1)
+    rows = np.arange(row.min() - ring, row.max() + ring + 1)
+    grid = np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
+    if lattice.staggered:
+        grid = grid[(grid.sum(axis=1) - column[0] - row[0]) % 2 == 0]
+    distance = np.abs(grid[:, None, 0] - column[None]) + np.abs(grid[:, None, 1] - row[None])
+    places = np.column_stack([grid, field[distance.argmin(axis=1)]])
+    seen = {(int(f), int(c), int(r)) for f, c, r in zip(field, column, row, strict=True)}
+    is_seen = np.array([(int(f), int(c), int(r)) in seen for c, r, f in places])
+    centre = lattice.place(places[:, 0], places[:, 1], places[:, 2])
+    evidence, is_inside = _measure_contrast(flat, centre, best.diameter_px, lattice.pitch)
+    scale = max(float(np.median(evidence[is_seen])), 1e-9)
+    evidence = evidence / scale
+    is_ball = is_seen | ((evidence > (PRESENT + ABSENT) / 2) & is_inside & _is_within(places, column, row))
+    away = best.points[on] - lattice.place(column, row, field)
+    return Array(
+        lattice=lattice,
+        polarity=best.polarity,
+        diameter_px=best.diameter_px,
+        column=places[is_ball, 0],
+        row=places[is_ball, 1],
+        field=places[is_ball, 2],
+        evidence=evidence[is_ball],
+        seen=is_seen[is_ball],
+        empty=places[~is_ball & is_inside],
+        empty_evidence=evidence[~is_ball & is_inside],
+        strays=best.points[~on],
+        residual_px=float(np.sqrt((away**2).sum(axis=1).mean())),
+        cut=bool((~is_inside & _is_within(places, column, row)).any()),
+    )
 
 
 def _guess_diameters(image: NDArray[np.generic], polarity: str) -> list[float]:
@@ -145,38 +177,6 @@ def _try_size(image: NDArray[np.generic], polarity: str, diameter_px: float) -> 
     return _Candidate(polarity, width, points, lattice, score)
 
 
-def _complete(image: NDArray[np.generic], best: _Candidate) -> Array:
-    """Look at every place of the lattice again, and decide which balls there are."""
-    lattice = best.lattice
-    flat = flatten(image, best.polarity, best.diameter_px)
-    on = lattice.on
-    column, row, field = lattice.column[on], lattice.row[on], lattice.field[on]
-    places = _list_places(lattice, column, row, field)
-    seen = {(int(f), int(c), int(r)) for f, c, r in zip(field, column, row, strict=True)}
-    is_seen = np.array([(int(f), int(c), int(r)) in seen for c, r, f in places])
-    centre = lattice.place(places[:, 0], places[:, 1], places[:, 2])
-    evidence, is_inside = _measure_contrast(flat, centre, best.diameter_px, lattice.pitch)
-    scale = max(float(np.median(evidence[is_seen])), 1e-9)
-    evidence = evidence / scale
-    is_ball = is_seen | ((evidence > (PRESENT + ABSENT) / 2) & is_inside & _is_within(places, column, row))
-    away = best.points[on] - lattice.place(column, row, field)
-    return Array(
-        lattice=lattice,
-        polarity=best.polarity,
-        diameter_px=best.diameter_px,
-        column=places[is_ball, 0],
-        row=places[is_ball, 1],
-        field=places[is_ball, 2],
-        evidence=evidence[is_ball],
-        seen=is_seen[is_ball],
-        empty=places[~is_ball & is_inside],
-        empty_evidence=evidence[~is_ball & is_inside],
-        strays=best.points[~on],
-        residual_px=float(np.sqrt((away**2).sum(axis=1).mean())),
-        cut=bool((~is_inside & _is_within(places, column, row)).any()),
-    )
-
-
 def _is_within(places: NDArray[np.intp], column: NDArray[np.intp], row: NDArray[np.intp]) -> NDArray[np.bool_]:
     """Return which places lie within the outermost rows and columns that hold balls."""
     within: NDArray[np.bool_] = (
@@ -186,21 +186,6 @@ def _is_within(places: NDArray[np.intp], column: NDArray[np.intp], row: NDArray[
         & (places[:, 1] <= row.max())
     )
     return within
-
-
-def _list_places(lattice: Lattice, column: NDArray[np.intp], row: NDArray[np.intp], field: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Return (column, row, field) of all places from one step outside the array to one step outside, each once.
-
-    Of several fields, a place belongs to the one that has its nearest ball.
-    """
-    ring = 2 if lattice.staggered else 1
-    columns = np.arange(column.min() - ring, column.max() + ring + 1)
-    rows = np.arange(row.min() - ring, row.max() + ring + 1)
-    grid = np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
-    if lattice.staggered:
-        grid = grid[(grid.sum(axis=1) - column[0] - row[0]) % 2 == 0]
-    distance = np.abs(grid[:, None, 0] - column[None]) + np.abs(grid[:, None, 1] - row[None])
-    return np.column_stack([grid, field[distance.argmin(axis=1)]])
 
 
 def _measure_contrast(

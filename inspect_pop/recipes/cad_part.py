@@ -77,7 +77,13 @@ def choose_parts(parts: Sequence[CadPart], refdes: str | None, thing: str) -> li
         chosen = [part for part in parts if part.refdes == refdes]
         if chosen:
             return chosen
-    arrays = [part for part in parts if _is_array(part)]
+    arrays = []
+    for part in parts:
+        places = [place for place in map(parse_ball, part.pads) if place is not None]
+        rows, columns = {row for row, _ in places}, {column for _, column in places}
+        is_named = len(places) >= JEDEC_SHARE * len(part.pads)
+        if len(part.pads) >= LEAST_PADS and is_named and len(rows) >= 3 and len(columns) >= 3:
+            arrays.append(part)
     listed = ", ".join(f"{part.refdes} ({len(part.pads)} balls)" for part in arrays[:12]) or "none"
     if refdes is not None:
         raise UsageFault(f"{thing}: {refdes}", expected="a part of the file", found=f"arrays of balls: {listed}")
@@ -169,11 +175,3 @@ def _snap_axis(values: NDArray[np.float64], pitch_um: float, tolerance_um: float
                 snapped: NDArray[np.float64] = first + candidate * number
                 return snapped
     return None
-
-
-def _is_array(part: CadPart) -> bool:
-    """Return whether a part is an array of balls by its pads' names: JEDEC's, in three or more rows and columns."""
-    places = [place for place in map(parse_ball, part.pads) if place is not None]
-    rows, columns = {row for row, _ in places}, {column for _, column in places}
-    is_named = len(places) >= JEDEC_SHARE * len(part.pads)
-    return len(part.pads) >= LEAST_PADS and is_named and len(rows) >= 3 and len(columns) >= 3

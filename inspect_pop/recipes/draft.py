@@ -258,8 +258,22 @@ def write_recipe(
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".recipe-") as folder:
         part = Path(folder)
-        tables = _write_tables(part, packages)
-        entries = [_strip_joints(p, t) for p, t in zip(packages, tables, strict=True)]
+        tables, used = [], set[str]()
+        entries = []
+        for package in packages:
+            interfaces = []
+            for interface in package["interfaces"]:
+                name = f"{_make_name(package['refdes'])}_{interface['name']}"
+                name = name if name.lower() not in used else f"{name}_{len(used)}"
+                used.add(name.lower())
+                rows = [(ball, f"{_clean(x):.10g}", f"{_clean(y):.10g}") for ball, x, y in interface["joints"]]
+                text = "ball,x_um,y_um\n" + "".join(f"{','.join(row)}\n" for row in rows)
+                if any("," in row[0] or '"' in row[0] for row in rows):
+                    text = format_csv(("ball", "x_um", "y_um"), rows)
+                tables.append(f"{name}.csv")
+                (part / tables[-1]).write_text(text, encoding="utf-8", newline="\n")
+                interfaces.append(interface | {"joints": tables[-1]})
+            entries.append(package | {"interfaces": interfaces})
         text = json.dumps(content | {"packages": entries, "source": source}, indent=1, ensure_ascii=False)
         (part / RECIPE_FILE).write_text(text + "\n", encoding="utf-8", newline="\n")
         try:
@@ -267,30 +281,10 @@ def write_recipe(
         except RecipeFault as fault:
             thing = fault.thing.replace(str(part), str(out))
             raise RecipeFault(thing, expected=fault.expected, found=fault.found, remedy="Nothing was written.") from fault
-        for name in [name for names in tables for name in names]:
-            (part / name).replace(out / name)
+        for table in tables:
+            (part / table).replace(out / table)
         (part / RECIPE_FILE).replace(path)
     return WrittenRecipe(path, recipe, tuple(assumed), tuple(notes))
-
-
-def _write_tables(folder: Path, packages: Sequence[Package]) -> list[list[str]]:
-    """Write the joints' tables of all packages; return their file names, of each package."""
-    used: set[str] = set()
-    tables = []
-    for package in packages:
-        names = []
-        for interface in package["interfaces"]:
-            name = f"{_make_name(package['refdes'])}_{interface['name']}"
-            name = name if name.lower() not in used else f"{name}_{len(used)}"
-            used.add(name.lower())
-            rows = [(ball, f"{_clean(x):.10g}", f"{_clean(y):.10g}") for ball, x, y in interface["joints"]]
-            text = "ball,x_um,y_um\n" + "".join(f"{','.join(row)}\n" for row in rows)
-            if any("," in row[0] or '"' in row[0] for row in rows):
-                text = format_csv(("ball", "x_um", "y_um"), rows)
-            (folder / f"{name}.csv").write_text(text, encoding="utf-8", newline="\n")
-            names.append(f"{name}.csv")
-        tables.append(names)
-    return tables
 
 
 def _list_doubts(package: Package) -> list[str]:
@@ -302,12 +296,6 @@ def _list_doubts(package: Package) -> list[str]:
         f"{pluralize(len(names), 'ball')}: {reason}: {', '.join(names[:12])}{' …' if len(names) > 12 else ''}"
         for reason, names in balls.items()
     ]
-
-
-def _strip_joints(package: Package, tables: list[str]) -> Package:
-    """Return a package whose interfaces name their tables."""
-    pairs = zip(package["interfaces"], tables, strict=True)
-    return package | {"interfaces": [interface | {"joints": table} for interface, table in pairs]}
 
 
 def _make_name(text: str) -> str:

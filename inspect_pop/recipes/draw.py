@@ -52,9 +52,21 @@ def draw_recipe(path: Path, recipe: Recipe) -> None:
     if path.suffix.lower() == ".svg":
         write_text(path, _build_svg(panels))
         return
-    pictures = [_draw_panel(package, name) for package, name in panels]
-    height = max(p.shape[0] for p in pictures)
-    padded = [np.pad(p, ((0, height - p.shape[0]), (0, 20), (0, 0)), constant_values=255) for p in pictures]
+    pictures = []
+    for package, name in panels:
+        scale, (width, height), balls = _place_balls(package, name)
+        canvas: Picture = np.full((round(height), round(width), 3), 255, dtype=np.uint8)
+        cv2.putText(canvas, _describe(package, name), (20, 24), _FONT, 0.5, INK, 1, cv2.LINE_AA)
+        cv2.rectangle(canvas, (20, 40), (round(width) - 20, round(height) - 20), EDGE, 1)
+        left, upper = "left" in package.a1_corner, "upper" in package.a1_corner
+        mark = (20 + 8 if left else round(width) - 28, 40 + 8 if upper else round(height) - 28)
+        cv2.circle(canvas, mark, 4, DOUBT, cv2.FILLED)
+        radius = 0.5 * package.interface(name).ball_diameter_um * scale
+        for ball, x, y in balls:
+            _draw_ball(canvas, ball, (x, y), radius, SURE)
+        pictures.append(canvas)
+    tallest = max(p.shape[0] for p in pictures)
+    padded = [np.pad(p, ((0, tallest - p.shape[0]), (0, 20), (0, 0)), constant_values=255) for p in pictures]
     _write_png(path, np.hstack(padded)[:, :65_000])
 
 
@@ -68,20 +80,6 @@ def _place_balls(package: Package, name: str) -> tuple[float, tuple[float, float
         for ball, x, y in zip(interface.ball, interface.x_um, interface.y_um, strict=True)
     ]
     return scale, (width, height + 40), balls
-
-
-def _draw_panel(package: Package, name: str) -> Picture:
-    scale, (width, height), balls = _place_balls(package, name)
-    interface = package.interface(name)
-    canvas: Picture = np.full((round(height), round(width), 3), 255, dtype=np.uint8)
-    cv2.putText(canvas, _describe(package, name), (20, 24), _FONT, 0.5, INK, 1, cv2.LINE_AA)
-    cv2.rectangle(canvas, (20, 40), (round(width) - 20, round(height) - 20), EDGE, 1)
-    left, upper = "left" in package.a1_corner, "upper" in package.a1_corner
-    mark = (20 + 8 if left else round(width) - 28, 40 + 8 if upper else round(height) - 28)
-    cv2.circle(canvas, mark, 4, DOUBT, cv2.FILLED)
-    for ball, x, y in balls:
-        _draw_ball(canvas, ball, (x, y), 0.5 * interface.ball_diameter_um * scale, SURE)
-    return canvas
 
 
 def _draw_ball(canvas: Picture, name: str, at: tuple[float, float], radius: float, colour: tuple[int, int, int]) -> None:
@@ -99,7 +97,8 @@ def _build_svg(panels: list[tuple[Package, str]]) -> str:
         scale, (width, height), balls = _place_balls(package, name)
         interface = package.interface(name)
         radius = 0.5 * interface.ball_diameter_um * scale
-        body.append(f'<g transform="translate({left:.1f},0)"><text x="20" y="24" font-size="14">{_escape(package, name)}</text>')
+        title = escape(_describe(package, name).replace("_", " "))
+        body.append(f'<g transform="translate({left:.1f},0)"><text x="20" y="24" font-size="14">{title}</text>')
         body.append(f'<rect x="20" y="40" width="{width - 40:.1f}" height="{height - 60:.1f}" class="body"/>')
         for ball, x, y in balls:
             body.append(
@@ -117,10 +116,6 @@ def _build_svg(panels: list[tuple[Package, str]]) -> str:
 def _describe(package: Package, name: str) -> str:
     interface = package.interface(name)
     return f"{package.refdes} {name}: {len(interface.ball)} balls, pitch {interface.pitch_um:g} um, A1 {package.a1_corner}"
-
-
-def _escape(package: Package, name: str) -> str:
-    return escape(_describe(package, name).replace("_", " "))
 
 
 def _write_png(path: Path, canvas: NDArray[Any]) -> None:

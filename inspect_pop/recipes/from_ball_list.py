@@ -44,7 +44,19 @@ def read_ball_list(
     UsageFault
         openpyxl is not installed.
     """
-    rows = _read_sheet(path) if path.suffix.lower().lstrip(".") in _ENDS else _read_csv(path)
+    if path.suffix.lower().lstrip(".") in _ENDS:
+        rows = _read_sheet(path)
+    else:
+        text = decode_text(path, read_bytes(path, BOUNDS.table_bytes, RecipeFault), RecipeFault)
+        separator = max(",;\t", key=text.partition("\n")[0].count)
+        try:
+            rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
+        except csv.Error as error:
+            raise RecipeFault(str(path), expected="comma-separated values", found=str(error)) from error
+    if len(rows) > BOUNDS.table_joints + 100 or max((len(row) for row in rows), default=0) > 1000:
+        raise RecipeFault(str(path), expected=f"at most {BOUNDS.table_joints:,} rows and 1,000 columns", found="more")
+    if not rows:
+        raise RecipeFault(str(path), expected="ball names", found="no rows")
     names, notes = _choose_column(path, rows)
     if complete:
         places = np.array([parse_ball(name) for name in names])
@@ -89,17 +101,6 @@ def _choose_column(path: Path, rows: Iterable[Sequence[Any]]) -> tuple[list[str]
     return names, notes
 
 
-def _read_csv(path: Path) -> list[list[str]]:
-    text = decode_text(path, read_bytes(path, BOUNDS.table_bytes, RecipeFault), RecipeFault)
-    first = text.partition("\n")[0]
-    separator = max(",;\t", key=first.count)
-    try:
-        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
-    except csv.Error as error:
-        raise RecipeFault(str(path), expected="comma-separated values", found=str(error)) from error
-    return _check_rows(path, rows)
-
-
 def _read_sheet(path: Path) -> list[list[Any]]:
     """Read the first sheet of a workbook, its size checked before it is unpacked."""
     data = read_bytes(path, BOUNDS.table_bytes, RecipeFault)
@@ -124,12 +125,4 @@ def _read_sheet(path: Path) -> list[list[Any]]:
         raise
     except Exception as error:
         raise RecipeFault(str(path), expected="a workbook", found=f"a damaged one: {error!s:.80}") from error
-    return _check_rows(path, rows)
-
-
-def _check_rows(path: Path, rows: list[list[Any]]) -> list[list[Any]]:
-    if len(rows) > BOUNDS.table_joints + 100 or max((len(row) for row in rows), default=0) > 1000:
-        raise RecipeFault(str(path), expected=f"at most {BOUNDS.table_joints:,} rows and 1,000 columns", found="more")
-    if not rows:
-        raise RecipeFault(str(path), expected="ball names", found="no rows")
     return rows

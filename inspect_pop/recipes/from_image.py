@@ -80,7 +80,8 @@ def read_array(
     scale_um, pitch_um = _find_scale(lattice.pitch, pitch_um, pixel_um, notes)
     # Ideal places: both axes at right angles, each field where it lies.
     step_x, step_y = (_find_nominal(p * scale_um) or p * scale_um for p in lattice.pitches)
-    shift = _measure_shifts(array)
+    inverse = np.linalg.inv(np.column_stack([lattice.step_x, lattice.step_y]))
+    shift = (inverse @ (lattice.origin - lattice.origin[0]).T).T  # of each field from the grid of the first, in columns and rows
     x_um = (array.column + shift[array.field, 0]) * step_x
     y_um = (array.row + shift[array.field, 1]) * step_y
     x_um, y_um = (axis - (axis.max() + axis.min()) / 2 for axis in (x_um, y_um))
@@ -92,7 +93,17 @@ def read_array(
     if a1_corner is None:
         notes.append("A1 is assumed at the upper left corner of the picture: give --a1 where the part's mark says otherwise")
     _note_picture(array, pitch_um, notes)
-    ball_um = _estimate_ball(array.diameter_px * scale_um, pitch_um, notes)
+    ball_um = None
+    usual_um = guess_ball(pitch_um)
+    pad_um = guess_pad(pitch_um, usual_um)
+    # A joint's widest diameter is that of the truncated sphere between its pads: 2 sqrt(a^2 + h^2 / 4).
+    ratio = array.diameter_px * scale_um / float(np.hypot(pad_um, compute_standoff(usual_um, pad_um)))
+    if abs(ratio - 1) > DIFFERENT:
+        ball_um = float(min(5 * round(usual_um * ratio / 5), 0.8 * pitch_um))
+        notes.append(
+            f"balls look {array.diameter_px * scale_um:.0f} um wide, where {usual_um:.0f} um balls are usual at this pitch: "
+            f"a diameter of {ball_um:.0f} um before reflow is estimated, if the slice is the middle one"
+        )
     place = array.place
     draft = ArrayDraft(
         refdes=refdes,
@@ -147,14 +158,6 @@ def _find_nominal(measured_um: float) -> float | None:
     return None
 
 
-def _measure_shifts(array: Array) -> NDArray[np.float64]:
-    """Return by how many columns and rows (fields, 2) each field lies off the grid of the first one."""
-    lattice = array.lattice
-    inverse = np.linalg.inv(np.column_stack([lattice.step_x, lattice.step_y]))
-    shift: NDArray[np.float64] = (inverse @ (lattice.origin - lattice.origin[0]).T).T
-    return shift
-
-
 def _is_inside(array: Array) -> NDArray[np.bool_]:
     """Return which empty places lie within the outermost rows and columns that hold balls."""
     inside: NDArray[np.bool_] = np.ones(len(array.empty), dtype=bool)
@@ -172,35 +175,28 @@ def _find_doubts(array: Array, names: tuple[str, ...], notes: list[str]) -> dict
         elif not array.seen[k]:
             doubts[name] = "no round body of its own"
     for axis, numbers in enumerate((array.column, array.row)):
-        doubts |= _find_short_ends(axis, numbers, names, notes)
+        what = ("column", "row")[axis]
+        count = np.bincount(numbers)
+        median = float(np.median(count[count > 0]))
+        for line, side in ((0, ("left", "bottom")[axis]), (len(count) - 1, ("right", "top")[axis])):
+            if count[line] <= FEW and median >= LEAST_LINE:
+                notes.append(
+                    f"the outermost {what} ({side}) has {pluralize(int(count[line]), 'ball')}, where {median:.0f} are usual: "
+                    "if it is none of the array, names are off by one"
+                )
+                doubts |= {names[k]: f"outermost {what} of few balls" for k in np.flatnonzero(numbers == line)}
     faint = array.empty[(array.empty_evidence > ABSENT) & _is_inside(array)]
     if len(faint):
         notes.append(f"{len(faint)} empty places show something faint: look at the picture")
-    for broken, what in ((array.lattice.broken_columns, "columns"), (array.lattice.broken_rows, "rows")):
-        for number, steps in broken:
-            notes.append(
-                f"a field of balls from grid {what[:-1]} {number + 1} on lies {steps:+.2f} steps off the grid of the others: "
-                f"its {what} are numbered by the nearest whole step, which nothing confirms"
-            )
+    notes += [
+        f"a field of balls from grid {what} {number + 1} on lies {steps:+.2f} steps off the grid of the others: "
+        f"its {what}s are numbered by the nearest whole step, which nothing confirms"
+        for what, breaks in (("column", array.lattice.broken_columns), ("row", array.lattice.broken_rows))
+        for number, steps in breaks
+    ]
     if array.lattice.broken_columns or array.lattice.broken_rows:
         home = array.field[int(np.argmin(array.column - array.row))]
         doubts |= {names[k]: "field off the grid of the others" for k in np.flatnonzero(array.field != home)}
-    return doubts
-
-
-def _find_short_ends(axis: int, numbers: NDArray[np.intp], names: tuple[str, ...], notes: list[str]) -> dict[str, str]:
-    """Return the balls of outermost columns (`axis` 0) or rows (1) that have hardly any, and note them."""
-    what = ("column", "row")[axis]
-    count = np.bincount(numbers)
-    median = float(np.median(count[count > 0]))
-    doubts: dict[str, str] = {}
-    for line, side in ((0, ("left", "bottom")[axis]), (len(count) - 1, ("right", "top")[axis])):
-        if count[line] <= FEW and median >= LEAST_LINE:
-            notes.append(
-                f"the outermost {what} ({side}) has {pluralize(int(count[line]), 'ball')}, where {median:.0f} are usual: "
-                "if it is none of the array, names are off by one"
-            )
-            doubts |= {names[k]: f"outermost {what} of few balls" for k in np.flatnonzero(numbers == line)}
     return doubts
 
 
@@ -233,22 +229,3 @@ def _note_picture(array: Array, pitch_um: float, notes: list[str]) -> None:
         notes.append(f"the array is turned by {lattice.angle_deg:+.1f} degrees in the picture")
     if lattice.staggered:
         notes.append("a staggered array: rows and columns are counted on the grid of all places, of which every second is empty")
-
-
-def _estimate_ball(width_um: float, pitch_um: float, notes: list[str]) -> float | None:
-    """Return a ball's diameter where the picture shows another than the usual one; None where that fits.
-
-    A joint's widest diameter is that of the truncated sphere between its pads: 2 sqrt(a^2 + h^2 / 4).
-    """
-    usual_um = guess_ball(pitch_um)
-    pad_um = guess_pad(pitch_um, usual_um)
-    widest_um = float(np.hypot(pad_um, compute_standoff(usual_um, pad_um)))
-    ratio = width_um / widest_um
-    if abs(ratio - 1) <= DIFFERENT:
-        return None
-    ball_um = min(5 * round(usual_um * ratio / 5), 0.8 * pitch_um)
-    notes.append(
-        f"balls look {width_um:.0f} um wide, where {usual_um:.0f} um balls are usual at this pitch: a diameter of "
-        f"{ball_um:.0f} um before reflow is estimated, if the slice is the middle one"
-    )
-    return float(ball_um)

@@ -59,11 +59,17 @@ def read_ipc2581(path: Path, refdes: str | None = None) -> list[ArrayDraft]:
         if name == "CadHeader":
             board.unit_um = _find_unit(path, element)
         elif name == "EntryStandard" and parents:
-            _read_circle(path, board, element, parents[-1])
+            circles = _find_children(element, "Circle")
+            if circles and parents[-1].get("units"):
+                board.circles[element.get("id", "")] = _read_number(circles[0], "diameter") * _find_unit(path, parents[-1])
         elif name == "Package":
             _read_package(board, element)
         elif name == "Component":
-            _read_component(board, element)
+            values = {key: element.get(key, "") for key in ("refDes", "packageRef", "layerRef", "part")}
+            for child in element:
+                if _tag(child) == "Xform":
+                    values |= {"rotation": child.get("rotation", "0"), "mirror": child.get("mirror", "")}
+            board.components.append(values)
     if board.unit_um is None:
         raise RecipeFault(str(path), expected="an IPC-2581 board with a CadHeader", found="none")
     parts = [_build_part(path, board, component) for component in board.components]
@@ -117,12 +123,6 @@ def _find_children(element: Element, name: str) -> list[Element]:
     return [child for child in element.iter() if _tag(child) == name]
 
 
-def _read_circle(path: Path, board: _Board, entry: Element, dictionary: Element) -> None:
-    circles = _find_children(entry, "Circle")
-    if circles and dictionary.get("units"):
-        board.circles[entry.get("id", "")] = _read_number(circles[0], "diameter") * _find_unit(path, dictionary)
-
-
 def _read_package(board: _Board, element: Element) -> None:
     package = _Package()
     for child in element:
@@ -136,14 +136,6 @@ def _read_package(board: _Board, element: Element) -> None:
             steps = [c for c in child.iter() if _tag(c) in ("PolyBegin", "PolyStepSegment")]
             package.outline = [(_read_number(step, "x"), _read_number(step, "y")) for step in steps]
     board.packages[element.get("name", "")] = package
-
-
-def _read_component(board: _Board, element: Element) -> None:
-    values = {name: element.get(name, "") for name in ("refDes", "packageRef", "layerRef", "part")}
-    for child in element:
-        if _tag(child) == "Xform":
-            values |= {"rotation": child.get("rotation", "0"), "mirror": child.get("mirror", "")}
-    board.components.append(values)
 
 
 def _build_part(path: Path, board: _Board, component: dict[str, str]) -> CadPart:

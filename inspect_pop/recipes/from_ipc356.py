@@ -6,7 +6,6 @@ are copper. Units: `CUST 0` 0.0001 inch, `CUST 1` 0.001 mm, `CUST 2` 0.0001 inch
 """
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +40,11 @@ def read_ipc356(path: Path, refdes: str | None = None) -> list[ArrayDraft]:
     n_records = 0
     for number, line in enumerate(text.splitlines(), start=1):
         if line.startswith("P") and line[1:].split()[:1] == ["UNITS"]:
-            unit_um = _find_unit(path, number, line)
+            unit = " ".join(line[1:].split()[1:]).upper()
+            if unit not in _UNITS_UM:
+                expect = f"one of {', '.join(_UNITS_UM)}"
+                raise RecipeFault(f"{path}: line {number}: UNITS", expected=expect, found=repr(unit[:40]))
+            unit_um = _UNITS_UM[unit]
         if line[:3] not in ("317", "327", "337", "347", "367"):
             continue
         n_records += 1
@@ -59,36 +62,27 @@ def read_ipc356(path: Path, refdes: str | None = None) -> list[ArrayDraft]:
         bottom[refdes_of] = bottom.get(refdes_of, 0) + (access is not None and int(access[1]) > 1)
     if not n_records:
         raise RecipeFault(str(path), expected="records of IPC-D-356, such as 327", found="none")
-    parts = [_build_part(name, part, bottom[name], unit_um, doubled.get(name, set())) for name, part in pads.items()]
-    return [draft_part(part) for part in choose_parts(parts, refdes, str(path))]
-
-
-def _find_unit(path: Path, number: int, line: str) -> float:
-    name = " ".join(line[1:].split()[1:]).upper()
-    if name not in _UNITS_UM:
-        expect = f"one of {', '.join(_UNITS_UM)}"
-        raise RecipeFault(f"{path}: line {number}: UNITS", expected=expect, found=repr(name[:40]))
-    return _UNITS_UM[name]
-
-
-def _build_part(
-    refdes: str, pads: dict[str, tuple[float, float, float]], bottom: int, unit_um: float, doubled: set[str]
-) -> CadPart:
-    x, y, size = np.array(list(pads.values()), dtype=float).T
-    is_bottom = 2 * bottom > len(pads)
-    widths = size[size > 0]
-    part = CadPart(
-        refdes=refdes,
-        package="",
-        pads=tuple(pads),
-        x_um=-x if is_bottom else x,
-        y_um=y,
-        pad_um=round(float(np.median(widths)), 1) if widths.size else None,
-        step_um=unit_um,
-    )
-    notes = ["the part is on the board's bottom: seen from there"] if is_bottom else []
-    if doubled:
-        notes.append(f"{len(doubled)} pins are listed at several places, such as {min(doubled)}: the first one is taken")
-    if any(len(pin) == 4 for pin in pads):
-        notes.append("names of four characters fill their column: longer ones would be cut")
-    return replace(part, notes=tuple(notes))
+    parts = []
+    for name, part in pads.items():
+        x_um, y_um, size_um = np.array(list(part.values()), dtype=float).T
+        is_bottom = 2 * bottom[name] > len(part)
+        widths = size_um[size_um > 0]
+        notes = ["the part is on the board's bottom: seen from there"] if is_bottom else []
+        if name in doubled:
+            pins = doubled[name]
+            notes.append(f"{len(pins)} pins are listed at several places, such as {min(pins)}: the first one is taken")
+        is_full = any(len(pin) == 4 for pin in part)
+        notes += ["names of four characters fill their column: longer ones would be cut"] if is_full else []
+        parts.append(
+            CadPart(
+                refdes=name,
+                package="",
+                pads=tuple(part),
+                x_um=-x_um if is_bottom else x_um,
+                y_um=y_um,
+                pad_um=round(float(np.median(widths)), 1) if widths.size else None,
+                step_um=unit_um,
+                notes=tuple(notes),
+            )
+        )
+    return [draft_part(chosen) for chosen in choose_parts(parts, refdes, str(path))]

@@ -60,64 +60,38 @@ def _read_footprint(path: Path, node: Node) -> CadPart:
         names.append(str(pad[1]))
         local.append(_read_numbers(thing, find_value(pad, "at") or [])[:2])
         sizes.append(min(_read_numbers(thing, find_value(pad, "size") or []), default=0.0))
-        own_margin = _read_margin(thing, pad)
-        margins.append(margin if own_margin is None else own_margin)
+        pad_margin = _read_margin(thing, pad)
+        margins.append(margin if pad_margin is None else pad_margin)
     if any(len(at) != 2 for at in local):
         raise RecipeFault(thing, expected="x and y of each pad", found="a pad without")
     points = np.array(local, dtype=float).reshape(-1, 2) * 1000.0
     c, s = math.cos(turn), math.sin(turn)
     x, y = c * points[:, 0] + s * points[:, 1], -(-s * points[:, 0] + c * points[:, 1])
+    texts = [text for text in find_nodes(node, "fp_text", "property") if len(text) > 2]
+    # Solder wets the copper, or the smaller opening of the mask.
+    wetted = [size + 2 * min(m or 0.0, 0.0) for size, m in zip(sizes, margins, strict=True)]
+    middle_um = float(np.median(wetted)) * 1000.0 if wetted else 0.0
+    stated = [m for m in margins if m]
+    corners = []
+    for line in find_nodes(node, *_OUTLINE):
+        if str((find_value(line, "layer") or [""])[0]).endswith(".Fab"):
+            corners += [_read_numbers(thing, find_value(line, end) or [])[:2] for end in ("start", "end")]
+    outline = np.array([corner for corner in corners if len(corner) == 2], dtype=float)
+    width, height = np.ptp(outline, axis=0) * 1000.0 if len(outline) >= 3 else (0.0, 0.0)
+    sides = (float(height), float(width)) if abs(s) > 0.7 else (float(width), float(height))
     return CadPart(
-        refdes=_find_refdes(node),
+        refdes=next((str(text[2]) for text in texts if str(text[1]).lower() == "reference"), ""),
         package=package,
         pads=tuple(names),
         x_um=-x if is_bottom else x,
         y_um=y,
         origin_um=(0.0, 0.0),
-        pad_um=_find_pad(sizes, margins),
-        pad_definition=_find_definition(margins),
-        body_um=_find_body(thing, node, turn),
+        pad_um=round(middle_um, 1) if middle_um > 0 else None,
+        pad_definition=("smd" if float(np.median(stated)) < 0 else "nsmd") if stated else None,
+        body_um=sides if width > 0 and height > 0 else None,
         step_um=1.0,
         notes=("the part is on the board's bottom: seen from there",) if is_bottom else (),
     )
-
-
-def _find_refdes(node: Node) -> str:
-    for text in find_nodes(node, "fp_text", "property"):
-        if len(text) > 2 and str(text[1]).lower() == "reference":
-            return str(text[2])
-    return ""
-
-
-def _find_pad(sizes: list[float], margins: list[float | None]) -> float | None:
-    """Return the median width in um of what solder wets: the copper, or the smaller opening of the mask."""
-    wetted = [size + 2 * min(margin or 0.0, 0.0) for size, margin in zip(sizes, margins, strict=True)]
-    middle = float(np.median(wetted)) * 1000.0 if wetted else 0.0
-    return round(middle, 1) if middle > 0 else None
-
-
-def _find_definition(margins: list[float | None]) -> str | None:
-    """Return `smd` where most openings are smaller than the copper, `nsmd` where they are larger; None where no margin says."""
-    said = [margin for margin in margins if margin]
-    if not said:
-        return None
-    return "smd" if float(np.median(said)) < 0 else "nsmd"
-
-
-def _find_body(thing: str, node: Node, turn: float) -> tuple[float, float] | None:
-    """Return the body in um from the outline on the fabrication layer, sides as the board turns them; None without one."""
-    corners = []
-    for line in find_nodes(node, *_OUTLINE):
-        if str((find_value(line, "layer") or [""])[0]).endswith(".Fab"):
-            corners += [_read_numbers(thing, find_value(line, end) or [])[:2] for end in ("start", "end")]
-    whole = np.array([corner for corner in corners if len(corner) == 2], dtype=float)
-    if len(whole) < 3:
-        return None
-    width, height = np.ptp(whole, axis=0) * 1000.0
-    if width <= 0 or height <= 0:
-        return None
-    is_on_side = abs(math.sin(turn)) > 0.7
-    return (float(height), float(width)) if is_on_side else (float(width), float(height))
 
 
 def _read_margin(thing: str, node: Node) -> float | None:

@@ -54,8 +54,19 @@ def read_placement(path: Path) -> dict[str, Place]:
     unit_um = _UNITS_UM.get(unit[1].lower(), 1000.0) if unit else 1000.0
     columns: dict[str, int] | None = None
     places: dict[str, Place] = {}
-    for number, cells in enumerate(_split_rows(text), start=1):
-        found = _find_columns(cells)
+    lines = [line.lstrip("# !").strip() for line in text.splitlines()]
+    separator = max(",;\t", key=text.count)
+    if sum(separator in line for line in lines) * 2 < len(lines):
+        rows = [line.split() for line in lines]  # separated by blanks
+    else:
+        rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO("\n".join(lines)), delimiter=separator)]
+    for number, cells in enumerate(rows, start=1):
+        heads = [re.sub(r"[\s_.-]", "", cell.lower()) for cell in cells]
+        found = {
+            k: next(n for n, head in enumerate(heads) if head in known)
+            for k, known in _COLUMNS.items()
+            if set(heads) & set(known)
+        }
         if {"refdes", "x", "y", "rotation"} <= found.keys():
             columns = found
             continue
@@ -68,8 +79,17 @@ def read_placement(path: Path) -> dict[str, Place]:
         if len(cells) <= max(used[name] for name in ("refdes", "x", "y", "rotation")):
             continue
         values = {name: cells[k] for name, k in used.items() if k < len(cells)}
-        place = _build_place(f"{path}: line {number}", values, unit_um)
-        places[place.refdes] = place
+        numbers: dict[str, float] = {}
+        for name in ("x", "y", "rotation"):
+            match = _NUMBER.fullmatch(values[name])
+            if match is None or (match[2] and match[2].lower() not in _UNITS_UM and name != "rotation"):
+                thing = f"{path}: line {number}: {name}"
+                raise RecipeFault(thing, expected="a number, with or without its unit", found=repr(values[name][:40]))
+            scale = 1.0 if name == "rotation" else _UNITS_UM[match[2].lower()] if match[2] else unit_um
+            numbers[name] = float(match[1]) * scale
+        is_bottom = values.get("side", "").lower().startswith(("b", "m"))
+        refdes, package = values["refdes"], values.get("package", "")
+        places[refdes] = Place(refdes, package, numbers["x"], numbers["y"], numbers["rotation"], is_bottom)
     if not places:
         raise RecipeFault(str(path), expected="a table with columns for reference, x, y and rotation", found="none")
     return places
@@ -113,32 +133,6 @@ def join_placement(
             "--part", expected="the reference or package of a place", found=f"{', '.join(recipes)}; places: {listed}"
         )
     return joined, [f"{key} has no place in the placement file" for key in recipes if key not in used]
-
-
-def _split_rows(text: str) -> list[list[str]]:
-    """Return the cells of all rows: separated by commas, semicolons or tabs, or else by blanks."""
-    lines = [line.lstrip("# !").strip() for line in text.splitlines()]
-    separator = max(",;\t", key=text.count)
-    if sum(separator in line for line in lines) * 2 < len(lines):
-        return [line.split() for line in lines]
-    return [[cell.strip() for cell in row] for row in csv.reader(io.StringIO("\n".join(lines)), delimiter=separator)]
-
-
-def _find_columns(cells: list[str]) -> dict[str, int]:
-    names = [re.sub(r"[\s_.-]", "", cell.lower()) for cell in cells]
-    return {key: next(k for k, n in enumerate(names) if n in known) for key, known in _COLUMNS.items() if set(names) & set(known)}
-
-
-def _build_place(thing: str, values: dict[str, str], unit_um: float) -> Place:
-    numbers: dict[str, float] = {}
-    for name in ("x", "y", "rotation"):
-        match = _NUMBER.fullmatch(values[name])
-        if match is None or (match[2] and match[2].lower() not in _UNITS_UM and name != "rotation"):
-            raise RecipeFault(f"{thing}: {name}", expected="a number, with or without its unit", found=repr(values[name][:40]))
-        scale = 1.0 if name == "rotation" else _UNITS_UM[match[2].lower()] if match[2] else unit_um
-        numbers[name] = float(match[1]) * scale
-    is_bottom = values.get("side", "").lower().startswith(("b", "m"))
-    return Place(values["refdes"], values.get("package", ""), numbers["x"], numbers["y"], numbers["rotation"], is_bottom)
 
 
 def _turn_package(package: Package, place: Place, rotation_deg: float) -> Package:

@@ -111,7 +111,7 @@ def fit_lattice(points: Points) -> Lattice | None:
     lattice = _fit_steps(points, lattice)
     lattice = _fit_steps(points, _join_fields(lattice))
     lattice = _fit_steps(points, _attach_strays(points, lattice))
-    return _align_fields(_start_at_zero(lattice))
+    return _align_fields(lattice)
 
 
 def count_steps(lattice: Lattice, points: Points, field: int = 0) -> tuple[Points, Points]:
@@ -130,8 +130,7 @@ def _find_basis(points: Points) -> tuple[tuple[Points, Points], dict[tuple[int, 
     pairs = tree.query_pairs(1.9 * near, output_type="ndarray")
     vectors = points[pairs[:, 1]] - points[pairs[:, 0]]
     vectors[(vectors[:, 0] < 0) | ((vectors[:, 0] == 0) & (vectors[:, 1] < 0))] *= -1
-    peaks = _find_peaks(vectors, SAME_STEP / 1.5 * near)
-    short = _pick_shortest(peaks)
+    short = _find_shortest(vectors, SAME_STEP / 1.5 * near)
     if short is None:
         return None
     a, b = short
@@ -156,29 +155,29 @@ def _find_basis(points: Points) -> tuple[tuple[Points, Points], dict[tuple[int, 
     return (x, y), moves, staggered
 
 
-def _find_peaks(vectors: Points, reach: float) -> list[tuple[int, Points]]:
-    """Return (number, mean) of the clusters of vectors (n, 2), the largest first; small ones are left out."""
-    peaks: list[tuple[int, Points]] = []
+def _find_shortest(vectors: Points, reach: float) -> tuple[Points, Points] | None:
+    """Return the two shortest means of clusters of vectors (n, 2) that are not parallel; None without two.
+
+    Clusters are found one by one, until one is small against the first.
+    """
+    peaks: list[Points] = []
+    largest = 0
     left = vectors
     while len(left):
         # A vector that points straight up or down may lie at either end of the half plane.
         both = np.vstack([left, -left])
         number = cKDTree(both).query_ball_point(left, reach, return_length=True)
         best = left[int(np.argmax(number))]
-        if peaks and number.max() < 0.1 * peaks[0][0]:
+        if peaks and number.max() < 0.1 * largest:
             break
         members = both[np.hypot(*(both - best).T) < reach]
         mean = np.median(members, axis=0)
-        peaks.append((len(members), mean))
+        largest = largest or len(members)
+        peaks.append(mean)
         left = left[(np.hypot(*(left - mean).T) > 1.5 * reach) & (np.hypot(*(left + mean).T) > 1.5 * reach)]
-    return peaks
-
-
-def _pick_shortest(peaks: list[tuple[int, Points]]) -> tuple[Points, Points] | None:
-    """Return the two shortest vectors that are not parallel; None without two."""
-    by_length = sorted((peak for _, peak in peaks), key=lambda v: math.hypot(*v))
-    for k, other in enumerate(by_length[1:], start=1):
-        for first in by_length[:k]:
+    peaks.sort(key=lambda v: math.hypot(*v))
+    for k, other in enumerate(peaks[1:], start=1):
+        for first in peaks[:k]:
             area = abs(first[0] * other[1] - first[1] * other[0])
             if area > math.sin(math.radians(30)) * math.hypot(*first) * math.hypot(*other):
                 return first, other
@@ -246,9 +245,9 @@ def _join_fields(lattice: Lattice) -> Lattice:
     """Join each field to the largest that lies a whole number of steps away: then they have one origin."""
     column, row, field = lattice.column.copy(), lattice.row.copy(), lattice.field.copy()
     sizes = np.bincount(field[field >= 0], minlength=len(lattice.origin))
-    kept: list[int] = []
+    mains: list[int] = []
     for f in np.argsort(-sizes, kind="stable"):
-        for main in kept:
+        for main in mains:
             (i,), (j,) = count_steps(lattice, lattice.origin[[f]], main)
             is_whole = abs(i - round(i)) < WHOLE and abs(j - round(j)) < WHOLE
             if is_whole and not (lattice.staggered and (round(i) + round(j)) % 2):
@@ -257,10 +256,10 @@ def _join_fields(lattice: Lattice) -> Lattice:
                 field[field == f] = main
                 break
         else:
-            kept.append(int(f))
+            mains.append(int(f))
     number = np.full(len(lattice.origin) + 1, -1, dtype=np.intp)
-    number[kept] = np.arange(len(kept))
-    return replace(lattice, column=column, row=row, field=number[field], origin=lattice.origin[kept])
+    number[mains] = np.arange(len(mains))
+    return replace(lattice, column=column, row=row, field=number[field], origin=lattice.origin[mains])
 
 
 def _attach_strays(points: Points, lattice: Lattice) -> Lattice:
@@ -280,21 +279,13 @@ def _attach_strays(points: Points, lattice: Lattice) -> Lattice:
     return replace(lattice, column=column, row=row, field=field)
 
 
-def _start_at_zero(lattice: Lattice) -> Lattice:
-    """Count columns and rows of the first field from 0."""
-    first = lattice.field == 0
-    i, j = int(lattice.column[first].min()), int(lattice.row[first].min())
-    return replace(
-        lattice,
-        column=np.where(first, lattice.column - i, lattice.column),
-        row=np.where(first, lattice.row - j, lattice.row),
-        origin=np.vstack([lattice.origin[:1] + i * lattice.step_x + j * lattice.step_y, lattice.origin[1:]]),
-    )
-
-
 def _align_fields(lattice: Lattice) -> Lattice:
     """Count columns and rows of all fields in one sequence, rounding gaps that are no whole number of steps; list these."""
-    column, row, origin = lattice.column.copy(), lattice.row.copy(), lattice.origin.copy()
+    first = lattice.field == 0
+    i, j = int(lattice.column[first].min()), int(lattice.row[first].min())
+    column, row = np.where(first, lattice.column - i, lattice.column), np.where(first, lattice.row - j, lattice.row)
+    origin = np.vstack([lattice.origin[:1] + i * lattice.step_x + j * lattice.step_y, lattice.origin[1:]])
+    lattice = replace(lattice, origin=origin.copy())
     broken: tuple[dict[int, float], dict[int, float]] = ({}, {})
     for f in range(1, len(origin)):
         steps = [float(value[0]) for value in count_steps(lattice, origin[[f]], 0)]

@@ -62,35 +62,29 @@ def read_picture(path: Path, page: int | None = None, bounds: Bounds = BOUNDS) -
 
 
 def _read_size(data: bytes) -> tuple[int, int] | None:
-    """Return (rows, cols) as the header declares them; None for what is no PNG, BMP or JPEG, or cut short."""
+    """Return (rows, cols) as the header declares them; None for what is no PNG, BMP or JPEG, or cut short.
+
+    A JPEG declares them in its first frame header (ITU T.81, B.2.2).
+    """
     try:
         if data.startswith(b"\x89PNG\r\n\x1a\n"):
             cols, rows = struct.unpack_from(">II", data, 16)
-        elif data.startswith(b"BM"):
+            return rows, cols
+        if data.startswith(b"BM"):
             cols, rows = struct.unpack_from("<ii", data, 18)
-        elif data.startswith(b"\xff\xd8"):
-            return _read_jpeg_size(data)
-        else:
-            return None
+            return abs(rows), abs(cols)
+        at = 2 if data.startswith(b"\xff\xd8") else len(data)
+        while at + 9 <= len(data) and data[at] == 0xFF:
+            marker = data[at + 1]
+            if marker == 0xFF:
+                at += 1
+            elif 0xC0 <= marker <= 0xCF and marker not in _NO_SIZE:
+                rows, cols = struct.unpack_from(">HH", data, at + 5)
+                return rows, cols
+            elif marker == 0x01 or 0xD0 <= marker <= 0xD7:
+                at += 2
+            else:
+                at += 2 + struct.unpack_from(">H", data, at + 2)[0]
     except struct.error:
         return None
-    return abs(rows), abs(cols)
-
-
-def _read_jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Return (rows, cols) of the first frame header of a JPEG (ITU T.81, B.2.2)."""
-    at = 2
-    while at + 9 <= len(data):
-        if data[at] != 0xFF:
-            return None
-        marker = data[at + 1]
-        if marker == 0xFF:
-            at += 1
-        elif 0xC0 <= marker <= 0xCF and marker not in _NO_SIZE:
-            rows, cols = struct.unpack_from(">HH", data, at + 5)
-            return rows, cols
-        elif marker == 0x01 or 0xD0 <= marker <= 0xD7:
-            at += 2
-        else:
-            at += 2 + struct.unpack_from(">H", data, at + 2)[0]
     return None
