@@ -56,7 +56,7 @@ def test_taking_joints_drops_boards_that_are_gone() -> None:
 def test_varieties_are_counted_anew_for_another_network() -> None:
     both = concat([make_samples(1, 5, prefix="X"), make_samples(1, 5, prefix="Y")])
     assert both.varieties == tuple(f"{c} {p}" for p in "XY" for c in CLASSES)
-    assert both.variety.tolist() == [*both.label[:5].tolist(), *(both.label[5:] + 5).tolist()]
+    assert both.variety.tolist() == [*both.label[:5].tolist(), *(both.label[5:] + len(CLASSES)).tolist()]
     known = both.with_varieties(["good Y", "elsewhere"])
     assert known.variety.tolist() == [-1] * 5 + [0, 0, 0, 0, -1]
 
@@ -99,7 +99,7 @@ def test_a_set_for_other_inputs_is_refused(tmp_path: Path) -> None:
     [
         ({"label": np.zeros(2, np.int8)}, "unequal length"),
         ({"board": np.full(3, 7, np.int32)}, "board must be 0 to 0"),
-        ({"label": np.full(3, 9, np.int8)}, "label must be -1 to 4"),
+        ({"label": np.full(3, len(CLASSES), np.int8)}, f"label must be -1 to {len(CLASSES) - 1}"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(change: dict, message: str) -> None:

@@ -58,7 +58,7 @@ def make_model(
     """A whole model folder; everything in `card` goes over the card as it stands. `quick`: weight of a quick network beside."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
-    label = np.where(np.arange(400) % 5 == 4, 1 + np.arange(400) % len(DEFECTS), 0)
+    label = np.where(np.arange(400) % 5 == 4, 1 + np.arange(400) // 5 % len(DEFECTS), 0)
     logits = rng.normal(0, 1, (400, len(CLASSES))) + 6 * np.eye(len(CLASSES))[label]
     text = {name: ["x"] * 400 for name in ("machine", "refdes", "interface", "ball")}
     text |= {"serial": [f"C{k // 100}" for k in range(400)], "label": [CLASSES[k] for k in label]}
