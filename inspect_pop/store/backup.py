@@ -36,7 +36,7 @@ MANIFEST = "backup.json"
 _SCHEMA = "inspect-pop-backup/1"
 _FILES = "files"
 _DATABASES = {"sqlite": "records.db", "postgresql": "records.dump"}
-_TRIES = 3  # `compact` may merge files while they are copied: then the newer state is copied
+_TRIES = 5  # `compact` may merge files while they are copied: then the newer state is copied
 
 
 @dataclass(frozen=True)
@@ -184,15 +184,20 @@ def _copy_store(store: Store, url: URL, out: Path) -> list[str]:
     """Copy the database and the joint files that it names. Return the addresses of those that are not there.
 
     What `compact` merges away meanwhile is named by an older state of the database than the one that is copied. So the files
-    are copied once before the database, and what is new after it.
+    are copied once before the state to copy is fixed, and what is new right after it.
     """
     with store.reading() as connection:
         copied = _copy_files(store, _list_paths(connection), out / _FILES)
     if url.drivername.startswith("sqlite"):
         paths = _copy_sqlite(url, out / _DATABASES["sqlite"])
+        copied |= _copy_files(store, paths - copied, out / _FILES)
     else:
-        paths = _dump_postgresql(store, url, out / _DATABASES["postgresql"])
-    copied |= _copy_files(store, paths - copied, out / _FILES)
+        with store.reading() as connection:  # the dump sees the same snapshot
+            snapshot = connection.scalar(select(func.pg_export_snapshot()))
+            paths = _list_paths(connection)
+            copied |= _copy_files(store, paths - copied, out / _FILES)
+            target = out / _DATABASES["postgresql"]
+            _call_postgresql("pg_dump", url, "--format=custom", "--no-owner", f"--snapshot={snapshot}", f"--file={target}")
     for path in copied - paths:
         (out / _FILES / path).unlink()
     return sorted(store.require_files().address(path) for path in paths - copied)
@@ -214,15 +219,6 @@ def _copy_sqlite(url: URL, target: Path) -> set[str]:
         run_outside_transaction(engine, "PRAGMA journal_mode=DELETE")
     finally:
         engine.dispose()
-    return paths
-
-
-def _dump_postgresql(store: Store, url: URL, target: Path) -> set[str]:
-    """Dump the database; return the joint files that the dump names: both see the same snapshot."""
-    with store.reading() as connection:
-        snapshot = connection.scalar(select(func.pg_export_snapshot()))
-        paths = _list_paths(connection)
-        _call_postgresql("pg_dump", url, "--format=custom", "--no-owner", f"--snapshot={snapshot}", f"--file={target}")
     return paths
 
 
