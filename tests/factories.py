@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from inspect_pop.core.classes import DEFECTS, GOOD
 from inspect_pop.core.flags import bit
 from inspect_pop.core.geometry import Grid, HeightMap, Placement
 from inspect_pop.core.inspection import BoardRecord, Crops, Inspection, PackageRecord
@@ -146,7 +147,9 @@ def _decided(
 
 
 def _probability(name: str, labels: list[str | None]) -> list[float]:
-    return [np.nan if x is None else 0.96 if x == name else 0.01 for x in labels]
+    """0.96 for the label, 0.01 for good where a joint is defective, the rest evenly for the others."""
+    others = {GOOD: 0.04 / len(DEFECTS)} | dict.fromkeys(DEFECTS, 0.01 if name == GOOD else 0.03 / (len(DEFECTS) - 1))
+    return [np.nan if x is None else 0.96 if x == name else others[x] for x in labels]
 
 
 def _counts(joints: JointTable, refdes: str) -> dict[str, dict[str, int]]:

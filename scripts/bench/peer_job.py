@@ -186,7 +186,7 @@ def _columns(measured: dict[str, Any], stack: slices.Stack, move: Any, design: s
 
 
 def _classify(net: Any, crops: NDArray[np.float32], batched: bool) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Probabilities (n, 5) and log-odds (n,) to be defective."""
+    """Probabilities (n, classes) and log-odds (n,) to be defective."""
     size = BATCH if batched else 1
     with torch.inference_mode():
         images = torch.from_numpy(crops).contiguous(memory_format=torch.channels_last)

@@ -38,8 +38,9 @@ def test_a_release_is_a_model(tmp_path: Path) -> None:
 
 
 def test_a_release_that_begins_with_a_wider_network_narrows_it(tmp_path: Path) -> None:
-    wide = JointNet(Shape((12, 8), (1, 1), 5, first=5))
-    save_network(wide, make_samples(boards=1).varieties, tmp_path / "wide.safetensors")
+    varieties = make_samples(boards=1).varieties
+    wide = JointNet(Shape((12, 8), (1, 1), len(varieties), first=5))
+    save_network(wide, varieties, tmp_path / "wide.safetensors")
     config = ReleaseConfig(name="tiny", train=("a",), held_out=("b",), fit=TINY, second=TINY)
     sets = ReleaseSets((make_samples(boards=3),), make_samples(boards=2, seed=1), None)
     out = tmp_path / "out"

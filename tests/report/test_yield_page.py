@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from inspect_pop.core.classes import DEFECTS
 from inspect_pop.report.write import write_lot_report
 from inspect_pop.report.yield_page import draw_control_chart, draw_heat_maps, read_yield_view, render_yield_page
 from inspect_pop.store import Store, open_store
@@ -124,8 +125,10 @@ def test_heat_maps_share_one_scale_and_shade_by_count() -> None:
         np.array([-200.0, 200.0, -200.0, np.nan, 0.0]),
         np.array([200.0, 200.0, -200.0, np.nan, 0.0]),
         np.full(5, 40, np.int64),
-        np.array([[0, 0, 8, 0], [0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1]], np.int64),
+        np.zeros((5, len(DEFECTS)), np.int64),
     )
+    for row, label, n in ((0, "starved", 8), (1, "open", 1), (3, "starved", 3), (4, "head_in_pillow", 1)):
+        positions.defects[row, DEFECTS.index(label)] = n
     lower, upper = draw_heat_maps(positions)
     assert (lower.most, upper.most, lower.half) == (8, 8, upper.half)
     assert re.findall(r'class="heat (h\d)"', lower.marks) == ["h8", "h1", "h0"]  # B2's place is not known
