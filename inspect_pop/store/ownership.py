@@ -168,6 +168,9 @@ class FilesOwner:
             had_marker = bool(connection.scalar(select(identity.c.has_marker)))
         where = self._files.where
         if had_marker and not accept_lost:
+            found = read_marker(self._files)  # another process may have written it since this one looked
+            if found is not None:
+                return self._check_marker(found)
             raise StoreFault(where, expected=f"the store's joint files, with {MARKER}", found="none", remedy=_LOST)
         with translate_errors(where):
             is_empty = next(iter(self._files.list_files()), None) is None

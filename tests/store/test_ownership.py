@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from inspect_pop.core.errors import StoreFault, UsageFault
-from inspect_pop.store import Store, open_store
+from inspect_pop.store import Store, open_store, ownership
 from inspect_pop.store import joint_files as module
 from inspect_pop.yields import compute_yield
 from tests.factories import make_inspection
@@ -98,6 +98,22 @@ def test_a_share_that_is_not_mounted_gets_no_files(tmp_path: Path) -> None:
         (tmp_path / "away").rename(share)
         assert store.write(make_inspection("B")).new
         assert store.joints(record=record).num_rows == 25
+
+
+def test_two_writers_of_a_new_store_begin_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second looks for the marker just before the first one writes it: the files are not lost."""
+    with open_store(tmp_path / "records.db") as first, open_store(tmp_path / "records.db") as second:
+        read_marker = ownership.read_marker
+
+        def be_overtaken(files: ownership.JointFiles) -> ownership.Marker | None:
+            monkeypatch.setattr(ownership, "read_marker", read_marker)
+            found = read_marker(files)
+            first.write(make_inspection("A", record="a" * 8))
+            return found
+
+        monkeypatch.setattr(ownership, "read_marker", be_overtaken)
+        assert second.write(make_inspection("B", record="b" * 8)).new
+        assert second.joints().num_rows == 50
 
 
 def test_files_that_are_lost_for_good_are_accepted_as_lost(tmp_path: Path) -> None:
