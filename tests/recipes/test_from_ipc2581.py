@@ -26,6 +26,8 @@ def test_a_component_is_turned_counter_clockwise(tmp_path: Path, units: str) -> 
 
 
 def test_entities_and_damage_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeFault, match="document type"):
+        read_ipc2581(write(tmp_path, ipc2581().replace("<IPC-2581", "<!DOCTYPE x><IPC-2581", 1)))
     entity = ipc2581().replace("<IPC-2581", '<!DOCTYPE x [<!ENTITY a "b">]><IPC-2581', 1)
     with pytest.raises(RecipeFault, match="document type"):
         read_ipc2581(write(tmp_path, entity))
