@@ -154,15 +154,15 @@ def _find_groups(joints: JointTable) -> list[dict[str, Any]]:
     stray_um = joints["stray_um"].astype(np.float64) if "stray_um" in joints else np.zeros(len(joints))
     kinds = (
         ("bridge", suspect & (joints["label"] == "bridged"), 2),
-        ("stray", suspect & np.isfinite(stray_um) & (stray_um > 0), 2),
         ("missing", suspect & no_ball, 3),
+        ("stray", suspect & np.isfinite(stray_um) & (stray_um > 0), 2),
     )
     taken = np.zeros(len(joints), dtype=bool)
     for place in sorted({(str(r), str(i)) for r, i in zip(joints["refdes"], joints["interface"], strict=True)}):
-        here = (joints["refdes"] == place[0]) & (joints["interface"] == place[1])
-        pitch_um = _find_pitch(joints, here)
+        at_place = (joints["refdes"] == place[0]) & (joints["interface"] == place[1])
+        pitch_um = _find_pitch(joints, at_place)
         for kind, chosen, least in kinds:
-            for rows in _join_neighbours(joints, np.flatnonzero(here & chosen & ~taken), pitch_um):
+            for rows in _join_neighbours(joints, np.flatnonzero(at_place & chosen & ~taken), pitch_um):
                 if len(rows) < least:
                     continue
                 taken[rows] = True
