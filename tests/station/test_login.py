@@ -25,7 +25,7 @@ ROLES = {"Ada": "operator", "Rita": "repair", "Eve": "engineer", "Max": "admin",
 @pytest.fixture(autouse=True)
 def _cheap_digests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accounts, "SCRYPT_N", 16)
-    monkeypatch.setattr(accounts, "_NOBODY", "scrypt$16$8$1$AAAAAAAAAAAAAAAAAAAAAA==$AAAA")
+    monkeypatch.setattr(accounts, "_NO_SECRET", "scrypt$16$8$1$AAAAAAAAAAAAAAAAAAAAAA==$AAAA")
 
 
 def add_people(store_path: Path, names: dict[str, str] = ROLES) -> None:
@@ -243,7 +243,7 @@ def test_an_admin_reads_the_trail(people: Running) -> None:
     with browser(people, "Max") as page:
         actions = {entry["action"] for entry in page.client.get("/v1/audit").json()["entries"]}
         assert {"user added", "log-in"} <= actions
-        assert page.client.get("/v1/audit?since=yesterday").status_code in (422, 503)
+        assert page.client.get("/v1/audit?since=yesterday").status_code == 422
 
 
 def test_the_lines_programs_on_this_machine_inspect_and_decide_nothing(people: Running) -> None:

@@ -20,7 +20,7 @@ STRENGTH = (module.SCRYPT_N, module.SCRYPT_R, module.SCRYPT_P)
 @pytest.fixture(autouse=True)
 def _cheap_digests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SCRYPT_N", 16)
-    monkeypatch.setattr(module, "_NOBODY", "scrypt$16$8$1$AAAAAAAAAAAAAAAAAAAAAA==$AAAA")
+    monkeypatch.setattr(module, "_NO_SECRET", "scrypt$16$8$1$AAAAAAAAAAAAAAAAAAAAAA==$AAAA")
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_an_address_that_tries_many_names_is_locked_and_other_addresses_are_not(
 
 
 def test_what_is_kept_of_wrong_passwords_is_bounded(store: Store, accounts: Accounts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FAILURES_KEPT", 12)
+    monkeypatch.setattr(module, "MOST_FAILURES", 12)
     for k in range(20):
         accounts.log_in(f"name {k}", "wrong", f"10.0.1.{k}", now_us=NOW + k * SECOND)
     with store.reading() as connection:

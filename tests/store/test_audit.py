@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import text
 
-from inspect_pop.core.errors import StoreFault
+from inspect_pop.core.errors import StoreFault, UsageFault
 from inspect_pop.store import Store
 from inspect_pop.store.engine import writing
 
@@ -35,5 +35,5 @@ def test_the_trail_is_read_in_order_from_a_time_on(store: Store) -> None:
     assert [e.who for e in store.list_audit(limit=2)] == ["person 0", "person 1"]
     assert store.list_audit(since="2100-01-01T00:00:00+00:00") == []
     assert store.list_audit(since=trail[0].at) == trail
-    with pytest.raises(StoreFault, match="since"):
+    with pytest.raises(UsageFault, match="since"):
         store.list_audit(since="yesterday")

@@ -100,7 +100,9 @@ def test_a_store_without_a_queue_gets_one(store: Store) -> None:
     with writing(store._engine) as connection:
         connection.execute(text("DELETE FROM queue"))
         connection.execute(text("DELETE FROM samples"))
-        fill_queue(connection)
+        fill_queue(connection, 2)
+        assert connection.execute(text("SELECT count(*) FROM queue")).scalar_one() == 0
+        fill_queue(connection, 1)
     rows = store.queue_of("operator")[1]
     assert [(r["serial"], r["record"], r["n_undecided"], r["worst"]) for r in rows] == [
         (r["serial"], r["record"], r["n_undecided"], r["worst"]) for r in before if r["n_undecided"]
