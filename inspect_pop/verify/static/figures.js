@@ -15,9 +15,9 @@ export function showFigures(board, key) {
 
 function makeStrip(column, value, range) {
   const words = name("column", column.name);
-  const unit = name("unit", column.unit);
+  const { unit } = column;
   const row = document.createElement("li");
-  const number = Object.assign(document.createElement("b"), { textContent: `${showNumber(value, column.unit)} ${unit}` });
+  const number = Object.assign(document.createElement("b"), { textContent: `${showNumber(value, unit)} ${unit}` });
   const svg = draw("svg", { viewBox: "0 0 200 18", preserveAspectRatio: "none", "aria-hidden": "true" });
   if (range && range.every(Number.isFinite)) {
     const [low, median, high] = range;
@@ -28,7 +28,7 @@ function makeStrip(column, value, range) {
       number.title = say("joint.outside");
     }
     drawStrip(svg, value, low, median, high);
-    const shown = [value, low, median, high].map((number) => showNumber(number, column.unit));
+    const shown = [value, low, median, high].map((number) => showNumber(number, unit));
     const label = say("joint.figure", { words, value: shown[0], low: shown[1], median: shown[2], high: shown[3], unit });
     row.title = label;
   }

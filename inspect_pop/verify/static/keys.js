@@ -1,5 +1,6 @@
 // Which key does what: as delivered, and as this browser keeps it.
-import { say } from "./words.js";
+import { defects } from "./map.js";
+import { name, say } from "./words.js";
 
 const DELIVERED = {
   good: [" ", "g"], class_1: ["1"], class_2: ["2"], class_3: ["3"], class_4: ["4"], class_5: ["5"],
@@ -47,16 +48,24 @@ function showName(key) {
 }
 
 export function showKeys(columns, notice, changed) {
-  columns.replaceChildren(...Object.keys(DELIVERED).map((act) => makeRow(act, columns, notice, changed)));
+  const acts = Object.keys(DELIVERED).filter((act) => describeAct(act) !== null);
+  columns.replaceChildren(...acts.map((act) => makeRow(act, columns, notice, changed)));
+}
+
+// What an act does, in words; null for the key of a class that there is not.
+function describeAct(act) {
+  if (!act.startsWith("class_")) return say(`keys.${act}`);
+  const label = defects()[Number(act.slice(6)) - 1];
+  return label ? say("keys.class", { class: name("class", label) }) : null;
 }
 
 function makeRow(act, columns, notice, changed) {
   const row = document.createElement("div");
   const text = document.createElement("span");
-  text.textContent = say(`keys.${act}`);
+  text.textContent = describeAct(act);
   const button = document.createElement("button");
   button.append(...keys[act].map((key) => Object.assign(document.createElement("kbd"), { textContent: showName(key) })));
-  button.setAttribute("aria-label", `${say(`keys.${act}`)}: ${keys[act].map(showName).join(", ")}`);
+  button.setAttribute("aria-label", `${describeAct(act)}: ${keys[act].map(showName).join(", ")}`);
   button.addEventListener("click", () => {
     button.textContent = say("keys.press");
     button.className = "wait";
@@ -76,7 +85,7 @@ function makeRow(act, columns, notice, changed) {
 
 function change(act, key, notice) {
   const owner = Object.keys(keys).find((other) => other !== act && keys[other].includes(key));
-  notice.textContent = owner ? say("keys.taken", { key: showName(key), action: say(`keys.${owner}`) }) : "";
+  notice.textContent = owner ? say("keys.taken", { key: showName(key), action: describeAct(owner) }) : "";
   if (owner) return;
   keys[act] = [key];
   localStorage.setItem(PLACE, JSON.stringify(keys));

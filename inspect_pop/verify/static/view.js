@@ -110,11 +110,11 @@ function showLines() {
   if (!own) return;
   const { about } = own;
   const lost = about.lost.includes(shown.slice) ? ` (${say("joint.lost")})` : "";
-  find("slice-line").textContent = say("joint.slice", { k: shown.slice + 1, n: about.shape[0], z: showNumber(about.z_um[shown.slice], "um") }) + lost;
+  find("slice-line").textContent = say("joint.slice", { k: shown.slice + 1, n: about.shape[0], z: showNumber(about.z_um[shown.slice], "µm") }) + lost;
   find("grey-line").textContent = say("joint.window", { low: grey.low.toFixed(0), high: grey.high.toFixed(0) });
   const range = drawHeights(find("height-picture"), own);
   if (!range) return;
-  const [low, high] = range.map((value) => showNumber(value, "um"));
+  const [low, high] = range.map((value) => showNumber(value, "µm"));
   const text = say("joint.heights", { stage: say(`joint.${about.heights.stage}`), low, high });
   find("height-caption").textContent = text;
   find("height-picture").setAttribute("aria-label", text);
@@ -199,6 +199,6 @@ export function showTaskStates(board, at) {
     const current = board.isDone(task) ? board.current(keyOf(joint)) : null;
     const idle = joint.role === "sample" ? say("queue.sample", { n: "" }).trim() : name("verdict", joint.verdict);
     button.lastElementChild.textContent = current ? `✓ ${describeDecision(current)}` : idle;
-    if (k === at) row.scrollIntoView({ block: "nearest" });
+    if (k === at) find("tasks").scrollTop = row.offsetTop - find("tasks").offsetTop - row.offsetHeight;
   });
 }

@@ -35,6 +35,6 @@ export function showTime(text) {
 
 export function showNumber(value, unit) {
   const size = Math.abs(value);
-  const digits = unit === "um" ? (size < 10 ? 1 : 0) : size < 0.1 ? 3 : 2;
+  const digits = unit === "µm" ? (size < 10 ? 1 : 0) : size < 0.1 ? 3 : 2;
   return value.toFixed(digits);
 }
