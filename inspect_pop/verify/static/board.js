@@ -28,17 +28,15 @@ export class Board {
     this.decisions.get(key).push(decision);
   }
 
-  // The decisions about a joint that stand: a withdrawal takes away the latest of its stage.
+  // The decisions about a joint that stand, the one that counts last: a withdrawal takes away what its stage decided until then.
   standing(key) {
-    const standing = [];
+    let standing = [];
     for (const decision of this.decisions.get(key) ?? []) {
-      if (decision.state !== WITHDRAWN) standing.push(decision);
-      else {
-        const last = standing.findLastIndex((other) => other.stage === decision.stage);
-        if (last >= 0) standing.splice(last, 1);
-      }
+      if (decision.state === WITHDRAWN) standing = standing.filter((other) => other.stage !== decision.stage);
+      else standing.push(decision);
     }
-    return standing;
+    const [operator, repair] = ["operator", "repair"].map((stage) => standing.filter((other) => other.stage === stage));
+    return [...operator, ...repair];
   }
 
   current(key) {
