@@ -44,8 +44,8 @@ async function openQueue(isNew = true, text = "") {
   board = null;
   [find("queue").hidden, find("board").hidden] = [false, true];
   if (isNew) history.pushState(null, "", "/");
-  await showQueue(openBoard, text);
   find("search").focus();
+  await showQueue(openBoard, text);
 }
 
 async function openBoard(record, isNew = true) {
@@ -256,7 +256,7 @@ function steerQueue(event, action) {
   } else if (action === "search" || action === "help") {
     event.preventDefault();
     act(action);
-  }
+  } else if (event.key.length === 1 && !event.ctrlKey && !event.metaKey && !event.altKey) find("search").focus(); // it takes the key
 }
 
 function steerEnd(event, action) {
