@@ -1,5 +1,6 @@
 """The verify page in a real browser, at a real service: by keyboard alone, undone, at two seats at once, on a tablet."""
 
+import os
 import shutil
 import time
 from collections import Counter
@@ -12,10 +13,10 @@ import pytest
 
 from inspect_pop.core.classes import DEFECTS
 from inspect_pop.store import Store
-from inspect_pop.verify.windows import ExportPlace, cut_windows
+from inspect_pop.verify.windows import cut_windows
 from inspect_pop.verify.windows_file import keep_windows
 from inspect_pop.yields.groups import compute_yield
-from tests.station.conftest import Running, running
+from tests.station.conftest import REPO, Running, running
 from tests.verify.boards import make_seen_board
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -108,27 +109,35 @@ class Seat:
         assert self.complaints == []
 
 
-def fill(store: Store, n: int, folder: Path) -> None:
-    """Add `n` boards of three suspects and a sample joint each, and an engineer's, an operator's and a repairer's account."""
+def add_boards(store: Store, prefix: str, n: int = 1, **options: Any) -> None:
+    """Add boards of three suspects and a sample joint each, or with the options of `make_inspection`."""
     for k in range(n):
-        board, recipe = make_seen_board(
-            f"PB-{k:03d}", defects=SUSPECTS, seed=k, inspected_at=f"2026-03-02T{7 + k // 60:02d}:{k % 60:02d}:00+01:00"
-        )
-        keep_windows(store, cut_windows(board, recipe, ExportPlace(str(folder / "gone"), str(folder), "d")))
+        given = {"defects": SUSPECTS, "seed": k, "inspected_at": f"2026-03-02T07:{k:02d}:00+01:00"} | options
+        board, recipe = make_seen_board(f"{prefix}-{k:03d}", **given)
+        keep_windows(store, cut_windows(board, recipe, None))
         store.write(board)
-    for name, role in (("anna", "operator"), ("bert", "operator"), ("rita", "repair"), ("eva", "engineer")):
-        store.accounts.add_user(name, role, PASSWORD, by="test", now_us=time.time_ns() // 1000)
 
 
 @contextmanager
-def filled(tmp_path: Path, n: int) -> Iterator[tuple[Running, Store]]:
-    with running(tmp_path) as service, service.store() as store:
-        fill(store, n, tmp_path)
+def staffed(folder: Path) -> Iterator[tuple[Running, Store]]:
+    """A service whose store knows two operators, one at the repair station, and an engineer."""
+    with running(folder) as service, service.store() as store:
+        for name, role in (("anna", "operator"), ("bert", "operator"), ("rita", "repair"), ("eva", "engineer")):
+            store.accounts.add_user(name, role, PASSWORD, by="test", now_us=time.time_ns() // 1000)
         yield service, store
 
 
-def list_decisions(store: Store, n: int) -> list[Any]:
-    return [d for k in range(n) for record in store.board(f"PB-{k:03d}") for d in record.decisions]
+@pytest.fixture(scope="module")
+def floor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, Store]]:
+    """One such service for the tests that do not look at the whole queue. Each adds its own boards."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(REPO), os.environ.get("PYTHONPATH", "")]))
+        with staffed(tmp_path_factory.mktemp("floor")) as station:
+            yield station
+
+
+def list_decisions(store: Store, prefix: str, n: int = 1) -> list[Any]:
+    return [d for k in range(n) for record in store.board(f"{prefix}-{k:03d}") for d in record.decisions]
 
 
 def choose(serial: str, joint: str) -> str | None:
@@ -141,7 +150,8 @@ def choose(serial: str, joint: str) -> str | None:
 
 @pytest.mark.parametrize("n", [4, pytest.param(20, marks=pytest.mark.long)])
 def test_a_shift_is_verified_by_keyboard_alone(browser: "sync_api.Browser", tmp_path: Path, n: int) -> None:
-    with filled(tmp_path, n) as (service, store):
+    with staffed(tmp_path) as (service, store):
+        add_boards(store, "PB", n)
         seat = Seat(browser, service, "anna")
         seat.scan("PB-000")
         first = seat.joint
@@ -167,7 +177,7 @@ def test_a_shift_is_verified_by_keyboard_alone(browser: "sync_api.Browser", tmp_
         print(f"next joint: median {took[len(took) // 2]:.0f} ms, 95 % {took[int(0.95 * len(took))]:.0f} ms, of {len(took)}")
         seat.close()
         assert set(done.values()) == {1} and len(done) == 4 * n
-        made = list_decisions(store, n)
+        made = list_decisions(store, "PB", n)
         assert len(made) == 4 * n + 2 and {d.decided_by for d in made} == {"anna"}
         assert all(d.decided_at.startswith("20") and d.stage == "operator" for d in made)
         n_open, n_missed = n - (n + 3) // 4, 1
@@ -182,140 +192,179 @@ def test_a_shift_is_verified_by_keyboard_alone(browser: "sync_api.Browser", tmp_
         assert figures.fpy == 0
 
 
-def test_two_seats_overwrite_nothing_unseen(browser: "sync_api.Browser", tmp_path: Path) -> None:
-    with filled(tmp_path, 1) as (service, store):
-        anna, bert = (Seat(browser, service, name) for name in ("anna", "bert"))
-        for seat in (anna, bert):
-            seat.scan("PB-000")
-        joint = anna.joint
-        anna.press("1")
-        anna.rest()
-        bert.page.keyboard.press(" ")
-        bert.page.wait_for_selector("#conflict[open]")
-        assert "anna" in bert.page.locator("#conflict-text").inner_text()
-        bert.page.keyboard.press("Enter")
-        bert.page.wait_for_selector("#conflict:not([open])", state="attached")
-        assert bert.joint == joint and "bridged" in bert.page.locator("#decisions").inner_text()
-        assert [d.decided_by for d in list_decisions(store, 1)] == ["anna"]
-        bert.press("3")  # seen: now he may
-        bert.rest()
-        assert [(d.decided_by, d.label) for d in list_decisions(store, 1)] == [("anna", "bridged"), ("bert", "starved")]
-        anna.close()
-        bert.complaints = [c for c in bert.complaints if "409" not in c]  # a browser notes every refusal
-        bert.close()
+def test_two_seats_overwrite_nothing_unseen(browser: "sync_api.Browser", floor: tuple[Running, Store], tmp_path: Path) -> None:
+    service, store = floor
+    add_boards(store, "TWO")
+    anna, bert = (Seat(browser, service, name) for name in ("anna", "bert"))
+    for seat in (anna, bert):
+        seat.scan("TWO-000")
+    joint = anna.joint
+    anna.press("1")
+    anna.rest()
+    bert.page.keyboard.press(" ")
+    bert.page.wait_for_selector("#conflict[open]")
+    assert "anna" in bert.page.locator("#conflict-text").inner_text()
+    bert.page.keyboard.press("Enter")
+    bert.page.wait_for_selector("#conflict:not([open])", state="attached")
+    assert bert.joint == joint and "bridged" in bert.page.locator("#decisions").inner_text()
+    assert [d.decided_by for d in list_decisions(store, "TWO")] == ["anna"]
+    bert.press("3")  # seen: now he may
+    bert.rest()
+    assert [(d.decided_by, d.label) for d in list_decisions(store, "TWO")] == [("anna", "bridged"), ("bert", "starved")]
+    anna.close()
+    bert.complaints = [c for c in bert.complaints if "409" not in c]  # a browser notes every refusal
+    bert.close()
 
 
-def test_the_repair_station_repairs_and_overrules(browser: "sync_api.Browser", tmp_path: Path) -> None:
-    with filled(tmp_path, 1) as (service, store):
-        anna = Seat(browser, service, "anna")
-        anna.scan("PB-000")
-        for key in ("1", "2", "3", " "):
-            anna.press(key)
-        anna.rest()
-        anna.close()
-        rita = Seat(browser, service, "rita")
-        rita.scan("PB-000")
-        assert rita.page.locator("#tasks li").count() == 3
-        for key in ("f", " ", "c"):
-            rita.press(key)
-        rita.rest()
-        rita.close(tmp_path / "repair.png")
-        states = [(d.stage, d.state) for d in list_decisions(store, 1)]
-        assert states[4:] == [("repair", "DefectRepaired"), ("repair", "DefectRejected"), ("repair", "DefectClosed")]
-        assert store.board("PB-000")[0].final == "pass"
+def test_the_repair_station_repairs_and_overrules(
+    browser: "sync_api.Browser", floor: tuple[Running, Store], tmp_path: Path
+) -> None:
+    service, store = floor
+    add_boards(store, "REP")
+    anna = Seat(browser, service, "anna")
+    anna.scan("REP-000")
+    for key in ("1", "2", "3", " "):
+        anna.press(key)
+    anna.rest()
+    anna.close()
+    rita = Seat(browser, service, "rita")
+    rita.scan("REP-000")
+    assert rita.page.locator("#tasks li").count() == 3
+    for key in ("f", " ", "c"):
+        rita.press(key)
+    rita.rest()
+    rita.close(tmp_path / "repair.png")
+    states = [(d.stage, d.state) for d in list_decisions(store, "REP")]
+    assert states[4:] == [("repair", "DefectRepaired"), ("repair", "DefectRejected"), ("repair", "DefectClosed")]
+    assert store.board("REP-000")[0].final == "pass"
 
 
-def test_pictures_keys_words_and_any_joint(browser: "sync_api.Browser", tmp_path: Path) -> None:
-    with filled(tmp_path, 1) as (service, store):
-        eva = Seat(browser, service, "eva")
-        eva.scan("PB-000")
-        page = eva.page
-        slice_line, grey_line = page.locator("#slice-line"), page.locator("#grey-line")
+def test_pictures_keys_words_and_any_joint(browser: "sync_api.Browser", floor: tuple[Running, Store], tmp_path: Path) -> None:
+    service, store = floor
+    add_boards(store, "PIC")
+    eva = Seat(browser, service, "eva")
+    eva.scan("PIC-000")
+    page = eva.page
+    slice_line, grey_line = page.locator("#slice-line"), page.locator("#grey-line")
 
-        def pixels(pane: str) -> str:
-            return str(page.evaluate(f"document.getElementById('picture-{pane}').toDataURL()"))
+    def pixels(pane: str) -> str:
+        return str(page.evaluate(f"document.getElementById('picture-{pane}').toDataURL()"))
 
-        assert "Slice 3 of 5" in slice_line.inner_text()
-        before, grey = pixels("this"), grey_line.inner_text()
-        assert min(page.locator("#picture-this").bounding_box().values()) > 0  # type: ignore[union-attr]
-        assert page.locator("#picture-this").bounding_box()["width"] >= 320  # type: ignore[index]
-        page.keyboard.press("ArrowUp")
-        page.keyboard.press("ArrowUp")
-        page.keyboard.press("ArrowUp")
-        assert "Slice 5 of 5" in slice_line.inner_text() and pixels("this") != before
-        page.locator("#picture-this").hover()
-        page.mouse.wheel(0, 100)
-        page.mouse.wheel(0, 100)
-        eva.until("document.getElementById('slice-line').textContent.includes('Slice 3 of 5')")
-        assert pixels("this") == before
-        reference = pixels("reference")
-        for key in ("ArrowLeft", "Shift+ArrowRight", "-", "+"):
-            page.keyboard.press(key)
-            eva.until("g => document.getElementById('grey-line').textContent !== g", arg=grey)
-        assert pixels("this") != before and pixels("reference") != reference  # one window for all of them
-        page.keyboard.press("0")
-        eva.until("g => document.getElementById('grey-line').textContent === g", arg=grey)
-        assert pixels("this") == before
+    assert "Slice 3 of 5" in slice_line.inner_text()
+    before, grey = pixels("this"), grey_line.inner_text()
+    assert min(page.locator("#picture-this").bounding_box().values()) > 0  # type: ignore[union-attr]
+    assert page.locator("#picture-this").bounding_box()["width"] >= 320  # type: ignore[index]
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowUp")
+    assert "Slice 5 of 5" in slice_line.inner_text() and pixels("this") != before
+    page.locator("#picture-this").hover()
+    page.mouse.wheel(0, 100)
+    page.mouse.wheel(0, 100)
+    eva.until("document.getElementById('slice-line').textContent.includes('Slice 3 of 5')")
+    assert pixels("this") == before
+    reference = pixels("reference")
+    for key in ("ArrowLeft", "Shift+ArrowRight", "-", "+"):
+        page.keyboard.press(key)
+        page.wait_for_timeout(80)  # a scanner would be faster
+        eva.until("g => document.getElementById('grey-line').textContent !== g", arg=grey)
+    assert pixels("this") != before and pixels("reference") != reference  # one window for all of them
+    page.keyboard.press("0")
+    eva.until("g => document.getElementById('grey-line').textContent === g", arg=grey)
+    assert pixels("this") == before
 
-        page.keyboard.press("m")  # on the map, to a joint that passed
-        page.keyboard.press("ArrowRight")
-        page.keyboard.press("Enter")
-        eva.until("document.getElementById('joint-state').textContent === 'Not judged yet'")
-        assert eva.joint not in SUSPECTS and "pass" in page.locator("#joint-title").inner_text()
+    page.keyboard.press("m")  # on the map, to a joint that passed
+    eva.until("document.activeElement.tagName === 'svg'")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    eva.until("document.getElementById('joint-state').textContent === 'Not judged yet'")
+    assert eva.joint not in SUSPECTS and "pass" in page.locator("#joint-title").inner_text()
 
-        page.keyboard.press("?")
-        page.locator("#keys-columns button").first.click()
-        page.keyboard.press("x")
-        page.keyboard.press("Escape")
-        page.wait_for_selector("#help:not([open])", state="attached")
-        assert "X" in page.locator("#actions button").first.inner_text()
-        page.reload()
-        eva.until(f"{CAPTION}.includes('U1.')")
-        eva.press("x")
-        page.select_option("#language", "zh")
-        eva.until("document.documentElement.lang === 'zh'")
-        assert page.locator("#actions button").nth(1).inner_text().startswith("桥连")
-        eva.rest()
-        assert [d.state for d in list_decisions(store, 1)] == ["DefectRejected"]
-        eva.close(tmp_path / "zh.png")
+    page.keyboard.press("?")
+    page.locator("#keys-columns button").first.click()
+    page.keyboard.press("x")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#help:not([open])", state="attached")
+    assert "X" in page.locator("#actions button").first.inner_text()
+    page.reload()
+    eva.until(f"{CAPTION}.includes('U1.')")
+    eva.press("x")
+    page.select_option("#language", "zh")
+    eva.until("document.documentElement.lang === 'zh'")
+    assert page.locator("#actions button").nth(1).inner_text().startswith("桥连")
+    eva.rest()
+    assert [d.state for d in list_decisions(store, "PIC")] == ["DefectRejected"]
+    eva.close(tmp_path / "zh.png")
 
 
-def test_a_scanner_at_a_joint_decides_nothing(browser: "sync_api.Browser", tmp_path: Path) -> None:
-    with filled(tmp_path, 2) as (service, store):
-        anna = Seat(browser, service, "anna")
-        anna.scan("PB-000")
-        anna.page.evaluate(
-            "for (const key of '1B') document.body.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true }))"
-        )
-        assert anna.page.evaluate("document.activeElement.id") == "search"
-        assert anna.page.locator("#search").input_value() == "1B"
-        anna.page.locator("#search").fill("")
-        anna.scan("PB-001")
-        anna.rest()
-        assert list_decisions(store, 2) == []
-        anna.close()
+def test_a_scanner_at_a_joint_decides_nothing(browser: "sync_api.Browser", floor: tuple[Running, Store], tmp_path: Path) -> None:
+    service, store = floor
+    add_boards(store, "SCAN", 2)
+    anna = Seat(browser, service, "anna")
+    anna.scan("SCAN-000")
+    anna.page.evaluate(
+        "for (const key of '1B') document.body.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true }))"
+    )
+    assert anna.page.evaluate("document.activeElement.id") == "search"
+    assert anna.page.locator("#search").input_value() == "1B"
+    anna.page.locator("#search").fill("")
+    anna.scan("SCAN-001")
+    anna.rest()
+    assert list_decisions(store, "SCAN", 2) == []
+    anna.close()
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_a_group_is_judged_once_and_evil_names_are_text(browser: "sync_api.Browser", tmp_path: Path, size: str) -> None:
-    with filled(tmp_path, 0) as (service, store):
-        bridged = dict.fromkeys(("U1.lower.B2", "U1.lower.B3"), "bridged")
-        board, recipe = make_seen_board("PB-000", defects=bridged, product=EVIL, line=EVIL, reviews={"U1.upper.A1": EVIL})
-        keep_windows(store, cut_windows(board, recipe, None))
-        store.write(board)
-        anna = Seat(browser, service, "anna", size)
-        anna.page.screenshot(path=tmp_path / f"queue_{size}.png")
-        anna.scan("PB-000")
-        assert "U1" in anna.joint and "2 joints" in anna.page.locator("#group-line").inner_text()
-        anna.page.screenshot(path=tmp_path / f"joint_{size}.png")
-        small = anna.page.evaluate(
-            "[...document.querySelectorAll('button, select, input:not([type=hidden])')].filter(e => e.offsetParent)"
-            ".filter(e => e.offsetHeight < 44 || e.offsetWidth < 44).map(e => e.outerHTML)"
-        )
-        assert small == []  # fingers
-        anna.press("1")
-        anna.rest()
-        made = list_decisions(store, 1)
-        assert {(d.ball, d.state, d.label) for d in made} == {(b, "DefectConfirmed", "bridged") for b in ("B2", "B3")}
-        assert anna.page.locator("#reason").inner_text() == EVIL
-        anna.close()
+def test_axe_finds_no_serious_fault(browser: "sync_api.Browser", floor: tuple[Running, Store], size: str) -> None:
+    """Needs axe-core, of which AXE_CORE names the file axe.min.js (npm pack axe-core)."""
+    axe = os.environ.get("AXE_CORE")
+    if axe is None:
+        pytest.skip("AXE_CORE names no file")
+    service, store = floor
+    add_boards(store, f"AXE-{size}")
+    eva = Seat(browser, service, "eva", size)
+    eva.page.evaluate(Path(axe).read_text(encoding="utf-8"))
+
+    def find_faults() -> list[str]:
+        found = eva.page.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
+        return [f"{f['id']} ({f['impact']}): {[n['html'] for n in f['nodes']]}" for f in found]
+
+    eva.until("document.getElementById('queue-rows').children.length > 0")
+    assert find_faults() == []
+    eva.scan(f"AXE-{size}-000")
+    assert find_faults() == []
+    eva.page.keyboard.press("?")
+    eva.page.wait_for_selector("#help[open]")
+    assert find_faults() == []
+    eva.page.keyboard.press("Escape")
+    for _ in range(4):
+        eva.press(" ")
+    eva.until("!document.getElementById('done').hidden")
+    assert find_faults() == []
+    eva.close()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_group_is_judged_once_and_evil_names_are_text(
+    browser: "sync_api.Browser", floor: tuple[Running, Store], tmp_path: Path, size: str
+) -> None:
+    service, store = floor
+    bridged = dict.fromkeys(("U1.lower.B2", "U1.lower.B3"), "bridged")
+    prefix = f"GRP-{size}"
+    add_boards(store, prefix, defects=bridged, product=EVIL, line=EVIL, reviews={"U1.upper.A1": EVIL})
+    anna = Seat(browser, service, "anna", size)
+    anna.page.screenshot(path=tmp_path / f"queue_{size}.png")
+    anna.scan(f"{prefix}-000")
+    assert "U1" in anna.joint and "2 joints" in anna.page.locator("#group-line").inner_text()
+    anna.page.screenshot(path=tmp_path / f"joint_{size}.png")
+    small = anna.page.evaluate(
+        "[...document.querySelectorAll('button, select, input:not([type=hidden])')].filter(e => e.offsetParent)"
+        ".filter(e => e.offsetHeight < 44 || e.offsetWidth < 44).map(e => e.outerHTML)"
+    )
+    assert small == []  # fingers
+    anna.press("1")
+    anna.rest()
+    made = list_decisions(store, prefix)
+    assert {(d.ball, d.state, d.label) for d in made} == {(b, "DefectConfirmed", "bridged") for b in ("B2", "B3")}
+    assert anna.page.locator("#reason").inner_text() == EVIL
+    anna.close()
