@@ -1,4 +1,4 @@
-"""`inspect-pop store`: back up, restore and check a store."""
+"""`inspect-pop store`: back up, restore, check and prune a store."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,7 +23,7 @@ NewStore = Annotated[
     ),
 ]
 
-store = typer.Typer(help="Back up, restore and check a store.", no_args_is_help=True, rich_markup_mode=None)
+store = typer.Typer(help="Back up, restore, check and prune a store.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @store.command("backup")
@@ -71,6 +71,31 @@ def check(store: ExistingStore) -> None:
         f"{pluralize(len(found.faults), 'fault')}"
     )
     raise typer.Exit(1 if found.faults else 0)
+
+
+@store.command("prune")
+def prune(
+    store: ExistingStore,
+    windows_days: Annotated[int | None, typer.Option(metavar="N", help="Keep pictures of joints for N days.")] = None,
+    windows_gb: Annotated[float | None, typer.Option(metavar="GB", help="Keep at most GB of pictures, the newest.")] = None,
+) -> None:
+    """Remove pictures of joints that are older or more than wanted. Records, joints and decisions stay, and golden boards.
+
+    A joint of an emptied board is cut again from its export, where that is still there.
+    """
+    from inspect_pop.core.clock import utc_now
+    from inspect_pop.core.errors import UsageFault
+    from inspect_pop.store import open_store
+    from inspect_pop.verify.retention import prune_windows
+
+    if windows_days is None and windows_gb is None:
+        raise UsageFault("store prune", expected="--windows-days or --windows-gb", found="neither")
+    with open_store(store, must_exist=True) as opened:
+        pruned = prune_windows(opened, today=utc_now()[:10], days=windows_days, gigabytes=windows_gb)
+    typer.echo(
+        f"pictures of {pluralize(pruned.emptied, 'board')} removed, {pruned.freed_bytes / 1e6:.1f} MB; "
+        f"{pruned.left_bytes / 1e6:.1f} MB left"
+    )
 
 
 def _print_report(report: "BackupReport") -> None:

@@ -16,7 +16,7 @@ from inspect_pop.core.errors import PopError, make_printable
 from inspect_pop.core.text import hide_passwords
 from inspect_pop.messages.publisher import OutboxPublisher
 from inspect_pop.messages.senders import sender_for
-from inspect_pop.station import routes
+from inspect_pop.station import routes, window_routes
 from inspect_pop.station.access import load_tokens
 from inspect_pop.station.middleware import RequestGuard
 from inspect_pop.station.pool import Pool
@@ -66,7 +66,7 @@ def create_app(settings: ServiceSettings, pool: Pool | None = None) -> FastAPI:
 
     app = FastAPI(title="inspect_pop", version=__version__, description=DESCRIPTION, lifespan=run, docs_url=None, redoc_url=None)
     app.state.station = station
-    for router in (routes.inspections, routes.records, routes.admin, overview):
+    for router in (routes.inspections, routes.records, routes.admin, window_routes.windows, overview):
         app.include_router(router)
     app.add_middleware(RequestGuard, settings=settings, tokens=tokens, metrics=station.metrics)
 
