@@ -79,6 +79,9 @@ Repeated = Annotated[
 ]
 Columns = Annotated[str, typer.Option("--columns", metavar="NAME,…", help="Measurements to study [default: all]")]
 Name = Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="Name of a model's folder.")]
+ComparedBoards = Annotated[
+    list[Path] | None, typer.Argument(metavar="LABELLED", help="Labelled boards to judge both by.", show_default=False)
+]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Reason, for the record.", show_default=False)]
 
 
@@ -310,8 +313,18 @@ def show_models(folder: ModelsDir = Path("models"), as_json: AsJson = False) -> 
 
 
 @models.command("compare")
-def compare(first: Name, second: Name, folder: ModelsDir = Path("models"), as_json: AsJson = False) -> None:
-    """Compare the figures of two models, which say something only where both were judged on the same boards."""
+def compare(
+    first: Name,
+    second: Name,
+    labelled: ComparedBoards = None,
+    folder: ModelsDir = Path("models"),
+    jobs: JobsOption = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two models on the same labelled boards: differences with intervals over boards, and whether SECOND is better.
+
+    Without LABELLED, the figures of the cards are compared, which say something only where both were judged on the same boards.
+    """
     import json
 
     from inspect_pop.classify.model import load
@@ -319,6 +332,15 @@ def compare(first: Name, second: Name, folder: ModelsDir = Path("models"), as_js
     from inspect_pop.evaluate.promotion import were_judged_together
 
     folder = _find_models(folder)
+    if first == second:
+        raise UsageFault(f"models {first} {second}", expected="two models", found="the same one twice")
+    if labelled:
+        from inspect_pop.evaluate.comparison import compare_models as compare_on_boards
+
+        both = {name: load(folder / name) for name in (first, second)}
+        found = compare_on_boards(labelled, both, processes=jobs, progress=print_progress)
+        typer.echo(json.dumps(found.to_dict(), indent=1) if as_json else "\n".join(found.lines()))
+        return
     rows = compare_models(folder, first, second)
     is_comparable = were_judged_together(load(folder / first).card, load(folder / second).card)
     if as_json:
@@ -334,7 +356,7 @@ def compare(first: Name, second: Name, folder: ModelsDir = Path("models"), as_js
     else:
         typer.echo(
             "The two were judged on different boards: no figure says which is better. "
-            "`inspect-pop evaluate LABELLED --model DIR` judges each on the same boards."
+            f"`inspect-pop models compare {first} {second} LABELLED` judges both on the same boards."
         )
 
 
