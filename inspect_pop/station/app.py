@@ -18,10 +18,12 @@ from inspect_pop.messages.publisher import OutboxPublisher
 from inspect_pop.messages.senders import sender_for
 from inspect_pop.station import routes, window_routes
 from inspect_pop.station.access import load_tokens
+from inspect_pop.station.login import Gate, login
 from inspect_pop.station.middleware import RequestGuard
 from inspect_pop.station.pool import Pool
 from inspect_pop.station.settings import ServiceSettings
 from inspect_pop.station.station import STORE_RETRY_S, Station
+from inspect_pop.station.verify_routes import pages, verification
 from inspect_pop.store import Store, open_store
 
 __all__ = ["create_app", "make_pool", "overview", "run_publisher"]
@@ -50,7 +52,9 @@ def create_app(settings: ServiceSettings, pool: Pool | None = None) -> FastAPI:
         StoreFault: The store cannot be opened.
     """
     tokens = load_tokens(settings.tokens) if settings.tokens else None
-    station = Station(settings, pool or make_pool(settings), open_store(settings.store, time_zone=settings.time_zone))
+    store = open_store(settings.store, time_zone=settings.time_zone, verify_sample=settings.verify_sample)
+    station = Station(settings, pool or make_pool(settings), store)
+    gate = Gate(settings, tokens, store.accounts)
 
     @contextlib.asynccontextmanager
     async def run(_: FastAPI) -> AsyncIterator[None]:
@@ -65,10 +69,10 @@ def create_app(settings: ServiceSettings, pool: Pool | None = None) -> FastAPI:
             await asyncio.to_thread(station.store.close)
 
     app = FastAPI(title="inspect_pop", version=__version__, description=DESCRIPTION, lifespan=run, docs_url=None, redoc_url=None)
-    app.state.station = station
-    for router in (routes.inspections, routes.records, routes.admin, window_routes.windows, overview):
+    app.state.station, app.state.gate = station, gate
+    for router in (login, verification, pages, window_routes.windows, routes.inspections, routes.records, routes.admin, overview):
         app.include_router(router)
-    app.add_middleware(RequestGuard, settings=settings, tokens=tokens, metrics=station.metrics)
+    app.add_middleware(RequestGuard, settings=settings, gate=gate, metrics=station.metrics)
 
     @app.exception_handler(RequestValidationError)
     async def refuse_invalid(_: Request, error: RequestValidationError) -> JSONResponse:
@@ -150,4 +154,7 @@ async def get_docs(request: Request) -> HTMLResponse:
                 f"<h2><code>{escape(method.upper())} {escape(path)}</code></h2><p>{escape(operation.get('description', ''))}</p>"
                 f"{f'<p>Body: {kinds}</p>' if kinds else ''}<table>{rows}</table>"
             )
-    return HTMLResponse("".join(parts) + "</html>")
+    headers = {
+        "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
+    }
+    return HTMLResponse("".join(parts) + "</html>", headers=headers)

@@ -16,7 +16,7 @@ from inspect_pop.verify.golden import Golden, choose_golden, find_golden, forget
 from inspect_pop.verify.recut import cut_again
 from inspect_pop.verify.windows import JointWindow
 from inspect_pop.verify.windows_file import read_window, read_windows
-from inspect_pop.verify.words import read_static, read_words
+from inspect_pop.verify.words import read_looks, read_static, read_words
 
 __all__ = ["WINDOWS_HEADER", "windows"]
 
@@ -118,6 +118,12 @@ async def get_words(language: str) -> Response:
         raise HTTPException(404, str(fault)) from fault
     content = json.dumps(words, ensure_ascii=False)
     return Response(content, media_type="application/json", headers={"Cache-Control": _CACHE_THE_PAGE})
+
+
+@windows.get("/verify/looks.json", include_in_schema=False)
+async def get_looks() -> list[dict[str, str]]:
+    """Return how the page marks each class."""
+    return read_looks()
 
 
 @windows.get(

@@ -175,6 +175,11 @@ class Accounts:
                 connection.execute(update(sessions).where(sessions.c.digest == row.digest).values(seen_us=now_us))
         return Session(row.name, row.role, row.csrf, row.language)
 
+    def note_arrival(self, name: str, address: str, *, now_us: int) -> None:
+        """Write down that a person came by the plant's directory."""
+        with writing(self._engine) as connection:
+            add_audit(connection, now_us, name, "log-in by the directory", address)
+
     def log_out(self, cookie: str, *, now_us: int) -> None:
         """End the session of a cookie. Does nothing for an unknown one."""
         query = select(users.c.name).join_from(sessions, users, users.c.id == sessions.c.user_id)
@@ -191,7 +196,9 @@ def _make_user(row: Any) -> User:
 
 def _check_name(name: str) -> None:
     if not name or len(name) > LONGEST_NAME or not name.isprintable() or name != name.strip():
-        raise UsageFault("name", expected=f"1 to {LONGEST_NAME} signs that print, none of them a blank at an end", found=repr(name))
+        raise UsageFault(
+            "name", expected=f"1 to {LONGEST_NAME} signs that print, none of them a blank at an end", found=repr(name)
+        )
 
 
 def _check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:

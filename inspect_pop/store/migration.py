@@ -37,7 +37,8 @@ _KEEP_AUDIT: dict[str, list[str]] = {
             for what in ("update", "delete", "truncate")
             for statement in (
                 f"DROP TRIGGER IF EXISTS audit_no_{what} ON audit",
-                f"CREATE TRIGGER audit_no_{what} BEFORE {what} ON audit FOR EACH STATEMENT EXECUTE FUNCTION refuse_audit_change()",
+                f"CREATE TRIGGER audit_no_{what} BEFORE {what} ON audit "
+                "FOR EACH STATEMENT EXECUTE FUNCTION refuse_audit_change()",
             )
         ),
     ],

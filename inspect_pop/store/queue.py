@@ -1,14 +1,14 @@
 """The boards that wait for a decision: kept up to date by every write, so that the list is read from an index.
 
-A board waits for the operator while a suspect or a sample joint of its latest inspection has no standing decision. It waits for the
-repair station while a defect that a person confirmed or found is neither repaired, accepted, closed nor overruled.
+A board waits for the operator while a suspect or a sample joint of its latest inspection has no standing decision. It waits for
+the repair station while a defect that a person confirmed or found is neither repaired, accepted, closed nor overruled.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, case, delete, func, insert, literal, select
+from sqlalchemy import Connection, RowMapping, Select, case, delete, func, insert, literal, select
 
 from inspect_pop.core.classes import GOOD
 from inspect_pop.core.errors import UsageFault
@@ -25,6 +25,7 @@ _KEY = ("refdes", "interface", "ball")
 _RANKS = {"fail": 0, "review": 1, "pass": 2}
 _TO_REPAIR = {"DefectConfirmed", "DefectMissed"}
 _P_GOOD = f"p_{GOOD}"
+_HEAD, _LATEST = boards.alias("head"), boards.alias("latest")  # a board's first inspection, and the last one that decides
 _COUNTS = ("n_fail", "n_review", "n_undecided", "n_sample", "n_sample_undecided")
 
 
@@ -42,10 +43,9 @@ def refresh_queue(connection: Connection, first: int) -> None:
     """Compute again what is left to decide at the board whose first inspection is `first`."""
     of_board = select(boards.c.id).where(boards.c.first_id == first)
     connection.execute(delete(queue).where(queue.c.board_id.in_(of_board)))
-    head = boards.alias("head")
-    query = select(boards.c.id, boards.c.verdict).join_from(boards, head, head.c.id == boards.c.first_id)
-    query = query.where(boards.c.first_id == first, boards.c.decides == head.c.decides)
-    latest = connection.execute(query.order_by(boards.c.inspection_no.desc()).limit(1)).one()
+    query = select(_LATEST.c.id, _LATEST.c.verdict).join_from(_LATEST, _HEAD, _HEAD.c.id == _LATEST.c.first_id)
+    query = query.where(_LATEST.c.first_id == first, _LATEST.c.decides == _HEAD.c.decides)
+    latest = connection.execute(query.order_by(_LATEST.c.inspection_no.desc()).limit(1)).one()
     bad = select(*(defects.c[n] for n in (*_KEY, "verdict", _P_GOOD))).where(defects.c.board_id == latest.id)
     suspects = {_make_key(row): (row["verdict"], row[_P_GOOD]) for row in connection.execute(bad).mappings()}
     suspects = {key: found for key, found in suspects.items() if found[0] != "pass"}
@@ -68,7 +68,7 @@ def read_standing(connection: Connection, board_id: int) -> dict[JointKey, list[
 
 def fill_queue(connection: Connection) -> None:
     """Add the boards of a store that had no queue. They have no sample."""
-    head, latest = boards.alias("head"), boards.alias("latest")
+    head, latest = _HEAD, _LATEST
     query = (
         select(
             head.c.id,
@@ -126,15 +126,14 @@ def _select_waiting() -> Select[Any]:
 
 
 def _select_found(serial: str) -> Select[Any]:
-    head = boards.alias("head")
-    begins = func.substr(head.c.serial, 1, len(serial)) == serial
-    query = _select_entries(is_outer=True).where(begins, head.c.inspection_no == 1)
-    return query.order_by(case((head.c.serial == serial, 0), else_=1), head.c.serial, head.c.id)
+    begins = func.substr(_HEAD.c.serial, 1, len(serial)) == serial
+    query = _select_entries(is_outer=True).where(begins, _HEAD.c.inspection_no == 1)
+    return query.order_by(case((_HEAD.c.serial == serial, 0), else_=1), _HEAD.c.serial, _HEAD.c.id)
 
 
 def _select_entries(*, is_outer: bool) -> Select[Any]:
     """Select the fields of entries; `is_outer` also for boards that are not in the queue."""
-    head, latest = boards.alias("head"), boards.alias("latest")
+    head, latest = _HEAD, _LATEST
     of_latest = ("record", "serial", "inspected_at", "panel", "verdict", "cause")
     counts = (func.coalesce(queue.c[n], 0).label(n) for n in _COUNTS)
     return (
@@ -179,5 +178,5 @@ def _make_row(
     }
 
 
-def _make_key(row: Mapping[str, Any]) -> JointKey:
+def _make_key(row: Mapping[str, Any] | RowMapping) -> JointKey:
     return row["refdes"], row["interface"], row["ball"]

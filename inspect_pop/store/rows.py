@@ -55,8 +55,8 @@ _REDUCTIONS: dict[str, Callable[[NDArray[np.float64]], Any]] = {"mean": np.mean,
 class RecordRows:
     """All rows of one record, without the numbers that the database gives.
 
-    `sites`, `packages` and `interfaces` are in the same order: a package's site, its row, the rows of its interfaces. `samples` are
-    the joints that passed and that a person looks at, too.
+    `sites`, `packages` and `interfaces` are in the same order: a package's site, its row, the rows of its interfaces. `samples`
+    are the joints that passed and that a person looks at, too.
     """
 
     record: BoardRecord
@@ -69,9 +69,7 @@ class RecordRows:
     samples: list[Row]
 
 
-def make_record_rows(
-    inspection: Inspection, time_zone: str | None = None, verify_sample: int = DEFAULT_SAMPLE
-) -> RecordRows:
+def make_record_rows(inspection: Inspection, time_zone: str | None = None, verify_sample: int = DEFAULT_SAMPLE) -> RecordRows:
     """Make the rows of one inspection; its day is that in a time zone. Raises `StoreFault` for a time without an offset.
 
     `verify_sample` is the number of joints that passed and that a person looks at.

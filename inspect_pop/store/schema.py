@@ -384,7 +384,7 @@ Index(
     postgresql_where=messages.c.delivered_at.is_(None),
 )
 
-# People who log in. `secret` is the password's digest with the parameters that made it. A user is never deleted: its decisions stay.
+# People who log in. `secret` is the password's digest with the parameters that made it. A user is never deleted.
 users = Table(
     "users",
     METADATA,

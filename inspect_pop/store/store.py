@@ -31,12 +31,12 @@ from inspect_pop.store.joint_files import (
     open_joint_files,
     repair_files,
 )
-from inspect_pop.store.ownership import MARKER, FilesOwner, ensure_identity, open_default_folder, open_given_folder
-from inspect_pop.store.rows import make_message_row
-from inspect_pop.store.schema import messages as outbox
 from inspect_pop.store.migration import migrate
+from inspect_pop.store.ownership import MARKER, FilesOwner, ensure_identity, open_default_folder, open_given_folder
 from inspect_pop.store.queue import fill_queue, read_queue
+from inspect_pop.store.rows import make_message_row
 from inspect_pop.store.schema import boards, quarantine, runs, samples
+from inspect_pop.store.schema import messages as outbox
 from inspect_pop.store.types import (
     UNCHECKED,
     Decision,

@@ -34,8 +34,8 @@ __all__ = [
 ]
 
 WITHDRAWN, PASS_CONFIRMED = "DefectWithdrawn", "PassConfirmed"
-# The verification states of IPC-CFX, and what CFX does not know: a defect at a joint that passed, a decision that is taken back, and
-# a joint that passed and is good.
+# The verification states of IPC-CFX, and what CFX does not know: a defect at a joint that passed, a decision that is taken back,
+# and a joint that passed and is good.
 DECISION_STATES = (
     *("DefectConfirmed", "DefectRejected", "DefectAccepted", "DefectRepaired", "DefectClosed", "DefectMissed"),
     *(WITHDRAWN, PASS_CONFIRMED),

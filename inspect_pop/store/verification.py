@@ -71,9 +71,7 @@ def insert_decisions(
     joints = {(d.record, d.refdes, d.interface, d.ball) for d in given}
     if len(joints) < len(given) or {d.record for d in given} != {record}:
         raise UsageFault("decisions", expected="different joints of one record", found="others")
-    board = connection.execute(
-        select(boards.c.id, boards.c.serial, boards.c.digests_id).where(boards.c.record == record)
-    ).first()
+    board = connection.execute(select(boards.c.id, boards.c.serial, boards.c.digests_id).where(boards.c.record == record)).first()
     if board is None:
         raise UsageFault(f"record {record}", expected="a record in the store", found="none")
     lock_serial(connection, board.serial)

@@ -9,8 +9,9 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 
 from inspect_pop.core.errors import UsageFault
+from inspect_pop.report.style import CLASS_LOOKS
 
-__all__ = ["LANGUAGES", "STATIC_TYPES", "read_page", "read_static", "read_words"]
+__all__ = ["LANGUAGES", "STATIC_TYPES", "read_looks", "read_page", "read_static", "read_words"]
 
 LANGUAGES = {"en": "English", "zh": "简体中文"}
 STATIC_TYPES = {"css": "text/css", "js": "text/javascript", "html": "text/html", "svg": "image/svg+xml"}
@@ -38,6 +39,12 @@ def read_words(language: str) -> dict[str, str]:
         raise UsageFault(f"language {language[:20]!r}", expected=" or ".join(LANGUAGES), found="another one")
     words = tomllib.loads(_find("texts", f"{language}.toml").read_text(encoding="utf-8"))
     return {f"{group}.{key}": text for group, entries in words.items() for key, text in entries.items()}
+
+
+def read_looks() -> list[dict[str, str]]:
+    """Return how the page marks each class, as reports do: colour, letter and outline."""
+    looks = CLASS_LOOKS.values()
+    return [{n: getattr(look, n) for n in ("name", "colour", "letter", "letter_colour", "outline")} for look in looks]
 
 
 def _find(*parts: str) -> Traversable:
