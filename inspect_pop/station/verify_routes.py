@@ -1,6 +1,7 @@
 """The routes of the verify station: the page, who is logged in, what waits, one board, decisions, the audit trail."""
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -41,6 +42,7 @@ from inspect_pop.verify.words import read_page
 
 __all__ = ["pages", "verification"]
 
+log = logging.getLogger(__name__)
 Reader = Annotated[Caller, Depends(require("read"))]
 Verifier = Annotated[Caller, Depends(require("verify"))]
 DecisionList = Annotated[list[DecisionBody], Body(min_length=1, max_length=MAX_DECISIONS)]
@@ -87,9 +89,13 @@ async def show_record(record: str, station: StationDep) -> RecordBody:
             joints = station.store.inspection(record).joints
         except (StoreFault, FileNotFoundError):
             joints = None  # kept without joint files, or they are lost: what the database has is shown
-        golden = find_golden(station.store, stored.board.product)
+        windows = golden = None
+        try:
+            windows, golden = read_windows(station.store, record), find_golden(station.store, stored.board.product)
+        except StoreFault as fault:
+            log.warning("a board is shown without pictures", extra={"record": record, "reason": str(fault)})
         named = None if golden is None else {"record": golden.record, "serial": golden.serial}
-        return describe_board(stored, joints, station.store.sample(record), read_windows(station.store, record), named)
+        return describe_board(stored, joints, station.store.sample(record), windows, named)
 
     return RecordBody(**await asyncio.to_thread(describe))
 

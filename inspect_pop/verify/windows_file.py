@@ -164,7 +164,7 @@ def pack_windows(windows: WindowSet, *, with_pictures: bool = True) -> bytes:
     schema = _SCHEMA.with_metadata({_META: json.dumps(about).encode()})
     rows = [_to_row(window) for window in windows.windows] if with_pictures else []
     sink = io.BytesIO()
-    columns = {"use_dictionary": False, "write_statistics": ["joint"], "store_schema": False}
+    columns = {"use_dictionary": False, "write_statistics": ["joint"]}
     pq.write_table(
         pa.Table.from_pylist(rows, schema=schema),
         sink,

@@ -106,7 +106,7 @@ def test_many_fine_slices_are_kept_narrower_then_coarser_and_cut_again_whole() -
     board, recipe = make_seen_board("S")
     stack, interface = part_of(board, recipe)
     nine = replace(stack, values=np.repeat(stack.values, 2, axis=0)[:9], z_um=tuple(float(k) for k in range(9)))
-    for scale, is_coarser in ((2.5, False), (8.0, True)):
+    for scale, is_coarser in ((2.2, False), (8.0, True)):
         fine = replace(nine, grid=replace(stack.grid, pixel_um=stack.grid.pixel_um / scale))
         kept = cut_slice_window(fine, interface, PLACEMENT, 5)
         assert kept.codes.size <= MOST_SAMPLES
