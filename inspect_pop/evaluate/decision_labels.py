@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import and_, select
+from sqlalchemy import and_, func, select
 
 from inspect_pop.core.atomic import write_text
 from inspect_pop.core.classes import GOOD
@@ -96,9 +96,12 @@ def collect_decision_labels(store: Store) -> DecisionLabels:
     A later decision about the same joint of the same inspection replaces an earlier one of its stage, unless it does not say the
     class; the repair station's counts before the operator's. Raises `StoreFault`.
     """
+    suspects = defects.alias("suspects")
+    n_suspects = select(func.count()).where(suspects.c.board_id == boards.c.id, suspects.c.verdict != "pass").scalar_subquery()
     query = (
         select(
-            *(boards.c[n] for n in ("record", "serial", "inspected_at", "n_joints", "n_rejected", "n_review")),
+            *(boards.c[n] for n in ("record", "serial", "inspected_at")),
+            (boards.c.n_joints - n_suspects).label("n_passed"),
             *(decisions.c[n] for n in (*_PLACE, "state", "label", "stage", "decided_by", "decided_at", "note")),
             defects.c.label.label("called"),
             defects.c.verdict,
@@ -120,7 +123,7 @@ def collect_decision_labels(store: Store) -> DecisionLabels:
         last = next((row for row in reversed(standing) if _find_class(row) is not None), None)
         if last is not None:
             found.append(_make_label(last))
-            passed[last.record] = last.n_joints - last.n_rejected - last.n_review
+            passed[last.record] = last.n_passed
         elif standing:
             row = standing[-1]
             unclear.append(f"{row.serial} {row.refdes}.{row.interface}.{row.ball}: {row.state}")

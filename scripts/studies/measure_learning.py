@@ -3,8 +3,8 @@
 
     scripts/studies/measure_learning.py [--machine NAME|SEED] [--product NAME] [--boards N] [--sample N] [--work DIR] [--worse]
 
-Boards are inspected; a script that knows the truth judges every suspect and a sample of the joints that passed, as people would at
-the verify station; the station's trainer trains from the store; gates decide; the model is promoted; other boards are
+Boards are inspected; a script that knows the truth judges every suspect and a sample of the joints that passed, as people
+would at the verify station; the station's trainer trains from the store; gates decide; the model is promoted; other boards are
 inspected with the model before and after; the promotion is rolled back, and the verdicts of before must come again, bit for
 bit. With --worse the same is done by a person who calls every second defect good: the model must not be offered.
 """
