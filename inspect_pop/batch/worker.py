@@ -91,7 +91,7 @@ def _keep_windows(store: "Store", inspection: Inspection, export: BoardExport, j
     from inspect_pop.verify.windows_file import keep_windows
 
     place = ExportPlace(str(job.path.resolve()), str(job.root.resolve()), export.digest)
-    keep_windows(store, cut_windows(inspection, export.recipe, place))
+    keep_windows(store, cut_windows(inspection, export.recipe, place, sample_size=store.verify_sample))
 
 
 def _inspect(export: BoardExport, classifier: Classifier, limits: Limits, *, keep_stacks: bool = False) -> Inspection:

@@ -118,7 +118,8 @@ class InspectionHandler:
             path, root = (str(place.resolve()) for place in board.place)
             export = ExportPlace(path, root, board.inspection.board.export_digest)
         try:
-            self._ledger.keep_windows(cut_windows(board.inspection, board.recipe, export))
+            sample_size = self._ledger.count_sample()
+            self._ledger.keep_windows(cut_windows(board.inspection, board.recipe, export, sample_size=sample_size))
         except StoreFault as fault:
             log.warning("the windows of a board were not kept", extra={"reason": str(fault)})
 

@@ -53,6 +53,10 @@ class Ledger(Protocol):
         """Do the upkeep that the next board should not wait for. Call it while no board waits."""
         ...
 
+    def count_sample(self) -> int:
+        """Return at how many joints that passed a person looks on each board."""
+        ...
+
     def keep_windows(self, windows: "WindowSet") -> None:
         """Keep what a person sees of a record's joints. No record depends on it: call it after the answer."""
         ...
@@ -136,6 +140,10 @@ class StoreLedger:
             self._boards_since_checkpoint = 0
             self._store.checkpoint()
 
+    def count_sample(self) -> int:
+        """See `Ledger`."""
+        return self._store.verify_sample
+
     def keep_windows(self, windows: "WindowSet") -> None:
         """See `Ledger`."""
         from inspect_pop.verify.windows_file import keep_windows
@@ -166,22 +174,27 @@ class SubprocessLedger:
         """See `Ledger`. The child ends after one board: the store is whole then, also for those who copy its file alone."""
         self._call("tidy")
 
+    def count_sample(self) -> int:
+        """See `Ledger`."""
+        return self._call("count_sample") or 0
+
     def keep_windows(self, windows: "WindowSet") -> None:
         """See `Ledger`."""
         self._call("keep_windows", windows)
 
-    def _call(self, *request: Any) -> None:
+    def _call(self, *request: Any) -> int | None:
         try:
             self._child.pipe.send(request)
-            fault = self._child.pipe.recv()
+            answer, fault = self._child.pipe.recv()
         except (OSError, EOFError) as error:
             raise StoreFault("the store", expected="an answer", found="its process ended") from error
         if fault is not None:
             raise StoreFault(**fault)
+        return None if answer is None else int(answer)
 
 
 def _serve_ledger(store: str, cfx_handle: str, pipe: Connection) -> None:
-    """Answer requests of a `SubprocessLedger` with None, or with the parts of a `StoreFault`."""
+    """Answer requests of a `SubprocessLedger`: with a number or None, and None or the parts of a `StoreFault`."""
     ledger: StoreLedger | None = None
     fault: PopError | None = None
     try:
@@ -193,6 +206,7 @@ def _serve_ledger(store: str, cfx_handle: str, pipe: Connection) -> None:
             action, *arguments = pipe.recv()
         except EOFError:
             return
+        answer = None
         if ledger is not None:
             fault = None
             try:
@@ -200,6 +214,8 @@ def _serve_ledger(store: str, cfx_handle: str, pipe: Connection) -> None:
                     ledger.record(*arguments)
                 elif action == "tidy":
                     ledger.checkpoint()
+                elif action == "count_sample":
+                    answer = ledger.count_sample()
                 elif action == "keep_windows":
                     ledger.keep_windows(*arguments)
                 else:
@@ -207,7 +223,7 @@ def _serve_ledger(store: str, cfx_handle: str, pipe: Connection) -> None:
                     ledger.quarantine(name, kind(**parts), serial, content)
             except StoreFault as write_fault:
                 fault = write_fault
-        pipe.send(None if fault is None else {part: getattr(fault, part) for part in FAULT_PARTS})
+        pipe.send((answer, None if fault is None else {part: getattr(fault, part) for part in FAULT_PARTS}))
 
 
 class InlinePages:

@@ -1,5 +1,6 @@
 """What is done after the answer costs no verdict."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ class Untidy:
 
     def tidy(self) -> None:
         raise StoreFault("records.db", found="disk I/O error")
+
+    def count_sample(self) -> int:
+        return 2
 
     def keep_windows(self, windows: WindowSet) -> None:
         self.entries.append(windows)
@@ -56,6 +60,7 @@ def test_windows_are_kept_after_the_answer_and_cost_no_verdict(
     assert (reply["status"], reply["answer"]["verdict"], ledger.entries) == (200, "fail", ["S"])
     handler.finish()
     windows = ledger.entries[1]
+    assert Counter(w.role for w in windows.windows)["sample"] == 2
     assert "U1.lower.B2" in {w.joint for w in windows.windows}
     assert windows.export == (None if kind == "upload" else ExportPlace(str(tmp_path / "S"), str(tmp_path), "e" * 64))
     assert "the windows of a board were not kept" in caplog.text

@@ -7,6 +7,16 @@ const WITHDRAWN = "DefectWithdrawn";
 
 export const keyOf = (joint) => `${joint.refdes}.${joint.interface}.${joint.ball}`;
 
+// How many decisions are on their way, for whoever must not close the page yet.
+function markSending(change) {
+  const { dataset } = document.body;
+  dataset.sending = Number(dataset.sending ?? 0) + change;
+}
+
+addEventListener("beforeunload", (event) => {
+  if (Number(document.body.dataset.sending ?? 0) > 0) event.preventDefault();
+});
+
 export async function loadBoard(record) {
   return new Board(await get(`/v1/records/${encodeURIComponent(record)}`));
 }
@@ -97,7 +107,11 @@ export class Board {
   // Sends a choice about some joints, after those before it. Shows it at once, and takes it back if it is refused.
   decide(joints, choice, note) {
     const made = joints.map((key) => [key, this.makeDecision(key, choice)]);
-    return this.write(made, note).then(() => { this.undoable.push(joints); });
+    this.undoable.push(joints);
+    return this.write(made, note).catch((refusal) => {
+      this.undoable = this.undoable.filter((other) => other !== joints);
+      throw refusal;
+    });
   }
 
   undo() {
@@ -114,7 +128,8 @@ export class Board {
     });
     const seen = made.map(([key]) => this.decisions.get(key)?.at(-1) ?? null);
     for (const decision of shown) this.add(decision);
-    const done = this.sending.then(() => this.post(shown, seen));
+    markSending(1);
+    const done = this.sending.then(() => this.post(shown, seen)).finally(() => markSending(-1));
     this.sending = done.catch(() => {});
     return done;
   }

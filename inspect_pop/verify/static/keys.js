@@ -64,8 +64,9 @@ function makeRow(act, columns, notice, changed) {
   const text = document.createElement("span");
   text.textContent = describeAct(act);
   const button = document.createElement("button");
-  button.append(...keys[act].map((key) => Object.assign(document.createElement("kbd"), { textContent: showName(key) })));
-  button.setAttribute("aria-label", `${describeAct(act)}: ${keys[act].map(showName).join(", ")}`);
+  for (const key of keys[act]) button.append(Object.assign(document.createElement("kbd"), { textContent: showName(key) }), " ");
+  [text.id, button.id] = [`act-${act}`, `key-${act}`];
+  button.setAttribute("aria-labelledby", `${text.id} ${button.id}`);
   button.addEventListener("click", () => {
     button.textContent = say("keys.press");
     button.className = "wait";

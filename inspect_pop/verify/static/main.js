@@ -18,6 +18,7 @@ let board = null;
 let map = null;
 let at = -1; // which task is shown; -1: a joint that is none
 let typed = null; // a key that waits, since a scanner may be typing
+let prepared = null; // the board that comes next, loaded while this one is finished
 
 const isDeciding = (act) => DECIDING.includes(act) || act.startsWith("class_");
 
@@ -44,13 +45,12 @@ async function openQueue(isNew = true, text = "") {
   board = null;
   [find("queue").hidden, find("board").hidden] = [false, true];
   if (isNew) history.pushState(null, "", "/");
-  await showQueue(openBoard, text);
   find("search").focus();
+  await showQueue(openBoard, text);
 }
 
 async function openBoard(record, isNew = true) {
-  performance.mark("start");
-  board = await loadBoard(record);
+  board = (await takePrepared(record)) ?? (await loadBoard(record));
   [find("queue").hidden, find("board").hidden, find("done").hidden, find("looking").hidden] = [true, false, true, false];
   if (isNew) history.pushState(null, "", `/board/${encodeURIComponent(record)}`);
   const { about } = board;
@@ -121,20 +121,36 @@ function showProgress() {
   view.showTaskStates(board, at);
 }
 
+// Loads the board that comes after this one, and its first pictures, when all of this one's decisions are in the store.
+async function prepareNext(here) {
+  await here.sending;
+  const found = await askQueue(2);
+  const next = found.boards.find((other) => other.record !== here.about.record);
+  if (!next) return null;
+  const loaded = await loadBoard(next.record);
+  view.prefetch(loaded, loaded.tasks.slice(0, AHEAD));
+  return loaded;
+}
+
+async function takePrepared(record) {
+  const loaded = await prepared;
+  prepared = null;
+  return loaded?.about.record === record ? loaded : null;
+}
+
 function showDone() {
   [find("done").hidden, find("looking").hidden] = [false, true];
   at = board.tasks.length;
   map.update(board.tasks[0].joints[0]);
   showProgress();
+  prepared = prepareNext(board).catch(() => null);
   find("done-title").focus({ preventScroll: true });
 }
 
 async function openNextBoard() {
-  const here = board.about.record;
-  await board.sending;
-  const found = await askQueue(2);
-  const next = found.boards.find((other) => other.record !== here);
-  if (next) await openBoard(next.record);
+  prepared ??= prepareNext(board);
+  const loaded = await prepared;
+  if (loaded) await openBoard(loaded.about.record);
   else await openQueue();
 }
 
@@ -233,17 +249,26 @@ document.addEventListener("keydown", (event) => {
   else if (!isLooking()) steerEnd(event, action);
   else if (action && !(event.repeat && (isDeciding(action) || action === "undo"))) {
     event.preventDefault();
-    if (event.key.length === 1 && event.key !== " ") typed = { key: event.key, timer: setTimeout(() => { typed = null; act(action); }, SCAN_MS) };
+    if (event.key.length === 1 && event.key !== " " && !event.repeat) wait(event.key, () => act(action));
     else act(action);
   }
 });
 
+function wait(key, run) {
+  typed = { key, run, timer: setTimeout(() => { typed = null; run(); }, SCAN_MS) };
+}
+
 // Text that comes faster than a person types is a serial: it goes to the search field and decides nothing.
 function noticeScanner(event) {
-  if (!typed || event.key.length !== 1) return false;
-  clearTimeout(typed.timer);
-  find("search").value = typed.key + event.key;
+  if (!typed) return false;
+  const { key, run, timer } = typed;
+  clearTimeout(timer);
   typed = null;
+  if (event.key.length !== 1 || event.repeat) {
+    run();
+    return false;
+  }
+  find("search").value = key + event.key;
   event.preventDefault();
   find("search").focus();
   return true;
@@ -256,7 +281,7 @@ function steerQueue(event, action) {
   } else if (action === "search" || action === "help") {
     event.preventDefault();
     act(action);
-  }
+  } else if (event.key.length === 1 && !event.ctrlKey && !event.metaKey && !event.altKey) find("search").focus(); // it takes the key
 }
 
 function steerEnd(event, action) {

@@ -26,6 +26,7 @@ export function makeVerdict(verdict) {
 
 export async function showQueue(open, text = searched, at = 0) {
   [searched, offset] = [text, at];
+  find("queue-count").textContent = say("app.working");
   const found = await askQueue(BOARDS_A_PAGE, at, text);
   const n = found.boards.length;
   find("queue-count").textContent = describe(found, n, text);

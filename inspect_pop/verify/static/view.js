@@ -14,7 +14,7 @@ function listWindows(board, key) {
   const joint = board.joints.get(key);
   const golden = board.about.golden;
   return {
-    this: loadWindow(board.about.record, key),
+    this: joint.has_windows ? loadWindow(board.about.record, key) : null,
     reference: joint.reference ? loadWindow(board.about.record, joint.reference) : null,
     golden: golden && golden.record !== board.about.record ? loadWindow(golden.record, key) : null,
   };
@@ -71,7 +71,7 @@ export function showState() {
 }
 
 function drawAll() {
-  const own = shown.windows.this.value;
+  const own = shown.windows.this?.value;
   if (own && !grey.first) {
     resetGrey(own);
     if (shown.slice === null || shown.slice >= own.about.shape[0]) shown.slice = Math.floor(own.about.shape[0] / 2);
@@ -104,7 +104,7 @@ function drawPane(pane) {
 }
 
 function showLines() {
-  const own = shown.windows.this.value;
+  const own = shown.windows.this?.value;
   find("viewing").hidden = !own;
   find("height-figure").hidden = !own?.heights;
   if (!own) return;
