@@ -13,6 +13,7 @@ import typer
 
 from inspect_pop import __version__
 from inspect_pop.cli.convert import convert
+from inspect_pop.cli.disagreements import disagreements
 from inspect_pop.cli.exports import check, simulate
 from inspect_pop.cli.labels import labels
 from inspect_pop.cli.models import evaluate, gage, models, operating_point, study, train
@@ -68,6 +69,7 @@ _COMMANDS = (
     ("simulate", simulate, "Simulate labelled boards with known truth."),
     ("train", train, "Train a model on labelled boards."),
     ("evaluate", evaluate, "Evaluate a model on labelled boards."),
+    ("disagreements", disagreements, "List where model and people disagree."),
     ("study", study, "Show every escape and every false call."),
     ("operating-point", operating_point, "Choose thresholds that keep promised error rates."),
     ("gage", gage, "Gage R&R from repeated exports."),

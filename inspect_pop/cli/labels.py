@@ -82,8 +82,10 @@ def export_labels(
     with open_store(store, must_exist=True) as opened:
         found = collect_decision_labels(opened)
     write_decision_labels(found, out)
-    boards = len({(joint.serial, joint.inspected_at) for joint in found.labels})
+    boards = len({joint.record for joint in found.labels})
     typer.echo(f"{pluralize(len(found.labels), 'label')} on {pluralize(boards, 'inspected board')}: {out}")
+    if found.labels:
+        typer.echo(found.describe_bias(), err=True)
     if found.unclear:
         named = [escape_controls(text) for text in found.unclear[:_MAX_NAMED]]
         named += ["…"] if len(found.unclear) > _MAX_NAMED else []

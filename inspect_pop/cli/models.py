@@ -3,7 +3,7 @@
 import sys
 import sysconfig
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,6 +26,10 @@ from inspect_pop.cli.options import (
 )
 from inspect_pop.core.clock import utc_now
 from inspect_pop.core.errors import UsageFault
+from inspect_pop.core.text import escape_controls
+
+if TYPE_CHECKING:
+    from inspect_pop.ingest import Source
 
 __all__ = ["evaluate", "find_shipped_file", "gage", "models", "operating_point", "study", "train"]
 
@@ -33,6 +37,10 @@ _FIGURE_WIDTH = 10
 _MODELS = Path("models")
 _RETRAIN = Path("training/configs/retrain.toml")
 
+TrainingPaths = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="LABELLED", help="Batches with a labels.csv; with --store, none are needed.", show_default=False),
+]
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the figures to this file, as JSON.")]
 NewModel = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the new model.", show_default=False)]
 Config = Annotated[
@@ -71,12 +79,15 @@ Repeated = Annotated[
 ]
 Columns = Annotated[str, typer.Option("--columns", metavar="NAME,…", help="Measurements to study [default: all]")]
 Name = Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="Name of a model's folder.")]
+ComparedBoards = Annotated[
+    list[Path] | None, typer.Argument(metavar="LABELLED", help="Labelled boards to judge both by.", show_default=False)
+]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Reason, for the record.", show_default=False)]
 
 
 def train(
-    labelled: LabelledPaths,
     out: NewModel,
+    labelled: TrainingPaths = None,
     config: Config = None,
     start_from: StartFrom = None,
     replay: Replay = None,
@@ -91,9 +102,9 @@ def train(
     """Train a model on labelled boards and compare it with the old model on held-out boards.
 
     Checks the labels first: counts by class and board, duplicates, joints that do not exist, labels that are probably
-    wrong. What people decided in the store of --store are labels, too; they are written to `MODEL.labels/labels.csv`. An
-    interrupted training resumes when the same command is repeated. Needs the extra `training`. Several processes,
-    GPUs or hosts train together when `torchrun -m inspect_pop train …` starts them.
+    wrong. What people decided in the store of --store are labels, too, and its boards are read from where they were inspected;
+    the labels are written to `MODEL.labels/labels.csv`. An interrupted training resumes when the same command is repeated. Needs
+    the extra `training`. Several processes, GPUs or hosts train together when `torchrun -m inspect_pop train …` starts them.
     """
     try:
         from inspect_pop.evaluate.promotion import Gates, load_gates
@@ -105,12 +116,16 @@ def train(
         raise UsageFault("train", expected="the extra `training`", found=str(error), remedy=remedy) from error
 
     where = select_device(device)
+    given = list(labelled or ())
+    if not given and store is None:
+        raise UsageFault("train", expected="LABELLED boards, or --store with decisions", found="neither")
+    sources: list[Source] = [*given]
     with join_processes(where) as context:
         if store is not None:
             with context.leader_first():
-                labelled = [*labelled, _write_store_labels(store, out)]
+                sources += _gather_decisions(store, out, is_alone=not given)
         report = train_model(
-            labelled,
+            sources,
             out,
             config=load_training_config(config or find_shipped_file(_RETRAIN)),
             start_from=start_from,
@@ -125,23 +140,35 @@ def train(
         )
     if report is not None:
         typer.echo("\n".join(report.lines()))
-        print_passed_over(labelled)
+        print_passed_over(given)
 
 
-def _write_store_labels(store: str, out: Path) -> Path:
-    """Write the labels of a store's decisions beside the new model; return their folder. Raises `UsageFault` if there is none."""
+def _gather_decisions(store: str, out: Path, *, is_alone: bool) -> "list[Source]":
+    """Write the labels of a store's decisions beside the new model; return their folder and the exports that they are about.
+
+    `is_alone` says that no other boards are given. Raises `UsageFault` if there is no label, or no export of those alone.
+    """
+    from inspect_pop.evaluate.decided_exports import find_decided_exports
     from inspect_pop.evaluate.decision_labels import collect_decision_labels, write_decision_labels
     from inspect_pop.store import open_store
 
     with open_store(store, must_exist=True) as opened:
         found = collect_decision_labels(opened)
+        exports = find_decided_exports(opened, found.labels)
     if not found.labels:
         remedy = "Verify some boards first; `inspect-pop labels export` shows what the decisions say."
         raise UsageFault("--store", expected="decisions that say what a joint is", found="none", remedy=remedy)
+    print_progress(escape_controls(f"decisions: {found.describe_bias()}"))
+    for line in exports.gone:
+        print_progress(escape_controls(f"export is gone: {line}"))
+    if is_alone and not exports.places:
+        listed = f"none of {len(exports.gone)}: {exports.gone[0]}"
+        remedy = "Put exports back where they were, or name the folder that holds them now: train BOARDS --store URL."
+        raise UsageFault("--store", expected="exports of the boards that people judged", found=listed, remedy=remedy)
     folder = out.with_name(f"{out.name}.labels")
     folder.mkdir(parents=True, exist_ok=True)
     write_decision_labels(found, folder / "labels.csv")
-    return folder
+    return [folder, *exports.places]
 
 
 def find_shipped_file(name: Path) -> Path:
@@ -286,8 +313,18 @@ def show_models(folder: ModelsDir = Path("models"), as_json: AsJson = False) -> 
 
 
 @models.command("compare")
-def compare(first: Name, second: Name, folder: ModelsDir = Path("models"), as_json: AsJson = False) -> None:
-    """Compare the figures of two models, which say something only where both were judged on the same boards."""
+def compare(
+    first: Name,
+    second: Name,
+    labelled: ComparedBoards = None,
+    folder: ModelsDir = Path("models"),
+    jobs: JobsOption = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two models on the same labelled boards: differences with intervals over boards, and whether SECOND is better.
+
+    Without LABELLED, the figures of the cards are compared, which say something only where both were judged on the same boards.
+    """
     import json
 
     from inspect_pop.classify.model import load
@@ -295,6 +332,15 @@ def compare(first: Name, second: Name, folder: ModelsDir = Path("models"), as_js
     from inspect_pop.evaluate.promotion import were_judged_together
 
     folder = _find_models(folder)
+    if first == second:
+        raise UsageFault(f"models {first} {second}", expected="two models", found="the same one twice")
+    if labelled:
+        from inspect_pop.evaluate.comparison import compare_models as compare_on_boards
+
+        both = {name: load(folder / name) for name in (first, second)}
+        found = compare_on_boards(labelled, both, processes=jobs, progress=print_progress)
+        typer.echo(json.dumps(found.to_dict(), indent=1) if as_json else "\n".join(found.lines()))
+        return
     rows = compare_models(folder, first, second)
     is_comparable = were_judged_together(load(folder / first).card, load(folder / second).card)
     if as_json:
@@ -310,7 +356,7 @@ def compare(first: Name, second: Name, folder: ModelsDir = Path("models"), as_js
     else:
         typer.echo(
             "The two were judged on different boards: no figure says which is better. "
-            "`inspect-pop evaluate LABELLED --model DIR` judges each on the same boards."
+            f"`inspect-pop models compare {first} {second} LABELLED` judges both on the same boards."
         )
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "calibration_error",
     "clopper_pearson",
     "clopper_pearson_upper",
+    "count_effective",
     "estimate_rate",
     "percent",
     "poisson_interval",
@@ -36,7 +37,8 @@ class Rate:
 
     `low` and `high` are the exact (Clopper-Pearson) 95 % interval, which takes joints as independent; `upper95` is the
     one-sided bound. `board_low` and `board_high` are the percentile bootstrap over boards, None with fewer than two
-    boards. Quote the wider of the two intervals. `rate` is None without joints.
+    boards. Quote the wider of the two intervals. `rate` is None without joints. `count` and `of` count joints; where joints
+    stand for others, `rate` and the intervals are about those, and the exact interval counts fewer joints (`count_effective`).
     """
 
     count: int
@@ -64,25 +66,57 @@ def percent(rate: float) -> str:
     return f"{100 * rate:.{1 if rate >= 0.1 else 2 if rate >= 0.001 else 4}f} %"
 
 
-def estimate_rate(hit: NDArray[np.bool_], among: NDArray[np.bool_], board: NDArray[np.integer], *, seed: int = 0) -> Rate:
-    """Estimate the share of the joints in `among` that are in `hit`; both (n,) bool. `board` (n,) numbers each joint's board."""
+def estimate_rate(
+    hit: NDArray[np.bool_],
+    among: NDArray[np.bool_],
+    board: NDArray[np.integer],
+    *,
+    weight: NDArray[np.floating] | None = None,
+    seed: int = 0,
+) -> Rate:
+    """Estimate the share of the joints in `among` that are in `hit`.
+
+    Parameters
+    ----------
+    hit, among
+        (n,) bool.
+    board
+        (n,) number of each joint's board.
+    weight
+        (n,) how many joints each one stands for, where some were drawn from many; None: each for itself. The exact interval is
+        then that of Korn and Graubard (Survey Methodology 24, 1998, 193-201): Clopper-Pearson at the effective number of joints.
+    """
     count, of = int(np.sum(hit & among)), int(np.sum(among))
-    low, high = clopper_pearson(count, of)
-    spread = bootstrap_boards(hit & among, among, board, seed=seed)
+    rate, exposure = (count / of if of else None), float(of)
+    if weight is not None and of and np.ptp(weight[among]):
+        rate, exposure = float(weight[hit & among].sum() / weight[among].sum()), count_effective(weight[among])
+    events = (rate or 0.0) * exposure if exposure != of else count
+    low, high = clopper_pearson(events, exposure)
+    spread = bootstrap_boards(hit & among, among, board, weight=weight, seed=seed)
     return Rate(
         count=count,
         of=of,
-        rate=count / of if of else None,
+        rate=rate,
         low=low,
         high=high,
-        upper95=clopper_pearson_upper(count, of),
+        upper95=clopper_pearson_upper(events, exposure),
         board_low=spread[0] if spread else None,
         board_high=spread[1] if spread else None,
     )
 
 
+def count_effective(weight: NDArray[np.floating]) -> float:
+    """Return how many joints that count alike say as much as joints of these weights (n,) (Kish, Survey Sampling, 1965)."""
+    return float(weight.sum() ** 2 / (weight**2).sum())
+
+
 def bootstrap_boards(
-    hit: NDArray[np.bool_], among: NDArray[np.bool_], board: NDArray[np.integer], *, seed: int = 0
+    hit: NDArray[np.bool_],
+    among: NDArray[np.bool_],
+    board: NDArray[np.integer],
+    *,
+    weight: NDArray[np.floating] | None = None,
+    seed: int = 0,
 ) -> tuple[float, float] | None:
     """Return the 95 % percentile interval of a rate under resampling of boards; None with fewer than two boards.
 
@@ -92,27 +126,31 @@ def bootstrap_boards(
     m = int(which.max()) + 1 if len(which) else 0
     if m < 2:
         return None
-    hits, all_ = np.bincount(which, weights=hit[among], minlength=m), np.bincount(which, minlength=m)
+    counts = np.ones(len(which)) if weight is None else weight[among]
+    hits, all_ = np.bincount(which, weights=hit[among] * counts, minlength=m), np.bincount(which, weights=counts, minlength=m)
     draws = np.random.default_rng(seed).multinomial(m, np.full(m, 1 / m), size=_DRAWS)
     low, high = np.quantile(draws @ hits / (draws @ all_), [0.025, 0.975])
     return float(low), float(high)
 
 
-def calibration_error(probabilities: NDArray[np.floating], label: NDArray[np.integer]) -> float:
+def calibration_error(
+    probabilities: NDArray[np.floating], label: NDArray[np.integer], weight: NDArray[np.floating] | None = None
+) -> float:
     """Return the expected calibration error (Guo et al., 2017); NaN without joints.
 
     This is the mean distance of confidence and accuracy over 15 equal bins of the largest probability. `probabilities` is
-    (n, classes); `label` (n,) is an index in `CLASSES`.
+    (n, classes); `label` (n,) is an index in `CLASSES`; `weight` (n,) is how many joints each one stands for, None for one.
     """
     if len(label) == 0:
         return float("nan")
     confidence, right = probabilities.max(axis=1).astype(np.float64), probabilities.argmax(axis=1) == label
     which = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
-    gap = np.bincount(which, weights=confidence - right, minlength=_BINS)
-    return float(np.abs(gap).sum() / len(label))
+    counts = np.ones(len(label)) if weight is None else weight
+    gap = np.bincount(which, weights=(confidence - right) * counts, minlength=_BINS)
+    return float(np.abs(gap).sum() / counts.sum())
 
 
-def clopper_pearson(k: int, n: int, confidence: float = CONFIDENCE) -> Interval:
+def clopper_pearson(k: float, n: float, confidence: float = CONFIDENCE) -> Interval:
     """Return the exact two-sided interval of a share, k of n (Biometrika 26, 1934, 404-413); (0, 1) where n is 0.
 
     It keeps its confidence for every true share and number; Wilson's interval does so only on average.
@@ -123,7 +161,7 @@ def clopper_pearson(k: int, n: int, confidence: float = CONFIDENCE) -> Interval:
     return low, high
 
 
-def clopper_pearson_upper(k: int, n: int, confidence: float = CONFIDENCE, effect: float = 1.0) -> float:
+def clopper_pearson_upper(k: float, n: float, confidence: float = CONFIDENCE, effect: float = 1.0) -> float:
     """Return the exact one-sided upper bound of a share, k of n; 1 where k is n.
 
     `effect` is the design effect, by which both counts are divided.

@@ -14,7 +14,7 @@ import hashlib
 import multiprocessing
 import os
 import tomllib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +30,7 @@ from inspect_pop.core.limits import Limits
 from inspect_pop.evaluate.label_book import BoardLabels, LabelReport, read_book, report_labels
 from inspect_pop.evaluate.label_match import match_inspections
 from inspect_pop.evaluate.samples import Samples, SampleWriter, concat, empty, load
-from inspect_pop.ingest import find_exports, find_labels, open_export
+from inspect_pop.ingest import Source, find_exports, find_labels, open_export
 from inspect_pop.ingest.contract import BoardExport, HeightMapSource, SliceSource
 from inspect_pop.pipeline.board import MeasuredBoard, measure_board
 from inspect_pop.simulate.board import SimulatedBoard, simulate_board
@@ -116,7 +116,7 @@ def load_dataset_config(path: Path) -> DatasetConfig:
 
 
 def each_board(
-    paths: Sequence[Path],
+    paths: Sequence[Source],
     work: Callable[[Path, Path], Result],
     *,
     processes: int = 1,
@@ -148,7 +148,7 @@ def each_board(
 
 
 def collect(
-    paths: Sequence[Path],
+    paths: Sequence[Source],
     into: Path,
     *,
     limits: Limits | None = None,
@@ -178,7 +178,7 @@ def collect(
                 continue
             export = exports.get(board.path)
             given = matched.by_path.get(export.path, {}) if export else book.of_board(board.result.boards[0])
-            labelled = _add_labels(board.result, given, truth)
+            labelled = _add_labels(board.result, given, truth, matched.weights.get(export.path if export else board.path, {}))
             read |= dict.fromkeys(board.result.boards)
             count += len(labelled)
             writer.append(labelled)
@@ -235,7 +235,7 @@ def open_exports(boards: Iterable[tuple[Path, Path]]) -> tuple[dict[Path, BoardE
     return exports, faults
 
 
-def read_truth(paths: Sequence[Path]) -> Truth:
+def read_truth(paths: Sequence[Source]) -> Truth:
     """Read what simulators know of joints, by (serial, refdes, interface, ball).
 
     Raises `LabelsFault` if a `truth.csv` lacks columns.
@@ -313,8 +313,8 @@ def _simulate_samples(job: tuple[BoardGroup, int]) -> Samples:
     )
 
 
-def _add_labels(samples: Samples, given: BoardLabels, truth: Truth) -> Samples:
-    """Return the labelled joints of one board, with label and truth."""
+def _add_labels(samples: Samples, given: BoardLabels, truth: Truth, weights: Mapping[tuple[str, str, str], float]) -> Samples:
+    """Return the labelled joints of one board, with label, truth and how many joints each stands for."""
     if len(samples) == 0:
         return empty()
     serial = samples.boards[0]
@@ -328,6 +328,7 @@ def _add_labels(samples: Samples, given: BoardLabels, truth: Truth) -> Samples:
         label=label[labelled],
         variety=np.array([number.get(row.get("variety", ""), -1) for row in known], np.int16),
         varieties=varieties,
+        weight=np.array([weights.get(keys[k], 1.0) for k in labelled], np.float32),
         **{name: np.array([float(row.get(name) or "nan") for row in known], np.float32) for name in _TARGETS},
     )
 

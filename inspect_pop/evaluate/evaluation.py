@@ -28,18 +28,29 @@ from inspect_pop.evaluate.collect import each_board
 from inspect_pop.evaluate.label_book import read_book
 from inspect_pop.evaluate.label_match import describe_unmatched, match_inspections
 from inspect_pop.evaluate.outcomes import Outcomes, judge
-from inspect_pop.ingest import BoardExport, find_exports, open_export
+from inspect_pop.ingest import BoardExport, Source, find_exports, open_export
 from inspect_pop.pipeline.board import inspect_board
 
-__all__ = ["evaluate", "list_learnt_boards", "match_labels", "outcomes_of", "summary"]
+__all__ = [
+    "LEARNT_EXPORTS",
+    "evaluate",
+    "find_learnt_boards",
+    "list_learnt_boards",
+    "match_labels",
+    "outcomes_of",
+    "shorten_digest",
+    "summary",
+]
 
+LEARNT_EXPORTS = "exports learnt from"  # field of a card's `data`: short digests of the exports
+_DIGEST_LENGTH = 12  # 48 bits: two of 100,000 exports share one with a chance of 2e-5
 _LEARNT = ("labelled boards learnt from", "training boards", "calibration boards")  # fields of a card's `data`
 Progress = Callable[[str], None]
 BoardLabels = Mapping[tuple[str, str, str], str]
 
 
 def evaluate(
-    paths: Sequence[Path],
+    paths: Sequence[Source],
     model: Path | None,
     *,
     limits: Limits | None = None,
@@ -72,7 +83,7 @@ def evaluate(
     report = {
         "model": {"name": loaded.card.name, "version": loaded.card.version, "digest": loaded.digest},
         **judge(outcomes),
-        "learnt_from": sorted(set(outcomes.serial.tolist()) & list_learnt_boards(loaded.card)),
+        "learnt_from": find_learnt_boards(paths, loaded.card, set(outcomes.serial.tolist())),
         "quarantine": [{"path": path, "reason": why} for path, why in quarantine],
         "notes": notes,
     }
@@ -87,8 +98,28 @@ def list_learnt_boards(card: Card) -> set[str]:
     return {str(serial) for name in _LEARNT for serial in card.data.get(name, ())}
 
 
+def find_learnt_boards(paths: Sequence[Source], card: Card, serials: Collection[str]) -> list[str] | None:
+    """Return which of the boards a model has learnt from, sorted; None where its card does not say what it has learnt from.
+
+    A board is known by its export's digest, whatever its serial is now, and by its serial.
+    """
+    if not any(name in card.data for name in (*_LEARNT, LEARNT_EXPORTS)):
+        return None
+    digests, learnt = set(card.data.get(LEARNT_EXPORTS, ())), set(serials) & list_learnt_boards(card)
+    for path, root in find_exports(paths) if digests else ():
+        export = _identify_board(path, root).export
+        if export is not None and export.serial in serials and shorten_digest(export.digest) in digests:
+            learnt.add(export.serial)
+    return sorted(learnt)
+
+
+def shorten_digest(digest: str) -> str:
+    """Return the part of an export's digest that a model's card keeps."""
+    return digest[:_DIGEST_LENGTH]
+
+
 def outcomes_of(
-    paths: Sequence[Path],
+    paths: Sequence[Source],
     model: Model,
     *,
     limits: Limits | None = None,
@@ -132,7 +163,8 @@ def outcomes_of(
         if done.result is None:
             quarantine.append((str(done.path), done.fault))
         if of_board := labels.get(done.path):
-            parts.append(match_labels(board.serial, board.machine, of_board, done.result))
+            weights = matched.weights.get(board.export.path, {}) if board.export else {}
+            parts.append(match_labels(board.serial, board.machine, of_board, done.result, weights))
     if not parts:
         names = ", ".join([*book.serials[:5], *(["…"] if len(book.serials) > 5 else [])])
         remedy = "; ".join(lines)
@@ -140,8 +172,17 @@ def outcomes_of(
     return Outcomes.concat(parts), quarantine
 
 
-def match_labels(serial: str, machine: str, labels: BoardLabels, joints: JointTable | None) -> Outcomes:
-    """Return the outcomes of one board's labelled joints; `joints` is None if the board could not be inspected."""
+def match_labels(
+    serial: str,
+    machine: str,
+    labels: BoardLabels,
+    joints: JointTable | None,
+    weights: Mapping[tuple[str, str, str], float] | None = None,
+) -> Outcomes:
+    """Return the outcomes of one board's labelled joints; `joints` is None if the board could not be inspected.
+
+    `weights` has how many joints a labelled joint stands for, of those that stand for more than themselves.
+    """
     n, keys = len(labels), list(labels)
     row: dict[tuple[str, ...], int] = {}
     if joints is not None:
@@ -167,6 +208,7 @@ def match_labels(serial: str, machine: str, labels: BoardLabels, joints: JointTa
         interface=interface,
         ball=ball,
         reason=reason,
+        weight=np.array([(weights or {}).get(key, 1.0) for key in keys]),
     )
 
 
@@ -176,9 +218,9 @@ def summary(report: Mapping[str, Any]) -> list[str]:
     boards = pluralize(report["boards"], "board")
     lines = [f"{model.get('name', 'model')} {model.get('version', '')}: {boards}, {pluralize(report['joints'], 'joint')}"]
     if "learnt_from" in report:
-        learnt = len(report["learnt_from"])
-        words = "figures on boards that taught it say nothing about other boards" if learnt else "all are new to it"
-        lines[0] += f"; the model has learnt from {learnt} of {boards}: {words}"
+        lines[0] += f"; {_describe_learnt(report['learnt_from'], boards)}"
+    if report.get("stands_for", report["joints"]) != report["joints"]:
+        lines.append(f"  some joints were drawn from those that passed: together they stand for {report['stands_for']} joints")
     lines += [
         f"  defects that pass     {_format_rate(report['escape'])}",
         f"  good joints that fail {_format_rate(report['false_call'], ppm=True)}",
@@ -191,6 +233,14 @@ def summary(report: Mapping[str, Any]) -> list[str]:
     lines += [f"  {note}" for note in report.get("notes", [])]
     lines += [f"  in quarantine: {item['path']}: {item['reason']}" for item in report.get("quarantine", [])]
     return lines
+
+
+def _describe_learnt(learnt: Sequence[str] | None, boards: str) -> str:
+    """Say how many of the boards the model has learnt from, and what follows; None: its card does not say."""
+    if learnt is None:
+        return "which of them the model has learnt from is not known: its card does not say"
+    words = "figures on boards that taught it say nothing about other boards" if learnt else "all are new to it"
+    return f"the model has learnt from {len(learnt)} of {boards}: {words}"
 
 
 @dataclass(frozen=True)

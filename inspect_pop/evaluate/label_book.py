@@ -22,7 +22,7 @@ from inspect_pop.core.columns import KEY
 from inspect_pop.core.errors import LabelsFault
 from inspect_pop.core.recipe import Recipe
 from inspect_pop.evaluate.samples import Samples, split_folds
-from inspect_pop.ingest import find_labels
+from inspect_pop.ingest import Source, find_labels
 from inspect_pop.ingest.document import read_rows
 from inspect_pop.ingest.files import BOUNDS, decode_text, read_bytes
 from inspect_pop.ingest.labels import JointKey, LabelledJoint, check_labels, read_labels
@@ -141,7 +141,7 @@ class LabelDoubt:
         return f"{joint}: labelled {self.label} ({self.p_label:.1%}), looks {self.suggestion} ({self.p_suggestion:.1%})"
 
 
-def read_book(paths: Sequence[Path], recipes: Mapping[str, Recipe]) -> LabelBook:
+def read_book(paths: Sequence[Source], recipes: Mapping[str, Recipe]) -> LabelBook:
     """Read all labels beside and below `paths`, checked against the boards' recipes (by serial).
 
     If two files give a joint different labels, the later `labelled_at` counts. Raises `LabelsFault` if there is no file, if

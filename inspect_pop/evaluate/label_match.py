@@ -6,7 +6,7 @@ last when it was made (`labelled_at`), unless that was the last of all: then it 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
@@ -23,10 +23,14 @@ _MOST_LISTED = 8
 
 @dataclass(frozen=True)
 class MatchedLabels:
-    """The labels of each inspection, by its export's path, and a line on each serial whose labels cannot be told apart."""
+    """The labels of each inspection, by its export's path, and a line on each serial whose labels cannot be told apart.
+
+    `weights` has, by path, how many joints a labelled joint stands for, of those that stand for more than themselves.
+    """
 
     by_path: Mapping[Path, BoardLabels]
     unclear: tuple[str, ...]
+    weights: Mapping[Path, Mapping[tuple[str, str, str], float]] = field(default_factory=dict)
 
 
 def match_inspections(book: LabelBook, exports: Iterable[BoardExport]) -> MatchedLabels:
@@ -38,6 +42,7 @@ def match_inspections(book: LabelBook, exports: Iterable[BoardExport]) -> Matche
     for (serial, *joint), labelled in book.joints.items():
         labels.setdefault(serial, {})[joint[0], joint[1], joint[2]] = labelled
     by_path: dict[Path, BoardLabels] = {}
+    weights: dict[Path, dict[tuple[str, str, str], float]] = {}
     unclear: list[str] = []
     in_order = sorted(exports, key=lambda export: (export.serial, datetime.fromisoformat(export.inspected_at)))
     for serial, group in groupby(in_order, lambda export: export.serial):
@@ -46,13 +51,15 @@ def match_inspections(book: LabelBook, exports: Iterable[BoardExport]) -> Matche
         times = [datetime.fromisoformat(export.inspected_at) for export in inspections]
         which = {key: _find_inspection(joint, times) for key, joint in labels.get(serial, {}).items()}
         for k, export in enumerate(inspections):
-            by_path[export.path] = {key: labels[serial][key].label for key, number in which.items() if number == k}
+            given = {key: labels[serial][key] for key, number in which.items() if number == k}
+            by_path[export.path] = {key: joint.label for key, joint in given.items()}
+            weights[export.path] = {key: joint.stands_for for key, joint in given.items() if joint.stands_for != 1}
         if n := sum(number is None for number in which.values()):
             unclear.append(
                 f"{serial} was inspected again ({len(inspections)} of its exports are here): {n} of its labels do not say which "
                 "of these inspections they are about and are not used; give their inspected_at, or move other exports away"
             )
-    return MatchedLabels(by_path, tuple(unclear))
+    return MatchedLabels(by_path, tuple(unclear), weights)
 
 
 def describe_unmatched(boards: Sequence[str], labelled: Sequence[str]) -> list[str]:

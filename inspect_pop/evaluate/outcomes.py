@@ -5,7 +5,7 @@ Definitions: an *escape* is a defective joint whose verdict is `pass`; a *false 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
@@ -33,6 +33,7 @@ class Outcomes:
 
     `truth` (n,) int8 index in `CLASSES`; `label` (n,) int8 the line's class, -1 undecided; `verdict` (n,) text;
     `probabilities` (n, 5) float32, NaN if undecided; `serial`, `machine`, `refdes`, `interface`, `ball`, `reason` (n,) text.
+    `weight` (n,) float64 is how many joints each one stands for: 1 but for those drawn from all that passed.
     """
 
     truth: NDArray[np.int8]
@@ -45,8 +46,11 @@ class Outcomes:
     interface: NDArray[np.object_]
     ball: NDArray[np.object_]
     reason: NDArray[np.object_]
+    weight: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
     def __post_init__(self) -> None:
+        if not len(self.weight):
+            object.__setattr__(self, "weight", np.ones(len(self.truth)))
         lengths = {f.name: len(getattr(self, f.name)) for f in fields(self)}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"outcomes of unequal length: {lengths}")
@@ -87,6 +91,7 @@ class Outcomes:
             verdict=np.where(fails, "fail", np.where(passes, "pass", "review")).astype(object),
             probabilities=probabilities,
             serial=samples.serials.astype(object),
+            weight=samples.weight.astype(np.float64),
             reason=np.full(len(samples), "", object),
             **text,
         )
@@ -103,11 +108,12 @@ def judge(outcomes: Outcomes) -> dict[str, Any]:
     The flat names (`escape_rate`, `false_call_ppm`, ...) are those of an independent scoring of `joints.parquet`.
     """
     decided = np.isfinite(outcomes.probabilities).all(axis=1)
-    error = calibration_error(outcomes.probabilities[decided], outcomes.truth[decided])
+    error = calibration_error(outcomes.probabilities[decided], outcomes.truth[decided], outcomes.weight[decided])
     labels = [*enumerate(CLASSES), (-1, "none")]  # `none` if nothing could be decided
     return {
         "schema": SCHEMA,
         **_rates(outcomes),
+        "stands_for": round(float(outcomes.weight.sum())),
         "confusion": {
             true: {name: int(((outcomes.truth == t) & (outcomes.label == k)).sum()) for k, name in labels}
             for t, true in enumerate(CLASSES)
@@ -149,7 +155,7 @@ def _rates(o: Outcomes) -> dict[str, Any]:
 
 
 def _rate(o: Outcomes, hit: NDArray[np.bool_], among: NDArray[np.bool_]) -> dict[str, Any]:
-    return estimate_rate(np.asarray(hit), np.asarray(among), o.board).to_dict()
+    return estimate_rate(np.asarray(hit), np.asarray(among), o.board, weight=o.weight).to_dict()
 
 
 def _each_class(

@@ -20,15 +20,17 @@ from inspect_pop.ingest.contract import (
     find_reader,
     find_root,
 )
-from inspect_pop.ingest.discovery import find_exports, find_labels, find_passed_over
+from inspect_pop.ingest.discovery import BoardPlace, Source, find_exports, find_labels, find_passed_over
 from inspect_pop.ingest.files import BOUNDS, read_bytes, resolve_inside
 
 __all__ = [
     "BoardExport",
+    "BoardPlace",
     "HeightMapSource",
     "ImageSource",
     "Reader",
     "SliceSource",
+    "Source",
     "check_export",
     "export_digest",
     "find_exports",

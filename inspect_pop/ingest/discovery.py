@@ -7,13 +7,14 @@ snapshots, hold what was deleted or is being written: they are passed over, and 
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from inspect_pop.core.errors import UsageFault
 from inspect_pop.ingest.contract import MANIFEST, find_root, load_added_readers
 
-__all__ = ["find_exports", "find_labels", "find_passed_over"]
+__all__ = ["BoardPlace", "Source", "find_exports", "find_labels", "find_passed_over"]
 
 LABELS = "labels.csv"
 # Names in lower case: hidden, and the bins, snapshots and indices of Windows, macOS, Linux, Samba, Synology, QNAP, NetApp
@@ -46,20 +47,43 @@ _SYSTEM_FOLDERS = (
 _DEPTH, _MOST_FOLDERS = 4, 2000
 
 
-def find_exports(paths: Iterable[Path | str]) -> list[tuple[Path, Path]]:
+@dataclass(frozen=True)
+class BoardPlace:
+    """Where one board lies, as a record says it: its folder, and the folder that its files must lie in.
+
+    Of a board that is given so, the `labels.csv` of its batch does not count.
+    """
+
+    path: Path
+    root: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+Source = Path | BoardPlace  # where boards are found: a board, a folder of boards, or a board with its root
+
+
+def find_exports(paths: Iterable[Source | str]) -> list[tuple[Path, Path]]:
     """Find every board in or under the given paths: (board, root) pairs, sorted by board.
 
     A folder is a board if it holds `export.json`, readable or not; folders below a board are not searched. The root is the
-    folder that was given, or two levels above a board that was given itself. A folder that cannot be listed, one whose
-    manifest has a name of other case, and one that a link names and that lies outside all given folders are returned as
-    boards too, so that opening them says why, and nothing is passed over in silence.
+    folder that was given, or two levels above a board that was given itself. A label file that is given is no board. A folder
+    that cannot be listed, one whose manifest has a name of other case, and one that a link names and that lies outside all given
+    folders are returned as boards too, so that opening them says why, and nothing is passed over in silence.
 
     Raises:
         UsageFault: A path does not exist, or there is no board at all.
     """
     found: dict[Path, Path] = {}
-    given = [_resolve(path) for path in paths]
+    paths = list(paths)
+    for place in paths:
+        if isinstance(place, BoardPlace):
+            found[place.path.resolve()] = place.root.resolve()
+    given = [_resolve(path) for path in paths if not isinstance(path, BoardPlace)]
     for path in given:
+        if path.name == LABELS and path.is_file():
+            continue
         if _is_board(path) or path.is_file():
             found.setdefault(path.parent if path.name == MANIFEST else path, find_root(path))
             continue
@@ -78,10 +102,10 @@ def find_exports(paths: Iterable[Path | str]) -> list[tuple[Path, Path]]:
     return sorted(found.items())
 
 
-def find_passed_over(paths: Iterable[Path | str]) -> list[Path]:
+def find_passed_over(paths: Iterable[Source | str]) -> list[Path]:
     """Find the hidden and system folders under the given paths that hold boards, sorted; `find_exports` passes them over."""
     found: set[Path] = set()
-    for path in map(_resolve, paths):
+    for path in (_resolve(path) for path in paths if not isinstance(path, BoardPlace)):
         if path.is_dir() and not _is_board(path):
             for name, folders, _ in os.walk(path):
                 folder = Path(name)
@@ -91,10 +115,10 @@ def find_passed_over(paths: Iterable[Path | str]) -> list[Path]:
     return sorted(found)
 
 
-def find_labels(paths: Iterable[Path | str]) -> list[Path]:
+def find_labels(paths: Iterable[Source | str]) -> list[Path]:
     """Find every `labels.csv` in or under the given paths, sorted; for a board, that of its batch. Raises `UsageFault`."""
     found: set[Path] = set()
-    for path in map(_resolve, paths):
+    for path in (_resolve(path) for path in paths if not isinstance(path, BoardPlace)):
         if path.is_file() and path.name != MANIFEST:
             found.add(path)
         elif _is_board(path) or path.is_file():

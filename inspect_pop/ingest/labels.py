@@ -1,5 +1,6 @@
 """Read `labels.csv`, version 1: the class that a person gave to each joint."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,15 @@ __all__ = ["JointKey", "LabelledJoint", "Labels", "check_labels", "read_labels"]
 
 JointKey = tuple[str, str, str, str]  # serial, refdes, interface, ball
 REQUIRED = (*KEY, "label")
-OPTIONAL = ("source", "labelled_by", "labelled_at", "note", "inspected_at")
+OPTIONAL = ("source", "labelled_by", "labelled_at", "note", "inspected_at", "stands_for")
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledJoint:
-    """The label of one joint. Text that the file does not give is empty; `line` is the line of the file."""
+    """The label of one joint. Text that the file does not give is empty; `line` is the line of the file.
+
+    `stands_for` is the number of joints from which it was drawn, for a joint that passed and was looked at in a sample; else 1.
+    """
 
     label: str
     source: str
@@ -29,6 +33,7 @@ class LabelledJoint:
     note: str
     line: int
     inspected_at: str = ""
+    stands_for: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -57,12 +62,12 @@ def read_labels(path: Path | str) -> Labels:
     """Read all labels of a file; a later line for the same joint replaces an earlier one.
 
     Raises `FileFault` for a file that cannot be read. Raises `LabelsFault`, naming the line, for a missing column, an
-    unknown label or interface, and a row without a joint.
+    unknown label or interface, a `stands_for` that is no number from 1 on, and a row without a joint.
     """
     path = Path(path)
     text = decode_text(path, read_bytes(path, BOUNDS.labels_bytes), LabelsFault)
     joints: dict[JointKey, LabelledJoint] = {}
-    for line, (serial, refdes, interface, ball, label, source, by, at, note, inspected_at) in read_rows(
+    for line, (serial, refdes, interface, ball, label, source, by, at, note, inspected_at, stands_for) in read_rows(
         path, text, REQUIRED, OPTIONAL, LabelsFault
     ):
         if label not in CLASSES:
@@ -72,8 +77,21 @@ def read_labels(path: Path | str) -> Labels:
             raise LabelsFault(
                 f"{path}: line {line}", expected="a joint: serial, refdes, lower or upper, ball", found=format_value(found)
             )
-        joints[serial, refdes, interface, ball] = LabelledJoint(label, source, by, at, note, line, inspected_at)
+        joints[serial, refdes, interface, ball] = LabelledJoint(
+            label, source, by, at, note, line, inspected_at, _parse_count(stands_for, f"{path}: line {line}")
+        )
     return Labels(path, joints)
+
+
+def _parse_count(text: str, where: str) -> float:
+    """Return how many joints a label stands for; 1 where the file does not say."""
+    try:
+        count = float(text or 1)
+    except ValueError:
+        count = math.nan
+    if not 1 <= count < math.inf:
+        raise LabelsFault(f"{where}: stands_for", expected="a number of joints, 1 or more", found=format_value(text))
+    return count
 
 
 def check_labels(labels: Labels, recipes: Mapping[str, Recipe]) -> None:

@@ -180,6 +180,8 @@ def fit_operating_point(
     boards: NDArray[np.generic],
     targets: Targets | None = None,
     previous: PreviousModel | None = None,
+    *,
+    is_drawn: bool = False,
 ) -> OperatingPoint:
     """Return thresholds for everyday use: the targets as a promise if the joints can carry it, else as they are in the set.
 
@@ -196,9 +198,13 @@ def fit_operating_point(
         None for the defaults.
     previous
         The model that training started from.
+    is_drawn
+        Whether the joints are suspects and a sample of those that passed, rather than all of their boards: no promise then.
     """
     targets = targets or Targets()
     try:
+        if is_drawn:
+            raise PromiseFault("the joints", expected="all of their boards", found="those at which people looked")
         point = choose_operating_point(
             odds,
             label != _GOOD,

@@ -20,14 +20,18 @@ from inspect_pop.core.limits import Limits
 from inspect_pop.evaluate.collect import CollectedSet, DatasetConfig, collect, make_dataset
 from inspect_pop.evaluate.label_book import LabelReport, find_label_doubts
 from inspect_pop.evaluate.samples import Samples, Split, concat, empty, hash_board, load, split_boards
-from inspect_pop.ingest import find_exports, find_labels
+from inspect_pop.ingest import Source, find_exports, find_labels
 from inspect_pop.learn.augment import AugmentConfig
 from inspect_pop.learn.calibrate import Targets
 from inspect_pop.learn.distributed import SINGLE_PROCESS, DistributedContext
 from inspect_pop.learn.fit import FitConfig
 from inspect_pop.learn.package_model import compute_logits
 
-__all__ = ["Dataset", "TrainingConfig", "TrainingRequest", "gather_dataset", "load_training_config"]
+__all__ = ["Dataset", "TrainingConfig", "TrainingRequest", "gather_dataset", "limit_weights", "load_training_config"]
+
+# In the loss no joint counts more than this, however many it stands for: a batch of 64 would else be that joint alone, and a
+# network hardly learns otherwise from larger weights (Byrd and Lipton, ICML 2019). Calibration and figures count in full.
+_LARGEST_WEIGHT = 4.0
 
 WORK = ".work"
 _LABELS = "labels.json"
@@ -78,12 +82,12 @@ def load_training_config(path: Path) -> TrainingConfig:
 class TrainingRequest:
     """The inputs of one training. `start` is the model that it starts from, `old` the one that it is compared with."""
 
-    paths: tuple[Path, ...]
+    paths: tuple[Source, ...]
     out: Path
     config: TrainingConfig
     start: Model | None
     old: Model | None
-    replay: tuple[Path, ...]
+    replay: tuple[Source, ...]
     limits: Limits
     processes: int
     progress: Callable[[str], None]
@@ -140,9 +144,14 @@ class Dataset:
 
     def training_samples(self, config: TrainingConfig, without: Sequence[str] = ()) -> Samples:
         """Return the joints to train on: those of training boards that are not in `without`, and those of other machines."""
-        samples = self.all.of_boards([b for b in self.split.train if b not in without])
+        samples = limit_weights(self.all.of_boards([b for b in self.split.train if b not in without]))
         view = samples.replace(weight=samples.weight / np.float32(config.views))
         return concat([*[view] * config.views, self.others])
+
+
+def limit_weights(samples: Samples) -> Samples:
+    """Return the joints with weights for the loss: none counts more than four times, however many joints it stands for."""
+    return samples.replace(weight=np.minimum(samples.weight, np.float32(_LARGEST_WEIGHT)))
 
 
 def gather_dataset(request: TrainingRequest) -> Dataset:
@@ -191,7 +200,7 @@ def _gather_replay(request: TrainingRequest) -> Samples:
         return make_dataset(request.config.rehearsal, folder, processes=processes, progress=request.progress)
 
 
-def _collect_once(request: TrainingRequest, name: str, paths: tuple[Path, ...]) -> CollectedSet:
+def _collect_once(request: TrainingRequest, name: str, paths: tuple[Source, ...]) -> CollectedSet:
     """Return the labelled joints of `paths`, from the work folder if an earlier start has read them."""
     folder = request.work / name
     labels = folder / _LABELS

@@ -140,10 +140,12 @@ def build_model(
 
     known = NO_CALIBRATION if prior is None else prior.calibration
     calibration, label = known, held_out.label.astype(np.int64)
+    drawn = bool(len(held_out) and np.ptp(held_out.weight))  # people looked at the suspects, and at some of those that passed
+    weight = held_out.weight * (held_out.weight.sum() / (held_out.weight**2).sum()) if drawn else None
     for _ in range(_ROUNDS):  # the calibration decides which joints are doubtful, and those are classified from four sides
         logits, embedding = compute_logits(_make_classifier(content, description, calibration).logits, held_out)
         logits = logits if out_of_fold is None else out_of_fold
-        calibration = calibrate(logits, label, prior=known)
+        calibration = calibrate(logits, label, weight, known)
     _, odds = apply_calibration(calibration, logits)
     some = training.take(np.arange(0, len(training), max(1, len(training) // _EMBEDDED)))
     _, embedded = compute_logits(_make_classifier(content, description, NO_CALIBRATION).logits, some)
@@ -155,7 +157,7 @@ def build_model(
     previous = None
     if prior is not None and prior_logits is not None:
         previous = PreviousModel(apply_calibration(known, prior_logits)[1], prior.operating_point)
-    point = fit_operating_point(odds, held_out.label, held_out.serials, targets, previous)
+    point = fit_operating_point(odds, held_out.label, held_out.serials, targets, previous, is_drawn=drawn)
     values = _card_values(description, calibration, point, familiarity)
     values["good_scores"] = good_quantiles(odds, held_out.label)
     proofs = {"largest difference of exported and trained probabilities": f"{agreement:.1e}", "quick network": int8}

@@ -26,6 +26,7 @@ from inspect_pop.evaluate.collect import collect, load_dataset_config, make_data
 from inspect_pop.evaluate.samples import Samples, concat, load, mix_samples
 from inspect_pop.learn.augment import AugmentConfig
 from inspect_pop.learn.calibrate import Targets
+from inspect_pop.learn.dataset import limit_weights
 from inspect_pop.learn.distributed import SINGLE_PROCESS, DistributedContext
 from inspect_pop.learn.fit import FitConfig, fit
 from inspect_pop.learn.network import JointNet, load_network
@@ -170,7 +171,7 @@ def train_release(
         progress=progress,
     )
     if sets.labelled is not None:
-        mixture = mix_samples([*sets.train, sets.labelled], varieties, [1] * len(sets.train) + [config.repeats])
+        mixture = mix_samples([*sets.train, limit_weights(sets.labelled)], varieties, [1] * len(sets.train) + [config.repeats])
         fitted = fit(
             mixture,
             config.second,

@@ -24,11 +24,13 @@ from inspect_pop.core.classes import CLASSES
 from inspect_pop.core.clock import utc_now
 from inspect_pop.core.errors import ModelFault, UsageFault
 from inspect_pop.core.limits import Limits
-from inspect_pop.evaluate.evaluation import outcomes_of, summary
+from inspect_pop.evaluate.collect import open_exports
+from inspect_pop.evaluate.evaluation import LEARNT_EXPORTS, outcomes_of, shorten_digest, summary
 from inspect_pop.evaluate.label_book import LabelReport
 from inspect_pop.evaluate.outcomes import Outcomes, judge
 from inspect_pop.evaluate.promotion import Gate, Gates, check_gates, is_better, promote
 from inspect_pop.evaluate.samples import Samples, Split, split_folds
+from inspect_pop.ingest import Source, find_exports
 from inspect_pop.learn.calibrate import NO_CALIBRATION, apply_calibration
 from inspect_pop.learn.dataset import WORK, Dataset, TrainingConfig, TrainingRequest, gather_dataset
 from inspect_pop.learn.diagnostics import Curve, Fold, choose_share, estimate_curve, predict_four_sided
@@ -142,7 +144,7 @@ class _TrainedNetwork:
 
 
 def train(
-    paths: Sequence[Path],
+    paths: Sequence[Source],
     out: Path,
     *,
     config: TrainingConfig,
@@ -162,7 +164,7 @@ def train(
     Parameters
     ----------
     paths
-        Labelled boards, or folders of them.
+        Labelled boards, or folders of them; a folder may hold labels alone.
     out
         The new model's folder.
     config
@@ -288,6 +290,7 @@ def _write_model(request: TrainingRequest, dataset: Dataset, trained: _TrainedNe
         "labelled joints learnt from": len(samples),
         "joints of other machines": len(dataset.others),
         "labels": dataset.labels.by_class,
+        LEARNT_EXPORTS: [*known.get(LEARNT_EXPORTS, ()), *_list_exports(request.paths, (*split.train, *split.calibrate))],
         "digest": _digest_samples(samples),
         "began with": f"{start.card.name} {start.card.version}" if start else "nothing",
     }
@@ -338,7 +341,9 @@ def _make_report(request: TrainingRequest, dataset: Dataset, trained: _TrainedNe
     )
 
 
-def _judge(request: TrainingRequest, paths: Sequence[Path], boards: Sequence[str], model: Model | None) -> dict[str, Any] | None:
+def _judge(
+    request: TrainingRequest, paths: Sequence[Source], boards: Sequence[str], model: Model | None
+) -> dict[str, Any] | None:
     """Inspect boards with a model and return the evaluation; None without a model."""
     if model is None:
         return None
@@ -371,6 +376,12 @@ def _finish_model(out: Path, card: Card, report: TrainReport) -> Card:
     sealed = seal(out, card.model_copy(update={"metrics": figures, "measured_on": measured_on}))
     shutil.rmtree(out / WORK, ignore_errors=True)
     return sealed
+
+
+def _list_exports(paths: Sequence[Source], serials: Sequence[str]) -> list[str]:
+    """Return the short digests of the exports of these boards, sorted."""
+    exports, _ = open_exports(find_exports(paths))
+    return sorted({shorten_digest(export.digest) for export in exports.values() if export.serial in serials})
 
 
 def _digest_samples(samples: Samples) -> str:

@@ -24,6 +24,7 @@ from inspect_pop.station.middleware import RequestGuard
 from inspect_pop.station.pool import Pool
 from inspect_pop.station.settings import ServiceSettings
 from inspect_pop.station.station import STORE_RETRY_S, Station
+from inspect_pop.station.training_routes import training, training_pages
 from inspect_pop.station.verify_routes import pages, verification
 from inspect_pop.store import Store, open_store
 
@@ -64,6 +65,7 @@ def create_app(settings: ServiceSettings, pool: Pool | None = None) -> FastAPI:
     async def run(_: FastAPI) -> AsyncIterator[None]:
         await station.pool.start()
         try:
+            await asyncio.to_thread(station.trainer.go_on)
             async with run_publisher(settings, station.store):
                 yield
         finally:
@@ -74,7 +76,18 @@ def create_app(settings: ServiceSettings, pool: Pool | None = None) -> FastAPI:
 
     app = FastAPI(title="inspect_pop", version=__version__, description=DESCRIPTION, lifespan=run, docs_url=None, redoc_url=None)
     app.state.station, app.state.gate = station, gate
-    for router in (login, verification, pages, window_routes.windows, routes.inspections, routes.records, routes.admin, overview):
+    for router in (
+        login,
+        verification,
+        pages,
+        window_routes.windows,
+        training,
+        training_pages,
+        routes.inspections,
+        routes.records,
+        routes.admin,
+        overview,
+    ):
         app.include_router(router)
     app.add_middleware(RequestGuard, settings=settings, gate=gate, metrics=station.metrics)
 

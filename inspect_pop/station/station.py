@@ -17,6 +17,7 @@ from inspect_pop.station.pool import Job, Pool, WorkerDied
 from inspect_pop.station.settings import ServiceSettings
 from inspect_pop.station.setup import StationSetup, write_setup
 from inspect_pop.station.store_probe import StoreProbe, StoreState
+from inspect_pop.station.trainer import Trainer
 from inspect_pop.store import QuarantinedExport, Store
 
 __all__ = ["STORE_RETRY_S", "InspectionReply", "Metrics", "Station", "refuse"]
@@ -122,6 +123,15 @@ class Station:
 
     def __post_init__(self) -> None:
         self.store_probe = StoreProbe(self.store)
+        self.trainer = Trainer(self.settings.store)
+
+    def find_model(self) -> Path:
+        """Return the folder of the model that the station judges by. Raises `ModelFault` if there is none."""
+        from inspect_pop.classify.model import find_current_model, resolve
+
+        taken = self.setup.options.model if self.setup is not None else None
+        named = Path(taken) if taken else self.settings.model
+        return find_current_model() if named is None else resolve(named)
 
     async def find_store_state(self) -> StoreState:
         """Return whether the store can be written now. A store that can clears the last failure to write it."""

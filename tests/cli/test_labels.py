@@ -59,9 +59,23 @@ def test_train_learns_from_the_decisions_of_a_store(
     assert "--store: expected decisions that say what a joint is, found none" in capsys.readouterr().err
     decide(records, "U1.lower.A1", "DefectRejected")
     assert cli.main(command) == 0
+    err = capsys.readouterr().err
+    assert "export is gone: B1" in err and "people looked at 1 suspect" in err
     folder = tmp_path / "models" / "new.labels"
     assert given["paths"] == [small_batch, folder]
     assert [j.label for j in read_labels(folder / "labels.csv").values()] == ["good"]
+
+
+@pytest.mark.training
+def test_train_from_the_store_alone_says_what_is_missing(records: str, tmp_path: Path, capsys: Captured) -> None:
+    pytest.importorskip("torch")
+    out = ["--out", str(tmp_path / "new")]
+    assert cli.main(["train", *out]) == 2
+    assert "LABELLED boards, or --store with decisions" in capsys.readouterr().err
+    decide(records, "U1.lower.A1", "DefectRejected")
+    assert cli.main(["train", "--store", records, *out]) == 2
+    err = capsys.readouterr().err
+    assert "exports of the boards that people judged, found none of 1: B1" in err and "train BOARDS --store URL" in err
 
 
 # Labels of another tool, the list of what was not mapped, and the exit status

@@ -60,6 +60,17 @@ def test_a_comparison_of_different_boards_says_so(tmp_path: Path, capsys: Captur
     assert "judged on different boards" in text
 
 
+def test_two_models_are_compared_on_the_same_boards(folder: Path, small_batch: Path, capsys: Captured) -> None:
+    command = ["models", "compare", "first", "second", str(small_batch), "--models", str(folder), "--jobs", "1"]
+    assert cli.main([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["boards"], found["joints"], found["learnt_from"]) == (1, 88, [None, None])
+    assert "not better than what you have" in found["verdict"]
+    assert cli.main(command) == 0
+    assert "not better than what you have" in capsys.readouterr().out.splitlines()[-1]
+    assert cli.main(["models", "compare", "first", "first", "--models", str(folder)]) == 2
+
+
 def test_a_model_that_cannot_be_loaded_is_refused(folder: Path, capsys: Captured) -> None:
     (folder / "second" / "model.onnx").write_bytes(b"cut")
     assert cli.main(["models", "promote", "second", "--models", str(folder), "--reason", "x"]) == 2

@@ -8,6 +8,7 @@ from inspect_pop.core.statistics import (
     bootstrap_boards,
     calibration_error,
     clopper_pearson,
+    count_effective,
     estimate_rate,
     percent,
     poisson_interval,
@@ -25,6 +26,27 @@ def test_a_rate_with_its_intervals() -> None:
     assert rate.board_low is not None and rate.board_high is not None
     assert rate.board_low <= 0.01 <= rate.board_high
     assert "3 of 300" in str(rate)
+
+
+def test_joints_that_stand_for_others_count_as_those() -> None:
+    """90 suspects, half of them hit, and 10 joints that stand for 100 each, none hit: 45 of 1,090, as sure as 11.8 joints."""
+    weight = np.array([1.0] * 90 + [100.0] * 10)
+    hit, board = np.arange(100) < 45, np.arange(100) % 10
+    rate = estimate_rate(hit, np.ones(100, bool), board, weight=weight)
+    assert (rate.count, rate.of, rate.rate) == (45, 100, pytest.approx(45 / 1090))
+    n = count_effective(weight)
+    assert n == pytest.approx(1090**2 / 100_090)
+    assert (rate.low, rate.high) == pytest.approx(clopper_pearson(45 / 1090 * n, n))
+    assert rate.board_high is not None and rate.board_high < 0.06
+    assert estimate_rate(hit, np.ones(100, bool), board, weight=np.full(100, 7.0)) == estimate_rate(
+        hit, np.ones(100, bool), board
+    )
+
+
+def test_the_calibration_error_counts_what_joints_stand_for() -> None:
+    p = np.array([[0.9, 0.1], [0.9, 0.1]])
+    assert calibration_error(p, np.array([0, 1]), np.array([9.0, 1.0])) == pytest.approx(0.0)
+    assert calibration_error(p, np.array([0, 1])) == pytest.approx(0.4)
 
 
 def test_hits_outside_the_group_do_not_count() -> None:

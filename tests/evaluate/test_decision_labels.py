@@ -22,9 +22,12 @@ def store(tmp_path: Path) -> Store:
     return opened
 
 
-def decide(store: Store, joint: str, state: str, label: str | None = None, *, record: str = "", minute: int = 0) -> None:
+def decide(
+    store: Store, joint: str, state: str, label: str | None = None, *, record: str = "", minute: int = 0, stage: str = "operator"
+) -> None:
     at = f"2026-03-02T12:{minute:02d}:00+01:00"
-    store.add_decision(Decision(record or BOARD.board.record, *joint.split("."), state, "Ada", at, label, "seen in slice 3"))
+    decision = Decision(record or BOARD.board.record, *joint.split("."), state, "Ada", at, label, "seen in slice 3", stage)
+    store.add_decision(decision)
 
 
 def labels_of(store: Store) -> dict[str, str]:
@@ -47,6 +50,7 @@ def labels_of(store: Store) -> dict[str, str]:
         ("U1.upper.A1", "DefectMissed", "head_in_pillow", "head_in_pillow"),
         ("U1.upper.A1", "PassConfirmed", None, "good"),
         ("U1.upper.A1", "DefectRejected", None, "good"),  # a person looked at a joint that passed
+        ("U1.upper.A1", "PassConfirmed", None, "good"),
     ],
 )
 def test_a_decision_is_a_label_where_it_says_the_class(
@@ -75,6 +79,57 @@ def test_the_last_word_counts_and_a_repair_changes_no_class(store: Store) -> Non
     decide(store, "U1.lower.A1", "DefectRepaired", minute=3)
     assert labels_of(store) == {"U1.lower.A1": "bridged"}
     assert collect_decision_labels(store).unclear == ()
+
+
+def test_what_was_taken_back_is_no_label_and_the_one_before_does_not_come_back(store: Store) -> None:
+    decide(store, "U1.lower.A1", "DefectConfirmed", minute=1)
+    decide(store, "U1.lower.A1", "DefectRejected", minute=2)
+    decide(store, "U1.lower.A1", "DefectWithdrawn", minute=3)
+    found = collect_decision_labels(store)
+    assert (found.labels, found.unclear) == ((), ())
+    decide(store, "U1.lower.A1", "DefectConfirmed", "open", minute=4)
+    assert labels_of(store) == {"U1.lower.A1": "open"}
+
+
+def test_the_repair_station_outranks_the_operator(store: Store) -> None:
+    decide(store, "U1.lower.A1", "DefectConfirmed", minute=1)
+    decide(store, "U1.lower.A1", "DefectRejected", minute=2, stage="repair")
+    decide(store, "U1.lower.A2", "DefectConfirmed", minute=3)
+    decide(store, "U1.lower.A2", "DefectRepaired", minute=4, stage="repair")  # says nothing about the class
+    assert labels_of(store) == {"U1.lower.A1": "good", "U1.lower.A2": "open"}
+    assert [joint.stage for joint in collect_decision_labels(store).labels] == ["repair", "operator"]
+    decide(store, "U1.lower.A1", "DefectWithdrawn", minute=5, stage="repair")
+    assert labels_of(store)["U1.lower.A1"] == "bridged", "what the operator said stands again"
+
+
+def test_a_joint_of_the_sample_stands_for_those_that_passed(tmp_path: Path) -> None:
+    """25 joints, 3 suspects, 22 passed; 4 drawn, of which 2 were looked at: each stands for 11."""
+    with open_store(tmp_path / "sampled.db", verify_sample=4) as store:
+        store.write(BOARD)
+        drawn = [".".join(joint) for joint in store.sample(BOARD.board.record)]
+        other = next(f"U1.lower.{r}{c}" for r in "CD" for c in "1234" if f"U1.lower.{r}{c}" not in drawn)
+        decide(store, drawn[0], "PassConfirmed")
+        decide(store, drawn[1], "DefectMissed", "open")
+        decide(store, other, "DefectMissed", "open")  # found elsewhere: nobody drew it
+        decide(store, "U1.lower.A1", "DefectRejected")
+        found = collect_decision_labels(store)
+        write_decision_labels(found, tmp_path / "labels.csv")
+    assert len(drawn) == 4
+    assert {j.name: (j.role, j.stands_for) for j in found.labels} == {
+        drawn[0]: ("sample", 11.0),
+        drawn[1]: ("sample", 11.0),
+        other: ("reported", 1.0),
+        "U1.lower.A1": ("suspect", 1.0),
+    }
+    assert "1 suspect, and at 2 of 22 joints that passed" in found.describe_bias()
+    given = {f"{k[1]}.{k[2]}.{k[3]}": joint.stands_for for k, joint in read_labels(tmp_path / "labels.csv").items()}
+    assert given == {j.name: j.stands_for for j in found.labels}
+
+
+def test_labels_of_suspects_alone_say_so(store: Store) -> None:
+    assert collect_decision_labels(store).describe_bias() == ""
+    decide(store, "U1.lower.A1", "DefectRejected")
+    assert "no joint of a sample" in collect_decision_labels(store).describe_bias()
 
 
 def test_a_label_belongs_to_its_inspection(store: Store) -> None:

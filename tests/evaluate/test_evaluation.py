@@ -10,6 +10,7 @@ from inspect_pop.classify.model import OperatingPoint, load
 from inspect_pop.classify.operating_points import MachinePoint
 from inspect_pop.core.classes import CLASSES
 from inspect_pop.core.errors import LabelsFault, ModelFault
+from inspect_pop.evaluate.collect import collect
 from inspect_pop.evaluate.evaluation import evaluate, list_learnt_boards, outcomes_of, summary
 from tests.learn.conftest import make_batch
 from tests.learn.models import make_model
@@ -85,6 +86,22 @@ def test_the_first_line_says_how_many_boards_taught_the_model(field: str) -> Non
     report |= dict.fromkeys(("escape", "false_call", "review", "exact_label_of_defects"), rate)
     assert "learnt from 2 of 3 boards" in summary(report | {"learnt_from": ["B1", "B2"]})[0]
     assert "learnt from 0 of 3 boards: all are new to it" in summary(report | {"learnt_from": []})[0]
+    assert "not known: its card does not say" in summary(report | {"learnt_from": None})[0]
+
+
+def test_a_joint_counts_for_those_that_it_was_drawn_from(tmp_path: Path, stand_in: Path) -> None:
+    """All good joints of a board that nobody drew, and one that stands for 1,000."""
+    batch = make_batch(tmp_path / "batch", ["PB-1"])
+    head, *rows = (batch / "labels.csv").read_text().splitlines()
+    drawn = next(k for k, row in enumerate(rows) if ",good" in row)
+    lines = [f"{head},stands_for", *(f"{row},{1000 if k == drawn else ''}" for k, row in enumerate(rows))]
+    (batch / "labels.csv").write_text("\n".join(lines) + "\n")
+    outcomes, _ = outcomes_of([batch], load(stand_in))
+    assert sorted(outcomes.weight.tolist()) == [1.0] * 87 + [1000.0]
+    report = evaluate([batch], stand_in)
+    assert report["stands_for"] == 1087
+    assert "together they stand for 1087 joints" in "\n".join(summary(report))
+    assert sorted(collect([batch], tmp_path / "samples").samples.weight.tolist()) == [1.0] * 87 + [1000.0]
 
 
 def test_labels_of_other_boards_alone_are_refused(tmp_path: Path, stand_in: Path) -> None:

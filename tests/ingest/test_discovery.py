@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from inspect_pop.core.errors import FileFault, PathFault, UsageFault
+from inspect_pop.ingest import BoardPlace, find_exports, find_labels, find_passed_over, open_export
 from inspect_pop.ingest import discovery as find
-from inspect_pop.ingest import find_exports, find_labels, find_passed_over, open_export
 from tests.ingest.boards import write_board
 
 
@@ -150,3 +150,18 @@ def test_labels_given_themselves_or_by_a_board(batch: Path) -> None:
     assert find_labels([batch / "boards/B2/export.json"]) == [batch / "labels.csv"]
     with pytest.raises(UsageFault):
         find_labels([batch / "nowhere"])
+
+
+def test_a_board_with_its_root_keeps_it_and_leaves_the_labels_of_its_batch(batch: Path) -> None:
+    (batch / "labels.csv").write_text("serial\n")
+    place = BoardPlace(batch / "boards" / "B2", batch.parent)
+    assert find_exports([place]) == [(batch / "boards" / "B2", batch.parent)]
+    assert find_labels([place]) == []
+    assert find_labels([place, batch]) == [batch / "labels.csv"]
+    assert find_passed_over([place]) == []
+    assert str(place) == str(batch / "boards" / "B2")
+
+
+def test_a_label_file_is_no_board(batch: Path) -> None:
+    (batch / "labels.csv").write_text("serial\n")
+    assert len(find_exports([batch / "labels.csv", batch])) == 3

@@ -143,6 +143,20 @@ ROWS = st.lists(
 )
 
 
+@pytest.mark.parametrize(("text", "count"), [("", 1.0), ("1", 1.0), ("41.5", 41.5)])
+def test_a_label_may_stand_for_the_joints_it_was_drawn_from(path: Path, text: str, count: float) -> None:
+    path.write_text(f"serial,refdes,interface,ball,label,stands_for\nB1,U1,lower,A1,good,{text}\n")
+    (joint,) = read_labels(path).values()
+    assert joint.stands_for == count
+
+
+@pytest.mark.parametrize("text", ["0", "-3", "many", "nan", "inf"])
+def test_a_count_that_is_none_is_refused(path: Path, text: str) -> None:
+    path.write_text(f"serial,refdes,interface,ball,label,stands_for\nB1,U1,lower,A1,good,{text}\n")
+    with pytest.raises(LabelsFault, match="line 2: stands_for"):
+        read_labels(path)
+
+
 def quoted(text: str) -> str:
     return '"' + text.replace('"', '""') + '"'
 

@@ -105,6 +105,11 @@ def test_the_working_point_is_a_promise_where_the_joints_carry_it() -> None:
     assert np.mean(odds[label == 0] >= point.fail_above) <= 500e-6
 
 
+def test_joints_at_which_people_chose_to_look_carry_no_promise() -> None:
+    odds, label, boards = scores(60_000, 7)
+    assert "those at which people looked" in fit_operating_point(odds, label, boards, is_drawn=True).source
+
+
 def test_too_few_joints_give_an_estimate_that_says_so() -> None:
     odds, label, boards = scores(800, 7)
     point = fit_operating_point(odds, label, boards)

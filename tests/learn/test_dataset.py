@@ -1,10 +1,12 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
 from inspect_pop.core.errors import LimitsFault
-from inspect_pop.learn.dataset import load_training_config
+from inspect_pop.learn.dataset import limit_weights, load_training_config
+from tests.learn.sets import make_samples
 
 CONFIGS = [Path(__file__).resolve().parents[2] / "training" / "configs" / f"{name}.toml" for name in ("retrain", "scratch")]
 pytestmark = pytest.mark.training
@@ -37,3 +39,8 @@ def test_what_cannot_be_meant_is_refused(tmp_path: Path, text: str) -> None:
 def test_an_absent_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LimitsFault):
         load_training_config(tmp_path / "none.toml")
+
+
+def test_no_joint_counts_more_than_four_times_in_the_loss() -> None:
+    samples = make_samples(1, 4).replace(weight=np.array([1, 3, 4, 800], np.float32))
+    assert limit_weights(samples).weight.tolist() == [1, 3, 4, 4]

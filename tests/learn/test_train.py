@@ -15,6 +15,7 @@ from inspect_pop.classify.session import Classifier  # noqa: E402
 from inspect_pop.core.classes import CLASSES  # noqa: E402
 from inspect_pop.core.errors import LabelsFault, ModelFault, UsageFault  # noqa: E402
 from inspect_pop.evaluate.collect import DatasetConfig, collect  # noqa: E402
+from inspect_pop.evaluate.evaluation import LEARNT_EXPORTS, find_learnt_boards  # noqa: E402
 from inspect_pop.evaluate.promotion import Gates  # noqa: E402
 from inspect_pop.evaluate.samples import Samples, save  # noqa: E402
 from inspect_pop.evaluate.samples import load as load_samples  # noqa: E402
@@ -87,6 +88,7 @@ def test_a_retrained_model_is_whole(trained) -> None:
     assert card.metrics["joints"] == 88 * len(report.split.golden)
     assert card.data["golden boards"] == list(report.split.golden)
     assert card.data["began with"] == "first 1"
+    assert len(card.data[LEARNT_EXPORTS]) == len(report.split.train)
     assert card.recipe["digest"] == AGAIN.digest
     assert not (out / ".work").exists()
     assert any("labelled joints on 5 boards" in line for line in said)
@@ -96,6 +98,16 @@ def test_a_retrained_model_is_whole(trained) -> None:
     assert "the same to calibrate, in turn" in "\n".join(report.lines())
     assert set(report.losses) == {"0", "0.5", "1"}
     assert report.share >= float(min(report.losses, key=report.losses.get))
+
+
+def test_the_boards_that_taught_are_known_by_their_exports(trained, batch: Path, tmp_path: Path) -> None:
+    """Also where the card has lost the serials."""
+    report, out, _ = trained
+    card = load(out).card
+    card = card.model_copy(update={"data": {LEARNT_EXPORTS: card.data[LEARNT_EXPORTS]}})
+    serials = {board.name for board in (batch / "boards").iterdir()}
+    assert find_learnt_boards([batch], card, serials) == list(report.split.train)
+    assert find_learnt_boards([batch], card.model_copy(update={"data": {}}), serials) is None
 
 
 def test_other_machines_keep_the_model_that_training_began_with(trained, first: Path) -> None:

@@ -17,7 +17,8 @@ from inspect_pop.verify.words import LANGUAGES, read_looks, read_page, read_stat
 
 STATIC = Path(words.__file__).with_name("static")
 SCRIPTS = sorted(STATIC.glob("*.js"))
-SOURCE = read_page() + "".join(script.read_text(encoding="utf-8") for script in SCRIPTS)
+PAGES = sorted(STATIC.glob("*.html"))
+SOURCE = "".join(file.read_text(encoding="utf-8") for file in (*PAGES, *SCRIPTS))
 
 
 def test_languages_have_the_same_keys_and_places_to_fill_in() -> None:
@@ -50,7 +51,21 @@ def test_every_key_that_the_page_names_exists_and_none_is_left_over() -> None:
         re.findall(r"""say\(\s*"([\w.]+)\"""", SOURCE)
     )
     assert fixed <= known
-    groups = {"state", "stage", "verdict", "final", "class", "group", "interface", "column", "criterion", "flag", "cause", "keys"}
+    groups = {
+        "state",
+        "stage",
+        "verdict",
+        "final",
+        "class",
+        "group",
+        "interface",
+        "column",
+        "criterion",
+        "flag",
+        "cause",
+        "keys",
+        "learning",
+    }
     for key in known:
         group, _, _ = key.partition(".")
         assert group in groups or f'"{key}"' in SOURCE or f"`{group}." in SOURCE, f"{key} is not used"
