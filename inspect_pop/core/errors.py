@@ -14,6 +14,8 @@
     ├── LimitsFault           an unknown key, or a threshold outside its range
     ├── PromiseFault          the calibration set is too small to guarantee this rate
     ├── StoreFault            the store cannot be read or written
+    ├── ConflictFault         another person decided meanwhile: look again
+    ├── StageFault            what one stage of the verification may not decide
     ├── BusyFault             the service is busy; try again later
     ├── DeadlineFault         no answer before the deadline
     └── UsageFault            arguments that cannot be used
@@ -26,6 +28,7 @@ from inspect_pop.core.text import hide_passwords
 
 __all__ = [
     "BusyFault",
+    "ConflictFault",
     "DeadlineFault",
     "FileFault",
     "FrameFault",
@@ -40,6 +43,7 @@ __all__ = [
     "PopError",
     "PromiseFault",
     "RecipeFault",
+    "StageFault",
     "StoreFault",
     "UsageFault",
     "make_printable",
@@ -158,6 +162,18 @@ class StoreFault(PopError):
     """The store cannot be read or written."""
 
     about = "store"
+
+
+class ConflictFault(PopError):
+    """Another person decided about the same joint after the caller had looked at it."""
+
+    about = "conflict"
+
+
+class StageFault(PopError):
+    """A stage of the verification may not decide this: the operator does not overrule the repair station."""
+
+    about = "stage"
 
 
 class BusyFault(PopError):

@@ -43,7 +43,7 @@ from inspect_pop.messages.cfx_schema import (
     WorkStarted,
 )
 from inspect_pop.store import Decision, DefectRecord, Message, extract_defects
-from inspect_pop.store.types import escape_text
+from inspect_pop.store.types import PASS_CONFIRMED, WITHDRAWN, escape_text
 
 __all__ = [
     "NAMESPACE",
@@ -56,6 +56,7 @@ __all__ = [
     "from_decision",
     "from_fault",
     "from_inspection",
+    "from_verification",
     "identify_part",
     "list_methods",
     "list_parts",
@@ -316,9 +317,50 @@ def _build_machine_body(content: RecordContent, method: Method) -> UnitsInspecte
     return _build_units_inspected(board, method, result, steps, total, _NOT_YET)
 
 
-def from_decision(board: BoardRecord, defects: Sequence[DefectRecord], decision: Decision, handle: str) -> Message:
-    """Make the message of a person's decision about one joint: a UnitsInspected by a human with the verification's state."""
-    state = VerificationState.DEFECT_CONFIRMED if decision.state == _MISSED else VerificationState(decision.state)
+def from_verification(
+    board: BoardRecord,
+    defects: Sequence[DefectRecord],
+    decision: Decision,
+    handle: str,
+    before: str | None,
+    after: str | None,
+) -> Message | None:
+    """Make the message that follows from a decision, withdrawn ones included; None where CFX has nothing to say.
+
+    `before` and `after` are the states that counted before the decision and that count now, None where there is none. A
+    withdrawal sends the state that counts again. That a joint passed and is good is news only after a person said otherwise.
+    """
+    if decision.state == PASS_CONFIRMED and before in (None, PASS_CONFIRMED):
+        return None
+    if decision.state == WITHDRAWN:
+        if before in (None, PASS_CONFIRMED):
+            return None
+        return from_decision(board, defects, decision, handle, state=_find_state(after))
+    return from_decision(board, defects, decision, handle)
+
+
+def _find_state(state: str | None) -> VerificationState:
+    """Return what CFX calls a decision's state; a joint without one is not verified."""
+    if state is None:
+        return _NOT_YET
+    if state == PASS_CONFIRMED:
+        return VerificationState.DEFECT_REJECTED
+    return VerificationState.DEFECT_CONFIRMED if state == _MISSED else VerificationState(state)
+
+
+def from_decision(
+    board: BoardRecord,
+    defects: Sequence[DefectRecord],
+    decision: Decision,
+    handle: str,
+    *,
+    state: VerificationState | None = None,
+) -> Message:
+    """Make the message of a person's decision about one joint: a UnitsInspected by a human with the verification's state.
+
+    `state` takes the place of the decision's own.
+    """
+    state = _find_state(decision.state) if state is None else state
     joint = (decision.refdes, decision.interface, decision.ball)
     known = next((d for d in defects if (d.refdes, d.interface, d.ball) == joint), None)
     step = build_decision_step(board.record, decision, known, state)

@@ -34,10 +34,12 @@ from inspect_pop.station.station import Station
 
 __all__ = [
     "LOCAL_CALLER",
+    "LOCAL_PROGRAM",
     "NOT_FOUND_RESPONSE",
     "PROBLEM_RESPONSE",
     "REFUSAL_RESPONSES",
     "ROLES",
+    "UNKNOWN",
     "Caller",
     "Responses",
     "StationDep",
@@ -50,7 +52,19 @@ __all__ = [
 ROLES = {
     "station": frozenset({"inspect", "read", "observe"}),
     "reviewer": frozenset({"verify", "read", "observe"}),
-    "admin": frozenset({"inspect", "verify", "read", "observe", "administer"}),
+    "operator": frozenset({"verify", "read"}),
+    "repair": frozenset({"verify", "read", "overrule"}),
+    "engineer": frozenset({"verify", "read", "observe", "overrule", "train", "promote"}),
+    "admin": frozenset({"inspect", "verify", "read", "observe", "overrule", "train", "promote", "administer"}),
+}
+TOKEN_ROLES = ("station", "reviewer", "admin")
+# At which stages of the verification a role may decide, the usual one first.
+STAGES_OF_ROLE = {
+    "reviewer": ("operator",),
+    "operator": ("operator",),
+    "repair": ("repair",),
+    "engineer": ("operator", "repair"),
+    "admin": ("operator", "repair"),
 }
 _RIGHTS_WITHIN_ROOTS = frozenset({"inspect", "observe"})
 SHA256_LENGTH = 64
@@ -59,6 +73,7 @@ MAX_PATH_LENGTH = 4096  # PATH_MAX on Linux
 _NO_SECRETS = ("", "\n", "\r\n", " ", " \n", '""', "''", "-", "$TOKEN", "$token", "TOKEN", "token", "None", "null", "undefined")
 _NO_SECRET_DIGESTS = frozenset(hashlib.sha256(text.encode()).hexdigest() for text in _NO_SECRETS)
 _WINDOWS_PATH = re.compile(r"\\|(?:^|/)[A-Za-z]:(?:/|$)")  # also behind the folder in which a hook resolved it
+UNKNOWN = "a known token is needed: Authorization: Bearer TOKEN; people log in at /login"
 log = logging.getLogger(__name__)
 
 Responses = dict[int | str, dict[str, Any]]
@@ -84,21 +99,31 @@ class Caller:
         name: Shown in logs and stored with decisions.
         role: Key of `ROLES`.
         roots: Folders that the caller's exports must lie in; None: all of the service's roots.
+        csrf: What a deciding request of a browser must repeat; None for a caller that no browser sends by itself.
+        language: The language that a person chose, such as `zh`; None: none.
     """
 
     name: str
     role: str
     roots: tuple[Path, ...] | None = None
+    csrf: str | None = None
+    language: str | None = None
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages of the verification at which the caller may decide, the usual one first; empty: at none."""
+        return STAGES_OF_ROLE.get(self.role, ())
 
     def may(self, right: str) -> bool:
-        """Return whether the caller has the right `inspect`, `read`, `observe`, `verify` or `administer`.
+        """Return whether the caller has a right: one of those in `ROLES`.
 
         A caller with roots neither reads nor verifies records: a record does not say which root its export came from.
         """
         return right in ROLES[self.role] and (self.roots is None or right in _RIGHTS_WITHIN_ROOTS)
 
 
-LOCAL_CALLER = Caller("local", "admin")  # every caller of a service on loopback without a token file
+LOCAL_CALLER = Caller("local", "admin")  # every caller of a service on loopback without a token file and without users
+LOCAL_PROGRAM = Caller("local", "station")  # the line's programs on the machine of a service with users and without a token file
 
 
 class Tokens:
@@ -107,11 +132,20 @@ class Tokens:
     Args:
         callers: Each caller, by the digest.
         file: The file that they were read from. It is read again when it changes; None: never.
+
+    Attributes:
+        note: Called with the callers' names and roles whenever a changed file was taken.
     """
 
     def __init__(self, callers: dict[str, Caller], file: Path | None = None) -> None:
         self._callers, self._file = callers, file
+        self.note: Callable[[dict[str, str]], None] = lambda _: None
         self._version = _find_version(file)
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """The role of each caller, by name."""
+        return {caller.name: caller.role for caller in self._callers.values()}
 
     def find_caller(self, authorization: str | None) -> Caller | None:
         """Return the caller of a header `Bearer TOKEN`; None if the token is unknown, empty or missing.
@@ -140,6 +174,7 @@ class Tokens:
             log.error("the changed token file cannot be used; the tokens of before stay known", extra={"reason": str(fault)})
         else:
             log.info("the token file was read again", extra={"callers": sorted(c.name for c in self._callers.values())})
+            self.note(self.roles)
 
 
 def load_tokens(file: Path) -> Tokens:
@@ -195,8 +230,8 @@ def _parse_entry(entry: Any, place: str) -> tuple[str, Caller]:
     if not isinstance(entry, dict) or set(entry) - {"name", "role", "sha256", "roots"}:
         raise UsageFault(place, expected="the keys name, role, sha256 and optionally roots")
     name, role, digest, roots = (entry.get(k) for k in ("name", "role", "sha256", "roots"))
-    if not isinstance(name, str) or not name or role not in ROLES:
-        raise UsageFault(place, expected=f"a name, and one of the roles {sorted(ROLES)}", found=f"{name!r}, {role!r}")
+    if not isinstance(name, str) or not name or role not in TOKEN_ROLES:
+        raise UsageFault(place, expected=f"a name, and one of the roles {sorted(TOKEN_ROLES)}", found=f"{name!r}, {role!r}")
     if not isinstance(digest, str) or len(digest) != SHA256_LENGTH or set(digest.lower()) - set("0123456789abcdef"):
         raise UsageFault(f"{place} ({name})", expected="the sha256 of the token, as 64 hexadecimal digits")
     if digest.lower() in _NO_SECRET_DIGESTS:
@@ -218,7 +253,7 @@ def require(right: str) -> Callable[..., Awaitable[Caller]]:
     async def authorize(request: Request, _: Annotated[object, Depends(bearer)]) -> Caller:
         caller: Caller | None = request.state.caller
         if caller is None:
-            raise HTTPException(401, "a known token is needed: Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"})
+            raise HTTPException(401, UNKNOWN, {"WWW-Authenticate": "Bearer"})
         if not caller.may(right):
             limit = "" if caller.roots is None else ", kept to its roots,"
             raise HTTPException(403, f"the role {caller.role}{limit} has no right to {right}")

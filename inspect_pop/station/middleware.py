@@ -8,21 +8,24 @@ byte of a new connection, and for a caller that does not read its answer, and it
 """
 
 import asyncio
+import hmac
 import logging
 import socket
 import time
 from collections import Counter
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, HTTPConnection
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from inspect_pop.station.access import LOCAL_CALLER, Tokens
-from inspect_pop.station.settings import ServiceSettings, is_loopback
-from inspect_pop.station.station import Metrics
+from inspect_pop.core.errors import StoreFault
+from inspect_pop.station.access import LOCAL_CALLER, UNKNOWN, Caller
+from inspect_pop.station.login import CSRF_HEADER, Gate, is_of_this_site, is_program_of_this_machine
+from inspect_pop.station.settings import ServiceSettings
+from inspect_pop.station.station import STORE_RETRY_S, Metrics
 
 __all__ = ["ConnectionGuard", "RequestGuard"]
 
@@ -31,12 +34,17 @@ LINGER_BYTES = 16 << 20
 LEAST_READ_BYTES = 64 << 10  # of an answer, in `reader_s`: a network that carries pictures carries hundreds of times as much
 SEND_BUFFER_BYTES = 128 << 10  # of the kernel for each connection; left to itself it takes megabytes for who does not read
 CLIENT_LEFT = 499  # in logs and metrics: the caller went away before its request was read; nginx's number
-OPEN_PATHS = frozenset({"/healthz", "/readyz"})  # need no token
-# What a proxy adds, besides X-Forwarded-… and X-Original-…: whoever it asks for is not on this machine.
-FORWARDING_HEADERS = frozenset(
-    {"forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "x-remote-ip", "true-client-ip", "cf-connecting-ip",
-     "fastly-client-ip", "client-ip", "proxy-connection", "x-arr-log-id", "x-envoy-external-address", "x-proxyuser-ip"}
-)  # fmt: skip
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/login"})  # need no token
+LOGIN_PATHS = frozenset({"/login", "/logout"})  # need no CSRF token: a form without script sends none
+PAGES = ("/board/", "/v1/reports/")  # besides `/`: who opens them in a browser is asked to log in
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+# Of every page: its own files only, in no other site's frame. A page with other needs says so itself.
+PAGE_POLICY = b"default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+_PROTECTIONS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"same-origin"),
+)
 log = logging.getLogger(__name__)
 
 
@@ -47,8 +55,8 @@ class RequestGuard:
     `scope["state"]["log_fields"]`.
     """
 
-    def __init__(self, app: ASGIApp, settings: ServiceSettings, tokens: Tokens | None, metrics: Metrics) -> None:
-        self._app, self._settings, self._tokens, self._metrics = app, settings, tokens, metrics
+    def __init__(self, app: ASGIApp, settings: ServiceSettings, gate: Gate, metrics: Metrics) -> None:
+        self._app, self._settings, self._gate, self._metrics = app, settings, gate, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -57,13 +65,17 @@ class RequestGuard:
             return
         started = time.monotonic()
         connection = HTTPConnection(scope)
-        caller = LOCAL_CALLER if self._tokens is None else self._tokens.find_caller(connection.headers.get("authorization"))
         state = scope.setdefault("state", {})
-        state["caller"] = caller
+        state["caller"], refusal = None, None
+        try:
+            caller = state["caller"] = await self._gate.find_caller(connection)
+        except StoreFault as fault:
+            caller, refusal = None, _make_refusal(503, str(fault), {"Retry-After": str(STORE_RETRY_S)})
         is_multipart = connection.headers.get("content-type", "").lower().startswith("multipart/form-data")
         max_bytes = self._settings.upload_bytes if is_multipart else self._settings.json_bytes
-        app: ASGIApp = self._find_refusal(connection, max_bytes) or self._app
+        app: ASGIApp = refusal or self._find_refusal(connection, max_bytes) or self._app
         exchange = _Exchange(receive, send, max_bytes, self._settings)
+        exchange.is_private = caller is not None and caller.csrf is not None
         exchange.is_read = not ({"content-length", "transfer-encoding"} & set(connection.headers.keys()))
         try:
             await app(scope, exchange.receive, exchange.send)
@@ -77,49 +89,71 @@ class RequestGuard:
             fields["caller"] = caller.name if caller else None
             log.info("request", extra=fields | state.get("log_fields", {}))
 
-    def _find_refusal(self, connection: HTTPConnection, max_bytes: int) -> JSONResponse | None:
+    def _find_refusal(self, connection: HTTPConnection, max_bytes: int) -> Response | None:
         """Return the refusal of a request whose body need not be read."""
-        if self._tokens is None:
-            if not _is_program_of_this_machine(connection):
-                return _make_refusal(
-                    403,
-                    "this service accepts programs on its own machine only: no page in a browser, no proxy, and Host must be "
-                    "loopback. Give it --tokens FILE to serve others",
-                )
-        elif connection.state.caller is None and connection.url.path not in OPEN_PATHS:
-            # It ends the connection, too: whatever else was sent on it would only be refused again.
-            headers = {"WWW-Authenticate": "Bearer", "Connection": "close"}
-            return _make_refusal(401, "a known token is needed: Authorization: Bearer TOKEN", headers)
+        caller: Caller | None = connection.state.caller
+        if caller is LOCAL_CALLER and not is_program_of_this_machine(connection):
+            return _make_refusal(
+                403,
+                "this service accepts programs on its own machine only: no page in a browser, no proxy, and Host must be "
+                "loopback. Give it --tokens FILE, or add people with `inspect-pop users add`, to serve others",
+            )
+        if caller is None and connection.url.path not in OPEN_PATHS:
+            return _refuse_unknown(connection)
+        if forged := self._find_forgery(connection, caller):
+            return _make_refusal(403, forged)
         try:
             declared = int(connection.headers.get("content-length", "0"))
         except ValueError:
             return _make_refusal(400, "Content-Length is not a number")
         return _make_refusal(413, f"the body is longer than {max_bytes} bytes") if declared > max_bytes else None
 
+    def _find_forgery(self, connection: HTTPConnection, caller: Caller | None) -> str:
+        """Return why a deciding request may be another site's; empty if it is not. The browser adds cookies whoever asks."""
+        path = connection.url.path
+        is_deciding = connection.scope["method"] not in SAFE_METHODS
+        if not is_deciding or ((caller is None or caller.csrf is None) and path not in LOGIN_PATHS):
+            return ""
+        if not is_of_this_site(connection, self._settings.public_url):
+            return "a page of another site asks; is --public-url the address in the browser?"
+        if caller is None or caller.csrf is None or path in LOGIN_PATHS:
+            return ""
+        token = connection.headers.get(CSRF_HEADER, "").encode("utf-8", "replace")
+        return (
+            ""
+            if hmac.compare_digest(token, caller.csrf.encode())
+            else f"{CSRF_HEADER} is not that of /v1/me: load the page again"
+        )
+
+
+def _refuse_unknown(connection: HTTPConnection) -> Response:
+    """Return the way to the log-in for a page in a browser, and the refusal of anything else."""
+    path, headers = connection.url.path, connection.headers
+    if (
+        connection.scope["method"] == "GET"
+        and "text/html" in headers.get("accept", "")
+        and (path == "/" or path.startswith(PAGES))
+    ):
+        target = path + (f"?{connection.url.query}" if connection.url.query else "")
+        return RedirectResponse(f"/login?next={quote(target, safe='/')}", 303)
+    # It ends the connection, too: whatever else was sent on it would only be refused again.
+    return _make_refusal(401, UNKNOWN, {"WWW-Authenticate": "Bearer", "Connection": "close"})
+
 
 def _make_refusal(status: int, reason: str, headers: dict[str, str] | None = None) -> JSONResponse:
     return JSONResponse({"verdict": "error", "reason": reason}, status, headers)
 
 
-def _is_program_of_this_machine(connection: HTTPConnection) -> bool:
-    """Return whether a program on this machine asks, and asks for itself: neither a proxy nor a page in a browser.
-
-    A page of another program on this machine, at another port, is a page like any other.
-    """
-    headers = connection.headers
-    if any(name in FORWARDING_HEADERS or name.startswith(("x-forwarded-", "x-original-")) for name in headers):
-        return False
-    if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-        return False
-    port = (connection.scope.get("server") or ("", 0))[1]
-    try:
-        host = urlsplit(f"//{headers.get('host', '127.0.0.1')}")
-        if not is_loopback(host.hostname or "") or host.port not in (None, port):
-            return False
-        pages = [urlsplit(headers[name]) for name in ("origin", "referer") if name in headers]
-        return all(p.scheme == "http" and is_loopback(p.hostname or "") and p.port == port for p in pages)
-    except ValueError:
-        return False
+def _add_protections(headers: list[tuple[bytes, bytes]], *, is_private: bool) -> list[tuple[bytes, bytes]]:
+    """Return a response's headers with those that keep a browser from misusing it; `is_private`: nobody may keep it."""
+    names = {name.lower() for name, _ in headers}
+    added = [header for header in _PROTECTIONS if header[0] not in names]
+    is_page = any(name.lower() == b"content-type" and value.startswith(b"text/html") for name, value in headers)
+    if is_page and b"content-security-policy" not in names:
+        added.append((b"content-security-policy", PAGE_POLICY))
+    if is_private and b"cache-control" not in names:
+        added.append((b"cache-control", b"no-store"))
+    return [*headers, *added]
 
 
 class _Exchange:
@@ -131,7 +165,7 @@ class _Exchange:
     def __init__(self, receive: Receive, send: Send, max_bytes: int, settings: ServiceSettings) -> None:
         self._receive, self._send, self._max_bytes, self._idle_s = receive, send, max_bytes, settings.body_idle_s
         self._until = time.monotonic() + settings.body_s
-        self.n_bytes, self.is_read, self.status = 0, False, 0
+        self.n_bytes, self.is_read, self.status, self.is_private = 0, False, 0, False
 
     async def receive(self) -> Message:
         """Return the next piece of the body.
@@ -154,6 +188,8 @@ class _Exchange:
         """Send a part of the response."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            headers = _add_protections(list(message.get("headers", [])), is_private=self.is_private)
+            message = {**message, "headers": headers}
             if not self.is_read:
                 message = {**message, "headers": [*message.get("headers", []), (b"connection", b"close")]}
         elif not self.is_read and not message.get("more_body", False):

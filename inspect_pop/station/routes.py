@@ -23,7 +23,6 @@ from starlette.exceptions import HTTPException
 
 from inspect_pop.core.clock import utc_now
 from inspect_pop.core.errors import FileFault, InputFault, ModelFault, PathFault, UsageFault
-from inspect_pop.messages import from_decision
 from inspect_pop.station.access import (
     NOT_FOUND_RESPONSE,
     PROBLEM_RESPONSE,
@@ -41,8 +40,6 @@ from inspect_pop.station.schemas import (
     AnswerBody,
     BoardBody,
     CloseBody,
-    DecisionBody,
-    DecisionReply,
     HealthBody,
     InspectBody,
     ModelBody,
@@ -52,7 +49,7 @@ from inspect_pop.station.schemas import (
 )
 from inspect_pop.station.station import InspectionReply, Station, refuse
 from inspect_pop.station.uploads import make_disk_fault
-from inspect_pop.store import Decision, StoredBoard
+from inspect_pop.store import StoredBoard
 
 __all__ = ["Upload", "admin", "inspections", "receive_upload", "records"]
 
@@ -86,6 +83,11 @@ _INSPECTION_BODY: dict[str, Any] = {
             },
         },
     }
+}
+# The page itself names its one script by digest; both policies count.
+_REPORT_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 }
 _NO_PAGE = HTTPException(404, "this record has no page; a page is written in the moment after the answer")
 
@@ -214,45 +216,6 @@ async def _inspect_path(station: Station, caller: Caller, body: bytes, report: s
     return await station.inspect({"kind": "inspect", "path": str(path), "root": str(root), "name": name, "report": report})
 
 
-@records.post(
-    "/v1/boards/{serial:path}/decisions",
-    responses={
-        **REFUSAL_RESPONSES,
-        **NOT_FOUND_RESPONSE,
-        409: PROBLEM_RESPONSE | {"description": "The serial has several records, and `record` is not given"},
-        422: PROBLEM_RESPONSE | {"description": "A decision that is not valid for this joint"},
-    },
-)
-async def record_decision(
-    serial: str, body: DecisionBody, station: StationDep, caller: Annotated[Caller, Depends(require("verify"))]
-) -> DecisionReply:
-    """Record a person's decision about one joint, and send it to the line's systems.
-
-    The same decision, sent again by the same person, is recorded once.
-    """
-
-    def record() -> DecisionReply:
-        boards = _find_boards(station, serial)
-        if body.record is None and len(boards) > 1:
-            reason = f"this serial has {len(boards)} records: name the `record` of the inspection that the person saw"
-            raise HTTPException(HTTPStatus.CONFLICT, reason)
-        stored = next((b for b in boards if body.record in (None, b.board.record)), None)
-        if stored is None:
-            raise HTTPException(404, "this serial has no such record")
-        name, at = stored.board.record, utc_now()
-        joint = (body.refdes, body.interface, body.ball)
-        decision = Decision(name, *joint, body.state, caller.name, at, label=body.label, note=body.note)
-        message = from_decision(stored.board, stored.defects, decision, station.settings.cfx_handle)
-        try:
-            station.store.add_decision(decision, messages=[message])
-        except UsageFault as fault:
-            raise HTTPException(422, str(fault)) from fault
-        final = next((b.final for b in station.store.board(serial) if b.board.record == name), stored.final)
-        return DecisionReply(record=name, decided_by=caller.name, decided_at=at, final=final)
-
-    return await asyncio.to_thread(record)
-
-
 @records.get(
     "/v1/boards/{serial:path}",
     responses={**REFUSAL_RESPONSES, **NOT_FOUND_RESPONSE},
@@ -312,7 +275,7 @@ async def get_report(record: str, station: StationDep) -> Response:
     while True:
         with contextlib.suppress(FileNotFoundError):
             found = await asyncio.to_thread(page.stat)
-            return FileResponse(page, media_type="text/html; charset=utf-8", stat_result=found)  # in pieces, as it is read
+            return FileResponse(page, media_type="text/html; charset=utf-8", stat_result=found, headers=_REPORT_HEADERS)
         if time.monotonic() > until or not await asyncio.to_thread(is_fresh):
             raise _NO_PAGE
         await asyncio.sleep(PAGE_POLL_S)
@@ -368,11 +331,14 @@ async def get_metrics(station: StationDep) -> Response:
         422: PROBLEM_RESPONSE | {"description": "The model cannot be used; the current model stays"},
     },
 )
-async def load_model(body: ModelBody, station: StationDep, _: Annotated[Caller, Depends(require("administer"))]) -> ModelReply:
+async def load_model(body: ModelBody, station: StationDep, caller: Annotated[Caller, Depends(require("promote"))]) -> ModelReply:
     """Change the current model. New processes load it and take over when all of them are ready."""
     try:
         folder, _root = await asyncio.to_thread(resolve_path, station.settings.model_folders, body.path)
+        before = station.pool.model
         digest = await station.take_model(str(folder))
     except (InputFault, ModelFault) as fault:
         raise HTTPException(422, str(fault)) from fault
+    change = {"before": {"model": before}, "after": {"model": digest, "folder": str(folder)}}
+    await asyncio.to_thread(station.store.audit, caller.name, "model taken", digest, **change)
     return ModelReply(model=digest)

@@ -6,29 +6,39 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from inspect_pop.core.classes import CLASSES
 from inspect_pop.station.contract import EXIT_STATUS
-from inspect_pop.store import DECISION_STATES, QuarantinedExport
+from inspect_pop.store import DECISION_STATES, STAGES, QuarantinedExport
 
 __all__ = [
+    "MAX_DECISIONS",
     "AnswerBody",
+    "AuditBody",
     "BoardBody",
     "CloseBody",
+    "ConflictBody",
     "DecisionBody",
     "DecisionReply",
     "HealthBody",
     "InspectBody",
     "ModelBody",
     "ModelReply",
+    "PersonBody",
     "ProblemBody",
     "QuarantineEntry",
+    "QueueBody",
+    "QueueEntry",
+    "RecordBody",
 ]
 
+MAX_DECISIONS = 500  # of one request
 Text = Annotated[str, Field(min_length=1, max_length=128)]
 if TYPE_CHECKING:  # mypy cannot read literals from tables
     State = str
+    Stage = str
     Label = str
     AnswerVerdict = str
 else:
     State = Literal[DECISION_STATES]
+    Stage = Literal[STAGES]
     Label = Literal[CLASSES]
     AnswerVerdict = Literal[tuple(EXIT_STATUS)]
 
@@ -51,7 +61,11 @@ class ModelBody(_RequestBody):
 
 
 class DecisionBody(_RequestBody):
-    """A person's decision about one joint of a record; `record` is required if the serial has several."""
+    """A person's decision about one joint of a record; `record` is required if the serial has several.
+
+    `stage` is the person's usual one unless given. `seen` is the `id` of the latest decision about the joint that the person saw,
+    null for none; a machine leaves it out.
+    """
 
     refdes: Text
     interface: Text
@@ -60,6 +74,8 @@ class DecisionBody(_RequestBody):
     label: Label | None = None
     note: Annotated[str, Field(max_length=2000)] = ""
     record: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    stage: Stage | None = None
+    seen: Annotated[int, Field(ge=0)] | None = None
 
 
 class DefectJoint(BaseModel):
@@ -143,12 +159,88 @@ class CloseBody(_RequestBody):
 
 
 class DecisionReply(BaseModel):
-    """The decision as it was recorded; `final` is the board's outcome: pass, fail or pending."""
+    """The decision as it was recorded; `final` is the board's outcome: pass, fail or pending. `ids` are those of a list."""
 
     record: str
     decided_by: str
     decided_at: str
     final: str
+    ids: list[int] | None = None
+
+
+class ConflictBody(ProblemBody):
+    """Another decision came in between; `decisions` are all about these joints now."""
+
+    decisions: list[dict[str, Any]] = []
+
+
+class PersonBody(BaseModel):
+    """Who asks. `csrf` is what a deciding request by cookie repeats in `X-CSRF-Token`; empty where none is needed."""
+
+    name: str
+    role: str
+    stage: str | None
+    rights: list[str]
+    csrf: str
+    language: str | None
+
+
+class QueueEntry(BaseModel):
+    """A board and what is left to decide at it; `worst` is the smallest probability of good among its suspects."""
+
+    record: str
+    serial: str
+    inspected_at: str
+    product: str
+    line: str
+    station: str
+    panel: str | None
+    verdict: str
+    n_fail: int
+    n_review: int
+    n_undecided: int
+    n_sample: int
+    n_sample_undecided: int
+    worst: float
+    cause: str | None
+    final: str
+
+
+class QueueBody(BaseModel):
+    """How many boards wait at a stage, and some of them, worst first."""
+
+    waiting: int
+    boards: list[QueueEntry]
+
+
+class RecordBody(BaseModel):
+    """One record as the verify station shows it."""
+
+    record: str
+    serial: str
+    sequence: dict[str, Any]
+    verdict: str
+    final: str
+    product: str
+    line: str
+    station: str
+    panel: str | None
+    inspected_at: str
+    cause: str | None
+    profile: str
+    joints: list[dict[str, Any]]
+    groups: list[dict[str, Any]]
+    columns: list[dict[str, str]]
+    measured: dict[str, dict[str, float | None]]
+    neighbours: dict[str, dict[str, list[float | None]]]
+    decisions: list[dict[str, Any]]
+    golden: dict[str, str] | None
+
+
+class AuditBody(BaseModel):
+    """Rows of the audit trail, in order."""
+
+    entries: list[dict[str, Any]]
 
 
 class ModelReply(BaseModel):

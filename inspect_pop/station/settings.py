@@ -4,17 +4,20 @@ import hashlib
 import ipaddress
 import logging
 import os
+import re
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from inspect_pop.classify.model import find_current_model, resolve
-from inspect_pop.core.errors import ModelFault, UsageFault
+from inspect_pop.core.errors import ModelFault, StoreFault, UsageFault
 from inspect_pop.core.text import hide_passwords
 from inspect_pop.station.contract import DEFAULT_FACTORY, DEFAULT_HANDLE, JudgingOptions, Rules, locate_pages
 from inspect_pop.station.setup import freeze_limits, read_setup
 from inspect_pop.station.uploads import ArchiveLimits
+from inspect_pop.store.accounts import PERSON_ROLES
 
 __all__ = ["ServiceSettings", "StartModel", "check_same_rules", "is_loopback", "settle_settings"]
 
@@ -36,7 +39,12 @@ class ServiceSettings:
         profile: Name of a profile; None: the default.
         max_escape_rate, max_false_call_ppm: Promised rates, which choose the thresholds; None: the model's own thresholds.
         expect: What the inspecting processes must judge by (fields of `contract.Rules`), or not start; None: anything.
-        tokens: Token file; needed beyond loopback.
+        tokens: Token file; needed beyond loopback, unless people log in.
+        trusted_proxies: Addresses or networks of reverse proxies whose headers count.
+        user_header: Header in which a trusted proxy names the person who logged in at the plant's directory; None: none does.
+        role_header: Header in which it names the person's roles or groups; None: the role is that of the store's user.
+        role_map: The role of each group; empty: the header names roles.
+        verify_sample: How many joints that passed a person looks at on each board; None: as many as the store says.
         workers: Number of inspecting processes.
         queue: Most inspections that wait; one more is answered 'busy'.
         time_limit_s: Seconds per inspection, after which its process is killed.
@@ -69,10 +77,15 @@ class ServiceSettings:
     max_false_call_ppm: float | None = None
     expect: dict[str, Any] | None = None
     tokens: Path | None = None
+    trusted_proxies: tuple[str, ...] = ()
+    user_header: str | None = None
+    role_header: str | None = None
+    role_map: dict[str, str] = field(default_factory=dict)
+    verify_sample: int | None = None
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     queue: int = 8
     time_limit_s: float = 30.0
-    json_bytes: int = 64 << 10
+    json_bytes: int = 512 << 10  # some hundred decisions
     upload_bytes: int = 1 << 30
     archive: ArchiveLimits = field(default_factory=ArchiveLimits)
     header_s: float = 10.0
@@ -99,12 +112,34 @@ class ServiceSettings:
         if self.public_url is not None and not _is_plain_address(self.public_url):
             expected = "an address such as https://pop.plant.example, without user, query and fragment"
             raise UsageFault("--public-url", expected=expected, found=repr(hide_passwords(self.public_url)))
-        if self.tokens is None and not is_loopback(self.host):
+        self._check_directory()
+        is_for_all = self.tokens is None and self.user_header is None and not is_loopback(self.host)
+        if is_for_all and not _has_users(self.store):
             raise UsageFault(
                 f"--host {self.host}",
-                expected="a token file",
-                remedy="Give --tokens FILE, or listen on 127.0.0.1 for this machine only.",
+                expected="a token file, or people who log in",
+                remedy="Give --tokens FILE, add people by `inspect-pop users add`, or listen on 127.0.0.1 for this machine only.",
             )
+
+    def _check_directory(self) -> None:
+        """Check what a proxy may say of people. Raises `UsageFault`."""
+        for address in self.trusted_proxies:
+            try:
+                ipaddress.ip_network(address)
+            except ValueError as error:
+                expected = "an address such as 10.0.0.5 or a network such as 10.0.0.0/24"
+                raise UsageFault("--trusted-proxy", expected=expected, found=repr(address)) from error
+        if self.user_header is not None and not self.trusted_proxies:
+            remedy = "Without it, anybody could send the header."
+            raise UsageFault("--user-header", expected="--trusted-proxy with the proxy's address", found="none", remedy=remedy)
+        for option, header in (("--user-header", self.user_header), ("--role-header", self.role_header)):
+            if header is not None and not re.fullmatch(r"[A-Za-z0-9-]+", header):
+                raise UsageFault(option, expected="a header's name such as X-Remote-User", found=repr(header))
+        if self.user_header is None and (self.role_header is not None or self.role_map):
+            raise UsageFault("--role-header", expected="--user-header, too", found="none")
+        unknown = sorted(set(self.role_map.values()) - set(PERSON_ROLES))
+        if unknown:
+            raise UsageFault("--role-map", expected=f"GROUP=ROLE with one of {', '.join(PERSON_ROLES)}", found=", ".join(unknown))
 
     @property
     def url(self) -> str:
@@ -131,6 +166,15 @@ class ServiceSettings:
         """By what boards shall be judged."""
         model, limits = (None if path is None else str(path) for path in (self.model, self.limits))
         return JudgingOptions(model, limits, self.profile, self.max_escape_rate, self.max_false_call_ppm)
+
+
+def _has_users(store: str) -> bool:
+    """Return whether people may log in; False for a store that is not there."""
+    from inspect_pop.store import open_store  # only a service without tokens asks
+
+    with suppress(StoreFault), open_store(store, must_exist=True) as opened:
+        return opened.accounts.has_users()
+    return False
 
 
 def _is_plain_address(address: str) -> bool:

@@ -30,6 +30,7 @@ from inspect_pop.station import routes
 from inspect_pop.station.app import make_pool, run_publisher
 from inspect_pop.station.arrivals import Arrival, Arrivals
 from inspect_pop.station.contract import Answer, show_path
+from inspect_pop.station.login import Gate
 from inspect_pop.station.middleware import RequestGuard
 from inspect_pop.station.serve import bind
 from inspect_pop.station.settings import ServiceSettings, settle_settings
@@ -56,7 +57,12 @@ def create_health_app(station: Station) -> FastAPI:
     app = FastAPI(title="inspect_pop watch", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.station = station
     app.router.routes.extend(r for r in routes.admin.routes if getattr(r, "path", "") in HEALTH_PATHS)
-    app.add_middleware(RequestGuard, settings=station.settings, tokens=None, metrics=station.metrics)
+    app.add_middleware(
+        RequestGuard,
+        settings=station.settings,
+        gate=Gate(station.settings, None, station.store.accounts),
+        metrics=station.metrics,
+    )
     return app
 
 
@@ -141,7 +147,7 @@ async def watch_until(
     health_port: int | None = None,
 ) -> int:
     """Watch a folder until `stop` is set, and return the exit status. See `watch`."""
-    with open_store(settings.store, time_zone=settings.time_zone) as store:
+    with open_store(settings.store, time_zone=settings.time_zone, verify_sample=settings.verify_sample) as store:
         settings, start_model = settle_settings(settings)
         station = Station(settings, make_pool(settings), store)
 

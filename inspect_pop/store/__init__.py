@@ -8,6 +8,8 @@ from inspect_pop.store.rows import extract_defects
 from inspect_pop.store.store import Store, open_store
 from inspect_pop.store.types import (
     DECISION_STATES,
+    STAGES,
+    UNCHECKED,
     Decision,
     DefectRecord,
     InspectionSequence,
@@ -21,6 +23,8 @@ from inspect_pop.store.types import (
 
 __all__ = [
     "DECISION_STATES",
+    "STAGES",
+    "UNCHECKED",
     "CompactionResult",
     "Decision",
     "DefectRecord",

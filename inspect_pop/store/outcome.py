@@ -1,5 +1,7 @@
 """Resolve a board's outcome from its inspections and people's decisions, without a database.
 
+A decision stands until its stage withdraws it; what the repair station decided counts before what the operator decided.
+
 `final` follows from the last inspection. It is `pass` if every joint that failed or was in review has been rejected as a
 false call, accepted, repaired or closed, and no missed defect was found. It is `pending` if only undecided reviews are left,
 otherwise `fail`.
@@ -10,12 +12,16 @@ the machine did, on the same joints that first-pass yield and DPMO are about.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
-__all__ = ["BoardOutcome", "InspectionState", "resolve_outcome"]
+from inspect_pop.store.types import PASS_CONFIRMED, STAGES, WITHDRAWN
 
+__all__ = ["BoardOutcome", "InspectionState", "list_standing", "resolve_outcome"]
+
+Entry = TypeVar("Entry", bound=tuple[Any, ...])
 JointKey = tuple[str, str, str]
-_RESOLVING = {"DefectRejected", "DefectAccepted", "DefectRepaired", "DefectClosed"}
-_JUDGING = {"DefectConfirmed", "DefectRejected", "DefectAccepted", "DefectMissed"}
+_RESOLVING = {"DefectRejected", "DefectAccepted", "DefectRepaired", "DefectClosed", PASS_CONFIRMED}
+_JUDGING = {"DefectConfirmed", "DefectRejected", "DefectAccepted", "DefectMissed", PASS_CONFIRMED}
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class InspectionState:
         verdict: The board's verdict.
         interfaces: `(refdes, interface)` of every interface that was inspected.
         suspects: The verdict of every joint that failed or is in review.
-        decided: The states that people gave to each joint, in order of time.
+        decided: The states of the standing decisions about each joint (`list_standing`); joints without one are left out.
     """
 
     verdict: str
@@ -46,6 +52,21 @@ class BoardOutcome:
     n_false_calls: int = 0
     n_cleared: int = 0
     n_escapes: int = 0
+
+
+def list_standing(decided: Sequence[Entry]) -> list[Entry]:
+    """Return the decisions about a joint that stand, the one that counts last.
+
+    `decided` holds all decisions about it in order of time; an entry begins with state and stage. A withdrawal takes back what
+    its stage decided until then.
+    """
+    standing: list[Entry] = []
+    for entry in decided:
+        if entry[0] == WITHDRAWN:
+            standing = [earlier for earlier in standing if earlier[1] != entry[1]]
+        else:
+            standing.append(entry)
+    return sorted(standing, key=lambda entry: STAGES.index(entry[1]))
 
 
 def resolve_outcome(inspections: Sequence[InspectionState]) -> tuple[BoardOutcome, dict[tuple[str, str], BoardOutcome]]:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, insert, select, text, update
 
-from inspect_pop.core.errors import StoreFault
+from inspect_pop.core.errors import StoreFault, UsageFault
+from inspect_pop.core.sample import DEFAULT_SAMPLE
 from inspect_pop.store.engine import reading, translate_errors, writing
 from inspect_pop.store.joint_files import JointFiles, LocalFiles
 from inspect_pop.store.schema import boards, identity
@@ -57,29 +58,37 @@ class Marker:
 
 @dataclass(frozen=True)
 class StoreIdentity:
-    """Who a store is (`id`), and the time zone of its days; None: each board's day is that of its machine's clock."""
+    """Who a store is (`id`), the time zone of its days (None: that of each machine's clock), and its `verify_sample`.
+
+    That is the number of joints of each board that passed and that a person looks at.
+    """
 
     id: str
     time_zone: str | None = None
+    verify_sample: int = DEFAULT_SAMPLE
 
 
-def ensure_identity(engine: Engine, time_zone: str | None = None) -> StoreIdentity:
-    """Return the store's identity; give it one if it has none, and the time zone if it has another one.
+def ensure_identity(engine: Engine, time_zone: str | None = None, verify_sample: int | None = None) -> StoreIdentity:
+    """Return the store's identity; give it one if it has none, and time zone and sample where they are given and others.
 
-    Raises `StoreFault`, and `UsageFault` for an unknown time zone.
+    Raises `StoreFault`, and `UsageFault` for an unknown time zone or a sample below 0.
     """
-    query = select(identity.c.id, identity.c.time_zone)
+    query = select(identity.c.id, identity.c.time_zone, identity.c.verify_sample)
+    given = {"time_zone": time_zone, "verify_sample": verify_sample}
+    given = {name: value for name, value in given.items() if value is not None}
     with reading(engine) as connection:
         found = connection.execute(query).first()
-    if found is not None and time_zone in (None, found.time_zone):
+    if found is not None and all(getattr(found, name) == value for name, value in given.items()):
         return StoreIdentity(*found)
     if time_zone is not None:
         parse_zone(time_zone)
+    if verify_sample is not None and verify_sample < 0:
+        raise UsageFault("--verify-sample", expected="0 or more", found=str(verify_sample))
     with writing(engine, alone=True) as connection:
         if connection.execute(query).first() is None:
             connection.execute(insert(identity).values(id=uuid.uuid4().hex, has_marker=0))
-        if time_zone is not None:
-            connection.execute(update(identity).values(time_zone=time_zone))
+        if given:
+            connection.execute(update(identity).values(given))
         return StoreIdentity(*connection.execute(query).one())
 
 

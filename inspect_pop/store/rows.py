@@ -14,6 +14,7 @@ from inspect_pop.core.classes import GOOD
 from inspect_pop.core.columns import AGGREGATES
 from inspect_pop.core.inspection import BoardRecord, Inspection, PackageRecord
 from inspect_pop.core.joint_table import JointTable
+from inspect_pop.core.sample import DEFAULT_SAMPLE, choose_sample
 from inspect_pop.store.schema import COUNT_COLUMNS, MEASURED_COLUMNS
 from inspect_pop.store.types import Decision, DefectRecord, Message, parse_local_day, parse_time_us
 
@@ -54,7 +55,8 @@ _REDUCTIONS: dict[str, Callable[[NDArray[np.float64]], Any]] = {"mean": np.mean,
 class RecordRows:
     """All rows of one record, without the numbers that the database gives.
 
-    `sites`, `packages` and `interfaces` are in the same order: a package's site, its row, the rows of its interfaces.
+    `sites`, `packages` and `interfaces` are in the same order: a package's site, its row, the rows of its interfaces. `samples`
+    are the joints that passed and that a person looks at, too.
     """
 
     record: BoardRecord
@@ -64,10 +66,14 @@ class RecordRows:
     packages: tuple[Row, ...]
     interfaces: tuple[list[Row], ...]
     defects: list[Row]
+    samples: list[Row]
 
 
-def make_record_rows(inspection: Inspection, time_zone: str | None = None) -> RecordRows:
-    """Make the rows of one inspection; its day is that in a time zone. Raises `StoreFault` for a time without an offset."""
+def make_record_rows(inspection: Inspection, time_zone: str | None = None, verify_sample: int = DEFAULT_SAMPLE) -> RecordRows:
+    """Make the rows of one inspection; its day is that in a time zone. Raises `StoreFault` for a time without an offset.
+
+    `verify_sample` is the number of joints that passed and that a person looks at.
+    """
     board, packages, joints = inspection.board, inspection.packages, inspection.joints
     board_row = {n: _to_null(getattr(board, n)) for n in (*_BOARD_TEXTS, *_BOARD_RESULTS)} | {
         "inspected_us": parse_time_us(board.inspected_at, f"{board.serial}: inspected_at"),
@@ -88,6 +94,7 @@ def make_record_rows(inspection: Inspection, time_zone: str | None = None) -> Re
         for index, package in enumerate(packages)
     ]
     day = {"day": parse_local_day(board.inspected_at, time_zone)}
+    sample = choose_sample(board.record, joints, verify_sample)
     return RecordRows(
         record=board,
         board=board_row,
@@ -96,6 +103,7 @@ def make_record_rows(inspection: Inspection, time_zone: str | None = None) -> Re
         packages=tuple(package_rows),
         interfaces=tuple(_make_interface_rows(package, joints) for package in packages),
         defects=_make_defect_rows(joints),
+        samples=[{name: str(joints[name][row]) for name in _JOINT_KEY} for row in sample],
     )
 
 

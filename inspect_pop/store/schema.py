@@ -1,48 +1,32 @@
-"""The store's tables, declared once, and their creation in SQLite or PostgreSQL.
+"""The store's tables, declared once, for SQLite and PostgreSQL.
 
 Everything about a table is declared here: types, keys, indexes. The columns of classes, of joint measurements and of their
-aggregates follow from `inspect_pop.core.classes` and `inspect_pop.core.columns`. Statements and DDL follow from the tables.
-
-`migrate` creates the tables in an empty database. In an existing store it adds what a later version has declared, such as
-the columns of a new class or measurement: it compares the tables with the database and adds what is missing, in one
-transaction, under a lock that makes processes which start at the same time wait for one another. A step that fails leaves
-nothing behind. A column that is added later must allow null or have a default, since the rows in the store lack it.
-A change that is not an addition needs a new `VERSION` and a step of its own in `migrate`.
+aggregates follow from `inspect_pop.core.classes` and `inspect_pop.core.columns`. Statements and DDL follow from the tables;
+`inspect_pop.store.migration` creates them.
 """
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping
-from functools import cache
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Column,
-    Connection,
     Double,
-    Engine,
     ForeignKey,
     Identity,
     Index,
-    Inspector,
     Integer,
     MetaData,
     Select,
     Table,
     Text,
-    insert,
-    inspect,
     select,
     text,
 )
-from sqlalchemy.schema import CreateColumn
 
 from inspect_pop.core.classes import CLASSES
-from inspect_pop.core.clock import utc_now
 from inspect_pop.core.columns import AGGREGATES, column, list_stored_columns
-from inspect_pop.core.errors import StoreFault
-from inspect_pop.store.engine import hide_password, reading, use_write_ahead_log, writing
+from inspect_pop.core.sample import DEFAULT_SAMPLE
 
 __all__ = [
     "AGGREGATE_COLUMNS",
@@ -54,6 +38,7 @@ __all__ = [
     "TABLES",
     "VERSION",
     "VIEWS",
+    "audit",
     "boards",
     "contexts",
     "decisions",
@@ -62,19 +47,23 @@ __all__ = [
     "files",
     "identity",
     "interfaces",
+    "login_failures",
     "messages",
-    "migrate",
     "packages",
     "positions",
     "quarantine",
+    "queue",
     "recipes",
     "rollups",
     "runs",
+    "samples",
     "schema_migrations",
+    "sessions",
     "sites",
+    "users",
 ]
 
-VERSION = 1
+VERSION = 2
 
 COUNT_COLUMNS = tuple(f"n_{c}" for c in (*CLASSES, "undecided", "review", "rejected"))
 OUTCOME_COLUMNS = ("final", "n_confirmed", "n_false_calls", "n_cleared", "n_escapes")
@@ -306,8 +295,35 @@ decisions = Table(
     _text("decided_at"),
     _integer("decided_us", BigInteger),
     _text("note"),
+    Column("stage", Text, nullable=False, server_default=text("'operator'")),
     Index("decisions_board", "board_id"),
 )
+
+# The joints that passed and that a person looks at, too.
+samples = Table("samples", METADATA, _key("board_id", "boards.id"), _key("refdes"), _key("interface"), _key("ball"), **_CLUSTERED)
+
+# What is left to decide, a row per board that has suspects, sample joints or decisions: of its latest inspection that decides.
+# `board_id` is the board's first inspection. `rank` puts fail (0) before review (1) and pass (2). `worst` is the smallest
+# probability of good among the suspects. The indexes hold the boards that wait, in the order in which they are shown.
+queue = Table(
+    "queue",
+    METADATA,
+    _key("board_id", "boards.id"),
+    _reference("latest_id", "boards.id"),
+    _integer("rank"),
+    *_counts("n_fail", "n_review", "n_undecided", "n_sample", "n_sample_undecided"),
+    Column("worst", Double, nullable=False),
+    *_counts("waits_operator", "waits_repair"),
+    **_CLUSTERED,
+)
+for _stage in ("operator", "repair"):
+    _waits = queue.c[f"waits_{_stage}"] == 1
+    Index(
+        f"queue_{_stage}",
+        *(queue.c.rank, queue.c.n_undecided.desc(), queue.c.worst, queue.c.board_id),
+        sqlite_where=_waits,
+        postgresql_where=_waits,
+    )
 quarantine = Table(
     "quarantine",
     METADATA,
@@ -323,8 +339,16 @@ quarantine = Table(
     _text_or_null("note"),
 )
 
-# One row: who the store is, whether its marker is with the joint files, and in which time zone its days are.
-identity = Table("identity", METADATA, _key("id"), _integer("has_marker"), _text_or_null("time_zone"))
+# One row: who the store is, whether its marker is with the joint files, in which time zone its days are, and how many joints that
+# passed a person looks at on each board.
+identity = Table(
+    "identity",
+    METADATA,
+    _key("id"),
+    _integer("has_marker"),
+    _text_or_null("time_zone"),
+    Column("verify_sample", Integer, nullable=False, server_default=text(str(DEFAULT_SAMPLE))),
+)
 
 # Sums over first inspections by context and level, updated by every write. A name that the level does not have is empty.
 rollups = Table(
@@ -358,6 +382,54 @@ Index(
     messages.c.seq,
     sqlite_where=messages.c.delivered_at.is_(None),
     postgresql_where=messages.c.delivered_at.is_(None),
+)
+
+# People who log in. `secret` is the password's digest with the parameters that made it. A user is never deleted.
+users = Table(
+    "users",
+    METADATA,
+    _identity(),
+    _text("name", unique=True),
+    _text("role"),
+    _text("secret"),
+    _text_or_null("language"),
+    _text("created_at"),
+    _text_or_null("disabled_at"),
+)
+# `digest` is that of the cookie: who reads the store cannot take over a session.
+sessions = Table(
+    "sessions",
+    METADATA,
+    _key("digest"),
+    _reference("user_id", "users.id"),
+    _text("csrf"),
+    _integer("begun_us", BigInteger),
+    _integer("seen_us", BigInteger),
+    Index("sessions_user", "user_id"),
+)
+# Wrong passwords by `name:…` and `address:…`, and until when no further one is looked at.
+login_failures = Table(
+    "login_failures",
+    METADATA,
+    _key("key"),
+    _integer("n"),
+    _integer("last_us", BigInteger),
+    _integer("until_us", BigInteger),
+    Index("login_failures_last", "last_us"),
+)
+# Who did what, and when: rows are added and nothing else; the database itself refuses a change. `before` and `after` are JSON.
+audit = Table(
+    "audit",
+    METADATA,
+    _identity(),
+    _text("at"),
+    _integer("at_us", BigInteger),
+    _text("who"),
+    _text("action"),
+    _text("subject"),
+    _text("before"),
+    _text("after"),
+    Index("audit_at", "at_us"),
 )
 
 TABLES: tuple[Table, ...] = tuple(METADATA.sorted_tables)
@@ -416,85 +488,3 @@ def _declare_views() -> dict[str, Select[Any]]:
 
 
 VIEWS = _declare_views()
-
-
-def migrate(engine: Engine, metadata: MetaData = METADATA, version: int = VERSION) -> None:
-    """Create the tables, or add what an existing store lacks.
-
-    Raises `StoreFault` if the store is newer than this software, or if the database belongs to other software.
-    """
-    digest = _digest_tables(metadata)
-    with reading(engine) as connection:
-        if (version, digest) == _read_latest(connection, metadata)[1:]:
-            return
-    if engine.dialect.name == "sqlite":
-        use_write_ahead_log(engine)
-    with writing(engine, alone=True) as connection:
-        number, found_version, found_digest = _read_latest(connection, metadata)
-        if (version, digest) == (found_version, found_digest):
-            return  # another process was first
-        if found_version > version:
-            _refuse_newer(engine, f"schema {version} or older", f"schema {found_version}")
-        added = _add_missing(connection, metadata)
-        row = {"number": number + 1, "name": added, "applied_at": utc_now(), "version": version, "digest": digest}
-        connection.execute(insert(schema_migrations), row)
-
-
-@cache
-def _digest_tables(metadata: MetaData) -> str:
-    """Return a digest of all names of tables, columns and indexes."""
-    names = {t.name: [[c.name for c in t.c], sorted(str(i.name) for i in t.indexes)] for t in metadata.sorted_tables}
-    return hashlib.sha256(json.dumps(names, sort_keys=True).encode()).hexdigest()
-
-
-def _read_latest(connection: Connection, metadata: MetaData) -> tuple[int, int, str]:
-    """Return number, version and digest of the latest step; (0, 0, "") for an empty database."""
-    known = set(inspect(connection).get_table_names())
-    if schema_migrations.name in known:
-        query = "SELECT * FROM schema_migrations ORDER BY number DESC LIMIT 1"
-        result = connection.exec_driver_sql(query)
-        if set(result.keys()) >= set(schema_migrations.c.keys()):
-            row = result.first()
-            return (0, 0, "") if row is None else (row.number, row.version, row.digest)
-    elif not known & set(metadata.tables):
-        return 0, 0, ""
-    where = hide_password(connection.engine.url)
-    raise StoreFault(where, expected="a store or an empty database", found="tables of another software")
-
-
-def _add_missing(connection: Connection, metadata: MetaData) -> str:
-    """Create the tables, columns, indexes and views that the database lacks; return what was added, in words."""
-    found = inspect(connection)
-    existing = set(found.get_table_names())
-    added = []
-    for view in VIEWS:
-        connection.exec_driver_sql(f"DROP VIEW IF EXISTS {view}")
-    for table in metadata.sorted_tables:
-        if table.name not in existing:
-            table.create(connection)
-            added.append(table.name)
-            continue
-        added += _add_columns(connection, found, table)
-    for name, query in VIEWS.items():
-        connection.exec_driver_sql(f"CREATE VIEW {name} AS {query.compile(dialect=connection.dialect)}")
-    return "all tables" if not existing & set(metadata.tables) else ", ".join(added)
-
-
-def _add_columns(connection: Connection, found: Inspector, table: Table) -> list[str]:
-    existing = {c["name"] for c in found.get_columns(table.name)}
-    if unknown := existing - set(table.c.keys()):
-        _refuse_newer(connection.engine, f"the columns of {table.name} that this software knows", ", ".join(sorted(unknown)))
-    missing = [c for c in table.c if c.name not in existing]
-    for column_ in missing:
-        words = CreateColumn(column_).compile(dialect=connection.dialect)
-        connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {words}")
-    indexed = {i["name"] for i in found.get_indexes(table.name)}
-    new_indexes = [i for i in table.indexes if i.name not in indexed]
-    for index in new_indexes:
-        index.create(connection)
-    return [f"{table.name}.{c.name}" for c in missing] + [str(i.name) for i in new_indexes]
-
-
-def _refuse_newer(engine: Engine, expected: str, found: str) -> None:
-    remedy = "Update the software; an older one must not write into a newer store."
-    raise StoreFault(hide_password(engine.url), expected=expected, found=found, remedy=remedy)

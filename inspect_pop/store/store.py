@@ -4,20 +4,24 @@ import errno
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import date
 from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import pyarrow as pa
 from sqlalchemy import Connection, Engine, RowMapping, delete, false, func, select, text, update
 
 from inspect_pop.core.errors import PopError, StoreFault, UsageFault
 from inspect_pop.core.inspection import Inspection
+from inspect_pop.core.sample import DEFAULT_SAMPLE
 from inspect_pop.store import read
+from inspect_pop.store.accounts import Accounts
+from inspect_pop.store.audit import AuditEntry, add_audit, list_audit
 from inspect_pop.store.engine import checkpoint, database_url, hide_password, open_engine, reading, translate_errors, writing
 from inspect_pop.store.joint_files import (
     CompactionResult,
@@ -27,11 +31,14 @@ from inspect_pop.store.joint_files import (
     open_joint_files,
     repair_files,
 )
+from inspect_pop.store.migration import migrate
 from inspect_pop.store.ownership import MARKER, FilesOwner, ensure_identity, open_default_folder, open_given_folder
+from inspect_pop.store.queue import fill_queue, read_queue
 from inspect_pop.store.rows import make_message_row
+from inspect_pop.store.schema import boards, quarantine, runs, samples
 from inspect_pop.store.schema import messages as outbox
-from inspect_pop.store.schema import migrate, quarantine, runs
 from inspect_pop.store.types import (
+    UNCHECKED,
     Decision,
     InspectionSequence,
     Message,
@@ -41,8 +48,10 @@ from inspect_pop.store.types import (
     StoredBoard,
     WriteResult,
     escape_text,
+    parse_time_us,
 )
-from inspect_pop.store.write import add_messages, find_sequences, insert_decision, insert_new, write_inspection
+from inspect_pop.store.verification import MakeMessage, insert_decisions
+from inspect_pop.store.write import add_messages, find_sequences, insert_new, write_inspection
 
 __all__ = ["Store", "open_store"]
 
@@ -50,11 +59,17 @@ T = TypeVar("T")
 _LEAST_FREE_BYTES = 8 << 20  # some boards: a record with its joint file takes less than 1 MB
 _WAITS = outbox.c.delivered_at.is_(None) & outbox.c.set_aside_at.is_(None)
 VOID_AFTER = 4  # clocks of two stations differ by less than some minutes; a lease lasts two
+_QUEUE_SINCE = 2  # the version of the schema that has the table
 _LOOKUPS = 2  # a reader whose file was merged away looks up the new one before it takes the file for lost
 
 
 def open_store(
-    url: str | Path, *, files: str | Path | None = None, must_exist: bool = False, time_zone: str | None = None
+    url: str | Path,
+    *,
+    files: str | Path | None = None,
+    must_exist: bool = False,
+    time_zone: str | None = None,
+    verify_sample: int | None = None,
 ) -> "Store":
     """Open a store; create its database, or update its schema, if necessary.
 
@@ -71,11 +86,13 @@ def open_store(
     time_zone
         The plant's time zone by its IANA name: the day of each board that is written from now on is the day there. The store
         keeps it. By default a board's day is the date of `inspected_at` as it is written, in its own offset.
+    verify_sample
+        How many joints that passed a person looks at, on each board that is written from now on. The store keeps it; 1 at first.
 
     Raises
     ------
     UsageFault
-        The time zone is unknown.
+        The time zone is unknown, or the sample is below 0.
     StoreFault
         The database cannot be reached, is newer than this software, or is not a store.
     """
@@ -95,14 +112,20 @@ def open_store(
             path.parent.mkdir(parents=True, exist_ok=True)
     engine = open_engine(where, read_only=must_exist)
     try:
-        migrate(engine)
-        identity = ensure_identity(engine, time_zone)
+        migrate(engine, fill=_fill_new_tables)
+        identity = ensure_identity(engine, time_zone, verify_sample)
         joint_files = _open_files(engine, identity.id, files_address)
     except PopError:
         engine.dispose()
         raise
     owner = None if joint_files is None else FilesOwner(engine, joint_files, identity.id)
-    return Store(engine, joint_files, owner, identity.time_zone)
+    return Store(engine, joint_files, owner, identity.time_zone, identity.verify_sample)
+
+
+def _fill_new_tables(connection: Connection, version: int) -> None:
+    """Fill what a store of an older version lacks."""
+    if version < _QUEUE_SINCE:
+        fill_queue(connection)
 
 
 def _open_files(engine: Engine, store: str, address: str | Path | Sequence[str] | None) -> JointFiles | None:
@@ -121,9 +144,16 @@ class Store:
     """
 
     def __init__(
-        self, engine: Engine, files: JointFiles | None, owner: FilesOwner | None = None, time_zone: str | None = None
+        self,
+        engine: Engine,
+        files: JointFiles | None,
+        owner: FilesOwner | None = None,
+        time_zone: str | None = None,
+        verify_sample: int = DEFAULT_SAMPLE,
     ) -> None:
-        self._engine, self._files, self._owner, self.time_zone = engine, files, owner, time_zone
+        self._engine, self._files, self._owner = engine, files, owner
+        self.time_zone, self.verify_sample = time_zone, verify_sample
+        self.accounts = Accounts(engine)
 
     def __enter__(self) -> Self:
         return self
@@ -167,18 +197,32 @@ class Store:
         """
         if self._owner is not None:
             self._owner.claim()
-        return write_inspection(self._engine, self._files, inspection, messages, run, self.time_zone)
+        options = (run, self.time_zone, self.verify_sample)
+        return write_inspection(self._engine, self._files, inspection, messages, *options)
 
     def add_decision(self, decision: Decision, *, messages: Iterable[Message] = ()) -> bool:
         """Add what a person decided about a joint. Return False, and change nothing, if it is in the store already.
 
-        Raises `UsageFault` for an unknown record, joint, state, class or time, and for a state that does not fit the joint.
+        Raises `UsageFault` for an unknown record, joint, state, class or time, and for a state that does not fit the joint, and
+        `StageFault` where the operator would overrule the repair station.
         """
         with writing(self._engine) as connection:
-            is_new = insert_decision(connection, decision)
+            ((_, is_new),) = insert_decisions(connection, [decision], [UNCHECKED], lambda *_: None)
             if is_new:
                 add_messages(connection, list(messages))
             return is_new
+
+    def add_decisions(
+        self, decisions: Sequence[Decision], seen: Sequence[int | None], make_message: MakeMessage
+    ) -> list[tuple[int, bool]]:
+        """Add what a person decided about several joints of one record: all, or none. See `verification.insert_decisions`."""
+        with writing(self._engine) as connection:
+            return insert_decisions(connection, decisions, seen, make_message)
+
+    def audit(self, who: str, action: str, subject: str, *, before: object = None, after: object = None) -> None:
+        """Add a row to the audit trail, of something that leaves no other trace in the store. Times are of now."""
+        with writing(self._engine) as connection:
+            add_audit(connection, time.time_ns() // 1000, who, action, subject, before=before, after=after)
 
     def quarantine(self, found: QuarantinedExport, *, messages: Iterable[Message] = ()) -> bool:
         """Record that an export could not be inspected, with its messages.
@@ -211,6 +255,7 @@ class Store:
         with writing(self._engine) as connection:
             if not connection.execute(update(quarantine).where(which).values(values)).rowcount:
                 raise UsageFault(f"entry {number}", expected="an open entry of the quarantine", found="none of that number")
+            add_audit(connection, parse_time_us(at, "at"), by, "quarantine closed", number, after={"note": note})
 
     def begin_run(self, run: RunRecord) -> None:
         """Record that a run began. A run whose `id` is in the store already continues."""
@@ -266,6 +311,24 @@ class Store:
         with self.reading() as connection:
             located = read.find_joint_paths(connection, day=day, lot=lot)
         return [self.require_files().address(p) for p in dict.fromkeys(p for _, p in located) if p]
+
+    def queue_of(self, stage: str, *, limit: int = 50, offset: int = 0, search: str = "") -> tuple[int, list[dict[str, Any]]]:
+        """Return how many boards wait at a stage of the verification, and some of them. See `queue.read_queue`."""
+        with self.reading() as connection:
+            return read_queue(connection, stage, limit=limit, offset=offset, search=search)
+
+    def sample(self, record: str) -> list[tuple[str, str, str]]:
+        """Return the joints `(refdes, interface, ball)` of a record that passed and that a person looks at."""
+        query = select(samples.c.refdes, samples.c.interface, samples.c.ball)
+        query = query.join_from(samples, boards, boards.c.id == samples.c.board_id).where(boards.c.record == record)
+        with self.reading() as connection:
+            return [(row.refdes, row.interface, row.ball) for row in connection.execute(query)]
+
+    def list_audit(self, *, since: str | None = None, limit: int | None = None) -> list[AuditEntry]:
+        """Return the audit trail in order, from a time (ISO 8601 with its offset) on. Raises `StoreFault` for another text."""
+        since_us = None if since is None else parse_time_us(since, "since")
+        with self.reading() as connection:
+            return list_audit(connection, since_us=since_us, limit=limit)
 
     def list_quarantine(self, *, serial: str | None = None) -> list[QuarantinedExport]:
         """Return the exports that could not be inspected, in order of path and reason; only those of a serial if given."""

@@ -13,6 +13,10 @@ from inspect_pop.core.inspection import BoardRecord, PackageRecord
 
 __all__ = [
     "DECISION_STATES",
+    "PASS_CONFIRMED",
+    "STAGES",
+    "UNCHECKED",
+    "WITHDRAWN",
     "Decision",
     "DefectRecord",
     "InspectionSequence",
@@ -29,8 +33,15 @@ __all__ = [
     "parse_zone",
 ]
 
-# The verification states of IPC-CFX, and DefectMissed for a defect at a joint that passed, which CFX does not know.
-DECISION_STATES = ("DefectConfirmed", "DefectRejected", "DefectAccepted", "DefectRepaired", "DefectClosed", "DefectMissed")
+WITHDRAWN, PASS_CONFIRMED = "DefectWithdrawn", "PassConfirmed"
+# The verification states of IPC-CFX, and what CFX does not know: a defect at a joint that passed, a decision that is taken back,
+# and a joint that passed and is good.
+DECISION_STATES = (
+    *("DefectConfirmed", "DefectRejected", "DefectAccepted", "DefectRepaired", "DefectClosed", "DefectMissed"),
+    *(WITHDRAWN, PASS_CONFIRMED),
+)
+STAGES = ("operator", "repair")  # a later one overrules an earlier one
+UNCHECKED = -1  # in place of the decision that a person saw: the caller, a machine, saw none
 
 
 @dataclass(frozen=True)
@@ -59,7 +70,8 @@ class WriteResult:
 class Decision:
     """What a person decided about one joint of one record. `decided_at` is ISO 8601 with an offset.
 
-    `state` is one of `DECISION_STATES`. `label` is the joint's true class, or None if the person did not give it.
+    `state` is one of `DECISION_STATES`, `stage` one of `STAGES`. `label` is the joint's true class, or None if the person did not
+    give it. `id` is a number that grows from decision to decision; the store gives it.
     """
 
     record: str
@@ -71,6 +83,8 @@ class Decision:
     decided_at: str
     label: str | None = None
     note: str = ""
+    stage: str = STAGES[0]
+    id: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Write inspections and decisions, each in one transaction: all of its rows and its file, or nothing; once, however often asked.
+"""Write inspections, each in one transaction: all of its rows and its file, or nothing; once, however often asked.
 
 The transaction begins with one query for what the database knows already, and ends with the sums and the file's name.
 """
@@ -27,11 +27,11 @@ from sqlalchemy import (
     update,
 )
 
-from inspect_pop.core.classes import CLASSES
 from inspect_pop.core.clock import LARGEST_AHEAD_S
-from inspect_pop.core.errors import StoreFault, UsageFault
+from inspect_pop.core.errors import StoreFault
 from inspect_pop.core.inspection import BoardRecord, Inspection
 from inspect_pop.core.joint_table import JointTable
+from inspect_pop.core.sample import DEFAULT_SAMPLE
 from inspect_pop.store import rows
 from inspect_pop.store.engine import (
     PreparedStatement,
@@ -45,12 +45,12 @@ from inspect_pop.store.engine import (
 )
 from inspect_pop.store.joint_files import BackgroundJointWriter, JointFiles
 from inspect_pop.store.outcome import InspectionState, resolve_outcome
+from inspect_pop.store.queue import add_to_queue, read_standing, refresh_queue
 from inspect_pop.store.rollup import add_contribution
 from inspect_pop.store.schema import (
     OUTCOME_COLUMNS,
     boards,
     contexts,
-    decisions,
     defects,
     digests,
     interfaces,
@@ -60,22 +60,15 @@ from inspect_pop.store.schema import (
     recipes,
     sites,
 )
-from inspect_pop.store.types import (
-    DECISION_STATES,
-    Decision,
-    InspectionSequence,
-    Message,
-    WriteResult,
-    escape_text,
-    parse_time_us,
-)
+from inspect_pop.store.types import InspectionSequence, Message, WriteResult, parse_time_us
 
 __all__ = [
     "DimensionKeys",
     "add_messages",
     "find_sequences",
-    "insert_decision",
     "insert_new",
+    "lock_serial",
+    "update_outcome",
     "write_inspection",
 ]
 
@@ -176,8 +169,9 @@ def write_inspection(
     sent: Iterable[Message] = (),
     run: str | None = None,
     time_zone: str | None = None,
+    verify_sample: int = DEFAULT_SAMPLE,
 ) -> WriteResult:
-    """Write an inspection, under the day in a time zone. See `Store.write`.
+    """Write an inspection, under the day in a time zone, with a sample for the verify station. See `Store.write`.
 
     The file of joints goes to the disk while the rows are made and inserted. A record that is in the store already needs no
     space on the disk, and no second upload.
@@ -194,11 +188,11 @@ def write_inspection(
         return known
     try:
         with translate_errors(hide_password(engine.url)), BackgroundJointWriter(joint_files, inspection, time_zone) as file:
-            record, outgoing = rows.make_record_rows(inspection, time_zone), list(sent)
+            record, outgoing = rows.make_record_rows(inspection, time_zone, verify_sample), list(sent)
             if is_far:
                 file.wait()
             with writing(engine) as connection:
-                _lock_serial(connection, board.serial)
+                lock_serial(connection, board.serial)
                 keys = DimensionKeys(connection, record)
                 if keys.is_known:
                     return WriteResult(board.record, False, find_sequences(connection, [board.record])[board.record])
@@ -218,7 +212,7 @@ def write_inspection(
         raise
 
 
-def _lock_serial(connection: Connection, serial: str) -> None:
+def lock_serial(connection: Connection, serial: str) -> None:
     """Make writers of one serial wait for each other. SQLite has one writer at a time anyway."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(1, hashtext(:serial))"), {"serial": serial})
@@ -295,6 +289,7 @@ def _insert_rows(
     insert_rows(connection, packages, package_rows)
     insert_rows(connection, interfaces, interface_rows)
     insert_rows(connection, defects, [{"board_id": board_id} | row for row in record.defects])
+    add_to_queue(connection, board_id, record)
     _insert_positions(connection, inspection.joints, keys.recipe)
     return board_id
 
@@ -309,8 +304,9 @@ def _add_inspection(connection: Connection, board_id: int, first: int | None) ->
         connection.execute(text("SELECT pg_advisory_xact_lock(2, 0)"))
     add_contribution(connection, first, -1)
     first = _number_inspections(connection, board_id, first)
-    _update_outcome(connection, first)
+    update_outcome(connection, first)
     add_contribution(connection, first, 1)
+    refresh_queue(connection, first)
 
 
 @cache
@@ -378,7 +374,7 @@ def _find_order_us(row: Any) -> int:
     return 0 if ahead_us > LARGEST_AHEAD_S * 1e6 else int(row.inspected_us)
 
 
-def _update_outcome(connection: Connection, first: int) -> None:
+def update_outcome(connection: Connection, first: int) -> None:
     """Store the board's outcome with its first inspection. Only the first and the last ones matter, however many there are."""
     query = select(boards.c.id, boards.c.verdict, boards.c.inspection_no, boards.c.decides).where(boards.c.first_id == first)
     head = connection.execute(query.where(boards.c.id == first)).one()
@@ -405,82 +401,10 @@ def _update_outcome(connection: Connection, first: int) -> None:
 def _read_state(connection: Connection, board_id: int, verdict: str) -> InspectionState:
     part = select(sites.c.refdes, interfaces.c.interface).join_from(interfaces, sites, sites.c.id == interfaces.c.site_id)
     bad = select(defects.c.refdes, defects.c.interface, defects.c.ball, defects.c.verdict).where(defects.c.board_id == board_id)
-    decided = select(decisions.c.refdes, decisions.c.interface, decisions.c.ball, decisions.c.state)
-    decided = decided.where(decisions.c.board_id == board_id).order_by(decisions.c.id)  # a clock may be set back
-    states: dict[tuple[str, str, str], list[str]] = {}
-    for refdes, interface, ball, state in connection.execute(decided):
-        states.setdefault((refdes, interface, ball), []).append(state)
+    decided = {key: [state for state, _ in entries] for key, entries in read_standing(connection, board_id).items()}
     return InspectionState(
         verdict,
         frozenset((r, i) for r, i in connection.execute(part.where(interfaces.c.board_id == board_id))),
         {(r, i, b): v for r, i, b, v in connection.execute(bad) if v != "pass"},
-        states,
+        decided,
     )
-
-
-def insert_decision(connection: Connection, decision: Decision) -> bool:
-    """Insert a decision and update its board's outcome. Return False if it is in the store already.
-
-    Raises `UsageFault` for an unknown record, joint, state or class, and for a state that does not fit the joint's verdict.
-    """
-    decided_us = _check_decision(decision)
-    query = select(boards.c.id, boards.c.serial, boards.c.digests_id).where(boards.c.record == decision.record)
-    board = connection.execute(query).first()
-    if board is None:
-        raise UsageFault(f"record {decision.record}", expected="a record in the store", found="none")
-    _lock_serial(connection, board.serial)
-    _check_decided_joint(connection, board.id, board.digests_id, decision)
-    if _is_repeated(connection, board.id, decision):
-        return False
-    row: dict[str, Any] = {n: getattr(decision, n) for n in Decision.__dataclass_fields__ if n != "record"}
-    row |= {"board_id": board.id, "decided_us": decided_us}
-    row |= {n: escape_text(row[n]) for n in ("decided_by", "note")}
-    parts = ("refdes", "interface", "ball", "state", "decided_by", "decided_at")
-    row["key"] = rows.make_key(decision.record, *(row[n] for n in parts))
-    first = int(connection.scalar(select(boards.c.first_id).where(boards.c.id == board.id)) or board.id)
-    if not insert_new(connection, decisions, row, "key"):
-        return False
-    add_contribution(connection, first, -1)
-    _update_outcome(connection, first)
-    add_contribution(connection, first, 1)
-    return True
-
-
-def _is_repeated(connection: Connection, board_id: int, decision: Decision) -> bool:
-    """Return whether the latest decision about the joint is the same, of the same person: an answer that did not come."""
-    same = ("state", "decided_by", "label", "note")
-    query = select(*(decisions.c[n] for n in same)).where(decisions.c.board_id == board_id)
-    query = query.filter_by(refdes=decision.refdes, interface=decision.interface, ball=decision.ball)
-    last = connection.execute(query.order_by(decisions.c.id.desc()).limit(1)).first()
-    return last is not None and tuple(last) == tuple(getattr(decision, n) for n in same)
-
-
-def _check_decision(decision: Decision) -> int:
-    """Check what can be checked without the database; return the decision's time in microseconds since 1970."""
-    if decision.state not in DECISION_STATES:
-        raise UsageFault("state", expected=f"one of {', '.join(DECISION_STATES)}", found=repr(decision.state))
-    if decision.label is not None and decision.label not in CLASSES:
-        raise UsageFault("label", expected=f"one of {', '.join(CLASSES)}", found=repr(decision.label))
-    if not decision.decided_by:
-        raise UsageFault("decided_by", expected="the person who decided", found="nothing")
-    try:
-        return parse_time_us(decision.decided_at, "decided_at")
-    except StoreFault as error:
-        raise UsageFault(error.thing, expected=error.expected, found=error.found) from error
-
-
-def _check_decided_joint(connection: Connection, board_id: int, digests_id: int, decision: Decision) -> None:
-    """Check that the joint exists, and that `DefectMissed` is given to a joint that passed, and only to such a joint."""
-    name = f"{decision.refdes}.{decision.interface}.{decision.ball}"
-    place = {n: getattr(decision, n) for n in ("refdes", "interface", "ball")}
-    recipe = select(digests.c.recipe_id).where(digests.c.id == digests_id).scalar_subquery()
-    known = select(positions.c.ball).where(positions.c.recipe_id == recipe).filter_by(**place)
-    if connection.scalar(known) is None:
-        raise UsageFault(name, expected="a joint of the record's recipe", found="none of that name")
-    verdict = connection.scalar(select(defects.c.verdict).where(defects.c.board_id == board_id).filter_by(**place)) or "pass"
-    if decision.state in ("DefectRepaired", "DefectClosed", "DefectRejected"):
-        return  # these may follow any verdict
-    if (verdict == "pass") != (decision.state == "DefectMissed"):
-        remedy = "DefectMissed is for a joint that passed; the others are for one that failed or is in review."
-        expected = f"a state for a joint whose verdict is {verdict}"
-        raise UsageFault(name, expected=expected, found=decision.state, remedy=remedy)

@@ -1,0 +1,1 @@
+"""The verify station's material: what a person sees of a joint, the golden board, the page and its words."""
