@@ -1,4 +1,4 @@
-"""One board of a batch: open the export, inspect it, write its page and checkpoint, store its record. In that order.
+"""One board of a batch: open the export, inspect it, write its page, windows and checkpoint, store its record. In that order.
 
 Stopped at any moment and repeated, this ends in the same place: the checkpoint comes before the record, so that a board whose
 record is written is never inspected a second time.
@@ -46,7 +46,7 @@ def inspect_job(settings: BatchSettings, job: BoardJob) -> JobOutcome:
         from inspect_pop.batch.checkpoint import checkpoint_path, read_checkpoint
 
         earlier = read_checkpoint(checkpoint_path(settings.work_dir, record))
-    inspection = earlier or _inspect(export, classifier, settings.limits)
+    inspection = earlier or _inspect(export, classifier, settings.limits, keep_stacks=True)
     board = inspection.board
 
     # What is needed only once a board is inspected is imported here: the first board begins the sooner.
@@ -57,6 +57,7 @@ def inspect_job(settings: BatchSettings, job: BoardJob) -> JobOutcome:
     if earlier is None:
         if settings.pages == "all" or (settings.pages == "suspect" and board.verdict != "pass"):
             write_board_report(settings.out / "report", inspection, export.recipe)
+        _keep_windows(_open_store(settings.store_url), inspection, export, job)
         write_checkpoint(checkpoint, inspection)
     _open_store(settings.store_url).write(inspection, run=settings.run_id)
     release_between_boards()
@@ -85,5 +86,13 @@ def _open_store(url: str) -> "Store":
     return open_store(url)
 
 
-def _inspect(export: BoardExport, classifier: Classifier, limits: Limits) -> Inspection:
-    return inspect_board(export, classifier, limits, started_at=utc_now())
+def _keep_windows(store: "Store", inspection: Inspection, export: BoardExport, job: BoardJob) -> None:
+    from inspect_pop.verify.windows import ExportPlace, cut_windows
+    from inspect_pop.verify.windows_file import keep_windows
+
+    place = ExportPlace(str(job.path.resolve()), str(job.root.resolve()), export.digest)
+    keep_windows(store, cut_windows(inspection, export.recipe, place))
+
+
+def _inspect(export: BoardExport, classifier: Classifier, limits: Limits, *, keep_stacks: bool = False) -> Inspection:
+    return inspect_board(export, classifier, limits, started_at=utc_now(), keep_stacks=keep_stacks)

@@ -1,4 +1,4 @@
-"""`inspect-pop store`: back up, restore and check a store, and show its audit trail."""
+"""`inspect-pop store`: back up, restore, check and prune a store, and show its audit trail."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,7 +23,7 @@ NewStore = Annotated[
     ),
 ]
 
-store = typer.Typer(help="Back up, restore, check and audit a store.", no_args_is_help=True, rich_markup_mode=None)
+store = typer.Typer(help="Back up, restore, check, prune and audit a store.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @store.command("backup")
@@ -95,6 +95,31 @@ def show_audit(
         change = " -> ".join(json.dumps(v, ensure_ascii=False) for v in (entry.before, entry.after) if v is not None)
         typer.echo(escape_controls(f"{entry.at} {entry.who}: {entry.action} {entry.subject} {change}".rstrip()))
     typer.echo(pluralize(len(entries), "row"))
+
+
+@store.command("prune")
+def prune(
+    store: ExistingStore,
+    windows_days: Annotated[int | None, typer.Option(metavar="N", help="Keep pictures of joints for N days.")] = None,
+    windows_gb: Annotated[float | None, typer.Option(metavar="GB", help="Keep at most GB of pictures, the newest.")] = None,
+) -> None:
+    """Remove pictures of joints that are older or more than wanted. Records, joints and decisions stay, and golden boards.
+
+    A joint of an emptied board is cut again from its export, where that is still there.
+    """
+    from inspect_pop.core.clock import utc_now
+    from inspect_pop.core.errors import UsageFault
+    from inspect_pop.store import open_store
+    from inspect_pop.verify.retention import prune_windows
+
+    if windows_days is None and windows_gb is None:
+        raise UsageFault("store prune", expected="--windows-days or --windows-gb", found="neither")
+    with open_store(store, must_exist=True) as opened:
+        pruned = prune_windows(opened, today=utc_now()[:10], days=windows_days, gigabytes=windows_gb)
+    typer.echo(
+        f"pictures of {pluralize(pruned.emptied, 'board')} removed, {pruned.freed_bytes / 1e6:.1f} MB; "
+        f"{pruned.left_bytes / 1e6:.1f} MB left"
+    )
 
 
 def _print_report(report: "BackupReport") -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from inspect_pop.core.geometry import HeightMap, Placement
+from inspect_pop.core.geometry import HeightMap, Placement, SliceStack
 from inspect_pop.core.joint_table import JointTable
 
 __all__ = ["BoardRecord", "Crops", "Inspection", "PackageRecord"]
@@ -105,7 +105,7 @@ class Inspection:
     """Everything that `inspect_board` found out about one board.
 
     `placements` are by image, such as `U1/lower` or `U1/post_reflow`; `timings_ms` are by step. `crops` is None where no
-    joint is suspect.
+    joint is suspect. `stacks` are the slices as they were measured, where they are asked for.
     """
 
     board: BoardRecord
@@ -115,3 +115,4 @@ class Inspection:
     heights: tuple[HeightMap, ...] = ()
     placements: dict[str, Placement] = field(default_factory=dict)
     timings_ms: dict[str, float] = field(default_factory=dict)
+    stacks: tuple[SliceStack, ...] = ()

@@ -70,8 +70,8 @@ class StepTimer:
 class MeasuredInterface:
     """One interface: measured `columns`, each (n,), named as in `core.columns`, with `flags`.
 
-    `inputs` and `windows` are None where the export holds no slices of the interface. `method` is how they were taken; `stray`
-    lists the stray solder.
+    `inputs`, `windows` and `stack` are None where the export holds no slices of the interface. `method` is how they were taken;
+    `stray` lists the stray solder.
     """
 
     interface: Interface
@@ -80,6 +80,7 @@ class MeasuredInterface:
     windows: Windows | None
     method: str = ""
     stray: StraySolder | None = None
+    stack: SliceStack | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +115,7 @@ def inspect_board(
     *,
     started_at: str,
     read_ahead: bool = False,
+    keep_stacks: bool = False,
     now: Callable[[], str] = utc_now,
 ) -> Inspection:
     """Inspect one board: every joint that its recipe expects gets a row, a verdict and a reason.
@@ -124,13 +126,16 @@ def inspect_board(
         limits: Thresholds of measurements and diagnosis.
         started_at: Start of the inspection, ISO 8601 with an offset; goes into the record.
         read_ahead: As in `measure_board`.
+        keep_stacks: Return the slices, too; they take 10 to 100 MB.
         now: Clock of the record's `finished_at`.
 
     Raises:
         InputFault: The export cannot be used. The board goes to quarantine; it does not pass.
     """
     measured = measure_board(export, limits, read_ahead=read_ahead)
-    return judge_board(measured, classifier, limits, started_at=started_at, now=now)
+    inspection = judge_board(measured, classifier, limits, started_at=started_at, now=now)
+    stacks = (part.stack for package in measured.packages for part in package.interfaces) if keep_stacks else ()
+    return replace(inspection, stacks=tuple(stack for stack in stacks if stack is not None))
 
 
 # Read, align, segment, measure
@@ -241,7 +246,7 @@ def _measure_interface(
             dome_windows_um=None if domes_um is None else level_windows(domes_um, interface, before),
             measured=columns | {"clearance_um": measure_trained_clearance(segmented)},
         )
-    return MeasuredInterface(interface, columns, inputs, windows, stack.method, stray)
+    return MeasuredInterface(interface, columns, inputs, windows, stack.method, stray, stack)
 
 
 def _flag_joints(

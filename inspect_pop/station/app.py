@@ -17,7 +17,7 @@ from inspect_pop.core.errors import PopError, StoreFault, make_printable
 from inspect_pop.core.text import hide_passwords
 from inspect_pop.messages.publisher import OutboxPublisher
 from inspect_pop.messages.senders import sender_for
-from inspect_pop.station import routes
+from inspect_pop.station import routes, window_routes
 from inspect_pop.station.access import Tokens, load_tokens
 from inspect_pop.station.login import Gate, login
 from inspect_pop.station.middleware import RequestGuard
@@ -74,7 +74,7 @@ def create_app(settings: ServiceSettings, pool: Pool | None = None) -> FastAPI:
 
     app = FastAPI(title="inspect_pop", version=__version__, description=DESCRIPTION, lifespan=run, docs_url=None, redoc_url=None)
     app.state.station, app.state.gate = station, gate
-    for router in (login, verification, pages, routes.inspections, routes.records, routes.admin, overview):
+    for router in (login, verification, pages, window_routes.windows, routes.inspections, routes.records, routes.admin, overview):
         app.include_router(router)
     app.add_middleware(RequestGuard, settings=settings, gate=gate, metrics=station.metrics)
 

@@ -9,6 +9,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ class InspectionHandler:
         self._inspector, self.model, self._ledger, self._pages = inspector, model, ledger, pages
         self._drawer = drawer or InlinePages()
         self.is_spent = False  # the process ran out of memory: another one may have more
-        self._pending_page: tuple[Path, Inspection, Recipe] | None = None
+        self._pending: _Pending | None = None
 
     def handle(self, job: dict[str, Any]) -> dict[str, Any]:
         """Handle one job.
@@ -84,15 +85,17 @@ class InspectionHandler:
             return _refuse(HTTPStatus.UNPROCESSABLE_ENTITY, fault, started)
         recorded = time.monotonic()
         answer = make_answer(inspection, report=None, elapsed_ms=(recorded - started) * 1000)
-        if self._pages is not None and recipe is not None:
-            page = locate_page(self._pages, inspection.board.record)
-            self._pending_page = (page, inspection, recipe)
+        page = None if self._pages is None or recipe is None else locate_page(self._pages, inspection.board.record)
+        if page is not None:
             answer["report"] = str(job.get("report", page)).replace("{record}", page.stem)
+        if recipe is not None:
+            place = None if job["kind"] == "upload" else (path, root)
+            self._pending = _Pending(inspection, recipe, page, place)
         ms = {"inspect": (inspected - started) * 1000, "record": (recorded - inspected) * 1000}
         return {"status": HTTPStatus.OK, "answer": answer, "ms": ms}
 
     def finish(self) -> None:
-        """Do what the answer does not wait for: tidy the ledger, and have the page of the last board drawn.
+        """Do what the answer does not wait for: tidy the ledger, keep the last board's windows, and have its page drawn.
 
         A fault is logged and costs no verdict.
         """
@@ -100,9 +103,24 @@ class InspectionHandler:
             self._ledger.tidy()
         except StoreFault as fault:
             log.warning("the store was not tidied", extra={"reason": str(fault)})
-        if self._pending_page is not None:
-            (page, inspection, recipe), self._pending_page = self._pending_page, None
-            self._drawer.draw(page, inspection, recipe)
+        if self._pending is not None:
+            board, self._pending = self._pending, None
+            if board.inspection.stacks:
+                self._keep_windows(board)
+            if board.page is not None:
+                self._drawer.draw(board.page, replace(board.inspection, stacks=()), board.recipe)
+
+    def _keep_windows(self, board: "_Pending") -> None:
+        from inspect_pop.verify.windows import ExportPlace, cut_windows  # an answer does not need it
+
+        export = None
+        if board.place is not None:
+            path, root = (str(place.resolve()) for place in board.place)
+            export = ExportPlace(path, root, board.inspection.board.export_digest)
+        try:
+            self._ledger.keep_windows(cut_windows(board.inspection, board.recipe, export))
+        except StoreFault as fault:
+            log.warning("the windows of a board were not kept", extra={"reason": str(fault)})
 
     def _quarantine(self, job: dict[str, Any], path: Path, fault: InputFault, started: float) -> dict[str, Any]:
         name = str(job.get("name") or job["path"])
@@ -117,6 +135,16 @@ class InspectionHandler:
         refused = _refuse(HTTPStatus.UNPROCESSABLE_ENTITY, fault, started)
         refused["answer"]["serial"] = serial
         return refused
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """A board that was answered, with what is still to be done for it: `place` is its export and root; None for an upload."""
+
+    inspection: Inspection
+    recipe: Recipe
+    page: Path | None
+    place: tuple[Path, Path] | None
 
 
 def _name_within(fault: InputFault, into: Path, archive: Path) -> InputFault:

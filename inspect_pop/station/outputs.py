@@ -12,12 +12,15 @@ from functools import partial
 from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from inspect_pop.core.clock import utc_now
 from inspect_pop.core.errors import InputFault, PopError, StoreFault
 from inspect_pop.core.inspection import Inspection
 from inspect_pop.core.recipe import Recipe
+
+if TYPE_CHECKING:
+    from inspect_pop.verify.windows import WindowSet
 
 __all__ = ["ForkedProcess", "InlinePages", "Ledger", "PageDrawer", "StoreLedger", "SubprocessLedger", "SubprocessPages"]
 
@@ -48,6 +51,10 @@ class Ledger(Protocol):
 
     def tidy(self) -> None:
         """Do the upkeep that the next board should not wait for. Call it while no board waits."""
+        ...
+
+    def keep_windows(self, windows: "WindowSet") -> None:
+        """Keep what a person sees of a record's joints. No record depends on it: call it after the answer."""
         ...
 
 
@@ -129,6 +136,12 @@ class StoreLedger:
             self._boards_since_checkpoint = 0
             self._store.checkpoint()
 
+    def keep_windows(self, windows: "WindowSet") -> None:
+        """See `Ledger`."""
+        from inspect_pop.verify.windows_file import keep_windows
+
+        keep_windows(self._store, windows)
+
 
 class SubprocessLedger:
     """The ledger in a forked child, which opens the store while this process loads the model.
@@ -142,7 +155,7 @@ class SubprocessLedger:
 
     def record(self, inspection: Inspection) -> None:
         """See `Ledger`. Pictures are not sent: the store keeps none."""
-        self._call("record", replace(inspection, crops=None, heights=()))
+        self._call("record", replace(inspection, crops=None, heights=(), stacks=()))
 
     def quarantine(self, name: str, fault: InputFault, serial: str | None = None, content: str | None = None) -> None:
         """See `Ledger`."""
@@ -152,6 +165,10 @@ class SubprocessLedger:
     def tidy(self) -> None:
         """See `Ledger`. The child ends after one board: the store is whole then, also for those who copy its file alone."""
         self._call("tidy")
+
+    def keep_windows(self, windows: "WindowSet") -> None:
+        """See `Ledger`."""
+        self._call("keep_windows", windows)
 
     def _call(self, *request: Any) -> None:
         try:
@@ -183,6 +200,8 @@ def _serve_ledger(store: str, cfx_handle: str, pipe: Connection) -> None:
                     ledger.record(*arguments)
                 elif action == "tidy":
                     ledger.checkpoint()
+                elif action == "keep_windows":
+                    ledger.keep_windows(*arguments)
                 else:
                     name, kind, parts, serial, content = arguments
                     ledger.quarantine(name, kind(**parts), serial, content)

@@ -1,6 +1,7 @@
 """The routes of the verify station: the page, who is logged in, what waits, one board, decisions, the audit trail."""
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -35,9 +36,13 @@ from inspect_pop.station.schemas import (
 from inspect_pop.station.station import Station
 from inspect_pop.store import UNCHECKED, Decision, Message, StoredBoard
 from inspect_pop.verify.board import describe_board
+from inspect_pop.verify.golden import find_golden
+from inspect_pop.verify.windows_file import read_windows
+from inspect_pop.verify.words import read_page
 
 __all__ = ["pages", "verification"]
 
+log = logging.getLogger(__name__)
 Reader = Annotated[Caller, Depends(require("read"))]
 Verifier = Annotated[Caller, Depends(require("verify"))]
 DecisionList = Annotated[list[DecisionBody], Body(min_length=1, max_length=MAX_DECISIONS)]
@@ -84,7 +89,13 @@ async def show_record(record: str, station: StationDep) -> RecordBody:
             joints = station.store.inspection(record).joints
         except (StoreFault, FileNotFoundError):
             joints = None  # kept without joint files, or they are lost: what the database has is shown
-        return describe_board(stored, joints, station.store.sample(record))
+        windows = golden = None
+        try:
+            windows, golden = read_windows(station.store, record), find_golden(station.store, stored.board.product)
+        except StoreFault as fault:
+            log.warning("a board is shown without pictures", extra={"record": record, "reason": str(fault)})
+        named = None if golden is None else {"record": golden.record, "serial": golden.serial}
+        return describe_board(stored, joints, station.store.sample(record), windows, named)
 
     return RecordBody(**await asyncio.to_thread(describe))
 
@@ -187,10 +198,4 @@ async def list_audit(
 @pages.get("/board/{record}", dependencies=[Depends(require("read"))])
 async def show_page() -> HTMLResponse:
     """Return the page of the verify station."""
-    from importlib import import_module
-
-    try:
-        words = import_module("inspect_pop.verify.words")
-    except ModuleNotFoundError as error:
-        raise HTTPException(404, "this installation has no page") from error
-    return HTMLResponse(words.read_page())
+    return HTMLResponse(read_page())

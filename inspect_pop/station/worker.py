@@ -86,7 +86,8 @@ def load_inspector(options: JudgingOptions) -> tuple[Inspector, Rules]:
 
     def inspect(path: Path, root: Path) -> tuple[Inspection, Recipe]:
         export = open_export(path, root)
-        return inspect_board(export, classifier, limits, started_at=utc_now(), read_ahead=prefetch), export.recipe
+        now = utc_now()
+        return inspect_board(export, classifier, limits, started_at=now, read_ahead=prefetch, keep_stacks=True), export.recipe
 
     used = classifier.point
     return inspect, Rules(classifier.digest, limits.digest, options.profile or "", used.pass_below, used.fail_above)

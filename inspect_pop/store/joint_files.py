@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from sqlalchemy import Connection, Engine, insert, select, update
 
-from inspect_pop.core.atomic import PART_SUFFIX, atomic_file, sync_folder, write_text
+from inspect_pop.core.atomic import PART_SUFFIX, atomic_file, sync_folder, write_bytes, write_text
 from inspect_pop.core.columns import COLUMNS
 from inspect_pop.core.errors import StoreFault
 from inspect_pop.core.inspection import Inspection
@@ -52,6 +52,7 @@ __all__ = [
     "partition_path",
     "repair_files",
     "to_arrow",
+    "windows_file_path",
     "write_tables",
 ]
 
@@ -140,6 +141,11 @@ def joint_file_path(day: str, lot: str | None, record: str) -> str:
     return f"{partition_path(day, lot)}/{_quote(record)}.parquet"
 
 
+def windows_file_path(day: str, lot: str | None, record: str) -> str:
+    """Return the path of the file that holds what a person sees of this record's joints (`verify.windows_file`)."""
+    return f"windows/{partition_path(day, lot).removeprefix('joints/')}/{_quote(record)}.parquet"
+
+
 def _quote(text: str) -> str:
     encoded = quote(text, safe="")
     if len(encoded) <= _LONGEST_NAME and encoded.strip("."):
@@ -196,8 +202,16 @@ class JointFiles(Protocol):
         """Copy a file of this machine to its place, as from a backup."""
         ...
 
+    def save(self, path: str, content: bytes) -> None:
+        """Write a file that no record depends on: whole or not at all, and perhaps lost in a power cut."""
+        ...
+
     def remove(self, path: str) -> None:
         """Remove a file. Does nothing if it does not exist."""
+        ...
+
+    def list_windows(self) -> Iterator[tuple[str, float, int]]:
+        """Yield every file of windows with the time (seconds since 1970) of its last change and its bytes."""
         ...
 
     def list_files(self) -> Iterator[tuple[str, float]]:
@@ -306,9 +320,24 @@ class LocalFiles:
         with atomic_file(target, durable=True) as part:
             shutil.copyfile(source, part)
 
+    def save(self, path: str, content: bytes) -> None:
+        """See `JointFiles`."""
+        target = self.base / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(target, content)
+
     def remove(self, path: str) -> None:
         """See `JointFiles`."""
         (self.base / path).unlink(missing_ok=True)
+
+    def list_windows(self) -> Iterator[tuple[str, float, int]]:
+        """See `JointFiles`. A file that vanishes meanwhile is left out."""
+        for path in (self.base / "windows").glob("day=*/lot=*/*.parquet"):
+            try:
+                found = path.stat()
+            except FileNotFoundError:
+                continue
+            yield path.relative_to(self.base).as_posix(), found.st_mtime, found.st_size
 
     def _find(self, path: str) -> Path:
         source = self.base / path

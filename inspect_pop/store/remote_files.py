@@ -116,6 +116,12 @@ class RemoteFiles:
             self._make_folder(f"{self.base}/{path}".rpartition("/")[0])
             self.filesystem.put_file(str(source), f"{self.base}/{path}")
 
+    def save(self, path: str, content: bytes) -> None:
+        """See `JointFiles`."""
+        with _translate_driver_errors(self.address(path)):
+            self._make_folder(f"{self.base}/{path}".rpartition("/")[0])
+            self.filesystem.pipe_file(f"{self.base}/{path}", content)
+
     def remove(self, path: str) -> None:
         """See `JointFiles`."""
         try:
@@ -133,6 +139,16 @@ class RemoteFiles:
             path = name.removeprefix(self.base).lstrip("/")
             if path.count("/") == 3 and fnmatch(path, "joints/day=*/lot=*/?*"):
                 yield path, _parse_mtime(about)
+
+    def list_windows(self) -> Iterator[tuple[str, float, int]]:
+        """See `JointFiles`."""
+        with _translate_driver_errors(self.where):
+            self.filesystem.invalidate_cache()
+            found = self.filesystem.find(f"{self.base}/windows", detail=True)
+        for name, about in found.items():
+            path = name.removeprefix(self.base).lstrip("/")
+            if path.count("/") == 3 and fnmatch(path, "windows/day=*/lot=*/?*.parquet"):
+                yield path, _parse_mtime(about), int(about.get("size") or 0)
 
     def read_mtime(self, path: str) -> float | None:
         """See `JointFiles`."""

@@ -502,6 +502,11 @@ class Store:
             since = joint_files.read_mtime(MARKER)
         return repair_files(self._engine, joint_files, older_than_s, since)
 
+    @property
+    def keeps_files(self) -> bool:
+        """Whether the store keeps files of joints beside its database."""
+        return self._files is not None
+
     def require_files(self) -> JointFiles:
         """Return where the joint files are. Raises `StoreFault` for a store that keeps none."""
         if self._files is None:

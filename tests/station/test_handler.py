@@ -1,20 +1,23 @@
 """What is done after the answer costs no verdict."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from inspect_pop.core.errors import InputFault, StoreFault
 from inspect_pop.core.inspection import Inspection
 from inspect_pop.station.handler import InspectionHandler
+from inspect_pop.verify.windows import ExportPlace, WindowSet
 from tests.factories import make_inspection
+from tests.verify.boards import make_seen_board
 
 
 class Untidy:
     """A ledger that keeps everything and cannot be tidied."""
 
     def __init__(self) -> None:
-        self.entries: list[str] = []
+        self.entries: list[Any] = []
 
     def record(self, inspection: Inspection) -> None:
         self.entries.append(inspection.board.serial)
@@ -25,6 +28,10 @@ class Untidy:
     def tidy(self) -> None:
         raise StoreFault("records.db", found="disk I/O error")
 
+    def keep_windows(self, windows: WindowSet) -> None:
+        self.entries.append(windows)
+        raise StoreFault("records-files", found="no room")
+
 
 def test_a_store_that_cannot_be_tidied_costs_no_verdict(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     ledger = Untidy()
@@ -34,3 +41,24 @@ def test_a_store_that_cannot_be_tidied_costs_no_verdict(tmp_path: Path, caplog: 
     assert (reply["status"], ledger.entries) == (200, ["S"])
     assert set(reply["ms"]) == {"inspect", "record"}
     assert "not tidied" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["inspect", "upload"])
+def test_windows_are_kept_after_the_answer_and_cost_no_verdict(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    ledger = Untidy()
+    seen = make_seen_board("S", defects={"U1.lower.B2": "open"}, export_digest="e" * 64)
+    monkeypatch.setattr("inspect_pop.station.handler.unpack", lambda *_: tmp_path / "S")
+    handler = InspectionHandler(lambda *_: seen, "model", ledger, pages=tmp_path / "pages")
+    job = {"kind": kind, "path": str(tmp_path / "S"), "root": str(tmp_path), "into": str(tmp_path / "into"), "limits": {}}
+    reply = handler.handle(job)
+    assert (reply["status"], reply["answer"]["verdict"], ledger.entries) == (200, "fail", ["S"])
+    handler.finish()
+    windows = ledger.entries[1]
+    assert "U1.lower.B2" in {w.joint for w in windows.windows}
+    assert windows.export == (None if kind == "upload" else ExportPlace(str(tmp_path / "S"), str(tmp_path), "e" * 64))
+    assert "the windows of a board were not kept" in caplog.text
+    assert len(list((tmp_path / "pages").iterdir())) == 1
+    handler.finish()
+    assert len(ledger.entries) == 2

@@ -1,0 +1,76 @@
+"""Windows are removed by age and by size, the oldest first; records and golden boards are not touched."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from inspect_pop.cli.app import app
+from inspect_pop.core.errors import UsageFault
+from inspect_pop.store import Store, open_store
+from inspect_pop.verify.retention import GB, prune_windows
+from inspect_pop.verify.windows import ExportPlace, cut_windows
+from inspect_pop.verify.windows_file import keep_windows, pack_windows, read_windows
+from tests.verify.boards import make_seen_board
+
+DAYS = ("2026-03-01", "2026-03-02", "2026-03-03")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = open_store(tmp_path / "records.db")
+    for day in DAYS:
+        board, recipe = make_seen_board(day, record=day, defects={"U1.lower.A1": "open"}, inspected_at=f"{day}T23:30:00+01:00")
+        windows = cut_windows(board, recipe, ExportPlace(f"/exports/{day}", "/exports", "d"))
+        keep_windows(store, windows)
+        store.write(board)
+    store.require_files().save("windows/golden/g.parquet", pack_windows(windows))
+    return store
+
+
+def shown(store: Store) -> list[str]:
+    return [day for day in DAYS if read_windows(store, day).roles]  # type: ignore[union-attr]
+
+
+def test_by_days(store: Store) -> None:
+    assert prune_windows(store, today="2026-03-03").emptied == 0
+    assert prune_windows(store, today="2026-03-03", days=2).emptied == 0
+    pruned = prune_windows(store, today="2026-03-03", days=1)
+    assert (pruned.emptied, shown(store)) == (1, ["2026-03-02", "2026-03-03"])
+    assert prune_windows(store, today="2026-03-03", days=1).emptied == 0
+    prune_windows(store, today="2026-03-03", days=0)
+    assert shown(store) == ["2026-03-03"]
+
+
+def test_an_emptied_file_still_says_where_the_export_lies(store: Store) -> None:
+    before = read_windows(store, DAYS[0])
+    prune_windows(store, today="2026-03-09", days=1)
+    after = read_windows(store, DAYS[0])
+    assert before is not None and after is not None
+    assert (after.export, after.placements, after.roles) == (before.export, before.placements, {})
+    assert len(store.board(DAYS[0])) == 1 and store.joints(record=DAYS[0]).num_rows > 0
+    assert (Path(store.require_files().address("windows/golden/g.parquet"))).stat().st_size > 10_000
+
+
+def test_by_size_the_oldest_go_first(store: Store) -> None:
+    sizes = {path: size for path, _, size in store.require_files().list_windows()}
+    total = sum(sizes.values())
+    pruned = prune_windows(store, today="2026-03-03", gigabytes=(total - 1000) / GB)
+    assert (pruned.emptied, shown(store)) == (1, ["2026-03-02", "2026-03-03"])
+    assert pruned.left_bytes == total - pruned.freed_bytes == sum(s for _, _, s in store.require_files().list_windows())
+    assert prune_windows(store, today="2026-03-03", gigabytes=0).emptied == 2
+
+
+def test_bounds_below_zero_are_refused(store: Store) -> None:
+    for bounds in ({"days": -1}, {"gigabytes": -0.5}):
+        with pytest.raises(UsageFault, match="0 or more"):
+            prune_windows(store, today="2026-03-03", **bounds)  # type: ignore[arg-type]
+
+
+def test_the_command(store: Store, tmp_path: Path) -> None:
+    url = str(tmp_path / "records.db")
+    result = CliRunner().invoke(app, ["store", "prune", "--store", url, "--windows-gb", "0"])
+    assert result.exit_code == 0 and "pictures of 3 boards removed" in result.output
+    assert shown(store) == []
+    result = CliRunner().invoke(app, ["store", "prune", "--store", url])
+    assert isinstance(result.exception, UsageFault)
