@@ -277,7 +277,7 @@ def test_pins_agree_with_what_the_project_asks_for() -> None:
 def test_pins_name_no_address_and_each_line_file_has_its_hash() -> None:
     assert "://" not in (ROOT / "constraints.txt").read_text(encoding="utf-8")
     files = sorted(p.name for p in ROOT.glob("requirements*.txt"))
-    assert len(files) == 6
+    assert len(files) == 8
     for name in files:
         text = (ROOT / name).read_text(encoding="utf-8")
         assert "://" not in text
@@ -286,12 +286,12 @@ def test_pins_name_no_address_and_each_line_file_has_its_hash() -> None:
         assert [b.splitlines()[0] for b in blocks if "--hash=sha256:" not in b] == []
 
 
-def test_every_extra_of_the_station_is_pinned_in_a_file_of_hashes() -> None:
+def test_every_extra_of_the_line_and_the_station_is_pinned_in_a_file_of_hashes() -> None:
     from packaging.requirements import Requirement
 
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     pins = dict(pinned(ROOT / "constraints.txt"))
-    for extra in ("postgresql", "cfx", "object-store"):
+    for extra in ("postgresql", "cfx", "object-store", "formats", "recipes"):
         found = dict(pinned(ROOT / f"requirements-{extra}.txt"))
         assert {Requirement(text).name for text in extras[extra]} <= found.keys()
         assert {n: v for n, v in found.items() if pins.get(n, v) != v} == {}

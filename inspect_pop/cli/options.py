@@ -31,6 +31,7 @@ __all__ = [
     "StoreUrl",
     "TimeZone",
     "describe_quarantined",
+    "name_account",
     "pluralize",
     "print_passed_over",
     "print_progress",
@@ -123,3 +124,13 @@ def print_passed_over(paths: list[Path]) -> None:
 def print_progress(line: str) -> None:
     """Print one line of progress on standard error; standard output is for the result."""
     print(line, file=sys.stderr, flush=True)
+
+
+def name_account() -> str:
+    """Return who runs the command, for the audit trail: the account of this machine."""
+    import getpass
+
+    try:
+        return f"{getpass.getuser()} (command)"
+    except (OSError, KeyError):
+        return "command"

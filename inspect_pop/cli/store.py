@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inspect_pop.cli.options import AsJson, ExistingStore, pluralize
+from inspect_pop.cli.options import AsJson, ExistingStore, name_account, pluralize
 
 if TYPE_CHECKING:
     from inspect_pop.store.backup import BackupReport
@@ -100,22 +100,45 @@ def show_audit(
 @store.command("prune")
 def prune(
     store: ExistingStore,
+    records_days: Annotated[int | None, typer.Option(metavar="N", help="Keep records for N days.", min=0)] = None,
+    joints_days: Annotated[int | None, typer.Option(metavar="N", help="Keep joint files for N days.", min=0)] = None,
+    pages_days: Annotated[int | None, typer.Option(metavar="N", help="Keep boards' pages for N days.", min=0)] = None,
     windows_days: Annotated[int | None, typer.Option(metavar="N", help="Keep pictures of joints for N days.")] = None,
     windows_gb: Annotated[float | None, typer.Option(metavar="GB", help="Keep at most GB of pictures, the newest.")] = None,
+    today: Annotated[
+        str | None,
+        typer.Option(metavar="DAY", help="Count back from this day [default: today, or the latest inspection's day if earlier]."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Delete nothing; say what would be deleted.")] = False,
 ) -> None:
-    """Remove pictures of joints that are older or more than wanted. Records, joints and decisions stay, and golden boards.
+    """Delete records, joint files, pages and pictures of joints by age. What waits stays: undecided boards, unsent messages.
 
-    A joint of an emptied board is cut again from its export, where that is still there.
+    The sums of yield tables stay, and every deletion is in the audit trail. An interrupted call leaves a whole store; the next
+    one goes on. A joint of an emptied board is cut again from its export, where that is still there.
     """
-    from inspect_pop.core.clock import utc_now
     from inspect_pop.core.errors import UsageFault
-    from inspect_pop.store import open_store
+    from inspect_pop.station.retention import prune_station
     from inspect_pop.verify.retention import prune_windows
 
-    if windows_days is None and windows_gb is None:
-        raise UsageFault("store prune", expected="--windows-days or --windows-gb", found="neither")
+    if all(bound is None for bound in (records_days, joints_days, pages_days, windows_days, windows_gb)):
+        raise UsageFault("store prune", expected="--records-days or another bound", found="none")
+    bounds = {"records_days": records_days, "joints_days": joints_days, "pages_days": pages_days}
+    done = prune_station(store, who=name_account(), today=today, dry_run=dry_run, **bounds)
+    would = "would be deleted" if dry_run else "deleted"
+    for bound, what, n, waiting in (
+        (records_days, "records", done.records.records, done.records.waiting),
+        (joints_days, "joints", done.joints.records, done.joints.waiting),
+        (pages_days, "pages", done.pages, 0),
+    ):
+        if bound is not None:
+            kept = f"; those of {pluralize(waiting, 'record')} as old wait, and stay" if waiting else ""
+            typer.echo(f"{what} of {pluralize(n, 'inspection')} {would}{kept}")
+    if dry_run or (windows_days is None and windows_gb is None):
+        return
+    from inspect_pop.store import open_store
+
     with open_store(store, must_exist=True) as opened:
-        pruned = prune_windows(opened, today=utc_now()[:10], days=windows_days, gigabytes=windows_gb)
+        pruned = prune_windows(opened, today=today or opened.find_first_day(0), days=windows_days, gigabytes=windows_gb)
     typer.echo(
         f"pictures of {pluralize(pruned.emptied, 'board')} removed, {pruned.freed_bytes / 1e6:.1f} MB; "
         f"{pruned.left_bytes / 1e6:.1f} MB left"

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from inspect_pop.cli.options import AsJson, ExistingStore
+from inspect_pop.cli.options import AsJson, ExistingStore, name_account
 from inspect_pop.core.errors import UsageFault
 
 __all__ = ["users"]
@@ -49,7 +49,7 @@ def add_user(name: Name, store: AnyStore, role: RoleOption, language: LanguageOp
 
     password = _read_password()
     with open_store(store) as opened:
-        opened.accounts.add_user(name, role, password, by=_name_account(), now_us=_now_us(), language=language)
+        opened.accounts.add_user(name, role, password, by=name_account(), now_us=_now_us(), language=language)
     typer.echo(f"{name} may log in as {role}")
 
 
@@ -91,7 +91,7 @@ def set_password(name: Name, store: ExistingStore) -> None:
 
     password = _read_password()
     with open_store(store, must_exist=True) as opened:
-        opened.accounts.set_password(name, password, by=_name_account(), now_us=_now_us())
+        opened.accounts.set_password(name, password, by=name_account(), now_us=_now_us())
     typer.echo(f"{name} has another password")
 
 
@@ -101,7 +101,7 @@ def set_role(name: Name, store: ExistingStore, role: RoleOption) -> None:
     from inspect_pop.store import open_store
 
     with open_store(store, must_exist=True) as opened:
-        opened.accounts.set_role(name, role, by=_name_account(), now_us=_now_us())
+        opened.accounts.set_role(name, role, by=name_account(), now_us=_now_us())
     typer.echo(f"{name} is {role}")
 
 
@@ -109,7 +109,7 @@ def _set_enabled(name: str, store: str, *, is_enabled: bool) -> None:
     from inspect_pop.store import open_store
 
     with open_store(store, must_exist=True) as opened:
-        opened.accounts.set_enabled(name, is_enabled, by=_name_account(), now_us=_now_us())
+        opened.accounts.set_enabled(name, is_enabled, by=name_account(), now_us=_now_us())
     typer.echo(f"{name} {'may log in again' if is_enabled else 'may not log in any more'}")
 
 
@@ -123,16 +123,6 @@ def _read_password() -> str:
         remedy = "Type it, or send it: inspect-pop users add … < FILE"
         raise UsageFault("password", expected="a line of standard input", found="none", remedy=remedy)
     return password
-
-
-def _name_account() -> str:
-    """Return who runs the command, for the audit trail: the account of this machine."""
-    import getpass
-
-    try:
-        return f"{getpass.getuser()} (command)"
-    except (OSError, KeyError):
-        return "command"
 
 
 def _now_us() -> int:

@@ -117,11 +117,12 @@ class Arrivals:
         """Number of boards that are not complete, or not inspected yet."""
         return sum(board.done is None for board in self._boards.values())
 
-    def find_ready(self, now_s: float) -> list[Arrival]:
+    def find_ready(self, now_s: float, is_stopped: Callable[[], bool] = lambda: False) -> list[Arrival]:
         """Return the boards that are complete and new, in order of arrival.
 
         Args:
             now_s: The time in seconds, of any monotonic clock.
+            is_stopped: Is asked before each board whether to look at no more of them.
         """
         self.is_missing = not self.folder.is_dir()
         if now_s >= self._rescan_s:
@@ -130,7 +131,7 @@ class Arrivals:
             self._rescan_s = now_s + max(RESCAN_S, (time.monotonic() - started) / RESCAN_SHARE)
         for folder in list(self._others):
             self._list_folder(folder, now_s)
-        ready = [*self._look_at_active(now_s), *self._look_at_still(now_s)]
+        ready = [*self._look_at_active(now_s, is_stopped), *self._look_at_still(now_s, is_stopped)]
         return sorted(ready, key=lambda a: (a.arrived_ns, a.path))
 
     def mark_done(self, arrival: Arrival, *, is_error: bool = False) -> None:
@@ -175,10 +176,10 @@ class Arrivals:
             if path not in self._boards and path not in self._others:
                 self._discover(path, now_s)
 
-    def _look_at_active(self, now_s: float) -> Iterator[Arrival]:
+    def _look_at_active(self, now_s: float, is_stopped: Callable[[], bool]) -> Iterator[Arrival]:
         until = time.monotonic() + ACTIVE_TURN_S
         for n, path in enumerate(list(self._active)):
-            if n >= LEAST_ACTIVE and time.monotonic() > until:
+            if is_stopped() or (n >= LEAST_ACTIVE and time.monotonic() > until):
                 return
             del self._active[path]
             arrival = self._look_at(path, now_s)
@@ -188,12 +189,12 @@ class Arrivals:
             if arrival is not None:
                 yield arrival
 
-    def _look_at_still(self, now_s: float) -> Iterator[Arrival]:
+    def _look_at_still(self, now_s: float, is_stopped: Callable[[], bool]) -> Iterator[Arrival]:
         if not self._still:
             self._still.extend(self._boards)
         until = time.monotonic() + TURN_S
         for n in range(len(self._still)):
-            if n >= LEAST_STILL and time.monotonic() > until:
+            if is_stopped() or (n >= LEAST_STILL and time.monotonic() > until):
                 return
             path = self._still.popleft()
             if path in self._boards and path not in self._active:

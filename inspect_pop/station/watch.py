@@ -12,7 +12,9 @@ that was in progress then is inspected again and gives the same record.
 import asyncio
 import contextlib
 import logging
+import os
 import signal
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
@@ -34,7 +36,7 @@ from inspect_pop.station.login import Gate
 from inspect_pop.station.middleware import RequestGuard
 from inspect_pop.station.serve import bind
 from inspect_pop.station.settings import ServiceSettings, settle_settings
-from inspect_pop.station.station import STORE_RETRY_S, Station
+from inspect_pop.station.station import STORE_RETRY_S, InspectionReply, Station
 from inspect_pop.store import RunRecord, Store, open_store
 from inspect_pop.store.schema import runs
 
@@ -96,6 +98,9 @@ async def serve_health(station: Station, port: int | None) -> AsyncIterator[None
 
 
 COMMAND = "watch"
+BOARD_STOP_S = 5.0  # for so long a stopping watch waits for the board in progress, which is inspected again otherwise
+STOP_LIMIT_S = 15.0  # after this the process ends whatever holds it up; service managers kill after 30 to 90 s
+LOG_S = 0.5  # log lines are written by a thread
 log = logging.getLogger(__name__)
 
 
@@ -124,16 +129,36 @@ def watch(
     if not folder.is_dir():
         raise UsageFault(str(folder), expected="a folder to watch", found="none")
 
+    timers: list[threading.Timer] = []
+
     async def run() -> int:
         stop = asyncio.Event()
+
+        def end() -> None:
+            stop.set()
+            timers.append(threading.Timer(STOP_LIMIT_S, _exit_late))
+            timers[-1].daemon = True
+            timers[-1].start()
+
         for number in (signal.SIGTERM, signal.SIGINT):
             # Not every system has these signals, and only the main thread can handle them.
             with contextlib.suppress(NotImplementedError, RuntimeError):
-                asyncio.get_running_loop().add_signal_handler(number, stop.set)
+                asyncio.get_running_loop().add_signal_handler(number, end)
         where = folder.resolve()
         return await watch_until(stop, where, settings, on_answer, settle_s=settle_s, poll_s=poll_s, health_port=health_port)
 
-    return asyncio.run(run())
+    try:
+        return asyncio.run(run())
+    finally:
+        for timer in timers:
+            timer.cancel()
+
+
+def _exit_late() -> None:
+    """End the process where a disk or a database holds it up. A board in progress is inspected again at the next start."""
+    log.error("the watch could not end in order; what was in progress is inspected again", extra={"limit_s": STOP_LIMIT_S})
+    time.sleep(LOG_S)
+    os._exit(1)
 
 
 async def watch_until(
@@ -166,7 +191,7 @@ async def watch_until(
             async with run_publisher(settings, store), serve_health(station, health_port):
                 await _inspect_until(stop, station, arrivals, Printer(on_answer), poll_s)
         finally:
-            await station.pool.close(settings.stop_s)
+            await station.pool.close(min(settings.stop_s, BOARD_STOP_S))
     return 0
 
 
@@ -221,14 +246,17 @@ class Printer:
 async def _inspect_arrivals(station: Station, arrivals: Arrivals, printer: Printer, stop: asyncio.Event) -> bool:
     """Inspect all boards that are ready. Return False if the store has no room for one of them now."""
     store: Store = station.store
-    for arrival in await asyncio.to_thread(arrivals.find_ready, time.monotonic()):
+    for arrival in await asyncio.to_thread(arrivals.find_ready, time.monotonic(), stop.is_set):
         if stop.is_set():
             break
         path, name = str(arrival.path), show_path(str(arrival.path))
         run = RunRecord(_name_run(arrival.key), COMMAND, __version__, utc_now(), {"path": name})
         await asyncio.to_thread(store.begin_run, run)
         started = time.monotonic()
-        reply = await station.inspect({"kind": "inspect", "path": path, "root": str(arrival.root), "name": name})
+        job = {"kind": "inspect", "path": path, "root": str(arrival.root), "name": name}
+        reply = await _inspect_unless_stopped(station, job, stop)
+        if reply is None:
+            return True
         if reply.status == HTTPStatus.SERVICE_UNAVAILABLE:
             return False
         verdict = reply.answer["verdict"]
@@ -242,6 +270,20 @@ async def _inspect_arrivals(station: Station, arrivals: Arrivals, printer: Print
         arrivals.mark_done(arrival, is_error=verdict == "error")
         printer.print(reply.answer)
     return True
+
+
+async def _inspect_unless_stopped(station: Station, job: dict[str, str], stop: asyncio.Event) -> InspectionReply | None:
+    """Inspect a board; return None if the watch is stopped and the board takes longer than `BOARD_STOP_S` from then on."""
+    inspecting, stopping = asyncio.create_task(station.inspect(job)), asyncio.create_task(stop.wait())
+    await asyncio.wait({inspecting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not inspecting.done():
+        await asyncio.wait({inspecting}, timeout=BOARD_STOP_S)
+    if inspecting.done():
+        return await inspecting
+    inspecting.cancel()  # before its process is ended: an end would put the board in quarantine
+    await asyncio.wait({inspecting})
+    return None
 
 
 def _name_run(key: str, surroundings: str = "") -> str:

@@ -18,7 +18,7 @@ from inspect_pop.store.types import InspectionSequence, StoredBoard
 
 __all__ = ["find_joint_paths", "read_boards", "read_inspection", "read_joints"]
 
-_NO_FILE = "They were written by a store opened without files; the database has their counts and defects."
+_NO_FILE = "They were deleted by age, or written by a store opened without files; the database has their counts and defects."
 
 
 def read_boards(connection: Connection, *, serial: str | None = None, record: str | None = None) -> list[StoredBoard]:

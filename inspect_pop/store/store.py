@@ -34,6 +34,7 @@ from inspect_pop.store.joint_files import (
 from inspect_pop.store.migration import migrate
 from inspect_pop.store.ownership import MARKER, FilesOwner, ensure_identity, open_default_folder, open_given_folder
 from inspect_pop.store.queue import fill_queue, read_queue
+from inspect_pop.store.retention import Pruned, find_first_day, prune_joints, prune_records
 from inspect_pop.store.rows import make_message_row
 from inspect_pop.store.schema import boards, quarantine, runs, samples
 from inspect_pop.store.schema import messages as outbox
@@ -497,6 +498,36 @@ class Store:
         if self._owner is not None and not self._owner.claim().began_empty:
             since = joint_files.read_mtime(MARKER)
         return repair_files(self._engine, joint_files, older_than_s, since)
+
+    def prune(
+        self,
+        *,
+        who: str,
+        records_days: int | None = None,
+        joints_days: int | None = None,
+        today: str | None = None,
+        dry_run: bool = False,
+        remove_page: Callable[[str], object] | None = None,
+    ) -> tuple[Pruned, Pruned]:
+        """Delete records and joint files that are older than so many days (None: of no age). See `retention`.
+
+        Returns what was deleted, or with `dry_run` would be, by each bound. Raises `UsageFault` for a bad bound or day.
+        """
+        if self._owner is not None and not dry_run:
+            self._owner.claim()
+        records = joints = Pruned()
+        if records_days is not None:
+            first_day = self.find_first_day(records_days, today=today)
+            records = prune_records(self._engine, self._files, first_day, who=who, dry_run=dry_run, remove_page=remove_page)
+        if joints_days is not None:
+            first_day = self.find_first_day(joints_days, today=today)
+            joints = prune_joints(self._engine, self.require_files(), first_day, who=who, dry_run=dry_run)
+        return records, joints
+
+    def find_first_day(self, days: int, *, today: str | None = None) -> str:
+        """Return the first day that is kept. See `retention.find_first_day`."""
+        with self.reading() as connection:
+            return find_first_day(connection, days, today=today, time_zone=self.time_zone)
 
     @property
     def keeps_files(self) -> bool:

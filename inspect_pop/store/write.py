@@ -16,7 +16,6 @@ from sqlalchemy import (
     Select,
     TableClause,
     bindparam,
-    case,
     false,
     func,
     insert,
@@ -345,12 +344,15 @@ def _number_inspections(connection: Connection, board_id: int, first: int) -> in
     """
     query = select(boards.c.id, boards.c.inspected_us, boards.c.started_at, boards.c.run_id, boards.c.decides)
     new = connection.execute(query.where(boards.c.id == board_id)).one()
-    later = case(((boards.c.run_id == new.run_id) & (boards.c.inspected_us > _find_order_us(new)), 1), else_=0)
     of_board = boards.c.first_id == first
-    n, n_later = connection.execute(select(func.count(), func.sum(later)).where(of_board)).one()
+    n_later = 0
+    if new.run_id is not None:  # all others have no run in common
+        later = select(func.count()).where(of_board, boards.c.run_id == new.run_id, boards.c.inspected_us > _find_order_us(new))
+        n_later = int(connection.scalar(later) or 0)
     first_decides = connection.scalar(select(boards.c.decides).where(boards.c.id == first))
     if not n_later and (first_decides or not new.decides):
-        values = {"inspection_no": n + 1, "first_id": first}
+        last = int(connection.scalar(select(func.max(boards.c.inspection_no)).where(of_board)) or 0)
+        values = {"inspection_no": last + 1, "first_id": first}
         connection.execute(update(boards).where(boards.c.id == board_id).values(values))
         return first
     found = [*connection.execute(query.where(of_board)), new]

@@ -156,7 +156,11 @@ def licences_page() -> str:
     line, station = (read_pins(name) for name in ("requirements-line.txt", "requirements-station.txt"))
     intro = "What an inspection line installs (`requirements-line.txt`), with the licence that each package declares.\n"
     more = "Additional packages of the station: service and watched folder (`requirements-station.txt`).\n"
-    return f"# Licences\n\n{GENERATED}\n\n{intro}\n{licences(line)}\n{more}\n{licences(n for n in station if n not in line)}"
+    parts = [f"# Licences\n\n{GENERATED}\n\n{intro}\n{licences(line)}\n{more}\n{licences(n for n in station if n not in line)}"]
+    for extra in ("formats", "recipes", "postgresql"):
+        file = f"requirements-{extra}.txt"
+        parts.append(f"Additional packages of the extra `{extra}` (`{file}`).\n\n{licences(read_pins(file))}")
+    return "\n".join(parts)
 
 
 def read_pins(file: str) -> list[str]:

@@ -4,7 +4,10 @@ import asyncio
 import json
 import os
 import shutil
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +17,7 @@ import httpx
 import pytest
 
 from inspect_pop.core.errors import UsageFault
+from inspect_pop.station import watch as module
 from inspect_pop.station.settings import ServiceSettings
 from inspect_pop.station.station import Station
 from inspect_pop.station.watch import Arrivals, Printer, create_health_app, watch, watch_until
@@ -225,7 +229,7 @@ def test_a_watch_goes_on_when_nobody_reads_its_answers() -> None:
 def test_health_and_metrics_of_a_watch_are_on_its_port(tmp_path: Path) -> None:
     pool, store = (
         SimpleNamespace(alive=1, waiting=0, busy=0, model="m"),
-        SimpleNamespace(waiting=lambda _: (0, []), check_writable=lambda: 0, count_set_aside=lambda: 0),
+        SimpleNamespace(waiting=lambda _: (0, []), check_writable=lambda: 0, count_set_aside=lambda: 0, accounts=None),
     )
     station = Station(ServiceSettings(roots=(tmp_path,), store="r.db"), pool, store)  # type: ignore[arg-type]
 
@@ -307,3 +311,49 @@ def _forget_the_outcome(store: Store) -> None:
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageFault, match="a folder to watch"):
         watch(tmp_path / "none", ServiceSettings(roots=(tmp_path,), store=str(tmp_path / "r.db")), lambda _: None)
+
+
+def test_a_watch_that_is_stopped_leaves_a_board_that_hangs_to_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BOARD_STOP_S", 0.2)
+    folder, store = tmp_path / "drop", tmp_path / "r.db"
+    folder.mkdir()
+    write_board(folder / "S1", "S1", seconds=3600)
+    watching = Watching(folder, store, 1)
+    with open_store(store) as stored:
+        while not stored.runs():
+            time.sleep(0.05)
+        watching._loop.call_soon_threadsafe(watching._stop.set)
+        assert watching.wait() == []
+        assert [r.outcome for r in stored.runs()] == [None]
+        assert stored.list_quarantine() == []
+    write_board(folder / "S1", "S1")
+    assert Watching(folder, store, 1).wait() == ["S1"]
+
+
+def test_a_watch_that_is_stopped_looks_at_no_more_boards(tmp_path: Path) -> None:
+    room = arrivals(tmp_path)
+    for k in range(5):
+        write_board(tmp_path / f"B{k}", f"B{k}")
+    asked = iter([False, False, True])
+    room.find_ready(0.0, lambda: next(asked, True))
+    assert sum(board.snapshot is not None for board in room._boards.values()) == 2
+
+
+def test_a_watch_ends_after_a_signal_whatever_holds_it_up(tmp_path: Path) -> None:
+    code = """
+import asyncio, os, signal, sys, time
+from pathlib import Path
+from inspect_pop.station import watch as module
+from inspect_pop.station.settings import ServiceSettings
+
+async def hang(*arguments, **options):
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.to_thread(time.sleep, 3600)  # a share that does not answer
+
+module.STOP_LIMIT_S, module.watch_until = 0.2, hang
+module.watch(Path(sys.argv[1]), ServiceSettings(roots=(Path(sys.argv[1]),), store="r.db"), print)
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, "could not end in order" in done.stderr) == (1, True), done.stderr

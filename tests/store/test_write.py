@@ -1,6 +1,7 @@
 """One inspection is one record, and one decision is kept once, whoever writes it and however often."""
 
 import errno
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -184,18 +185,29 @@ def test_a_board_without_any_picture_stays_in_the_figures_as_it_is(store: Store)
     assert count_boards(store) == (1, 0, 0)
 
 
-def test_a_serial_that_is_inspected_often_takes_no_more_statements(store: Store) -> None:
-    """A reference board, inspected at each start of shift."""
-    statements: list[str] = []
+@pytest.mark.parametrize(
+    "make_time",
+    [
+        lambda i: "2026-03-02T08:15:00+01:00",
+        lambda i: f"2026-03-{30 - i:02d}T08:15:00+01:00",  # files of before, the newest first
+        lambda i: f"2036-03-{1 + i:02d}T08:15:00+01:00",  # a machine's clock that is ahead
+    ],
+    ids=["one time", "backwards", "ahead"],
+)
+def test_a_serial_that_is_inspected_often_takes_no_more_statements(store: Store, make_time: Callable[[int], str]) -> None:
+    """A reference board, inspected at each start of shift. The rows that change are counted, too."""
+    work: list[int] = []
 
-    def count(i: int) -> int:
-        statements.clear()
-        store.write(make_inspection("GOLD", record=f"{i:032d}"))
-        return len(statements)
+    def count(i: int) -> tuple[int, int]:
+        work.clear()
+        store.write(make_inspection("GOLD", record=f"{i:032d}", inspected_at=make_time(i)))
+        return len(work), sum(work)
 
-    event.listen(store._engine, "before_cursor_execute", lambda *a: statements.append(a[2]))
+    event.listen(store._engine, "after_cursor_execute", lambda *a: work.append(max(a[1].rowcount, 0)))
     counts = [count(i) for i in range(30)]
-    assert counts[-1] == counts[4]
+    statements, rows = (sorted(n[k] for n in counts[5:]) for k in (0, 1))
+    assert statements[-1] - statements[0] <= 2  # another day is another row
+    assert rows[-1] - rows[0] <= 50
     assert store.board("GOLD")[-1].sequence.inspection_no == 30
 
 
