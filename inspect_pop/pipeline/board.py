@@ -405,5 +405,5 @@ def _describe_package(measured: MeasuredPackage) -> PackageState:
     """
     if measured.after is None:
         return PackageState()
-    bulge = find_bulge(measured.heights["post_reflow"], measured.placements["post_reflow"], measured.package)
+    bulge = find_bulge(measured.after, measured.package)
     return PackageState(measured.after.warpage_um, measured.after.height_um, bulge)
