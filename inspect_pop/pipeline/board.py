@@ -6,7 +6,7 @@ its package and is timed.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from inspect_pop.align import align_height, align_slices
 from inspect_pop.classify.inputs import JointInputs, build_inputs
-from inspect_pop.classify.session import Classifier, Scores
+from inspect_pop.classify.session import Classifier, Scores, describe_unlike
 from inspect_pop.core import flags
 from inspect_pop.core.classes import CLASSES
 from inspect_pop.core.clock import utc_now
@@ -31,7 +31,7 @@ from inspect_pop.decide.verdict import JointVerdicts, decide_board, decide_joint
 from inspect_pop.diagnose import PackageState, diagnose, find_bulge
 from inspect_pop.ingest.contract import BoardExport, ImageSource, open_image_reader
 from inspect_pop.measure import TopShape, is_turned, level_windows, measure_domes, measure_joints, measure_standoff, measure_top
-from inspect_pop.measure.joints import measure_trained_clearance
+from inspect_pop.measure.joints import measure_picture, measure_trained_clearance
 from inspect_pop.pipeline.record import build_board_record, build_package_record, collect_crops
 from inspect_pop.segment.joints import find_overlapped, segment_joints
 from inspect_pop.segment.stray import StraySolder, find_stray_solder
@@ -71,7 +71,7 @@ class MeasuredInterface:
     """One interface: measured `columns`, each (n,), named as in `core.columns`, with `flags`.
 
     `inputs` and `windows` are None where the export holds no slices of the interface. `method` is how they were taken; `stray`
-    lists the stray solder.
+    lists the stray solder; `picture` holds the figures of `measure_picture`, none without slices.
     """
 
     interface: Interface
@@ -80,6 +80,7 @@ class MeasuredInterface:
     windows: Windows | None
     method: str = ""
     stray: StraySolder | None = None
+    picture: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,6 +229,7 @@ def _measure_interface(
         unknown = np.full(len(gap_um), np.nan, dtype=np.float32)
         columns["dome_um"] = unknown if domes_um is None else measure_domes(domes_um, interface, before)
         columns["stray_um"] = stray.aside_um
+        picture = measure_picture(segmented, stack)
         columns["flags"] = _flag_joints(columns, stack, windows, placement, limits)
         if stack.method == "transmission":
             columns["flags"] |= np.where(find_overlapped(interface, package), flags.bit("overlapped"), 0)
@@ -241,7 +243,7 @@ def _measure_interface(
             dome_windows_um=None if domes_um is None else level_windows(domes_um, interface, before),
             measured=columns | {"clearance_um": measure_trained_clearance(segmented)},
         )
-    return MeasuredInterface(interface, columns, inputs, windows, stack.method, stray)
+    return MeasuredInterface(interface, columns, inputs, windows, stack.method, stray, picture)
 
 
 def _flag_joints(
@@ -303,13 +305,18 @@ def judge_board(
     """
     timer, export = StepTimer(), measured.export
     classifier = classifier.for_machine(export.machine)
-    tables = []
+    tables, unlike, pictures = [], [], {}
     for package in measured.packages:
         for part in package.interfaces:
             with timer.step("classify"):
                 scores = classifier.classify(part.inputs) if part.inputs is not None else None
             with timer.step("decide"):
-                tables.append(_decide_interface(export, package.package, part, scores, classifier, limits.profile))
+                strange = describe_unlike(part.picture, part.method, classifier.model.card.pictures) if part.picture else ""
+                tables.append(_decide_interface(export, package.package, part, scores, classifier, limits.profile, strange))
+            name = f"{package.package.refdes}/{part.interface.name}"
+            unlike += [f"{name}: {strange}"] if strange else []
+            if scores is not None:
+                pictures[name] = _describe_picture(part.picture, scores)
     joints = concat(tables)
     causes, packages = [], []
     for package in measured.packages:
@@ -332,6 +339,8 @@ def judge_board(
         limits_digest=limits.digest,
         operating_point=classifier.point,
         profile=limits.profile.name,
+        unlike=unlike,
+        pictures=pictures,
         stray_solder=[words for package in measured.packages for words in _describe_stray_solder(package)],
         started_at=started_at,
         finished_at=now(),
@@ -354,8 +363,12 @@ def _decide_interface(
     scores: Scores | None,
     classifier: Classifier,
     profile: Profile,
+    strange: str,
 ) -> JointTable:
-    """Return the rows of one interface, in the recipe's order; without scores they are undecided."""
+    """Return the rows of one interface, in the recipe's order; without scores they are undecided.
+
+    `strange` says what of the picture is unlike all that were learnt: no joint passes by it. Empty for a known one.
+    """
     interface, columns = part.interface, dict(part.columns)
     n = len(interface.ball)
     criteria = np.full(n, "", dtype=object)
@@ -363,7 +376,7 @@ def _decide_interface(
         decided: JointVerdicts = leave_undecided(n, flags.meaning("no_slices"))
         p = np.full((n, len(CLASSES)), np.nan, dtype=np.float32)
     else:
-        columns["flags"] = columns["flags"] | np.where(scores.unfamiliar > 1, flags.bit("unfamiliar"), 0)
+        columns["flags"] = columns["flags"] | np.where((scores.unfamiliar > 1) | bool(strange), flags.bit("unfamiliar"), 0)
         decided = decide_joints(
             scores,
             columns["flags"],
@@ -386,6 +399,17 @@ def _decide_interface(
     values |= columns
     values |= {c.name: np.full(n, np.nan, np.float32) for c in COLUMNS if c.kind == "float32" and c.name not in values}
     return JointTable(values)
+
+
+def _describe_picture(picture: Mapping[str, float], scores: Scores) -> dict[str, float | None]:
+    """Return the figures of an interface's picture and of its scores, to 4 digits; None where unknown.
+
+    `oddness`: median distance from what is known, over the limit. `log_odds_10`, `_50`, `_90`: quantiles of the scores.
+    """
+    known = scores.log_odds[np.isfinite(scores.log_odds)]
+    low, middle, high = np.quantile(known, (0.1, 0.5, 0.9)) if len(known) else (np.nan,) * 3
+    figures = {**picture, "oddness": np.median(scores.unfamiliar), "log_odds_10": low, "log_odds_50": middle, "log_odds_90": high}
+    return {name: float(f"{value:.4g}") if np.isfinite(value) else None for name, value in figures.items()}
 
 
 def _describe_stray_solder(measured: MeasuredPackage) -> list[str]:
