@@ -34,6 +34,7 @@ __all__ = [
     "Calibration",
     "Card",
     "Familiarity",
+    "LearntPicture",
     "MachineModel",
     "Model",
     "OperatingPoint",
@@ -86,6 +87,18 @@ class Familiarity(_Part):
     limit: float
 
 
+class LearntPicture(_Part):
+    """What the pictures of one machine are like that the model has learnt: for each figure of `measure_picture` the lowest and
+    the highest value that counts as known. `source` names the boards.
+    """
+
+    machine: str
+    method: str
+    source: str
+    low: dict[str, float]
+    high: dict[str, float]
+
+
 class MachineModel(_Part):
     """The network that a retraining made for one machine: a model folder next to the card, and the sha256 of its card."""
 
@@ -106,6 +119,7 @@ class Card(_Part):
     calibration: Calibration
     operating_point: OperatingPoint
     familiarity: Familiarity
+    pictures: tuple[LearntPicture, ...] = ()  # none: the model does not say what its pictures are like, and none is unfamiliar
     good_scores: tuple[float, ...] = ()  # quantiles of the calibration's good joints' log-odds, at 0, 1, ... 100 %
     metrics: dict[str, Any] = {}
     data: dict[str, Any] = {}

@@ -6,7 +6,7 @@ joints first; what it is not sure of goes to the exact network, which alone deci
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from inspect_pop.classify.inputs import JointInputs
-from inspect_pop.classify.model import Calibration, Model, OperatingPoint
+from inspect_pop.classify.model import Calibration, LearntPicture, Model, OperatingPoint
 from inspect_pop.core.classes import CLASSES
 from inspect_pop.core.errors import ModelFault
 
@@ -22,7 +22,17 @@ _errors = onnxruntime.capi.onnxruntime_pybind11_state
 # onnxruntime's errors share no base of their own.
 _UNLOADABLE = (_errors.InvalidProtobuf, _errors.InvalidGraph, _errors.InvalidArgument, _errors.Fail, _errors.NotImplemented)
 
-__all__ = ["BATCH", "MAX_8BIT_ERROR", "Classifier", "Scores", "calibrate_logits", "classify_four_views", "log_odds", "softmax"]
+__all__ = [
+    "BATCH",
+    "MAX_8BIT_ERROR",
+    "Classifier",
+    "Scores",
+    "calibrate_logits",
+    "classify_four_views",
+    "describe_unlike",
+    "log_odds",
+    "softmax",
+]
 
 # Larger batches fall out of the second-level cache, smaller ones pay for the call (measured: scripts/bench/board.py).
 BATCH = 64
@@ -160,6 +170,24 @@ class Classifier:
         away = embedding - self._mean
         distance = np.einsum("ij,jk,ik->i", away, self._precision, away, optimize=True)
         return np.asarray(distance / np.float32(self.model.card.familiarity.limit), dtype=np.float32)
+
+
+def describe_unlike(figures: Mapping[str, float], method: str, learnt: Sequence[LearntPicture]) -> str:
+    """Say in what a picture is unlike all that were learnt: `sharpness 2.3 of learnt 0.8 to 1.6`; empty where it is known.
+
+    A picture is known where all its figures lie within those of one machine; otherwise the words compare it with the machine
+    that differs in the fewest. `figures` come from `measure_picture`; an unknown one, NaN, says nothing.
+    """
+    if not learnt:
+        return ""
+    closest = None
+    for picture in learnt:
+        if picture.method != method:
+            continue
+        outside = [name for name, low in picture.low.items() if figures[name] < low or figures[name] > picture.high[name]]
+        if closest is None or len(outside) < len(closest):
+            closest = [f"{n} {figures[n]:.3g} of learnt {picture.low[n]:.3g} to {picture.high[n]:.3g}" for n in outside]
+    return f"no picture by {method} was learnt" if closest is None else ", ".join(closest)
 
 
 def _open_session(model: Model, network: bytes, threads: int, device: str) -> onnxruntime.InferenceSession:

@@ -360,6 +360,21 @@ def compare(
         )
 
 
+@models.command("learn-pictures")
+def learn_pictures(batches: Repeated, model: Annotated[Path, typer.Option(help="Folder of the model.")]) -> None:
+    """Write into a model's card what pictures look like that it has learnt: those of machines unlike them pass no joint.
+
+    The batches are boards of every machine that the model was trained for; they need no labels. Its networks stay as they are,
+    its digest changes.
+    """
+    from inspect_pop.evaluate.pictures import learn_pictures as learn
+    from inspect_pop.evaluate.pictures import write_pictures
+
+    learnt = learn(batches, ", ".join(batch.name for batch in batches))
+    for one in write_pictures(model, learnt).pictures:
+        typer.echo(f"{one.machine} ({one.method}): " + ", ".join(f"{n} {one.low[n]:g} to {one.high[n]:g}" for n in one.low))
+
+
 @models.command("promote")
 def promote(name: Name, reason: Reason, folder: ModelsDir = Path("models")) -> None:
     """Make a model the current model. It is loaded first, and refused where it cannot be."""

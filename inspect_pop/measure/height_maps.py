@@ -10,6 +10,7 @@ from inspect_pop.core.recipe import Interface, Package
 from inspect_pop.measure.joints import compare_with_neighbours
 from inspect_pop.segment.surfaces import (
     FittedSurface,
+    Points,
     find_dome_heights,
     fit_surface,
     sample_board,
@@ -49,7 +50,7 @@ class TopShape:
     `warpage_um`: highest minus lowest point of the smooth surface over the body after its best plane is taken off;
     positive: convex, edges down. `height_um` is the best plane's height at the body's middle. `tilt_x_deg`, `tilt_y_deg`:
     the rise of the top along x and y against the board's. `surface` is the smooth surface itself, `plane` its best plane:
-    height at the middle (um) and slopes along x and y.
+    height at the middle (um) and slopes along x and y. `points` are what it was fitted to.
     """
 
     warpage_um: float
@@ -58,6 +59,7 @@ class TopShape:
     tilt_y_deg: float
     surface: FittedSurface
     plane: tuple[float, float, float]
+    points: Points
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ def measure_top(heights: HeightMap, placement: Placement, package: Package) -> T
         tilt_y_deg=float(np.degrees(np.arctan(slope_y - board_y))),
         surface=surface,
         plane=(middle, slope_x, slope_y),
+        points=points,
     )
 
 
@@ -175,16 +178,16 @@ def level_windows(windows_um: NDArray[np.float32], interface: Interface, before:
     return windows_um - rise.astype(np.float32)[:, None, None]
 
 
-def find_bulge(heights: HeightMap, placement: Placement, package: Package) -> Bulge | None:
+def find_bulge(top: TopShape | None, package: Package) -> Bulge | None:
     """Find the highest local rise of the top, as popcorning of the mold leaves it; None where too little of it is seen.
 
     The top is averaged over `_CELLS` x `_CELLS` cells. Around each of a grid of centres a disc is left out, a paraboloid
     with a quartic term along either axis is fitted to the rest, and the mean excess inside the disc is the rise. A warped
     body follows such a surface, a swollen one does not. A flat top has a highest rise too: of the fit's error, 1 to 4 um.
     """
-    points = sample_top(heights, placement, package)
-    if not len(points.z_um):
+    if top is None:
         return None
+    points = top.points
     # Means over the cells that hold points, without what lies far off the top's middle height.
     near = np.abs(points.z_um - np.median(points.z_um)) < 300.0
     x, y, z = points.x_um[near], points.y_um[near], points.z_um[near]

@@ -20,15 +20,17 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from inspect_pop.core.flags import bit
-from inspect_pop.core.geometry import FloatArray, Placement
+from inspect_pop.core.geometry import FloatArray, Placement, SliceStack
 from inspect_pop.core.recipe import Interface
 from inspect_pop.core.robust import MAD_TO_SIGMA, fit_rigid, mad_sigma, root_biweight, row_median
 from inspect_pop.segment.joints import SegmentedJoints
-from inspect_pop.segment.outlines import ANGLES
+from inspect_pop.segment.outlines import ANGLES, RADII
+from inspect_pop.segment.windows import SIZE
 
 __all__ = [
     "DISAGREEMENT",
     "NEIGHBOURS",
+    "PICTURE_FIGURES",
     "SliceMeasures",
     "compare_with_neighbours",
     "correlate_domes",
@@ -38,6 +40,7 @@ __all__ = [
     "find_neighbours",
     "is_turned",
     "measure_joints",
+    "measure_picture",
     "measure_slices",
     "measure_trained_clearance",
     "reconcile_standoff",
@@ -131,6 +134,19 @@ def find_neighbours(interface: Interface, rows: bytes | None = None) -> NDArray[
 
 Array = NDArray[np.float32]
 Columns = dict[str, NDArray[Any]]
+# Of the figures of a picture: so many joints tell a machine; the fringe lies so many samples outside of a ball's edge.
+PICTURE_JOINTS, _FRINGE = 24, 2.5
+PICTURE_FIGURES = (
+    "sharpness",
+    "noise",
+    "grain",
+    "ball_profile",
+    "fringe",
+    "core_spread",
+    "background_spread",
+    "contrast",
+    "levels",
+)
 LARGE_OFFSET = 0.25  # of the pitch: half of the way to where a joint would be nearer to its neighbour's pad than to its own
 DIAMETER_FLOOR_UM = 2.0  # repeatability of a diameter: smaller spreads among neighbours are chance
 _IN_VIEW = 0.5  # share of a window inside the image from which on it is a picture of the joint
@@ -289,6 +305,63 @@ def measure_slices(segmented: SegmentedJoints) -> SliceMeasures:
         clearance_um=find_narrowest(segmented.webs.pairs, segmented.webs.clear_um, len(interface.ball)),
         present=outlines.present,
     )
+
+
+def measure_picture(segmented: SegmentedJoints, stack: SliceStack) -> dict[str, float]:
+    """Measure what the picture of an interface is like, whatever its joints are: a few figures that tell machines apart.
+
+    Most are on the windows' scale, on which the typical ball is 1 and its surroundings are 0, from up to `PICTURE_JOINTS` joints
+    in the slice nearest to mid height. NaN where nothing can be measured.
+
+    Returns
+    -------
+    dict
+        `sharpness`: steepest fall of the grey at a ball's edge, per sample. `noise`: robust sigma of what neighbouring samples
+        do not share (Immerkaer's operator, Computer Vision and Image Understanding 64, 1996). `grain`: that over the same of
+        samples averaged two by two. `ball_profile`: grey at 0.4 of a ball's radius over that at 0.8. `fringe`: grey just
+        outside of a ball's edge. `core_spread`, `background_spread`: robust sigma over all joints of both greys. `contrast`:
+        difference of solder's and the surroundings' grey over their sum, in the machine's own scale, whatever the exposure.
+        `levels`: distinct grey values among 4,096 pixels.
+    """
+    windows, outlines = segmented.windows, segmented.outlines
+    mid = int(np.argmin(np.abs(windows.z_um - np.mean(segmented.interface.pads_z_um))))
+    some = slice(None, None, max(1, len(windows.values) // PICTURE_JOINTS))
+    solder = outlines.present[some, mid]
+    unknown = dict.fromkeys(PICTURE_FIGURES, float("nan"))
+    if np.count_nonzero(solder) < LEAST_NEIGHBOURS:
+        return unknown
+    pictures = windows.values[some, mid][solder]
+    fine, coarse = (
+        _estimate_noise(p) for p in (pictures, pictures.reshape(len(pictures), SIZE // 2, 2, -1, 2).mean(axis=(2, 4)))
+    )
+    rings = np.einsum("nra->nr", outlines.polar[some, mid][solder]) / ANGLES
+    radius = outlines.circle[some, mid, 0][solder]
+    fall = (outlines.polar[some, mid][solder][:, :-1] - outlines.polar[some, mid][solder][:, 1:]).max(axis=1)
+    inner, outer, beyond = (
+        float(np.median([np.interp(at, RADII, ring) for at, ring in zip(place, rings, strict=True)]))
+        for place in (0.4 * radius, 0.8 * radius, radius + _FRINGE)
+    )
+    core, background = outlines.core[:, mid], outlines.background[:, mid]
+    solder_grey, background_grey = float(windows.solder[mid]), float(windows.background[mid])
+    page = stack.values[[k for k in range(len(stack.z_um)) if k not in stack.lost][mid]]
+    return {
+        "sharpness": float(np.median(fall)),
+        "noise": fine,
+        "grain": fine / max(coarse, 1e-6),
+        "ball_profile": inner / max(outer, 1e-6),
+        "fringe": beyond,
+        "core_spread": mad_sigma(core - np.median(core)),
+        "background_spread": mad_sigma(background - np.median(background)),
+        "contrast": abs(solder_grey - background_grey) / max(abs(solder_grey) + abs(background_grey), 1e-6),
+        "levels": float(len(np.unique(page.ravel()[:: max(1, page.size // 4096)]))),
+    }
+
+
+def _estimate_noise(pictures: Array) -> float:
+    """Return the robust sigma of white noise in pictures (n, rows, cols): edges are few and do not count."""
+    rows = pictures[:, :-2] - 2 * pictures[:, 1:-1] + pictures[:, 2:]
+    both = rows[:, :, :-2] - 2 * rows[:, :, 1:-1] + rows[:, :, 2:]
+    return mad_sigma(both) / 6
 
 
 def measure_trained_clearance(segmented: SegmentedJoints) -> Array:

@@ -6,7 +6,7 @@ its package and is timed.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from inspect_pop.align import align_height, align_slices
 from inspect_pop.classify.inputs import JointInputs, build_inputs
-from inspect_pop.classify.session import Classifier, Scores
+from inspect_pop.classify.session import Classifier, Scores, describe_unlike
 from inspect_pop.core import flags
 from inspect_pop.core.classes import CLASSES
 from inspect_pop.core.clock import utc_now
@@ -31,7 +31,7 @@ from inspect_pop.decide.verdict import JointVerdicts, decide_board, decide_joint
 from inspect_pop.diagnose import PackageState, diagnose, find_bulge
 from inspect_pop.ingest.contract import BoardExport, ImageSource, open_image_reader
 from inspect_pop.measure import TopShape, is_turned, level_windows, measure_domes, measure_joints, measure_standoff, measure_top
-from inspect_pop.measure.joints import measure_trained_clearance
+from inspect_pop.measure.joints import measure_picture, measure_trained_clearance
 from inspect_pop.pipeline.record import build_board_record, build_package_record, collect_crops
 from inspect_pop.segment.joints import find_overlapped, segment_joints
 from inspect_pop.segment.stray import StraySolder, find_stray_solder
@@ -71,7 +71,7 @@ class MeasuredInterface:
     """One interface: measured `columns`, each (n,), named as in `core.columns`, with `flags`.
 
     `inputs`, `windows` and `stack` are None where the export holds no slices of the interface. `method` is how they were taken;
-    `stray` lists the stray solder.
+    `stray` lists the stray solder; `picture` holds the figures of `measure_picture`, none without slices.
     """
 
     interface: Interface
@@ -81,6 +81,7 @@ class MeasuredInterface:
     method: str = ""
     stray: StraySolder | None = None
     stack: SliceStack | None = None
+    picture: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,6 +234,7 @@ def _measure_interface(
         unknown = np.full(len(gap_um), np.nan, dtype=np.float32)
         columns["dome_um"] = unknown if domes_um is None else measure_domes(domes_um, interface, before)
         columns["stray_um"] = stray.aside_um
+        picture = measure_picture(segmented, stack)
         columns["flags"] = _flag_joints(columns, stack, windows, placement, limits)
         if stack.method == "transmission":
             columns["flags"] |= np.where(find_overlapped(interface, package), flags.bit("overlapped"), 0)
@@ -246,7 +248,7 @@ def _measure_interface(
             dome_windows_um=None if domes_um is None else level_windows(domes_um, interface, before),
             measured=columns | {"clearance_um": measure_trained_clearance(segmented)},
         )
-    return MeasuredInterface(interface, columns, inputs, windows, stack.method, stray, stack)
+    return MeasuredInterface(interface, columns, inputs, windows, stack.method, stray, stack, picture)
 
 
 def _flag_joints(
@@ -308,13 +310,18 @@ def judge_board(
     """
     timer, export = StepTimer(), measured.export
     classifier = classifier.for_machine(export.machine)
-    tables = []
+    tables, unlike, pictures = [], [], {}
     for package in measured.packages:
         for part in package.interfaces:
             with timer.step("classify"):
                 scores = classifier.classify(part.inputs) if part.inputs is not None else None
             with timer.step("decide"):
-                tables.append(_decide_interface(export, package.package, part, scores, classifier, limits.profile))
+                strange = describe_unlike(part.picture, part.method, classifier.model.card.pictures) if part.picture else ""
+                tables.append(_decide_interface(export, package.package, part, scores, classifier, limits.profile, strange))
+            name = f"{package.package.refdes}/{part.interface.name}"
+            unlike += [f"{name}: {strange}"] if strange else []
+            if scores is not None:
+                pictures[name] = _describe_picture(part.picture, scores)
     joints = concat(tables)
     causes, packages = [], []
     for package in measured.packages:
@@ -337,6 +344,8 @@ def judge_board(
         limits_digest=limits.digest,
         operating_point=classifier.point,
         profile=limits.profile.name,
+        unlike=unlike,
+        pictures=pictures,
         stray_solder=[words for package in measured.packages for words in _describe_stray_solder(package)],
         started_at=started_at,
         finished_at=now(),
@@ -359,8 +368,12 @@ def _decide_interface(
     scores: Scores | None,
     classifier: Classifier,
     profile: Profile,
+    strange: str,
 ) -> JointTable:
-    """Return the rows of one interface, in the recipe's order; without scores they are undecided."""
+    """Return the rows of one interface, in the recipe's order; without scores they are undecided.
+
+    `strange` says what of the picture is unlike all that were learnt: no joint passes by it. Empty for a known one.
+    """
     interface, columns = part.interface, dict(part.columns)
     n = len(interface.ball)
     criteria = np.full(n, "", dtype=object)
@@ -368,7 +381,7 @@ def _decide_interface(
         decided: JointVerdicts = leave_undecided(n, flags.meaning("no_slices"))
         p = np.full((n, len(CLASSES)), np.nan, dtype=np.float32)
     else:
-        columns["flags"] = columns["flags"] | np.where(scores.unfamiliar > 1, flags.bit("unfamiliar"), 0)
+        columns["flags"] = columns["flags"] | np.where((scores.unfamiliar > 1) | bool(strange), flags.bit("unfamiliar"), 0)
         decided = decide_joints(
             scores,
             columns["flags"],
@@ -393,6 +406,17 @@ def _decide_interface(
     return JointTable(values)
 
 
+def _describe_picture(picture: Mapping[str, float], scores: Scores) -> dict[str, float | None]:
+    """Return the figures of an interface's picture and of its scores, to 4 digits; None where unknown.
+
+    `oddness`: median distance from what is known, over the limit. `log_odds_10`, `_50`, `_90`: quantiles of the scores.
+    """
+    known = scores.log_odds[np.isfinite(scores.log_odds)]
+    low, middle, high = np.quantile(known, (0.1, 0.5, 0.9)) if len(known) else (np.nan,) * 3
+    figures = {**picture, "oddness": np.median(scores.unfamiliar), "log_odds_10": low, "log_odds_50": middle, "log_odds_90": high}
+    return {name: float(f"{value:.4g}") if np.isfinite(value) else None for name, value in figures.items()}
+
+
 def _describe_stray_solder(measured: MeasuredPackage) -> list[str]:
     """Return each spot of stray solder of a package in words: interface, size and place."""
     found = [(part.interface.name, part.stray) for part in measured.interfaces if part.stray is not None]
@@ -410,5 +434,5 @@ def _describe_package(measured: MeasuredPackage) -> PackageState:
     """
     if measured.after is None:
         return PackageState()
-    bulge = find_bulge(measured.heights["post_reflow"], measured.placements["post_reflow"], measured.package)
+    bulge = find_bulge(measured.after, measured.package)
     return PackageState(measured.after.warpage_um, measured.after.height_um, bulge)

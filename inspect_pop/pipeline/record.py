@@ -1,6 +1,7 @@
 """The record of a board: counts, first-pass yield, DPMO, cause, disposition, identity, and the crops that go with it."""
 
 import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -98,6 +99,8 @@ def build_board_record(
     operating_point: OperatingPoint,
     profile: str,
     stray_solder: Sequence[str],
+    unlike: Sequence[str] = (),
+    pictures: Mapping[str, Mapping[str, float | None]] | None = None,
     started_at: str,
     finished_at: str,
 ) -> BoardRecord:
@@ -147,6 +150,8 @@ def build_board_record(
         ),
         profile=profile,
         stray_solder="; ".join(stray_solder),
+        unlike="; ".join(unlike),
+        pictures=json.dumps(pictures or {}),
         note=describe_clock(export.inspected_at, started_at),
         assumed="; ".join(export.assumed),
     )

@@ -22,13 +22,14 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 from sqlalchemy import select
 
-from inspect_pop.core.classes import DEFECTS, joint_class
+from inspect_pop.core.classes import DEFECTS, GOOD, joint_class
 from inspect_pop.diagnose import Cause, LotDefects, diagnose_lot
 from inspect_pop.report.page import format_number, render, to_words
 from inspect_pop.store import Store
 from inspect_pop.store.schema import boards as board_table
 from inspect_pop.store.schema import contexts
 from inspect_pop.yields import (
+    REJECTED,
     RULES,
     Capability,
     Chart,
@@ -437,7 +438,8 @@ class HeatMap:
 def draw_heat_maps(positions: PositionMap) -> list[HeatMap]:
     """Draw a map per interface whose positions are known, shaded by how many boards failed there."""
     maps = []
-    most = int(positions.defects.sum(axis=1).max(initial=0))  # one scale for all maps: a good interface must look good
+    failures = positions.defects.sum(axis=1) + positions.rejected
+    most = int(failures.max(initial=0))  # one scale for all maps: a good interface must look good
     for refdes, interface in dict.fromkeys(zip(positions.refdes.tolist(), positions.interface.tolist(), strict=True)):
         chosen = (positions.refdes == refdes) & (positions.interface == interface) & np.isfinite(positions.x_um)
         if not chosen.any():
@@ -448,10 +450,12 @@ def draw_heat_maps(positions: PositionMap) -> list[HeatMap]:
         steps = np.concatenate([np.diff(np.unique(np.rint(v / 50) * 50)) for v in (x_um, y_um)])
         pitch = float(steps[steps > 50].min(initial=np.inf)) / 10
         pitch = pitch if np.isfinite(pitch) else 50.0
-        x, y, total = np.rint(x_um / 10).astype(int), np.rint(-y_um / 10).astype(int), defects.sum(axis=1)
+        x, y, total = np.rint(x_um / 10).astype(int), np.rint(-y_um / 10).astype(int), failures[chosen]
+        rejected = positions.rejected[chosen].tolist()
         marks = []
         for k, shade in enumerate(np.ceil(total / max(most, 1) * 8).astype(int).tolist()):
             counts = [f"{n} {joint_class(c).words}" for n, c in zip(defects[k].tolist(), DEFECTS, strict=True) if n]
+            counts += [f"{rejected[k]} {REJECTED}"] if rejected[k] else []
             tip = f"{balls[k]}: {', '.join(counts) if counts else 'never'} of {boards[k]} boards"
             circle = Markup('<circle class="heat h{}" cx="{}" cy="{}" r="{}"><title>{}</title></circle>')
             marks.append(circle.format(shade, x[k], y[k], round(pitch * 0.38, 1), tip))
@@ -480,7 +484,8 @@ def render_yield_page(view: YieldView, pages: Mapping[str, str] | None = None) -
         pages: The address of a board's own page by record; a board may have none.
     """
     has_boards = bool(view.total.boards)
-    colours = [joint_class(str(b.keys["label"])).colour for b in view.by_label]
+    labels = (str(b.keys["label"]) for b in view.by_label)
+    colours = [joint_class(GOOD if label == REJECTED else label).colour for label in labels]
     return render(
         "yields.html",
         view=view,

@@ -91,34 +91,45 @@ def find_webs(windows: Windows, interface: Interface) -> Webs:
     ends = np.full(len(saddle), EDGE, dtype=np.float32)
     if saddle.size:
         ends = np.clip(np.percentile(saddle, 90, axis=1) + 0.2, EDGE, 0.9).astype(np.float32)
-    edge, blur = halo + (1 - halo) * ends[:, None], 0.3 * (1 - halo)
-    pair = order % max(len(pairs), 1)
-    slope, level = (1 / blur)[:, pair], (edge / blur + 0.5)[:, pair]
-    free = np.zeros_like(between[0])
-    for grey in between:  # a step of all ways at a time stays in the cache
-        free += np.clip(level - grey * slope, 0, 1)
-    step_um = ((1 - START) / STEPS * half * windows.step_um).astype(np.float32)
+    pair, step_um = order % max(len(pairs), 1), ((1 - START) / STEPS * half * windows.step_um).astype(np.float32)
+    free = _add_free(between, halo, ends, pair)
     free_um = (free[..., first] + free[::-1, :, second]).min(axis=0) * step_um
-    edge, blur = halo + (1 - halo) * EDGE, 0.3 * (1 - halo)
-    slope, level = (1 / blur)[:, pair], (edge / blur + 0.5)[:, pair]
-    clear = np.zeros_like(free)
-    for grey in between:
-        clear += np.clip(level - _join_neighbours(grey) * slope, 0, 1)
-    joined = (clear[..., first] + clear[::-1, :, second]).min(axis=(0, 1)) * step_um
-    # Ghosts are brightest in the outermost slices: what only one of those shows is no solder.
-    clear_um = np.minimum(free_um[1:-1].min(axis=0), joined) if len(free_um) >= CONFIRMED_FROM else joined
+    # Ghosts are brightest in the outermost slices: what only one of those shows is no solder. Joined with the slices beside it,
+    # a slice shows no less free space than by itself; only where its balls ended at another grey it has to be looked at again.
+    slices = list(range(len(free_um)))
+    inner = slices[1:-1] if len(slices) >= CONFIRMED_FROM else []
+    again = [k for k in slices if k not in inner or ends[k] > EDGE]
+    clear = _add_free(_join_neighbours(between, again), halo[again], np.full(len(again), EDGE, dtype=np.float32), pair)
+    joined_um = (clear[..., first] + clear[::-1, :, second]).min(axis=0) * step_um
+    clear_um = np.concatenate([free_um[inner], joined_um]).min(axis=0)
     return Webs(pairs, free_um.T.astype(np.float32), saddle.T, clear_um.astype(np.float32))
 
 
-def _join_neighbours(grey: Array) -> Array:
-    """Return the grey (lines, s, m) that each slice shares with one beside it; of fewer than `CONFIRMED_FROM`, their own."""
-    if grey.shape[1] < CONFIRMED_FROM:
-        return grey
-    shared = np.empty_like(grey)
-    pairs = np.minimum(grey[:, :-1], grey[:, 1:])
-    np.maximum(pairs[:, :-1], pairs[:, 1:], out=shared[:, 1:-1])
-    shared[:, 0], shared[:, -1] = pairs[:, 0], pairs[:, -1]
-    return shared
+def _add_free(grey: Array, halo: Array, ends: Array, pair: NDArray[np.intp]) -> Array:
+    """Return how many steps of each way are free of solder, (lines, s, m), from `grey` (STEPS, lines, s, m).
+
+    Solder ends at the grey `ends` (s,), on a scale from `halo` (s, p) to solder's. `pair` (m,) is the pair of each half.
+    """
+    edge, blur = halo + (1 - halo) * ends[:, None], 0.3 * (1 - halo)
+    slope, level = (1 / blur)[:, pair], (edge / blur + 0.5)[:, pair]
+    free, room = np.zeros_like(grey[0]), np.empty_like(grey[0])
+    for step in grey:  # a step of all ways at a time stays in the cache
+        np.multiply(step, slope, out=room)
+        np.subtract(level, room, out=room)
+        free += np.clip(room, 0, 1, out=room)
+    return free
+
+
+def _join_neighbours(grey: Array, slices: list[int]) -> Array:
+    """Return the grey (STEPS, lines, k, m) that each of k slices shares with one beside it.
+
+    `grey` holds all slices; of fewer than `CONFIRMED_FROM` it is their own.
+    """
+    last = grey.shape[2] - 1
+    if last + 1 < CONFIRMED_FROM:
+        return grey[:, :, slices]
+    beside = [np.maximum(grey[:, :, max(k - 1, 1 - k)], grey[:, :, min(k + 1, 2 * last - k - 1)]) for k in slices]
+    return np.stack([np.minimum(grey[:, :, k], other) for k, other in zip(slices, beside, strict=True)], axis=2)
 
 
 def _sample_halves(values: Array, joint: NDArray[np.intp], way: Array, half: Array) -> tuple[Array, Array]:

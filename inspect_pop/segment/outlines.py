@@ -28,6 +28,7 @@ _FROM_EDGE = 3.0
 # through the edge in blur, longer points are webs and spikes.
 _DENT, _POINT = 1.5, 4.0
 _RECENTRE = 0.7  # samples off the middle from which on rays are drawn again
+_LONG_ROW = 512  # values from which on a row is parted faster than it is sorted
 _JOINTS_PER_BLOCK = 256  # intermediate arrays of so many stay near the processor; smaller blocks cost more in calls
 _ANGLE = np.arange(ANGLES, dtype=np.float32) * np.float32(2 * np.pi / ANGLES)
 _HARMONICS = np.stack([np.ones(ANGLES), np.cos(_ANGLE), np.sin(_ANGLE)], axis=1).astype(np.float32)
@@ -136,8 +137,8 @@ def _find_levels(polar: Array) -> tuple[Array, Array]:
 def _rank(values: Array, share: float) -> Array:
     """Return the value below which `share` of the last axis lies."""
     k = min(int(share * values.shape[-1]), values.shape[-1] - 1)
-    ranked: Array = np.sort(values, axis=-1)[..., k]  # short rows are sorted faster than they are parted
-    return ranked
+    ranked = np.sort(values, axis=-1) if values.shape[-1] < _LONG_ROW else np.partition(values, k, axis=-1)
+    return np.asarray(ranked[..., k])
 
 
 def _find_last_crossing(polar: Array, level: Array) -> Array:

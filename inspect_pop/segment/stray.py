@@ -67,19 +67,22 @@ def find_stray_solder(
     if not seen.any():
         nowhere = np.zeros(0)
         return StraySolder(nowhere, nowhere, nowhere, np.zeros(len(interface.ball), dtype=np.float32))
-    number, spots, stats, middles = cv2.connectedComponentsWithStats(seen, connectivity=8)
-    size_um = 2 * np.sqrt(stats[:, cv2.CC_STAT_AREA] / np.pi) * grid.pixel_um
-    large = np.flatnonzero((size_um >= SMALLEST_UM) & (np.arange(number) > 0))
-    x_um, y_um = placement.undo(*grid.to_um(middles[large, 1], middles[large, 0]))
+    # Few pixels are solder: labels of those alone, at a quarter of the time that statistics over the picture take.
+    _, spots = cv2.connectedComponents(seen, connectivity=8)
+    row, col = np.nonzero(seen)
+    spot = spots[row, col]
+    pixels = np.bincount(spot)
+    size_um = 2 * np.sqrt(pixels / np.pi) * grid.pixel_um
+    large = np.flatnonzero(size_um >= SMALLEST_UM)
+    middle = [np.bincount(spot, places)[large] / pixels[large] for places in (row, col)]
+    x_um, y_um = placement.undo(*grid.to_um(*middle))
     aside_um = np.zeros(len(interface.ball), dtype=np.float32)
     joints = cKDTree(np.column_stack([interface.x_um, interface.y_um]))
-    for spot in large:
-        left, top, width, height = stats[spot, : cv2.CC_STAT_AREA]
-        row, col = np.nonzero(spots[top : top + height, left : left + width] == spot)
-        places = np.column_stack(placement.undo(*grid.to_um(row + float(top), col + float(left))))
+    for one in large:
+        places = np.column_stack(placement.undo(*grid.to_um(row[spot == one], col[spot == one])))
         near = joints.query_ball_point(places, ASIDE * interface.pitch_um)
         rows = np.unique(np.concatenate([np.asarray(k, dtype=np.intp) for k in near]))
-        aside_um[rows] = np.maximum(aside_um[rows], np.float32(size_um[spot]))
+        aside_um[rows] = np.maximum(aside_um[rows], np.float32(size_um[one]))
     return StraySolder(x_um, y_um, size_um[large], aside_um)
 
 

@@ -95,27 +95,50 @@ def _find_contrast(outlines: Outlines) -> Array:
     return np.maximum(contrast, np.float32(0.2))
 
 
-def _find_slope(depth: Array, inside: NDArray[np.bool_]) -> Array:
-    """Find the slope across each ball, (m, 3): what it lifts the ball's core by, and `depth` (m, k, ANGLES) per sample of x, y.
+def _thin_depth(
+    polar: Array,
+    profile: Array,
+    first: NDArray[np.intp],
+    along: NDArray[np.int16],
+    scale: Array,
+    level: Array,
+    inside: NDArray[np.int16],
+) -> tuple[Array, NDArray[np.bool_]]:
+    """Return what a slope is fitted to: the depth at every second sample of every fourth ray, and whether it lies in the rim.
+
+    All as in `_project_depth`, which has the depth slice by slice; the results are (m, s, samples).
+    """
+    m, s, length = *polar.shape[:2], profile.shape[1]
+    thin = slice(None, None, _SLOPE_STEPS[0]), slice(None, None, _SLOPE_STEPS[1])
+    place = np.clip(first[:, :, None, thin[1]] + along[thin[0]], 0, length - 1)
+    place += (np.arange(s) * length)[:, None, None]
+    depth = profile.ravel().take(place)
+    depth -= polar[:, :, *thin] * scale
+    depth += level
+    radius = np.arange(polar.shape[2], dtype=np.int16)[thin[0], None]
+    within = radius < inside[:, :, None, thin[1]]
+    return depth.reshape(m, s, -1), within.reshape(m, s, -1)
+
+
+def _find_slope(depth: Array, within: NDArray[np.bool_]) -> Array:
+    """Find the slope across each ball, (m, s, 3): what it lifts the ball's core by, and the depth per sample of x, y.
 
     Ghosts of other balls brighten one side of a ball in slice after slice, and make the other look like a void. The slope is
-    fitted to what is shallow, so that voids do not bend it. `inside` (m, k, ANGLES) is True within the rim.
+    fitted to what is shallow, so that voids do not bend it. `depth` and `within` come from `_thin_depth`.
     """
-    some = slice(None), slice(None, None, _SLOPE_STEPS[0]), slice(None, None, _SLOPE_STEPS[1])
-    flat = depth[some].reshape(len(depth), -1)
-    within = inside[some].reshape(flat.shape)
+    flat, use_any = depth.reshape(-1, depth.shape[2]), within.reshape(-1, depth.shape[2])
     basis = _SLOPE_BASIS[: flat.shape[1]]
-    slope = np.zeros((len(depth), 3), dtype=np.float32)
+    slope = np.zeros((len(flat), 3), dtype=np.float32)
     for reach in _SHALLOW:
         error = flat - slope @ basis.T
-        use = (within & (np.abs(error) < reach)).astype(np.float32)
+        use = (use_any & (np.abs(error) < reach)).astype(np.float32)
         # Rays all round: the sums of 1, x and y over a ball hardly depend on one another.
         slope += ((use * error) @ basis) / (use @ np.square(basis) + _STEADY)
     steep = np.hypot(slope[:, 1], slope[:, 2])
     bound = np.minimum(steep, _STEEPEST)
     slope[:, 0] = np.clip(slope[:, 0], 0, _LIFT * bound)
     slope[:, 1:] *= (bound / np.maximum(steep, np.float32(1e-6)))[:, None]
-    return slope
+    return slope.reshape(*depth.shape[:2], 3)
 
 
 def _project_depth(outlines: Outlines, contrast: Array, block: slice, profile: Array, trust: Array) -> Array:
@@ -129,19 +152,21 @@ def _project_depth(outlines: Outlines, contrast: Array, block: slice, profile: A
     # A step along a ray is the same number of steps of the profile everywhere.
     first = np.floor(np.float32(0.5) - (edge + _OFFSETS[0]) / np.float32(_STEP)).astype(np.intp)
     along = radius * round(1 / _STEP)
-    slices = edge.shape[1]
-    depth = np.zeros((len(edge), len(radius), ANGLES), dtype=np.float32)
-    sound, before = np.empty_like(depth), np.zeros_like(depth)
     scale = (trust / contrast[block])[:, :, None, None]
     level = outlines.background[block, :, None, None] * scale
+    polar, sound_profile = outlines.polar[block, :, : len(radius)], profile * trust[:, None]
+    slope = _find_slope(*_thin_depth(polar, sound_profile, first, along, scale, level, inside))
+    slices = edge.shape[1]
+    depth = np.zeros((len(edge), len(radius), ANGLES), dtype=np.float32)
+    sound, before, darker = np.empty_like(depth), np.zeros_like(depth), np.empty_like(depth)
     for k in range(slices):
-        (profile[k] * trust[k]).take(first[:, k, None] + along, out=sound, mode="clip")
-        sound -= outlines.polar[block, k, : len(radius)] * scale[:, k]
+        sound_profile[k].take(first[:, k, None] + along, out=sound, mode="clip")
+        sound -= np.multiply(polar[:, k], scale[:, k], out=darker)
         sound += level[:, k]
-        within = radius < inside[:, k, None]
-        slope = _find_slope(sound, within)
-        sound -= (slope[:, 1:] @ _DIRECTIONS)[:, None] * RADII[: len(radius), None] + slope[:, :1, None]
-        sound *= within
+        np.multiply((slope[:, k, 1:] @ _DIRECTIONS)[:, None], RADII[: len(radius), None], out=darker)
+        darker += slope[:, k, :1, None]
+        sound -= darker
+        sound *= radius < inside[:, k, None]
         if slices < CONFIRMED_FROM:
             np.maximum(depth, sound, out=depth)
             continue

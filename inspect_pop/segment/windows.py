@@ -225,10 +225,12 @@ def cut_slices(stack: SliceStack, interface: Interface, placement: Placement) ->
 
 def _fill_unscanned(pages: list[NDArray[Any]]) -> tuple[list[NDArray[Any]], list[NDArray[np.float32]]]:
     """Fill pixels without data (NaN) with their page's median; return the pages, and a picture of the pixels filled in any."""
-    unseen = np.zeros(pages[0].shape, dtype=bool) if pages else np.zeros((0, 0), dtype=bool)
+    if not pages or pages[0].dtype.kind != "f":  # an integer holds no NaN
+        return pages, []
+    unseen = np.zeros(pages[0].shape, dtype=bool)
     filled = []
     for page in pages:
-        none = np.isnan(page) if page.dtype.kind == "f" else np.False_
+        none = np.isnan(page)
         filled.append(np.where(none, np.float32(np.nanmedian(page)), page) if none.any() else page)
         unseen |= none
     return filled, [unseen.astype(np.float32)] if unseen.any() else []

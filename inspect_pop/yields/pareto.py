@@ -1,4 +1,7 @@
-"""Rank what fails most, and find where: counts of defective joints at first inspections."""
+"""Rank what fails most, and find where: counts of defective joints at first inspections.
+
+A good joint that an acceptance criterion rejected is a defect without a class: its label is `REJECTED`.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,18 +11,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Select, and_, case, func, or_, select
 
-from inspect_pop.core.classes import DEFECTS
+from inspect_pop.core.classes import DEFECTS, GOOD
 from inspect_pop.core.errors import UsageFault
 from inspect_pop.store import Store
 from inspect_pop.store.schema import boards, contexts, defects, digests, interfaces, positions, sites
 from inspect_pop.yields.selection import CONTEXT_KEYS, GroupKey, Selection, make_selection
 
-__all__ = ["PARETO_KEYS", "ParetoBar", "PositionMap", "map_positions", "rank_causes", "rank_defects"]
+__all__ = ["PARETO_KEYS", "REJECTED", "ParetoBar", "PositionMap", "map_positions", "rank_causes", "rank_defects"]
 
 _JOINT_KEYS = ("label", "refdes", "interface", "ball")
 PARETO_KEYS = (*_JOINT_KEYS, *CONTEXT_KEYS)
+REJECTED = "rejected"
+_RANKED = (*DEFECTS, REJECTED)
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class PositionMap:
         x_um, y_um: (n,) float64, package frame; NaN where no board showed the joint.
         boards: (n,) int64, boards that have the joint.
         defects: (n, number of `DEFECTS`) int64, how often the joint had each class.
+        rejected: (n,) int64, how often a criterion rejected it though it was good.
     """
 
     refdes: NDArray[Any]
@@ -57,6 +63,7 @@ class PositionMap:
     y_um: NDArray[np.float64]
     boards: NDArray[np.int64]
     defects: NDArray[np.int64]
+    rejected: NDArray[np.int64]
 
 
 def rank_defects(
@@ -84,7 +91,7 @@ def rank_causes(
     store: Store, *, since: str | None = None, until: str | None = None, only: Mapping[str, GroupKey] | None = None
 ) -> list[ParetoBar]:
     """Count boards with a defect by their diagnosed cause, most first. Parameters as for `rank_defects`."""
-    n_bad = reduce(add, (boards.c[f"n_{label}"] for label in DEFECTS))
+    n_bad = reduce(add, (boards.c[f"n_{label}"] for label in _RANKED))
     query = select(boards.c.cause, func.count()).where(n_bad > 0)
     query = make_selection(since, until, only).limit(query).group_by(boards.c.cause)
     with store.reading() as connection:
@@ -119,14 +126,17 @@ def map_positions(
         y_um=values[:, 1],
         boards=values[:, 2].astype(np.int64),
         defects=np.array(counts, dtype=np.int64).reshape(-1, len(DEFECTS)),
+        rejected=np.array([failed.get((*joint, REJECTED), 0) for joint in joints], dtype=np.int64),
     )
 
 
 def _count_by_joint(connection: Connection, by: Sequence[str], selection: Selection) -> dict[tuple[GroupKey, ...], int]:
     """Count from the joints, for keys that only joints have."""
-    keys = [defects.c[k] if k in _JOINT_KEYS else contexts.c[k] for k in by]
+    rejected = and_(defects.c.label == GOOD, defects.c.verdict == "fail")
+    joint_keys = {k: defects.c[k] for k in _JOINT_KEYS} | {"label": case((rejected, REJECTED), else_=defects.c.label)}
+    keys = [joint_keys[k] if k in joint_keys else contexts.c[k] for k in by]
     query = select(*keys, func.count()).join_from(defects, boards, boards.c.id == defects.c.board_id)
-    query = selection.limit(_join_contexts(query, by)).where(defects.c.label.in_(DEFECTS)).group_by(*keys)
+    query = selection.limit(_join_contexts(query, by)).where(or_(defects.c.label.in_(DEFECTS), rejected)).group_by(*keys)
     return {tuple(row[:-1]): int(row[-1]) for row in connection.execute(query)}
 
 
@@ -134,13 +144,13 @@ def _count_by_interface(connection: Connection, by: Sequence[str], selection: Se
     """Count from the interfaces' counts, which are a hundredth as many rows."""
     interface_keys = {"refdes": sites.c.refdes, "interface": interfaces.c.interface}
     keys = [interface_keys[k] if k in interface_keys else contexts.c[k] for k in by if k != "label"]
-    query = select(*keys, *(func.sum(interfaces.c[f"n_{label}"]) for label in DEFECTS))
+    query = select(*keys, *(func.sum(interfaces.c[f"n_{label}"]) for label in _RANKED))
     query = query.join_from(interfaces, boards, boards.c.id == interfaces.c.board_id)
     query = _join_contexts(query.join(sites, sites.c.id == interfaces.c.site_id), by)
     counts: dict[tuple[GroupKey, ...], int] = {}
     for row in connection.execute(selection.limit(query).group_by(*keys)):
-        for label, n in zip(DEFECTS, row[-len(DEFECTS) :], strict=True):
-            values = iter(row[: -len(DEFECTS)])
+        for label, n in zip(_RANKED, row[-len(_RANKED) :], strict=True):
+            values = iter(row[: -len(_RANKED)])
             key = tuple(label if k == "label" else next(values) for k in by)
             counts[key] = counts.get(key, 0) + int(n or 0)
     return counts

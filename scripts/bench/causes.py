@@ -63,7 +63,7 @@ def diagnose_board(board: SimulatedBoard) -> Cause:
     after = package.after
     if after is None:
         return diagnose(label_joints(board, prepared), package.package, PackageState())
-    bulge = find_bulge(package.heights["post_reflow"], package.placements["post_reflow"], package.package)
+    bulge = find_bulge(package.after, package.package)
     state = PackageState(after.warpage_um, after.height_um, bulge)
     return diagnose(label_joints(board, prepared), package.package, state)
 

@@ -158,7 +158,7 @@ def blistered_top(
 
 @pytest.mark.parametrize("at", [(0.0, 0.0), (1800.0, -1200.0), (-2500.0, 2500.0)])
 def test_a_blister_is_found_at_its_place(at: tuple[float, float]) -> None:
-    bulge = find_bulge(blistered_top(warpage_um=-60.0, rise_um=40.0, at_um=at), LARGE_PLACED, LARGE)
+    bulge = find_bulge(measure_top(blistered_top(warpage_um=-60.0, rise_um=40.0, at_um=at), LARGE_PLACED, LARGE), LARGE)
     assert bulge is not None
     assert 18 < bulge.height_um < 40  # the mean over its disc
     assert np.hypot(bulge.x_um - at[0], bulge.y_um - at[1]) < 900
@@ -166,11 +166,11 @@ def test_a_blister_is_found_at_its_place(at: tuple[float, float]) -> None:
 
 @pytest.mark.parametrize("warpage_um", [-150.0, -40.0, 0.0, 90.0, 170.0])
 def test_a_warped_top_is_no_blister(warpage_um: float) -> None:
-    bulge = find_bulge(blistered_top(warpage_um), LARGE_PLACED, LARGE)
+    bulge = find_bulge(measure_top(blistered_top(warpage_um), LARGE_PLACED, LARGE), LARGE)
     assert bulge is None or bulge.height_um < 5
 
 
 def test_without_data_there_is_none() -> None:
     seen = blistered_top()
     empty = HeightMap("U1", "post_reflow", np.full_like(seen.height_um, np.nan), seen.grid)
-    assert find_bulge(empty, LARGE_PLACED, LARGE) is None
+    assert find_bulge(measure_top(empty, LARGE_PLACED, LARGE), LARGE) is None
