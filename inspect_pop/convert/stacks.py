@@ -243,7 +243,7 @@ def finish_volumes(looks: list[VolumeLook]) -> list[FoundStack]:
             sign = 1 if lower < upper else -1
             how = f"first_plane: {_name_end(sign)}, from the order of the interfaces"
         elif turned is None:
-            how = "first_plane: bottom, as the balls do not tell"
+            how = "first_plane: bottom, assumed: the balls do not tell"
         else:
             sign = -1 if turned else 1
             how = f"first_plane: {_name_end(sign)}, from the other interface's ghosts"
