@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from inspect_pop.cli.options import LimitsFile, MaxEscapeRate, MaxFalseCallPpm, ModelDir, Profile, TimeZone
+from inspect_pop.cli.options import (
+    LimitsFile,
+    MaxEscapeRate,
+    MaxFalseCallPpm,
+    ModelDir,
+    Profile,
+    Results,
+    TimeZone,
+    parse_results,
+)
 from inspect_pop.core.errors import UsageFault
 
 __all__ = ["hook", "serve", "watch"]
@@ -70,6 +79,7 @@ def serve(
     time_limit_s: TimeLimit = 30.0,
     cfx: Cfx = None,
     cfx_handle: CfxHandle = "inspect_pop",
+    results: Results = None,
     time_zone: TimeZone = None,
 ) -> None:
     """Run the inspection service over HTTP until it is stopped.
@@ -100,6 +110,7 @@ def serve(
         time_limit_s=time_limit_s,
         cfx=cfx,
         cfx_handle=cfx_handle,
+        results=parse_results(results),
         time_zone=time_zone,
     )
     raise typer.Exit(run_service(settings))
@@ -119,6 +130,7 @@ def watch(
     health_port: HealthPort = None,
     cfx: Cfx = None,
     cfx_handle: CfxHandle = "inspect_pop",
+    results: Results = None,
     time_zone: TimeZone = None,
 ) -> None:
     """Inspect each board that arrives in a folder, once it is complete, in order of arrival, until stopped.
@@ -145,6 +157,7 @@ def watch(
         time_limit_s=time_limit_s,
         cfx=cfx,
         cfx_handle=cfx_handle,
+        results=parse_results(results),
         time_zone=time_zone,
     )
 

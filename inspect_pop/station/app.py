@@ -15,6 +15,7 @@ from inspect_pop import __version__
 from inspect_pop.core.errors import PopError, make_printable
 from inspect_pop.core.text import hide_passwords
 from inspect_pop.messages.publisher import OutboxPublisher
+from inspect_pop.messages.result_follower import ResultsFollower
 from inspect_pop.messages.senders import sender_for
 from inspect_pop.station import routes
 from inspect_pop.station.access import load_tokens
@@ -103,16 +104,20 @@ def make_pool(settings: ServiceSettings) -> Pool:
 
 @contextlib.asynccontextmanager
 async def run_publisher(settings: ServiceSettings, store: Store) -> AsyncIterator[None]:
-    """Deliver the messages in the store's outbox while the block runs; do nothing if the settings name no receiver."""
-    if settings.cfx is None:
-        yield
-        return
-    publisher = OutboxPublisher(store, sender_for(settings.cfx), handle=settings.cfx_handle, heartbeat_s=settings.heartbeat_s)
-    publisher.start()
+    """Deliver the messages in the store's outbox and write result files while the block runs, as far as the settings say so."""
+    running: list[OutboxPublisher | ResultsFollower] = []
+    if settings.cfx is not None:
+        connect = sender_for(settings.cfx)
+        running.append(OutboxPublisher(store, connect, handle=settings.cfx_handle, heartbeat_s=settings.heartbeat_s))
+    if settings.results:
+        running.append(ResultsFollower(store, settings.results))
+    for publisher in running:
+        publisher.start()
     try:
         yield
     finally:
-        await asyncio.to_thread(publisher.stop, PUBLISHER_STOP_S)
+        for publisher in running:
+            await asyncio.to_thread(publisher.stop, PUBLISHER_STOP_S)
 
 
 def _make_refusal(status: int, reason: str, headers: dict[str, str] | None = None) -> JSONResponse:

@@ -6,7 +6,7 @@ import logging
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from inspect_pop.classify.model import find_current_model, resolve
@@ -15,6 +15,9 @@ from inspect_pop.core.text import hide_passwords
 from inspect_pop.station.contract import DEFAULT_FACTORY, DEFAULT_HANDLE, JudgingOptions, Rules, locate_pages
 from inspect_pop.station.setup import freeze_limits, read_setup
 from inspect_pop.station.uploads import ArchiveLimits
+
+if TYPE_CHECKING:
+    from inspect_pop.report.result_files import ResultsTarget
 
 __all__ = ["ServiceSettings", "StartModel", "check_same_rules", "is_loopback", "settle_settings"]
 
@@ -50,6 +53,7 @@ class ServiceSettings:
         inspector_factory: `module:function` that builds the inspector in each worker process.
         cfx: Where messages go: `amqp://host/address`, `http(s)://…` or a folder; None: they stay in the store's outbox.
         cfx_handle: This station's name in messages.
+        results: Where result files go, and the templates that write them.
         heartbeat_s: Seconds between two CFX heartbeats.
 
     Raises:
@@ -84,6 +88,7 @@ class ServiceSettings:
     inspector_factory: str = DEFAULT_FACTORY
     cfx: str | None = None
     cfx_handle: str = DEFAULT_HANDLE
+    results: "tuple[ResultsTarget, ...]" = ()
     time_zone: str | None = None
     heartbeat_s: float = 60.0
 

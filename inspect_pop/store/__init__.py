@@ -16,6 +16,7 @@ from inspect_pop.store.types import (
     QuarantinedExport,
     RunRecord,
     StoredBoard,
+    StoreMark,
     WriteResult,
 )
 
@@ -30,6 +31,7 @@ __all__ = [
     "QuarantinedExport",
     "RunRecord",
     "Store",
+    "StoreMark",
     "StoredBoard",
     "WriteResult",
     "extract_defects",
