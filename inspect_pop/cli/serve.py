@@ -58,7 +58,11 @@ Cfx = Annotated[
     str | None,
     typer.Option("--cfx", metavar="ADDRESS", help="Destination of CFX messages: amqp://HOST/ADDRESS, https://… or a folder."),
 ]
-CfxHandle = Annotated[str, typer.Option("--cfx-handle", metavar="NAME", help="This station's name in CFX messages.")]
+Hermes = Annotated[
+    str | None,
+    typer.Option("--hermes", metavar="HOST:PORT", help="Announce boards there to the machine behind, by IPC-HERMES-9852."),
+]
+CfxHandle = Annotated[str, typer.Option("--cfx-handle", metavar="NAME", help="This station's name in CFX and Hermes messages.")]
 
 
 def serve(
@@ -80,6 +84,7 @@ def serve(
     cfx: Cfx = None,
     cfx_handle: CfxHandle = "inspect_pop",
     results: Results = None,
+    hermes: Hermes = None,
     time_zone: TimeZone = None,
 ) -> None:
     """Run the inspection service over HTTP until it is stopped.
@@ -111,6 +116,7 @@ def serve(
         cfx=cfx,
         cfx_handle=cfx_handle,
         results=parse_results(results),
+        hermes=hermes,
         time_zone=time_zone,
     )
     raise typer.Exit(run_service(settings))
@@ -131,6 +137,7 @@ def watch(
     cfx: Cfx = None,
     cfx_handle: CfxHandle = "inspect_pop",
     results: Results = None,
+    hermes: Hermes = None,
     time_zone: TimeZone = None,
 ) -> None:
     """Inspect each board that arrives in a folder, once it is complete, in order of arrival, until stopped.
@@ -158,6 +165,7 @@ def watch(
         cfx=cfx,
         cfx_handle=cfx_handle,
         results=parse_results(results),
+        hermes=hermes,
         time_zone=time_zone,
     )
 

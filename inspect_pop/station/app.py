@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from inspect_pop import __version__
 from inspect_pop.core.errors import PopError, make_printable
 from inspect_pop.core.text import hide_passwords
+from inspect_pop.messages.hermes import parse_address, serve_lane
 from inspect_pop.messages.publisher import OutboxPublisher
 from inspect_pop.messages.result_follower import ResultsFollower
 from inspect_pop.messages.senders import sender_for
@@ -104,7 +105,7 @@ def make_pool(settings: ServiceSettings) -> Pool:
 
 @contextlib.asynccontextmanager
 async def run_publisher(settings: ServiceSettings, store: Store) -> AsyncIterator[None]:
-    """Deliver the messages in the store's outbox and write result files while the block runs, as far as the settings say so."""
+    """Deliver the outbox's messages, write result files and announce boards while the block runs, as far as the settings say."""
     running: list[OutboxPublisher | ResultsFollower] = []
     if settings.cfx is not None:
         connect = sender_for(settings.cfx)
@@ -114,7 +115,10 @@ async def run_publisher(settings: ServiceSettings, store: Store) -> AsyncIterato
     for publisher in running:
         publisher.start()
     try:
-        yield
+        async with contextlib.AsyncExitStack() as stack:
+            if settings.hermes is not None:
+                await stack.enter_async_context(serve_lane(parse_address(settings.hermes), store, settings.cfx_handle))
+            yield
     finally:
         for publisher in running:
             await asyncio.to_thread(publisher.stop, PUBLISHER_STOP_S)

@@ -54,6 +54,7 @@ class ServiceSettings:
         cfx: Where messages go: `amqp://host/address`, `http(s)://…` or a folder; None: they stay in the store's outbox.
         cfx_handle: This station's name in messages.
         results: Where result files go, and the templates that write them.
+        hermes: Address at which the machine behind learns of boards by IPC-HERMES-9852, such as `10.0.0.5:50101`; None: none.
         heartbeat_s: Seconds between two CFX heartbeats.
 
     Raises:
@@ -89,6 +90,7 @@ class ServiceSettings:
     cfx: str | None = None
     cfx_handle: str = DEFAULT_HANDLE
     results: "tuple[ResultsTarget, ...]" = ()
+    hermes: str | None = None
     time_zone: str | None = None
     heartbeat_s: float = 60.0
 
