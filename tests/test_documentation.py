@@ -189,16 +189,46 @@ def test_the_readme_runs_as_printed(checkout: Path) -> None:
         assert (checkout / "out" / "mine" / name).is_file()
 
 
-def test_the_conversion_runs_as_printed(checkout: Path) -> None:
+# What the examples of docs/convert.md print, each on one line.
+CONVERSIONS = [
+    [
+        "U1 lower: 200 balls, pitch 1000 um, A1 upper_left",
+        "U1/lower polarity: solder_dark, from the balls",
+        "2 boards converted into out/pictures",
+        "2 boards: 0 pass, 1 fail, 1 review, 0 in quarantine; 400 joints",
+    ],
+    [
+        "U1 lower: 132 balls, pitch 500 um, A1 upper_left",
+        "uint16; pixels of 20 x 20 um; planes ",
+        "U1/lower z_um: from the balls",
+        "1 board, 0 faults",
+    ],
+]
+
+
+@pytest.mark.parametrize("number", range(len(CONVERSIONS)), ids=["pictures", "volume"])
+def test_the_conversion_runs_as_printed(number: int, checkout: Path) -> None:
+    pytest.importorskip("skimage")
     if not (Path(sys.prefix) / "bin" / "inspect-pop").exists():
         pytest.skip("the page calls the installed command")
     (checkout / "out").mkdir()
-    (code,) = blocks(DOCS / "convert.md", "sh", marked=False)
+    codes = blocks(DOCS / "convert.md", "sh", marked=False)
+    assert len(codes) == len(CONVERSIONS)
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    done = run_in(checkout, ["bash", "-e", "-c", code], PYTHONPATH=path)
+    done = run_in(checkout, ["bash", "-e", "-c", codes[number]], PYTHONPATH=path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "polarity: solder_bright, from the balls" in done.stdout
-    assert "1 board, 0 faults" in done.stdout
+    assert [text for text in CONVERSIONS[number] if text not in done.stdout] == []
+
+
+def test_the_maps_of_the_conversion_page_are_valid(tmp_path: Path) -> None:
+    from inspect_pop.convert.map_file import load_map
+
+    board = '[board]\nrecipe = "r.json"\nline = "A"\nstation = "S"\n'
+    maps = blocks(DOCS / "convert.md", "toml", marked=False)
+    assert maps
+    for text in maps:
+        (tmp_path / "map.toml").write_text(board + text)
+        assert len(load_map(tmp_path / "map.toml").image) == 2
 
 
 def test_the_python_of_the_readme_runs(checkout: Path) -> None:

@@ -10,6 +10,7 @@ from inspect_pop.core.limits import Limits
 
 if TYPE_CHECKING:
     from inspect_pop.classify.model import OperatingPoint
+    from inspect_pop.report.result_files import ResultsTarget
 
 __all__ = ["BatchSettings", "BoardJob", "JobOutcome", "RunSummary", "summarize_run"]
 
@@ -41,6 +42,7 @@ class BatchSettings:
         follow_machines: Whether the thresholds move with each machine (`machine_thresholds`).
         machine_points: The thresholds that were found so, by machine.
         time_zone: The plant's time zone, for days in the store; None: that of the store.
+        results: Where result files go, and the templates that write them.
     """
 
     out: Path
@@ -56,6 +58,7 @@ class BatchSettings:
     follow_machines: bool = False
     machine_points: "tuple[tuple[str, OperatingPoint], ...]" = ()
     time_zone: str | None = None
+    results: "tuple[ResultsTarget, ...]" = ()
 
     @property
     def work_dir(self) -> Path:

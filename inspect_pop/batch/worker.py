@@ -59,7 +59,12 @@ def inspect_job(settings: BatchSettings, job: BoardJob) -> JobOutcome:
             write_board_report(settings.out / "report", inspection, export.recipe)
         _keep_windows(_open_store(settings.store_url), inspection, export, job)
         write_checkpoint(checkpoint, inspection)
-    _open_store(settings.store_url).write(inspection, run=settings.run_id)
+    store = _open_store(settings.store_url)
+    store.write(inspection, run=settings.run_id)
+    stored = store.record(board.record) if settings.results else None
+    if stored is not None:
+        for target in settings.results:
+            target.write(stored)
     release_between_boards()
     return JobOutcome(job.order, job.path, board.serial, board.verdict, checkpoint, board.n_joints, resumed=earlier is not None)
 

@@ -11,6 +11,7 @@ from inspect_pop.core.text import escape_controls, pluralize
 
 if TYPE_CHECKING:
     from inspect_pop.core.limits import Limits
+    from inspect_pop.report.result_files import ResultsTarget
 
 __all__ = [
     "AsJson",
@@ -27,11 +28,13 @@ __all__ = [
     "ModelsDir",
     "OutDir",
     "Profile",
+    "Results",
     "RootDir",
     "StoreUrl",
     "TimeZone",
     "describe_quarantined",
     "name_account",
+    "parse_results",
     "pluralize",
     "print_passed_over",
     "print_progress",
@@ -83,6 +86,14 @@ Profile = Annotated[
         "--profile", metavar="NAME", help="Acceptance profile: ipc-a-610 (the default), measure-only, or one of the limits file."
     ),
 ]
+Results = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--results",
+        metavar="TEMPLATE=FOLDER",
+        help="Write a file for each board by a Jinja template: a file, or defects.csv, repair.xml, board.json; repeatable.",
+    ),
+]
 RootDir = Annotated[
     Path | None, typer.Option("--root", metavar="DIR", help="Folder that recipes must lie inside [default: the batch]")
 ]
@@ -103,6 +114,15 @@ def resolve_limits(file: Path | None, profile: str | None) -> "Limits":
     from inspect_pop.core.limits import load_limits
 
     return load_limits(file, profile)
+
+
+def parse_results(texts: list[str] | None) -> "tuple[ResultsTarget, ...]":
+    """Return the targets that `--results` names. Raises `UsageFault` for one that cannot be used."""
+    if not texts:
+        return ()
+    from inspect_pop.report.result_files import parse_target
+
+    return tuple(parse_target(text) for text in texts)
 
 
 def describe_quarantined(path: Path | str, reason: str) -> str:

@@ -21,10 +21,12 @@ from inspect_pop.cli.options import (
     ModelDir,
     OutDir,
     Profile,
+    Results,
     RootDir,
     StoreUrl,
     TimeZone,
     describe_quarantined,
+    parse_results,
     pluralize,
     print_passed_over,
     resolve_limits,
@@ -104,6 +106,7 @@ def run(
     ] = False,
     pages: Annotated[Pages, typer.Option("--pages", help="Which boards get a page; a page takes 0.3 to 2 MB.")] = Pages.all,
     fresh: Annotated[bool, typer.Option("--fresh", help="Inspect again what an earlier run into DIR has finished.")] = False,
+    results: Results = None,
     time_zone: TimeZone = None,
     as_json: AsJson = False,
 ) -> None:
@@ -134,6 +137,7 @@ def run(
         pages=pages.value,
         operating_point=point,
         follow_machines=follow_machines,
+        results=parse_results(results),
         time_zone=time_zone,
     )
     executor = cluster_executor(cluster) if cluster else local_executor(jobs)

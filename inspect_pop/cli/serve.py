@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from inspect_pop.cli.options import LimitsFile, MaxEscapeRate, MaxFalseCallPpm, ModelDir, Profile, TimeZone
+from inspect_pop.cli.options import (
+    LimitsFile,
+    MaxEscapeRate,
+    MaxFalseCallPpm,
+    ModelDir,
+    Profile,
+    Results,
+    TimeZone,
+    parse_results,
+)
 from inspect_pop.core.errors import UsageFault
 
 __all__ = ["hook", "serve", "watch"]
@@ -50,7 +59,11 @@ Cfx = Annotated[
     str | None,
     typer.Option("--cfx", metavar="ADDRESS", help="Destination of CFX messages: amqp://HOST/ADDRESS, https://… or a folder."),
 ]
-CfxHandle = Annotated[str, typer.Option("--cfx-handle", metavar="NAME", help="This station's name in CFX messages.")]
+Hermes = Annotated[
+    str | None,
+    typer.Option("--hermes", metavar="HOST:PORT", help="Announce boards there to the machine behind, by IPC-HERMES-9852."),
+]
+CfxHandle = Annotated[str, typer.Option("--cfx-handle", metavar="NAME", help="This station's name in CFX and Hermes messages.")]
 TrustedProxies = Annotated[
     list[str] | None,
     typer.Option("--trusted-proxy", metavar="ADDR", help="Address or network of a proxy whose headers count; repeatable."),
@@ -96,6 +109,8 @@ def serve(
     time_limit_s: TimeLimit = 30.0,
     cfx: Cfx = None,
     cfx_handle: CfxHandle = "inspect_pop",
+    results: Results = None,
+    hermes: Hermes = None,
     time_zone: TimeZone = None,
 ) -> None:
     """Run the inspection service over HTTP until it is stopped.
@@ -131,6 +146,8 @@ def serve(
         time_limit_s=time_limit_s,
         cfx=cfx,
         cfx_handle=cfx_handle,
+        results=parse_results(results),
+        hermes=hermes,
         time_zone=time_zone,
     )
     raise typer.Exit(run_service(settings))
@@ -150,6 +167,8 @@ def watch(
     health_port: HealthPort = None,
     cfx: Cfx = None,
     cfx_handle: CfxHandle = "inspect_pop",
+    results: Results = None,
+    hermes: Hermes = None,
     time_zone: TimeZone = None,
     verify_sample: VerifySample = None,
 ) -> None:
@@ -177,6 +196,8 @@ def watch(
         time_limit_s=time_limit_s,
         cfx=cfx,
         cfx_handle=cfx_handle,
+        results=parse_results(results),
+        hermes=hermes,
         time_zone=time_zone,
         verify_sample=verify_sample,
     )

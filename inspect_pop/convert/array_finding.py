@@ -5,7 +5,7 @@ module finds the place to start from, in a picture of any size, and has `align.s
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import cv2
@@ -35,24 +35,27 @@ def center_grid(shape: tuple[int, int], pixel_um: float) -> Grid:
 
 
 class PatternScore:
-    """Scores every pixel of pictures of one size as the middle of a package; the pattern is transformed once for all of them."""
+    """Scores every pixel of pictures of one size as the middle of a package; the patterns are transformed once for all of them."""
 
-    def __init__(self, shape: tuple[int, int], pixel_um: float, pattern: ArrayPattern) -> None:
+    def __init__(self, shape: tuple[int, int], pixel_um: float, patterns: Sequence[ArrayPattern]) -> None:
         self._shape = shape
-        reach = math.ceil(float(np.abs(pattern.joints).max()) / pixel_um) + 2
-        self._size = fft.next_fast_len(max(shape) + reach, real=True)
-        kernel = np.zeros((self._size, self._size), dtype=np.float32)
-        for points, sign in ((pattern.joints, 1.0), (pattern.empty, -1.0)):
-            if len(points):
-                row, col = (np.rint(v / pixel_um).astype(np.intp) % self._size for v in (-points[:, 1], points[:, 0]))
-                np.add.at(kernel, (row, col), np.float32(sign / len(points)))
-        self._spectrum = np.conj(fft.rfft2(kernel))
+        reach = max(math.ceil(float(np.abs(pattern.joints).max()) / pixel_um) + 2 for pattern in patterns)
+        self._size = tuple(fft.next_fast_len(side + reach, real=True) for side in shape)
+        self._spectra = []
+        for pattern in patterns:
+            kernel = np.zeros(self._size, dtype=np.float32)
+            for points, sign in ((pattern.joints, 1.0), (pattern.empty, -1.0)):
+                if len(points):
+                    at = zip((-points[:, 1], points[:, 0]), self._size, strict=True)
+                    row, col = (np.rint(v / pixel_um).astype(np.intp) % side for v, side in at)
+                    np.add.at(kernel, (row, col), np.float32(sign / len(points)))
+            self._spectra.append(np.conj(fft.rfft2(kernel)))
 
-    def score(self, response: Image) -> Image:
-        """Return (rows, cols): the mean response at the joints, less that at the empty places, with the middle at each pixel."""
-        size = (self._size, self._size)
-        scored = fft.irfft2(fft.rfft2(response, size) * self._spectrum, size)
-        return np.asarray(scored[: self._shape[0], : self._shape[1]], dtype=np.float32)
+    def score(self, response: Image) -> list[Image]:
+        """Return (rows, cols) of each pattern: the mean response at its joints less that at its empty places, at every pixel."""
+        seen = fft.rfft2(response, self._size)
+        scored = (fft.irfft2(seen * spectrum, self._size) for spectrum in self._spectra)
+        return [np.asarray(score[: self._shape[0], : self._shape[1]], dtype=np.float32) for score in scored]
 
 
 def find_stack(stack: SliceStack, package: Package, *, polarity_known: bool, origin_known: bool) -> tuple[SliceStack, Placement]:
@@ -93,7 +96,7 @@ def _move_origins(stack: SliceStack, package: Package, polarity_known: bool, ori
     interface = package.interface(stack.interface)
     for candidate in _vary_polarity(stack, polarity_known):
         seen = build_solder_map(candidate, interface.ball_diameter_um, len(interface.ball))
-        score = PatternScore(seen.grid.shape, seen.grid.pixel_um, make_pattern(interface)).score(seen.likeness)
+        (score,) = PatternScore(seen.grid.shape, seen.grid.pixel_um, [make_pattern(interface)]).score(seen.likeness)
         row, col = np.unravel_index(int(np.argmax(score)), score.shape)
         x_um, y_um = seen.grid.to_um(np.array([row], dtype=np.float64), np.array([col], dtype=np.float64))
         origin = (stack.grid.origin_um[0] - float(x_um[0]), stack.grid.origin_um[1] - float(y_um[0]))

@@ -216,6 +216,10 @@ def _collect_fields(
             raise FileFault(f"{board.path}: position", expected="a whole number", found=repr(fields["position"]))
         fields["position"] = int(fields["position"])
     fields.setdefault("product", recipe.product)
+    if fields["product"] != recipe.product:
+        expect = f"{recipe.product!r}, the product of the recipe {machine.board.recipe}"
+        remedy = "Correct path or product in the map, or name another recipe."
+        raise FileFault(f"{board.path}: product", expected=expect, found=repr(fields["product"]), remedy=remedy)
     if "time" in board.fields:
         naive = datetime.fromisoformat(board.fields["time"])
         if machine.board.utc_offset is None:

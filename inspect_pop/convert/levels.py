@@ -28,7 +28,8 @@ Image = NDArray[np.float32]
 _BALL_PX = 6.0
 _MOST_SEEN = 160  # planes of the first look
 _PLANES_PER_GAP = 6  # of the first look
-_MOST_MEASURED = 21
+_MEASURED_BALL_PX = 10.0
+_MOST_MEASURED = 15
 _MOST_JOINTS = 200  # they give a median diameter to a um
 _LEAST_SCORE = 0.25  # of the better interface's, below which the other one is not in the volume
 _LEAST_CONTRAST = 0.5  # of a plane, over the best one's: beyond the pads there is next to none
@@ -49,13 +50,15 @@ class Crop:
 class Level:
     """Where an interface lies in a volume.
 
-    `middle` is the plane, with a fraction, half way between its pads; `stack` some planes around it, cropped, with the polarity
-    and origin under which the package was found; `clear` is False where the balls' diameters do not show the middle.
+    `middle` is the plane, with a fraction, half way between its pads; `crop` what is kept of a plane, and `grid` where that
+    lies; `stack` some planes around the middle, with fewer pixels, under the polarity and origin under which the package was
+    found; `clear` is False where the balls' diameters do not show the middle.
     """
 
     interface: str
     middle: float
     crop: Crop
+    grid: Grid
     stack: SliceStack
     placement: Placement
     clear: bool
@@ -106,10 +109,10 @@ def find_levels(
         FrameFault: The array that was found is not the recipe's.
     """
     seen = _look(planes, package, pixel_um, step_um, orient)
-    found: dict[str, tuple[float, float, NDArray[np.float64]]] = {}
     signs = {"solder_bright": (1.0,), "solder_dark": (-1.0,), None: (1.0, -1.0)}[polarity]
-    for interface in package.interfaces:
-        found[interface.name] = _search(seen, interface, signs)
+    patterns = PatternScore(seen.pictures.shape[1:], seen.pixel_um, [make_pattern(i) for i in package.interfaces])
+    scores = zip(*(patterns.score(picture) for picture in seen.pictures), strict=True)
+    found = {i.name: _search(seen, np.stack(score), i, signs) for i, score in zip(package.interfaces, scores, strict=True)}
     best = max(score for score, _, _ in found.values())
     levels, faults = [], []
     for interface in package.interfaces:
@@ -160,10 +163,11 @@ def _look(
     return _Seen(number, np.stack(pictures), small_um, every[1])
 
 
-def _search(seen: _Seen, interface: Interface, signs: Sequence[float]) -> tuple[float, float, NDArray[np.float64]]:
-    """Return the best score of an interface's array in any plane, the middle of the planes that show it, and where (row, col)."""
-    pattern = PatternScore(seen.pictures.shape[1:], seen.pixel_um, make_pattern(interface))
-    scores = np.stack([pattern.score(picture) for picture in seen.pictures])
+def _search(seen: _Seen, scores: Image, interface: Interface, signs: Sequence[float]) -> tuple[float, float, NDArray[np.float64]]:
+    """Return the best score of an interface's array in any plane, the middle of the planes that show it, and where (row, col).
+
+    `scores` is (planes, rows, cols).
+    """
     sign = max(signs, key=lambda s: float(scores.max() if s > 0 else -scores.min()))
     scores *= np.float32(sign)
     best = int(np.argmax(scores.max(axis=(1, 2))))
@@ -205,29 +209,35 @@ def _measure(
     middle_px = at * seen.pixel_um / side
     half = [(body / 2 + _MARGIN_UM) / side for body in (package.body_um[1], package.body_um[0])]
     part = [slice(max(0, int(m - h)), min(n, math.ceil(m + h))) for m, h, n in zip(middle_px, half, one.shape, strict=True)]
-    values = np.stack([orient(cut_plane(planes, int(k), whole, pixel_um))[part[0], part[1]] for k in number])
-    grid = Grid(
-        (values.shape[1], values.shape[2]),
-        side,
-        (float(part[1].start - middle_px[1]) * side, float(middle_px[0] - part[0].start) * side),
-    )
+    # Neither place nor diameter needs more than a dozen pixels a ball: the mean of several costs a fraction of the time.
+    factor = max(1, int(interface.ball_diameter_um / side / _MEASURED_BALL_PX))
+    pages = (orient(cut_plane(planes, int(k), whole, pixel_um))[part[0], part[1]] for k in number)
+    values = np.stack([_shrink(page, factor) for page in pages])
+    shape = (part[0].stop - part[0].start, part[1].stop - part[1].start)
+    origin = (float(part[1].start - middle_px[1]) * side, float(middle_px[0] - part[0].start) * side)
+    spread = (factor - 1) / 2 * side  # from the middle of the first pixel to that of the first mean
+    grid = Grid((values.shape[1], values.shape[2]), side * factor, (origin[0] + spread, origin[1] - spread))
     z_um = tuple(float(z) for z in np.mean(interface.pads_z_um) + (number - plane) * step_um)
     stack = SliceStack(package.refdes, interface.name, values, z_um, grid, polarity or "solder_bright", method)
     near = np.flatnonzero(np.abs(number - plane) * step_um < 0.4 * interface.gap_um)
     near = near if len(near) else np.array([int(np.argmin(np.abs(number - plane)))])
     middle_stack = replace(stack, values=stack.values[near], z_um=tuple(z_um[int(k)] for k in near))
     placed, placement = find_stack(middle_stack, package, polarity_known=polarity is not None, origin_known=False)
-    stack = replace(stack, polarity=placed.polarity, grid=replace(grid, origin_um=placed.grid.origin_um))
+    x_um, y_um = placed.grid.origin_um
+    stack = replace(stack, polarity=placed.polarity, grid=replace(grid, origin_um=(x_um, y_um)))
     offset, clear = _find_middle(stack, interface, placement)
     middle = plane + (offset - float(np.mean(interface.pads_z_um))) / step_um
-    return Level(
-        interface.name,
-        middle,
-        Crop(range(part[0].start, part[0].stop), range(part[1].start, part[1].stop)),
-        stack,
-        placement,
-        clear,
-    )
+    crop = Crop(range(part[0].start, part[0].stop), range(part[1].start, part[1].stop))
+    return Level(interface.name, middle, crop, Grid(shape, side, (x_um - spread, y_um + spread)), stack, placement, clear)
+
+
+def _shrink(page: NDArray[np.generic], factor: int) -> NDArray[np.generic]:
+    """Return a page of which each pixel is the mean of `factor` x `factor`; what is left over at its ends is cut off."""
+    if factor == 1:
+        return page
+    rows, cols = (n // factor for n in page.shape)
+    whole = np.ascontiguousarray(page[: rows * factor, : cols * factor])
+    return np.asarray(cv2.resize(whole, (cols, rows), interpolation=cv2.INTER_AREA))
 
 
 def _find_middle(stack: SliceStack, interface: Interface, placement: Placement) -> tuple[float, bool]:

@@ -21,6 +21,7 @@ __all__ = ["SOURCE_BOUNDS", "Planes", "RawLayout", "check_plane", "open_position
 
 Array = NDArray[Any]
 MOST_PLANES = 20_000
+_GAP_BYTES = 1 << 18  # a call of the system takes as long as copying some 50 kB, and disks read ahead by 128 kB
 # A volume's file is never read as a whole; its directories are, and it may have as many pages as planes.
 SOURCE_BOUNDS = replace(BOUNDS, image_tags=1 << 20)
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -151,11 +152,12 @@ def open_raw(
         row_bytes = layout.shape[1] * layout.dtype.itemsize
         start = layout.offset + plane * layout.plane_bytes
         with open_positions(path) as read_at:
-            if rows.step == 1:
-                data = _read_whole(path, read_at, start + rows.start * row_bytes, len(rows) * row_bytes)
+            if rows.step * row_bytes <= _GAP_BYTES:
+                data = _read_whole(path, read_at, start + rows.start * row_bytes, (rows[-1] - rows.start + 1) * row_bytes)
             else:
                 data = b"".join(_read_whole(path, read_at, start + row * row_bytes, row_bytes) for row in rows)
-        values = np.frombuffer(data, dtype=layout.dtype).reshape(len(rows), layout.shape[1])
+        values = np.frombuffer(data, dtype=layout.dtype).reshape(-1, layout.shape[1])
+        values = values[:: rows.step] if len(values) > len(rows) else values
         if (layout.slope, layout.intercept) != (1.0, 0.0):
             return np.asarray(values.astype(np.float32) * np.float32(layout.slope) + np.float32(layout.intercept))
         return simplify(values)

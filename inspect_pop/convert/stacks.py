@@ -243,7 +243,7 @@ def finish_volumes(looks: list[VolumeLook]) -> list[FoundStack]:
             sign = 1 if lower < upper else -1
             how = f"first_plane: {_name_end(sign)}, from the order of the interfaces"
         elif turned is None:
-            how = "first_plane: bottom, as the balls do not tell"
+            how = "first_plane: bottom, assumed: the balls do not tell"
         else:
             sign = -1 if turned else 1
             how = f"first_plane: {_name_end(sign)}, from the other interface's ghosts"
@@ -284,7 +284,7 @@ def _take_planes(look: VolumeLook, image: ImageMap, level: Level, sign: int, how
         expect = f"at least {LEAST_SLICES} different planes between the pads of {name}, {high - low:g} um apart"
         found = f"{len(numbers)} at steps of {look.step_um:g} um"
         raise ImageFault(look.planes.name, expected=expect, found=found, remedy="Check z_step_um and the recipe's pads_z_um.")
-    grid = level.stack.grid
+    grid = level.grid
     if image.origin_um is not None:
         side, (x, y) = grid.pixel_um, image.origin_um
         grid = Grid(grid.shape, side, (x + cols.start * side, y - rows.start * side))

@@ -100,7 +100,7 @@ def defuse_cell(value: Any) -> Any:
     return value
 
 
-def format_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def format_csv(header: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
     """Return a table as CSV with lines that end in a line feed; None is empty.
 
     Texts are quoted where one holds a semicolon or a tab: a spreadsheet that separates there must not cut a formula out of it.

@@ -15,7 +15,9 @@ from starlette.exceptions import HTTPException
 from inspect_pop import __version__
 from inspect_pop.core.errors import PopError, StoreFault, make_printable
 from inspect_pop.core.text import hide_passwords
+from inspect_pop.messages.hermes import parse_address, serve_lane
 from inspect_pop.messages.publisher import OutboxPublisher
+from inspect_pop.messages.result_follower import ResultsFollower
 from inspect_pop.messages.senders import sender_for
 from inspect_pop.station import routes, window_routes
 from inspect_pop.station.access import Tokens, load_tokens
@@ -140,16 +142,23 @@ def make_pool(settings: ServiceSettings) -> Pool:
 
 @contextlib.asynccontextmanager
 async def run_publisher(settings: ServiceSettings, store: Store) -> AsyncIterator[None]:
-    """Deliver the messages in the store's outbox while the block runs; do nothing if the settings name no receiver."""
-    if settings.cfx is None:
-        yield
-        return
-    publisher = OutboxPublisher(store, sender_for(settings.cfx), handle=settings.cfx_handle, heartbeat_s=settings.heartbeat_s)
-    publisher.start()
+    """Deliver the outbox's messages, write result files and announce boards while the block runs, as far as the settings say."""
+    running: list[OutboxPublisher | ResultsFollower] = []
+    if settings.cfx is not None:
+        connect = sender_for(settings.cfx)
+        running.append(OutboxPublisher(store, connect, handle=settings.cfx_handle, heartbeat_s=settings.heartbeat_s))
+    if settings.results:
+        running.append(ResultsFollower(store, settings.results))
+    for publisher in running:
+        publisher.start()
     try:
-        yield
+        async with contextlib.AsyncExitStack() as stack:
+            if settings.hermes is not None:
+                await stack.enter_async_context(serve_lane(parse_address(settings.hermes), store, settings.cfx_handle))
+            yield
     finally:
-        await asyncio.to_thread(publisher.stop, PUBLISHER_STOP_S)
+        for publisher in running:
+            await asyncio.to_thread(publisher.stop, PUBLISHER_STOP_S)
 
 
 def _make_refusal(status: int, reason: str, headers: dict[str, str] | None = None) -> JSONResponse:

@@ -8,7 +8,7 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from inspect_pop.classify.model import find_current_model, resolve
@@ -18,6 +18,9 @@ from inspect_pop.station.contract import DEFAULT_FACTORY, DEFAULT_HANDLE, Judgin
 from inspect_pop.station.setup import freeze_limits, read_setup
 from inspect_pop.station.uploads import ArchiveLimits
 from inspect_pop.store.accounts import PERSON_ROLES
+
+if TYPE_CHECKING:
+    from inspect_pop.report.result_files import ResultsTarget
 
 __all__ = ["ServiceSettings", "StartModel", "check_same_rules", "is_loopback", "settle_settings"]
 
@@ -59,6 +62,8 @@ class ServiceSettings:
         inspector_factory: `module:function` that builds the inspector in each worker process.
         cfx: Where messages go: `amqp://host/address`, `http(s)://…` or a folder; None: they stay in the store's outbox.
         cfx_handle: This station's name in messages.
+        results: Where result files go, and the templates that write them.
+        hermes: Address at which the machine behind learns of boards by IPC-HERMES-9852, such as `10.0.0.5:50101`; None: none.
         heartbeat_s: Seconds between two CFX heartbeats.
 
     Raises:
@@ -98,6 +103,8 @@ class ServiceSettings:
     inspector_factory: str = DEFAULT_FACTORY
     cfx: str | None = None
     cfx_handle: str = DEFAULT_HANDLE
+    results: "tuple[ResultsTarget, ...]" = ()
+    hermes: str | None = None
     time_zone: str | None = None
     heartbeat_s: float = 60.0
 

@@ -18,6 +18,7 @@ from inspect_pop.store.types import (
     QuarantinedExport,
     RunRecord,
     StoredBoard,
+    StoreMark,
     WriteResult,
 )
 
@@ -34,6 +35,7 @@ __all__ = [
     "QuarantinedExport",
     "RunRecord",
     "Store",
+    "StoreMark",
     "StoredBoard",
     "WriteResult",
     "extract_defects",

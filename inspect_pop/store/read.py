@@ -14,10 +14,12 @@ from inspect_pop.core.inspection import Inspection
 from inspect_pop.store.joint_files import RECORD_SCHEMA, JointFiles, from_arrow, joint_file_path
 from inspect_pop.store.rows import decision_from_row, defect_from_row, record_from_rows
 from inspect_pop.store.schema import boards, contexts, decisions, defects, digests, files, interfaces, packages, recipes, sites
-from inspect_pop.store.types import InspectionSequence, StoredBoard
+from inspect_pop.store.types import InspectionSequence, StoredBoard, StoreMark
 
-__all__ = ["find_joint_paths", "read_boards", "read_inspection", "read_joints"]
+__all__ = ["find_changes", "find_joint_paths", "read_boards", "read_inspection", "read_joints"]
 
+_LATE_ROWS = 64  # that may become visible after a row with a higher number: some for each process that writes
+_CHANGES_AT_ONCE = 256
 _NO_FILE = "They were deleted by age, or written by a store opened without files; the database has their counts and defects."
 
 
@@ -45,6 +47,29 @@ def read_boards(connection: Connection, *, serial: str | None = None, record: st
             )
         )
     return found
+
+
+def find_changes(connection: Connection, since: StoreMark | None) -> tuple[list[str], StoreMark]:
+    """Find the records that were written or decided about since a mark, in that order, and the mark up to which they reach.
+
+    Without a mark nothing is new, and the mark is that of now.
+    """
+    written = select(boards.c.id, boards.c.record)
+    decided = select(decisions.c.id, boards.c.record).join_from(decisions, boards, boards.c.id == decisions.c.board_id)
+    records: list[str] = []
+    marks = []
+    for query, number, seen in (
+        (written, boards.c.id, since.boards if since else ()),
+        (decided, decisions.c.id, since.decisions if since else ()),
+    ):
+        if since is None:
+            rows = connection.execute(query.order_by(number.desc()).limit(_LATE_ROWS)).all()
+        else:
+            later = query.where(number > max(seen, default=0) - _LATE_ROWS, number.not_in(seen))
+            rows = connection.execute(later.order_by(number).limit(_CHANGES_AT_ONCE)).all()
+            records += [row.record for row in rows]
+        marks.append(tuple(sorted([*seen, *(row.id for row in rows)])[-_LATE_ROWS:]))
+    return list(dict.fromkeys(records)), StoreMark(*marks)
 
 
 def read_inspection(connection: Connection, joint_files: JointFiles, record: str) -> Inspection:

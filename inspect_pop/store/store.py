@@ -47,6 +47,7 @@ from inspect_pop.store.types import (
     QuarantinedExport,
     RunRecord,
     StoredBoard,
+    StoreMark,
     WriteResult,
     escape_text,
     parse_time_us,
@@ -283,6 +284,14 @@ class Store:
         """Return one record, or None."""
         with self.reading() as connection:
             return next(iter(read.read_boards(connection, record=record)), None)
+
+    def find_changes(self, since: StoreMark | None) -> tuple[list[str], StoreMark]:
+        """Return the records that are new, or about which a person decided, since a mark, and the mark of now.
+
+        Without a mark nothing is new.
+        """
+        with self.reading() as connection:
+            return read.find_changes(connection, since)
 
     def inspection(self, record: str) -> Inspection:
         """Return the inspection as it was written, without its pictures. Raises `StoreFault` for an unknown record."""

@@ -24,6 +24,7 @@ __all__ = [
     "OutboxEntry",
     "QuarantinedExport",
     "RunRecord",
+    "StoreMark",
     "StoredBoard",
     "WriteResult",
     "escape_text",
@@ -133,6 +134,17 @@ class StoredBoard:
             "defects": [asdict(d) for d in self.defects],
             "decisions": [asdict(d) for d in self.decisions],
         }
+
+
+@dataclass(frozen=True)
+class StoreMark:
+    """How far a reader of a store is: the numbers of the last boards and decisions that it has seen, the newest last.
+
+    They are several because, on a server, a row may become visible after one with a higher number.
+    """
+
+    boards: tuple[int, ...] = ()
+    decisions: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

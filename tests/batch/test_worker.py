@@ -33,7 +33,8 @@ def batch(small_batch: Path) -> Path:
 
 
 def test_a_whole_run(batch: Path, tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(command(batch, tmp_path / "one", model, "--jobs", "1")) == 1
+    results = ("--results", f"board.json={tmp_path / 'json'}", "--results", f"defects.csv={tmp_path / 'csv'}")
+    assert cli.main(command(batch, tmp_path / "one", model, "--jobs", "1", *results)) == 1
     assert "5 boards" in capsys.readouterr().out
     found = tables(tmp_path / "one")
     assert [b["serial"] for b in found["boards"]] == ["PB2411-010204", "B-1", "B-3", "B-4"]
@@ -42,6 +43,9 @@ def test_a_whole_run(batch: Path, tmp_path: Path, model: Path, capsys: pytest.Ca
     with open_store(tmp_path / "one" / "records.db") as store:
         assert store.record(str(found["boards"][0]["record"])) is not None
         assert len(store.list_quarantine()) == 1
+    written = [json.loads(path.read_text(encoding="utf-8")) for path in (tmp_path / "json").iterdir()]
+    assert sorted(document["serial"] for document in written) == ["B-1", "B-3", "B-4", "PB2411-010204"]
+    assert len(list((tmp_path / "csv").glob("*.csv"))) == 4
 
 
 @pytest.mark.parametrize(("pages", "written"), [("all", 1), ("suspect", 1), ("none", 0)])

@@ -103,6 +103,26 @@ def test_a_board_without_its_files_goes_to_quarantine_and_another_is_converted(t
     assert [path.name for path in (tmp_path / "batch/boards").iterdir()] == ["S1"]
 
 
+def test_a_product_other_than_the_recipe_s_is_named_with_the_map(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "scans/OTHER_S1/s", draw_slices())
+    outcome = convert(tmp_path, write_map(tmp_path, slices("s/*.png", *KNOWN), path="{product}_{serial}"))
+    assert "OTHER_S1: product: expected 'TINY', the product of the recipe recipes/tiny.json, found 'OTHER'" in outcome.reason
+
+
+@pytest.mark.parametrize(("turned", "said"), [(False, "bottom, assumed: the balls do not tell"), (True, "")])
+def test_the_end_of_a_ct_volume_of_one_interface_is_assumed_unless_the_map_says_it(
+    tmp_path: Path, turned: bool, said: str
+) -> None:
+    volume = draw_volume(count=37, interfaces=("lower",))
+    write_vgi(tmp_path / FOLDER, volume[::-1] if turned else volume)
+    more = ['method = "ct"', *(['first_plane = "top"'] if turned else [])]
+    outcome = convert(tmp_path, write_map(tmp_path, slices("scan.vgi", *more)))
+    (image,) = read_manifest(outcome)["images"]
+    planes = np.array(image["planes"]) - 1
+    assert np.allclose(image["z_um"], -100 + 10.0 * (36 - planes if turned else planes), atol=8)
+    assert [text for text in outcome.assumed if "first_plane" in text] == ([f"U1/lower first_plane: {said}"] if said else [])
+
+
 def test_nothing_half_written_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_pictures(tmp_path / FOLDER / "s", draw_slices())
     path = write_map(tmp_path, slices("s/*.png", *KNOWN))
