@@ -50,12 +50,12 @@ class Limits:
         "four times the 150 um of the export format",
     )
     cause_strength: float = _limit(
-        3.5,
+        2.0,
         "1",
         0.0,
         100.0,
         "log-likelihood ratio against chance from which on a cause is named",
-        "odds of 33 to 1; docs/causes.md shows its effect on boards of known cause",
+        "odds of 7 to 1; docs/causes.md shows its effect on boards of known cause",
     )
     cause_warpage_spread: float = _limit(
         0.6,

@@ -32,6 +32,7 @@ from inspect_pop.diagnose.evidence import (
     format_percent,
     format_place,
     normal_ratio,
+    range_ratio,
     rayleigh_ratio,
     remove_plane,
     trend_surprise,
@@ -55,12 +56,18 @@ _SHEARED_UM, _SHEARED_SCATTER_UM = 40.0, 18.0
 _FORCED_UM, _FORCED_SCATTER_UM = 32.0, 9.0
 # How far the cause moves the median volume of the interface's good joints, as a fraction of nominal, and how much that
 # differs: paste is about half of a lower joint's solder, and less than a fifth of what a dip adds to an upper one's.
-_EXCESS, _SHORT, _SHALLOW, _SCATTER = 0.25, -0.15, -0.15, 0.1
+_SHORT, _SHALLOW, _SCATTER = -0.15, -0.15, 0.1
+# Excess paste anywhere between just enough to bridge where pads are close and half as much again.
+_LEAST_EXCESS, _MOST_EXCESS = 0.02, 0.5
 # A few joints that are head-in-pillow for whatever reason lie rather where the gap is wide: this much is no pattern.
 _USUAL_GAP = 3.0
 # The joints of the rim carry the memory: a convex one stands higher in its middle by up to this share of its warpage
 # (paraboloid over a square, mean over the body against mean over a rim of joints), without any force.
 _OF_WARPAGE = 0.2
+# Below this share of its limit warpage opens nothing, and at twice the share it may.
+_FLAT = 0.3
+# From this surprise on (one chance in 33) starved joints stand together as below a clogged opening.
+_CLUSTERED = 3.5
 
 
 @dataclass(frozen=True)
@@ -90,6 +97,8 @@ def weigh_warpage(context: PackageContext) -> Hypothesis:
     place = _gap_surprise(context, *kinds) - _USUAL_GAP
     mix, _ = context.best_mix_ratio(head_in_pillow=0.6, open=0.35, bridged=0.05)
     strength = cap(place, CAP) + min(cap(mix, CAP), max(place, 0.0)) + cap(size, CAP / 2) - _bulge_ratio(context)
+    if strength > 0:
+        strength *= min(max(abs(warpage_um) / limit / _FLAT - 1, 0.0), 1.0)
     shape, where = ("convex", "the middle") if warpage_um > 0 else ("concave", "the corners")
     evidence = (
         f"warpage {warpage_um:+.0f} um ({shape}) against a limit of {limit:.0f} um; {n} open and head-in-pillow joints, "
@@ -102,7 +111,7 @@ def weigh_excess_paste(context: PackageContext) -> Hypothesis:
     """Weigh too much printed paste: bridges in the lower interface, whose good joints hold more than nominal."""
     bridged = context.count("lower", "bridged")
     shift, words = _find_volume_shift(context, "lower")
-    volume = normal_ratio(shift, _EXCESS, _SCATTER, context.limits.cause_volume_spread)
+    volume = range_ratio(shift, _LEAST_EXCESS, _MOST_EXCESS, context.limits.cause_volume_spread)
     strength = cap(context.mix_ratio("lower", bridged=1.0), CAP) + cap(volume, CAP) if bridged else 0.0
     evidence = f"{bridged} of {context.count('lower', *DEFECTS)} defects of the lower interface are bridges; {words}"
     return Hypothesis("excess_paste", strength, evidence, context.names("lower", "bridged"))
@@ -118,7 +127,7 @@ def weigh_insufficient_paste(context: PackageContext) -> Hypothesis:
     shift, words = _find_volume_shift(context, "lower")
     volume = normal_ratio(shift, _SHORT, _SCATTER, context.limits.cause_volume_spread)
     evidence = f"{int(thin.sum())} of {lower} defects of the lower interface are starved or open"
-    if region.surprise > context.limits.cause_strength:
+    if region.surprise > _CLUSTERED:
         together = f"{int(region.members.sum())} starved ones stand together around {format_place(region.x_um, region.y_um)}"
         evidence += f"; {together}, as under a clogged stencil region"
         volume = max(volume, 0.0)  # a clogged region leaves the rest of the joints as they were

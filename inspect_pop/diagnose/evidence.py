@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtrc, log_ndtr, pdtrc
+from scipy.special import bdtrc, log_ndtr, ndtr, pdtrc
 
 from inspect_pop.core.classes import DEFECTS, GOOD, joint_class
 from inspect_pop.core.columns import COLUMNS
@@ -34,6 +34,7 @@ __all__ = [
     "format_place",
     "mixture_ratio",
     "normal_ratio",
+    "range_ratio",
     "rayleigh_ratio",
     "remove_plane",
     "trend_surprise",
@@ -199,6 +200,18 @@ def normal_ratio(value: float, expected: float, scatter: float, spread: float) -
         return 0.0
     wide = math.hypot(scatter, spread)
     return 0.5 * (value / spread) ** 2 - 0.5 * ((value - expected) / wide) ** 2 + math.log(spread / wide)
+
+
+def range_ratio(value: float, least: float, most: float, spread: float) -> float:
+    """Return ln of the density of `value` where the cause moves it by anything from `least` to `most`, over N(value; 0, spread).
+
+    Both scatter by `spread`. 0 where the value was not measured (NaN).
+    """
+    if not math.isfinite(value):
+        return 0.0
+    inside = float(ndtr((most - value) / spread) - ndtr((least - value) / spread)) / (most - least)
+    chance = -0.5 * (value / spread) ** 2 - math.log(spread * math.sqrt(2 * math.pi))
+    return math.log(max(inside, _FLOOR)) - chance
 
 
 def rayleigh_ratio(length: float, expected: float, scatter: float, spread: float) -> float:

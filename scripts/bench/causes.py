@@ -1,6 +1,6 @@
 """Measure how often the diagnosed cause is the simulated one.
 
-    python scripts/bench/causes.py [--product tst4|apx17] [--machine line_a] [--boards 90] [--seed 1] [--json FILE]
+    python scripts/bench/causes.py [--product apx17…] [--machine line_a…] [--boards 90] [--seed 1] [--json FILE]
 
 Boards of every cause are simulated in turn, measured as a run would measure them, and diagnosed with each joint's true label, so
 that the remaining error is that of the rules and not of the classifier. The output has one line per cause: boards with at least
@@ -34,9 +34,14 @@ def main() -> None:
     for k in range(options.boards):
         cause = CAUSES[k % len(CAUSES)]
         rng = np.random.default_rng([options.seed, k])
-        board = simulate_board(rng, PRODUCTS[options.product], MACHINES[options.machine], cause)
+        turn = k // len(CAUSES)  # every product has every cause before the next one comes
+        product, machine = options.product[turn % len(options.product)], options.machine[turn % len(options.machine)]
+        board = simulate_board(rng, PRODUCTS[product], MACHINES[machine], cause)
         if cause == "none" or int((board.truth["label"] != "good").sum()) >= options.least:
-            rows[cause][diagnose_board(board).name] += 1
+            found = diagnose_board(board)
+            rows[cause][found.name] += 1
+            if found.name != cause:
+                print(f"{k} {product} {machine}: {cause}, not {found.name}: {found.evidence}")
     with_cause = [(c, row) for c, row in rows.items() if c != "none"]
     figures = {
         "boards_with_a_cause": sum(row.total() for _, row in with_cause),
@@ -112,8 +117,8 @@ def _giving(image: SliceStack | HeightMap):
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--product", choices=sorted(PRODUCTS), default="tst4")
-    parser.add_argument("--machine", choices=sorted(MACHINES), default="line_a")
+    parser.add_argument("--product", nargs="+", choices=sorted(PRODUCTS), default=["tst4"])
+    parser.add_argument("--machine", nargs="+", choices=sorted(MACHINES), default=["line_a"])
     parser.add_argument("--boards", type=int, default=90)
     parser.add_argument("--least", type=int, default=15)
     parser.add_argument("--seed", type=int, default=1)

@@ -11,6 +11,7 @@ from inspect_pop.diagnose import Bulge, PackageState
 from inspect_pop.diagnose.diagnosis import (
     RULES,
     rank_hypotheses,
+    weigh_excess_paste,
     weigh_moisture,
     weigh_oxidised_balls,
     weigh_placement_force,
@@ -43,6 +44,30 @@ def test_without_a_height_map_the_rule_says_so(rule) -> None:  # type: ignore[no
     assert hypothesis.strength == 0
     assert hypothesis.joints == ()
     assert "measured" in hypothesis.evidence or "no local bulge" in hypothesis.evidence
+
+
+def test_warpage_far_below_its_limit_opens_nothing() -> None:
+    context = context_of("warpage")
+    assert weigh_warpage(context).strength > 10
+    limit = context.package.warpage_limit_um
+    nearly_flat = replace(context.state, warpage_um=0.2 * limit * np.sign(context.state.warpage_um))
+    assert weigh_warpage(replace(context, state=nearly_flat)).strength <= 0
+
+
+def test_a_little_more_paste_speaks_hardly_against_the_bridges_that_it_leaves() -> None:
+    """Good joints hold 5 % more than nominal where 26 of 36 defects are bridges: as on boards of another simulator."""
+    context = context_of("excess_paste")
+    lower = context.interfaces["lower"]
+    label = np.full(len(lower.ball), "good", object)
+    for k, name in enumerate(["bridged"] * 26 + ["open"] * 3 + ["starved"] * 3 + ["head_in_pillow"] * 4):
+        label[7 * k] = name
+
+    def with_volume(ratio: float) -> PackageContext:
+        measured = lower.measured | {"volume_ratio": np.full(len(label), ratio)}
+        return replace(context, interfaces={"lower": replace(lower, label=label, measured=measured)})
+
+    strengths = {ratio: weigh_excess_paste(with_volume(ratio)).strength for ratio in (0.95, 1.0, 1.05, 1.2)}
+    assert strengths[0.95] < strengths[1.0] < context.limits.cause_strength < strengths[1.05] < strengths[1.2]
 
 
 def test_a_bulge_below_the_limit_is_no_moisture() -> None:

@@ -12,6 +12,7 @@ from inspect_pop.diagnose.evidence import (
     find_cluster,
     mixture_ratio,
     normal_ratio,
+    range_ratio,
     rayleigh_ratio,
     remove_plane,
     trend_surprise,
@@ -33,6 +34,14 @@ def test_nothing_is_no_surprise() -> None:
 def test_normal_ratio_against_scipy(value: float) -> None:
     expected = norm.logpdf(value, 0.25, math.hypot(0.1, 0.07)) - norm.logpdf(value, 0, 0.07)
     assert normal_ratio(value, 0.25, 0.1, 0.07) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("value", [-0.1, 0.0, 0.05, 0.3, 0.7])
+def test_range_ratio_against_an_integral(value: float) -> None:
+    moved = np.linspace(0.02, 0.5, 20_001)
+    with_cause = np.trapezoid(norm.pdf(value, moved, 0.07), moved) / 0.48
+    assert range_ratio(value, 0.02, 0.5, 0.07) == pytest.approx(np.log(with_cause / norm.pdf(value, 0, 0.07)), abs=1e-4)
+    assert range_ratio(np.nan, 0.02, 0.5, 0.07) == 0
 
 
 @pytest.mark.parametrize("length", [3.0, 12.0, 40.0])
