@@ -82,7 +82,7 @@ class Gate:
         self._settings, self._tokens, self.accounts = settings, tokens, accounts
         self._trusted = [ipaddress.ip_network(address) for address in settings.trusted_proxies]
         self._secret = secrets.token_bytes(32)
-        self._has_users, self._asked_at = False, -USERS_SEEN_S
+        self._has_users, self._next_query_s = False, 0.0
         self._arrivals: dict[str, float] = {}
         self._digests = asyncio.Semaphore(DIGESTS_AT_ONCE)
 
@@ -90,9 +90,9 @@ class Gate:
         """Return whether nobody needs to say who it is: there are no tokens, no users, and no directory."""
         if self._tokens is not None or self._settings.user_header is not None:
             return False
-        if not self._has_users and time.monotonic() - self._asked_at >= USERS_SEEN_S:
+        if not self._has_users and time.monotonic() >= self._next_query_s:
             self._has_users = await asyncio.to_thread(self.accounts.has_users)
-            self._asked_at = time.monotonic()
+            self._next_query_s = time.monotonic() + USERS_SEEN_S
         return not self._has_users
 
     async def find_caller(self, connection: HTTPConnection) -> Caller | None:
@@ -150,7 +150,11 @@ class Gate:
         role = self._find_role(connection, user)
         if role is None or (user is not None and not user.is_enabled):
             return None
-        await self._note_arrival(name, connection)
+        now = time.monotonic()
+        if now - self._arrivals.get(name, -ARRIVAL_S) >= ARRIVAL_S:
+            self._arrivals = {} if len(self._arrivals) >= MOST_ARRIVALS else self._arrivals
+            self._arrivals[name] = now
+            await asyncio.to_thread(self.accounts.note_arrival, name, self.find_address(connection), now_us=now_us())
         token = hmac.new(self._secret, name.encode(), hashlib.sha256).hexdigest()
         return Caller(name, role, csrf=token, language=None if user is None else user.language)
 
@@ -161,15 +165,6 @@ class Gate:
         groups = (_read_header(connection, self._settings.role_header) or "").replace(";", ",").split(",")
         roles = {self._settings.role_map.get(g.strip(), g.strip() if not self._settings.role_map else "") for g in groups}
         return next((role for role in reversed(PERSON_ROLES) if role in roles), None)
-
-    async def _note_arrival(self, name: str, connection: HTTPConnection) -> None:
-        now = time.monotonic()
-        if now - self._arrivals.get(name, -ARRIVAL_S) < ARRIVAL_S:
-            return
-        if len(self._arrivals) >= MOST_ARRIVALS:
-            self._arrivals.clear()
-        self._arrivals[name] = now
-        await asyncio.to_thread(self.accounts.note_arrival, name, self.find_address(connection), now_us=now_us())
 
     def _is_local_program(self, connection: HTTPConnection) -> bool:
         """Return whether a program of this machine, no browser, asks a service without tokens that serves this machine only."""

@@ -75,7 +75,7 @@ class RequestGuard:
         is_multipart = connection.headers.get("content-type", "").lower().startswith("multipart/form-data")
         max_bytes = self._settings.upload_bytes if is_multipart else self._settings.json_bytes
         if connection.url.path.endswith("/decisions"):
-            max_bytes *= DECISIONS_FACTOR
+            max_bytes = DECISIONS_FACTOR * self._settings.json_bytes
         app: ASGIApp = refusal or self._find_refusal(connection, max_bytes) or self._app
         exchange = _Exchange(receive, send, max_bytes, self._settings)
         exchange.is_private = caller is not None and caller.csrf is not None

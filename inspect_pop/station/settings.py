@@ -122,7 +122,12 @@ class ServiceSettings:
             raise UsageFault("--public-url", expected=expected, found=repr(hide_passwords(self.public_url)))
         self._check_directory()
         is_for_all = self.tokens is None and self.user_header is None and not is_loopback(self.host)
-        if is_for_all and not _has_users(self.store):
+        if is_for_all:
+            from inspect_pop.store import open_store  # only a service without tokens asks
+
+            with suppress(StoreFault), open_store(self.store, must_exist=True) as opened:
+                is_for_all = not opened.accounts.has_users()
+        if is_for_all:
             raise UsageFault(
                 f"--host {self.host}",
                 expected="a token file, or people who log in",
@@ -174,15 +179,6 @@ class ServiceSettings:
         """By what boards shall be judged."""
         model, limits = (None if path is None else str(path) for path in (self.model, self.limits))
         return JudgingOptions(model, limits, self.profile, self.max_escape_rate, self.max_false_call_ppm)
-
-
-def _has_users(store: str) -> bool:
-    """Return whether people may log in; False for a store that is not there."""
-    from inspect_pop.store import open_store  # only a service without tokens asks
-
-    with suppress(StoreFault), open_store(store, must_exist=True) as opened:
-        return opened.accounts.has_users()
-    return False
 
 
 def _is_plain_address(address: str) -> bool:

@@ -134,7 +134,10 @@ async def record_decisions(serial: str, body: DecisionBody | DecisionList, stati
         try:
             done = station.store.add_decisions(decisions, seen, make_message)
         except ConflictFault as fault:
-            return _refuse_conflict(station, name, given, fault)
+            latest = station.store.record(name) or stored
+            joints = {(one.refdes, one.interface, one.ball) for one in given}
+            about = [vars(d) for d in latest.decisions if (d.refdes, d.interface, d.ball) in joints]
+            return JSONResponse(ConflictBody(reason=str(fault), decisions=about).model_dump(), HTTPStatus.CONFLICT)
         except StageFault as fault:
             raise HTTPException(403, str(fault)) from fault
         except UsageFault as fault:
@@ -170,14 +173,6 @@ def _make_decision(body: DecisionBody, record: str, caller: Caller, at: str) -> 
         raise HTTPException(403, f"the role {caller.role} does not decide at the stage {stage}")
     joint = (body.refdes, body.interface, body.ball)
     return Decision(record, *joint, body.state, caller.name, at, label=body.label, note=body.note, stage=stage)
-
-
-def _refuse_conflict(station: Station, record: str, given: Sequence[DecisionBody], fault: ConflictFault) -> JSONResponse:
-    stored = station.store.record(record)
-    joints = {(one.refdes, one.interface, one.ball) for one in given}
-    latest = [d for d in (stored.decisions if stored is not None else ()) if (d.refdes, d.interface, d.ball) in joints]
-    body = ConflictBody(reason=str(fault), decisions=[vars(d) for d in latest])
-    return JSONResponse(body.model_dump(), HTTPStatus.CONFLICT)
 
 
 @verification.get("/v1/audit", responses=REFUSAL_RESPONSES, dependencies=[Depends(require("administer"))])

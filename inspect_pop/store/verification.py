@@ -167,6 +167,6 @@ def _check_decided_joint(connection: Connection, board_id: int, digests_id: int,
     if decision.state in _ANY_VERDICT:
         return
     if (verdict == "pass") != (decision.state in _FOR_PASSES):
-        remedy = "DefectMissed and PassConfirmed are for joints that passed, the others for those that failed or are in review."
+        remedy = "DefectMissed is for a joint that passed, as is PassConfirmed; others are for one that failed or is in review."
         expected = f"a state for a joint whose verdict is {verdict}"
         raise UsageFault(name, expected=expected, found=decision.state, remedy=remedy)
