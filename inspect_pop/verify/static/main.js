@@ -299,6 +299,7 @@ function openHelp() {
 }
 
 function showButtons() {
+  document.body.dataset.stage = me.stage;
   const classes = defects().map((label, k) => [`class_${k + 1}`, label]);
   const acts = [["good", "good"], ...(me.stage === "repair" ? REPAIR_ONLY.map((act) => [act, null]) : []), ...classes];
   find("actions").replaceChildren(...acts.map(([action, label]) => {
