@@ -126,7 +126,7 @@ def cut_windows(
     from inspect_pop.pipeline.record import find_passing_neighbour  # a second; a process that only writes windows needs no more
 
     board, joints = inspection.board, inspection.joints
-    kept = WindowSet(board.record, board.inspected_at, board.lot, export, inspection.placements)
+    cut = WindowSet(board.record, board.inspected_at, board.lot, export, inspection.placements)
     sample = set(choose_sample(board.record, joints, sample_size).tolist())
     for first, stack, interface in _find_parts(joints, recipe, inspection.stacks):
         rows = range(first, first + len(interface.ball))
@@ -138,9 +138,9 @@ def cut_windows(
             if nearest is not None:
                 roles.setdefault(nearest, "reference")
                 names = (name_joint(stack.refdes, interface.name, interface.ball[k]) for k in (joint, nearest))
-                kept.references.update([(next(names), next(names))])
-        kept.windows.extend(_cut_joints(stack, interface, inspection, roles))
-    return kept
+                cut.references.update([(next(names), next(names))])
+        cut.windows.extend(_cut_joints(stack, interface, inspection, roles))
+    return cut
 
 
 def _find_parts(joints: JointTable, recipe: Recipe, stacks: Sequence[SliceStack]) -> Iterator[tuple[int, SliceStack, Interface]]:
