@@ -21,6 +21,7 @@ from inspect_pop.cli.recipe import recipe
 from inspect_pop.cli.run import run
 from inspect_pop.cli.serve import hook, serve, watch
 from inspect_pop.cli.store import store
+from inspect_pop.cli.users import users
 from inspect_pop.cli.yields import compact, list_quarantine, report_yield
 from inspect_pop.core.clock import utc_now
 from inspect_pop.core.errors import PopError
@@ -75,7 +76,8 @@ for _name, _command, _summary in _COMMANDS:
     app.command(_name, short_help=_summary)(_command)
 app.add_typer(outbox, name="outbox", short_help="List, retry and set aside messages to the line.")
 app.add_typer(labels, name="labels", short_help="Make labels to train on.")
-app.add_typer(store, name="store", short_help="Back up, restore and check a store.")
+app.add_typer(store, name="store", short_help="Back up, restore, check and audit a store.")
+app.add_typer(users, name="users", short_help="Manage the people who log in.")
 app.add_typer(recipe, name="recipe", short_help="Make recipes from pictures, CAD files or ball lists.")
 app.add_typer(models, name="models", short_help="List, compare, promote and roll back models.")
 

@@ -17,7 +17,7 @@ Roots = Annotated[
     typer.Option("--root", metavar="DIR", help="Folder that exports may be read from; repeatable.", show_default=False),
 ]
 WatchedFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder where machines drop exports.", show_default=False)]
-Host = Annotated[str, typer.Option("--host", metavar="H", help="Address to listen on; other than loopback only with --tokens.")]
+Host = Annotated[str, typer.Option("--host", metavar="H", help="Address to listen on; beyond loopback with --tokens or users.")]
 Port = Annotated[int, typer.Option("--port", metavar="P", min=0, max=65535, help="Port; 0 takes a free one.")]
 Store = Annotated[
     str, typer.Option("--store", metavar="URL", help="Store of records: a file, sqlite:///FILE, postgresql://… or env:NAME")
@@ -31,7 +31,8 @@ ModelRoots = Annotated[
     typer.Option("--models-root", metavar="DIR", help="Folder that a new model may come from; repeatable."),
 ]
 Tokens = Annotated[
-    Path | None, typer.Option("--tokens", metavar="FILE", help="Tokens and their roles; required beyond loopback.")
+    Path | None,
+    typer.Option("--tokens", metavar="FILE", help="Tokens and their roles; beyond loopback these or users."),
 ]
 Workers = Annotated[int, typer.Option("--jobs", metavar="N", min=0, help="Number of worker processes; 0: one per core.")]
 Queue = Annotated[
@@ -50,6 +51,26 @@ Cfx = Annotated[
     typer.Option("--cfx", metavar="ADDRESS", help="Destination of CFX messages: amqp://HOST/ADDRESS, https://… or a folder."),
 ]
 CfxHandle = Annotated[str, typer.Option("--cfx-handle", metavar="NAME", help="This station's name in CFX messages.")]
+TrustedProxies = Annotated[
+    list[str] | None,
+    typer.Option("--trusted-proxy", metavar="ADDR", help="Address or network of a proxy whose headers count; repeatable."),
+]
+UserHeader = Annotated[
+    str | None,
+    typer.Option("--user-header", metavar="NAME", help="Header in which a trusted proxy names the person, as X-Remote-User."),
+]
+RoleHeader = Annotated[
+    str | None,
+    typer.Option("--role-header", metavar="NAME", help="Header in which it names the person's roles or groups."),
+]
+RoleMap = Annotated[
+    list[str] | None,
+    typer.Option("--role-map", metavar="GROUP=ROLE", help="The role of a group of the role header; repeatable."),
+]
+VerifySample = Annotated[
+    int | None,
+    typer.Option("--verify-sample", metavar="N", min=0, help="Joints of each board that passed and that a person looks at."),
+]
 
 
 def serve(
@@ -65,6 +86,11 @@ def serve(
     max_escape_rate: MaxEscapeRate = None,
     max_false_call_ppm: MaxFalseCallPpm = None,
     tokens: Tokens = None,
+    trusted_proxy: TrustedProxies = None,
+    user_header: UserHeader = None,
+    role_header: RoleHeader = None,
+    role_map: RoleMap = None,
+    verify_sample: VerifySample = None,
     jobs: Workers = 0,
     queue: Queue = 8,
     time_limit_s: TimeLimit = 30.0,
@@ -95,6 +121,11 @@ def serve(
         max_escape_rate=max_escape_rate,
         max_false_call_ppm=max_false_call_ppm,
         tokens=tokens,
+        trusted_proxies=tuple(trusted_proxy or ()),
+        user_header=user_header,
+        role_header=role_header,
+        role_map=_parse_role_map(role_map or []),
+        verify_sample=verify_sample,
         workers=jobs or count_cores(),
         queue=queue,
         time_limit_s=time_limit_s,
@@ -120,6 +151,7 @@ def watch(
     cfx: Cfx = None,
     cfx_handle: CfxHandle = "inspect_pop",
     time_zone: TimeZone = None,
+    verify_sample: VerifySample = None,
 ) -> None:
     """Inspect each board that arrives in a folder, once it is complete, in order of arrival, until stopped.
 
@@ -146,6 +178,7 @@ def watch(
         cfx=cfx,
         cfx_handle=cfx_handle,
         time_zone=time_zone,
+        verify_sample=verify_sample,
     )
 
     def print_answer(answer: Answer) -> None:
@@ -168,6 +201,15 @@ def hook(
     from inspect_pop.station import hook as station_hook
 
     raise typer.Exit(station_hook.main(arguments or []))
+
+
+def _parse_role_map(entries: list[str]) -> dict[str, str]:
+    """Return the role of each group. Raises `UsageFault` for an entry that is not GROUP=ROLE."""
+    pairs = [entry.rpartition("=") for entry in entries]
+    for entry, (group, _, _) in zip(entries, pairs, strict=True):
+        if not group:
+            raise UsageFault("--role-map", expected="GROUP=ROLE, such as pop-repair=repair", found=repr(entry))
+    return {group: role for group, _, role in pairs}
 
 
 @contextmanager

@@ -1,11 +1,11 @@
-"""`inspect-pop store`: back up, restore, check and prune a store."""
+"""`inspect-pop store`: back up, restore, check and prune a store, and show its audit trail."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inspect_pop.cli.options import ExistingStore, pluralize
+from inspect_pop.cli.options import AsJson, ExistingStore, pluralize
 
 if TYPE_CHECKING:
     from inspect_pop.store.backup import BackupReport
@@ -23,7 +23,7 @@ NewStore = Annotated[
     ),
 ]
 
-store = typer.Typer(help="Back up, restore, check and prune a store.", no_args_is_help=True, rich_markup_mode=None)
+store = typer.Typer(help="Back up, restore, check, prune and audit a store.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @store.command("backup")
@@ -96,6 +96,30 @@ def prune(
         f"pictures of {pluralize(pruned.emptied, 'board')} removed, {pruned.freed_bytes / 1e6:.1f} MB; "
         f"{pruned.left_bytes / 1e6:.1f} MB left"
     )
+
+
+@store.command("audit")
+def show_audit(
+    store: ExistingStore,
+    since: Annotated[str | None, typer.Option("--since", metavar="TIME", help="From this time on, ISO 8601 with offset.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show who did what and when: decisions, log-ins, users, tokens, models, quarantine. The trail is only ever added to."""
+    import json
+    from dataclasses import asdict
+
+    from inspect_pop.core.text import escape_controls
+    from inspect_pop.store import open_store
+
+    with open_store(store, must_exist=True) as opened:
+        entries = opened.list_audit(since=since)
+    if as_json:
+        print(json.dumps([asdict(entry) for entry in entries], indent=1, ensure_ascii=False))
+        return
+    for entry in entries:
+        change = " -> ".join(json.dumps(v, ensure_ascii=False) for v in (entry.before, entry.after) if v is not None)
+        typer.echo(escape_controls(f"{entry.at} {entry.who}: {entry.action} {entry.subject} {change}".rstrip()))
+    typer.echo(pluralize(len(entries), "row"))
 
 
 def _print_report(report: "BackupReport") -> None:

@@ -2,8 +2,9 @@
 
 A decision says what the joint is only where it is about the joint's class. `DefectConfirmed` confirms the machine's class, or
 gives another one; `DefectRejected` says that the joint is good; `DefectMissed` needs the class that the person gave.
-`DefectAccepted`, `DefectRepaired` and `DefectClosed` say what became of the board, not what the joint is, unless the person
-gave the class. A joint that nobody decided is unknown, not good: it has no label.
+`PassConfirmed` says that a joint that passed is good. A decision that was withdrawn says nothing, and the repair station counts
+before the operator. `DefectAccepted`, `DefectRepaired` and `DefectClosed` say what became of the board, not what the joint is,
+unless the person gave the class. A joint that nobody decided is unknown, not good: it has no label.
 """
 
 import csv
@@ -18,7 +19,9 @@ from inspect_pop.core.atomic import write_text
 from inspect_pop.core.classes import GOOD
 from inspect_pop.core.columns import KEY
 from inspect_pop.store import Store
+from inspect_pop.store.outcome import list_standing
 from inspect_pop.store.schema import boards, decisions, defects
+from inspect_pop.store.types import PASS_CONFIRMED
 
 __all__ = ["LABEL_COLUMNS", "SOURCE", "DecidedJoint", "DecisionLabels", "collect_decision_labels", "write_decision_labels"]
 
@@ -53,13 +56,14 @@ class DecisionLabels:
 def collect_decision_labels(store: Store) -> DecisionLabels:
     """Collect the labels that follow from the decisions in a store.
 
-    A later decision about the same joint of the same inspection replaces an earlier one, unless it does not say the class.
-    Raises `StoreFault`.
+    A later standing decision about the same joint of the same inspection replaces an earlier one, unless it does not say the
+    class. Raises `StoreFault`.
     """
     query = (
         select(
             *(boards.c[n] for n in ("record", "serial", "inspected_at")),
-            *(decisions.c[n] for n in ("refdes", "interface", "ball", "state", "label", "decided_by", "decided_at", "note")),
+            *(decisions.c[n] for n in ("refdes", "interface", "ball", "state", "stage")),
+            *(decisions.c[n] for n in ("label", "decided_by", "decided_at", "note")),
             defects.c.label.label("called"),
         )
         .select_from(decisions)
@@ -70,25 +74,30 @@ def collect_decision_labels(store: Store) -> DecisionLabels:
         )
         .order_by(boards.c.inspected_us, boards.c.id, decisions.c.id)
     )
-    found: dict[tuple[str, ...], DecidedJoint] = {}
-    unclear: dict[tuple[str, ...], str] = {}
+    decided: dict[tuple[str, ...], list[tuple[str, str, Any]]] = {}
     with store.reading() as connection:
         for row in connection.execute(query):
-            key = (row.record, row.refdes, row.interface, row.ball)
-            label = _find_class(row)
-            if label is None:
-                unclear[key] = f"{row.serial} {row.refdes}.{row.interface}.{row.ball}: {row.state}"
-                continue
+            decided.setdefault((row.record, row.refdes, row.interface, row.ball), []).append((row.state, row.stage, row))
+    found: list[DecidedJoint] = []
+    unclear: list[str] = []
+    for entries in decided.values():
+        standing = [row for _, _, row in list_standing(entries)]
+        clear = [(label, row) for row in standing if (label := _find_class(row)) is not None]
+        if clear:
+            label, row = clear[-1]
             place = (row.serial, row.refdes, row.interface, row.ball)
-            found[key] = DecidedJoint(*place, label, row.decided_by, row.decided_at, row.note, row.inspected_at)
-    return DecisionLabels(tuple(found.values()), tuple(text for key, text in unclear.items() if key not in found))
+            found.append(DecidedJoint(*place, label, row.decided_by, row.decided_at, row.note, row.inspected_at))
+        elif standing:
+            row = standing[-1]
+            unclear.append(f"{row.serial} {row.refdes}.{row.interface}.{row.ball}: {row.state}")
+    return DecisionLabels(tuple(found), tuple(unclear))
 
 
 def _find_class(decision: Any) -> str | None:
     """Return the class that a decision says the joint has, or None where it does not say one."""
     if decision.label is not None:
         return str(decision.label)
-    if decision.state == "DefectRejected":
+    if decision.state in ("DefectRejected", PASS_CONFIRMED):
         return GOOD
     is_call = decision.called not in (None, GOOD)
     return str(decision.called) if decision.state == "DefectConfirmed" and is_call else None

@@ -132,11 +132,20 @@ class Tokens:
     Args:
         callers: Each caller, by the digest.
         file: The file that they were read from. It is read again when it changes; None: never.
+
+    Attributes:
+        note: Called with the callers' names and roles whenever a changed file was taken.
     """
 
     def __init__(self, callers: dict[str, Caller], file: Path | None = None) -> None:
         self._callers, self._file = callers, file
+        self.note: Callable[[dict[str, str]], None] = lambda _: None
         self._version = _find_version(file)
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """The role of each caller, by name."""
+        return {caller.name: caller.role for caller in self._callers.values()}
 
     def find_caller(self, authorization: str | None) -> Caller | None:
         """Return the caller of a header `Bearer TOKEN`; None if the token is unknown, empty or missing.
@@ -165,6 +174,7 @@ class Tokens:
             log.error("the changed token file cannot be used; the tokens of before stay known", extra={"reason": str(fault)})
         else:
             log.info("the token file was read again", extra={"callers": sorted(c.name for c in self._callers.values())})
+            self.note(self.roles)
 
 
 def load_tokens(file: Path) -> Tokens:

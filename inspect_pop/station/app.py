@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from html import escape
@@ -12,12 +13,12 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
 
 from inspect_pop import __version__
-from inspect_pop.core.errors import PopError, make_printable
+from inspect_pop.core.errors import PopError, StoreFault, make_printable
 from inspect_pop.core.text import hide_passwords
 from inspect_pop.messages.publisher import OutboxPublisher
 from inspect_pop.messages.senders import sender_for
 from inspect_pop.station import routes, window_routes
-from inspect_pop.station.access import load_tokens
+from inspect_pop.station.access import Tokens, load_tokens
 from inspect_pop.station.login import Gate, login
 from inspect_pop.station.middleware import RequestGuard
 from inspect_pop.station.pool import Pool
@@ -38,6 +39,7 @@ STYLE = (
     "h2{margin-top:2rem;border-top:1px solid #ccc;padding-top:1rem}"
 )
 overview = APIRouter()
+log = logging.getLogger(__name__)
 
 
 def create_app(settings: ServiceSettings, pool: Pool | None = None) -> FastAPI:
@@ -55,6 +57,8 @@ def create_app(settings: ServiceSettings, pool: Pool | None = None) -> FastAPI:
     store = open_store(settings.store, time_zone=settings.time_zone, verify_sample=settings.verify_sample)
     station = Station(settings, pool or make_pool(settings), store)
     gate = Gate(settings, tokens, store.accounts)
+    if tokens is not None:
+        _write_down_tokens(tokens, store, str(settings.tokens))
 
     @contextlib.asynccontextmanager
     async def run(_: FastAPI) -> AsyncIterator[None]:
@@ -89,6 +93,22 @@ def create_app(settings: ServiceSettings, pool: Pool | None = None) -> FastAPI:
         return _make_refusal(503, str(error), {"Retry-After": str(STORE_RETRY_S)})
 
     return app
+
+
+def _write_down_tokens(tokens: Tokens, store: Store, file: str) -> None:
+    """Write into the audit trail which tokens there are, now and whenever the file is read again."""
+
+    def note(roles: dict[str, str]) -> None:
+        asyncio.get_running_loop().run_in_executor(None, write_down, roles)
+
+    def write_down(roles: dict[str, str]) -> None:
+        try:
+            store.audit("service", "token file read", file, after=roles)
+        except StoreFault as fault:
+            log.error("the audit trail could not be written", extra={"reason": str(fault)})
+
+    write_down(tokens.roles)
+    tokens.note = note
 
 
 def make_pool(settings: ServiceSettings) -> Pool:

@@ -28,7 +28,7 @@ __all__ = ["COOKIE", "CSRF_HEADER", "Gate", "find_local_path", "is_of_this_site"
 COOKIE, CSRF_HEADER = "inspect_pop_session", "X-CSRF-Token"
 USERS_SEEN_S = 2.0  # how long a service without users may not know that the first one was added
 DIGESTS_AT_ONCE = 2  # each takes 32 MiB and a part of a second of one core
-ARRIVALS_KEPT, ARRIVAL_S = 1000, 12 * 3600  # a person who comes by the proxy is written down once a shift
+MOST_ARRIVALS, ARRIVAL_S = 1000, 12 * 3600  # a person who comes by the proxy is written down once a shift
 # What a proxy adds, besides X-Forwarded-… and X-Original-…: whoever it asks for is not on this machine.
 FORWARDING_HEADERS = frozenset(
     {"forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "x-remote-ip", "true-client-ip", "cf-connecting-ip",
@@ -82,7 +82,7 @@ class Gate:
         self._settings, self._tokens, self.accounts = settings, tokens, accounts
         self._trusted = [ipaddress.ip_network(address) for address in settings.trusted_proxies]
         self._secret = secrets.token_bytes(32)
-        self._has_users, self._looked_at = False, -USERS_SEEN_S
+        self._has_users, self._asked_at = False, -USERS_SEEN_S
         self._arrivals: dict[str, float] = {}
         self._digests = asyncio.Semaphore(DIGESTS_AT_ONCE)
 
@@ -90,9 +90,9 @@ class Gate:
         """Return whether nobody needs to say who it is: there are no tokens, no users, and no directory."""
         if self._tokens is not None or self._settings.user_header is not None:
             return False
-        if not self._has_users and time.monotonic() - self._looked_at >= USERS_SEEN_S:
+        if not self._has_users and time.monotonic() - self._asked_at >= USERS_SEEN_S:
             self._has_users = await asyncio.to_thread(self.accounts.has_users)
-            self._looked_at = time.monotonic()
+            self._asked_at = time.monotonic()
         return not self._has_users
 
     async def find_caller(self, connection: HTTPConnection) -> Caller | None:
@@ -102,9 +102,13 @@ class Gate:
             return self._tokens.find_caller(authorization)
         if await self.is_open():
             return LOCAL_CALLER
-        caller = await self._find_proxied(connection) or await self._find_by_cookie(connection)
+        caller = await self._find_proxied(connection)
         if caller is not None:
             return caller
+        cookie = connection.cookies.get(COOKIE)
+        session = await asyncio.to_thread(self.accounts.find_session, cookie, now_us=now_us()) if cookie else None
+        if session is not None:
+            return Caller(session.name, session.role, csrf=session.csrf, language=session.language)
         return LOCAL_PROGRAM if self._is_local_program(connection) else None
 
     def is_from_trusted_proxy(self, connection: HTTPConnection) -> bool:
@@ -134,15 +138,6 @@ class Gate:
         async with self._digests:
             return await asyncio.to_thread(self.accounts.log_in, name, password, address, now_us=now_us(), old_cookie=old_cookie)
 
-    async def _find_by_cookie(self, connection: HTTPConnection) -> Caller | None:
-        cookie = connection.cookies.get(COOKIE)
-        if not cookie:
-            return None
-        session = await asyncio.to_thread(self.accounts.find_session, cookie, now_us=now_us())
-        if session is None:
-            return None
-        return Caller(session.name, session.role, csrf=session.csrf, language=session.language)
-
     async def _find_proxied(self, connection: HTTPConnection) -> Caller | None:
         """Return the person whom a trusted proxy names; None where the name could be anybody's."""
         header = self._settings.user_header
@@ -171,7 +166,7 @@ class Gate:
         now = time.monotonic()
         if now - self._arrivals.get(name, -ARRIVAL_S) < ARRIVAL_S:
             return
-        if len(self._arrivals) >= ARRIVALS_KEPT:
+        if len(self._arrivals) >= MOST_ARRIVALS:
             self._arrivals.clear()
         self._arrivals[name] = now
         await asyncio.to_thread(self.accounts.note_arrival, name, self.find_address(connection), now_us=now_us())
@@ -260,7 +255,13 @@ async def show_login(request: Request, next: str = "/") -> Response:  # noqa: A0
 async def begin_session(request: Request) -> Response:
     """Begin a session under a new cookie, and go on to the page that was asked for."""
     gate = _get_gate(request)
-    form = await _read_form(request)
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
+        raise HTTPException(415, "expected a form: application/x-www-form-urlencoded")
+    body = (await request.body()).decode("utf-8", "replace")
+    try:
+        form = {name: values[-1] for name, values in parse_qs(body, max_num_fields=10, keep_blank_values=True).items()}
+    except ValueError as error:
+        raise HTTPException(422, "expected a form of at most ten fields") from error
     target, old_cookie = find_local_path(form.get("next", "/")), request.cookies.get(COOKIE)
     result = await gate.log_in(form.get("name", "").strip(), form.get("password", ""), gate.find_address(request), old_cookie)
     if result.cookie is None:
@@ -284,14 +285,6 @@ async def end_session(request: Request) -> Response:
 def _get_gate(request: Request) -> Gate:
     gate: Gate = request.app.state.gate
     return gate
-
-
-async def _read_form(request: Request) -> dict[str, str]:
-    """Read a small form. Raises `HTTPException` (415) for another kind of body."""
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
-        raise HTTPException(415, "expected a form: application/x-www-form-urlencoded")
-    body = (await request.body()).decode("utf-8", "replace")
-    return {name: values[-1] for name, values in parse_qs(body, max_num_fields=10, keep_blank_values=True).items()}
 
 
 def _make_page(request: Request, target: str, problem: str = "", wait_s: int = 0) -> HTMLResponse:

@@ -37,6 +37,7 @@ CLIENT_LEFT = 499  # in logs and metrics: the caller went away before its reques
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/login"})  # need no token
 LOGIN_PATHS = frozenset({"/login", "/logout"})  # need no CSRF token: a form without script sends none
 PAGES = ("/board/", "/v1/reports/")  # besides `/`: who opens them in a browser is asked to log in
+DECISIONS_FACTOR = 8  # some hundred decisions in one body
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # Of every page: its own files only, in no other site's frame. A page with other needs says so itself.
 PAGE_POLICY = b"default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -73,6 +74,8 @@ class RequestGuard:
             caller, refusal = None, _make_refusal(503, str(fault), {"Retry-After": str(STORE_RETRY_S)})
         is_multipart = connection.headers.get("content-type", "").lower().startswith("multipart/form-data")
         max_bytes = self._settings.upload_bytes if is_multipart else self._settings.json_bytes
+        if connection.url.path.endswith("/decisions"):
+            max_bytes = DECISIONS_FACTOR * self._settings.json_bytes
         app: ASGIApp = refusal or self._find_refusal(connection, max_bytes) or self._app
         exchange = _Exchange(receive, send, max_bytes, self._settings)
         exchange.is_private = caller is not None and caller.csrf is not None

@@ -48,7 +48,8 @@ class ServiceSettings:
         workers: Number of inspecting processes.
         queue: Most inspections that wait; one more is answered 'busy'.
         time_limit_s: Seconds per inspection, after which its process is killed.
-        json_bytes, upload_bytes: Most bytes of a request's body, as JSON and as a multipart form.
+        json_bytes, upload_bytes: Most bytes of a request's body, as JSON (a list of decisions: eight times as many) and as a
+            multipart form.
         archive: What an upload may unpack to.
         header_s: Seconds within which a connection must send a whole request head.
         body_idle_s, body_s: Most seconds between two pieces of a body, and for the whole body.
@@ -85,7 +86,7 @@ class ServiceSettings:
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     queue: int = 8
     time_limit_s: float = 30.0
-    json_bytes: int = 512 << 10  # some hundred decisions
+    json_bytes: int = 64 << 10
     upload_bytes: int = 1 << 30
     archive: ArchiveLimits = field(default_factory=ArchiveLimits)
     header_s: float = 10.0

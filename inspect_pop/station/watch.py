@@ -147,7 +147,7 @@ async def watch_until(
     health_port: int | None = None,
 ) -> int:
     """Watch a folder until `stop` is set, and return the exit status. See `watch`."""
-    with open_store(settings.store, time_zone=settings.time_zone) as store:
+    with open_store(settings.store, time_zone=settings.time_zone, verify_sample=settings.verify_sample) as store:
         settings, start_model = settle_settings(settings)
         station = Station(settings, make_pool(settings), store)
 

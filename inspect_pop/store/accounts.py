@@ -37,7 +37,7 @@ SEEN_EVERY_S = 60  # how exactly the last use of a session is known
 FREE_TRIES, FREE_TRIES_OF_ADDRESS = 5, 20
 FIRST_DELAY_S, LONGEST_DELAY_S = 30, 900
 FORGET_S = 24 * 3600
-FAILURES_KEPT = 10_000
+MOST_FAILURES = 10_000
 _SECOND = 1_000_000
 
 
@@ -94,7 +94,9 @@ class Accounts:
 
     def add_user(self, name: str, role: str, password: str, *, by: str, now_us: int, language: str | None = None) -> None:
         """Add a user. Raises `UsageFault` for a name, role, language or password that cannot be used, and for a known name."""
-        _check_name(name)
+        if not name or len(name) > LONGEST_NAME or not name.isprintable() or name != name.strip():
+            expected = f"1 to {LONGEST_NAME} signs that print, none of them a blank at an end"
+            raise UsageFault("name", expected=expected, found=repr(name))
         _check_choice("role", role, PERSON_ROLES)
         if language is not None:
             _check_choice("language", language, LANGUAGES)
@@ -143,19 +145,23 @@ class Accounts:
         """
         keys = {f"name:{name[:LONGEST_NAME].casefold()}": FREE_TRIES, f"address:{address}": FREE_TRIES_OF_ADDRESS}
         with writing(self._engine) as connection:
-            wait_s = _find_wait_s(connection, keys, now_us)
-            if wait_s:
-                return LoginResult(None, wait_s)
+            locks = select(func.max(login_failures.c.until_us)).where(login_failures.c.key.in_(keys))
+            until_us = int(connection.scalar(locks) or 0)
+            if until_us > now_us:
+                return LoginResult(None, -((now_us - until_us) // _SECOND))
             _count_failures(connection, keys, now_us)
             user = connection.execute(select(users).where(users.c.name == name)).first()
-        is_right = _is_password(password, user.secret if user is not None else _NOBODY)
+        is_right = _is_password(password, user.secret if user is not None else _NO_SECRET)
         with writing(self._engine) as connection:
             if user is not None:  # it may have been disabled meanwhile, or got another password
                 user = connection.execute(select(users).where(users.c.id == user.id, users.c.secret == user.secret)).first()
             if not is_right or user is None or user.disabled_at is not None:
                 add_audit(connection, now_us, user.name if user is not None else "unknown", "log-in failed", address)
                 return LoginResult(None)
-            _forgive(connection, *keys)
+            of_name, of_address = (login_failures.c.key == key for key in keys)
+            connection.execute(delete(login_failures).where(of_name))
+            fewer = {"n": login_failures.c.n - 1, "until_us": 0}  # only this try is taken off the address
+            connection.execute(update(login_failures).where(of_address).values(**fewer))
             cookie = _begin_session(connection, user.id, now_us, old_cookie)
             add_audit(connection, now_us, user.name, "log-in", address)
         return LoginResult(cookie)
@@ -194,13 +200,6 @@ def _make_user(row: Any) -> User:
     return User(row.name, row.role, row.disabled_at is None, row.created_at, row.language)
 
 
-def _check_name(name: str) -> None:
-    if not name or len(name) > LONGEST_NAME or not name.isprintable() or name != name.strip():
-        raise UsageFault(
-            "name", expected=f"1 to {LONGEST_NAME} signs that print, none of them a blank at an end", found=repr(name)
-        )
-
-
 def _check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise UsageFault(what, expected=f"one of {', '.join(choices)}", found=repr(value))
@@ -230,7 +229,7 @@ def _is_password(password: str, secret: str) -> bool:
 
 
 # In place of what is kept of an unknown name: no password has this digest.
-_NOBODY = "$".join(["scrypt", str(SCRYPT_N), str(SCRYPT_R), str(SCRYPT_P), "AAAAAAAAAAAAAAAAAAAAAA==", "AAAA"])
+_NO_SECRET = "$".join(["scrypt", str(SCRYPT_N), str(SCRYPT_R), str(SCRYPT_P), "AAAAAAAAAAAAAAAAAAAAAA==", "AAAA"])
 
 
 def _digest(cookie: str) -> str:
@@ -239,8 +238,7 @@ def _digest(cookie: str) -> str:
 
 def _begin_session(connection: Connection, user_id: int, now_us: int, old_cookie: str | None) -> str:
     """Begin a session under a new cookie; drop the one before, those that are over, and the user's oldest ones."""
-    oldest_us = now_us - SESSION_S * _SECOND
-    is_over = (sessions.c.begun_us < oldest_us) | (sessions.c.digest == _digest(old_cookie or ""))
+    is_over = (sessions.c.begun_us < now_us - SESSION_S * _SECOND) | (sessions.c.digest == _digest(old_cookie or ""))
     connection.execute(delete(sessions).where(is_over))
     of_user = select(sessions.c.digest).where(sessions.c.user_id == user_id).order_by(sessions.c.begun_us.desc())
     surplus = connection.scalars(of_user).all()[SESSIONS_OF_USER - 1 :]
@@ -249,12 +247,6 @@ def _begin_session(connection: Connection, user_id: int, now_us: int, old_cookie
     row = {"digest": _digest(cookie), "user_id": user_id, "csrf": secrets.token_urlsafe(32)}
     insert_rows(connection, sessions, [row | {"begun_us": now_us, "seen_us": now_us}])
     return cookie
-
-
-def _find_wait_s(connection: Connection, keys: Mapping[str, int], now_us: int) -> int:
-    """Return the seconds until a password is looked at again; 0 for now."""
-    until_us = connection.scalar(select(func.max(login_failures.c.until_us)).where(login_failures.c.key.in_(keys)))
-    return max(0, -((now_us - int(until_us or 0)) // _SECOND)) if (until_us or 0) > now_us else 0
 
 
 def _count_failures(connection: Connection, keys: Mapping[str, int], now_us: int) -> None:
@@ -268,14 +260,7 @@ def _count_failures(connection: Connection, keys: Mapping[str, int], now_us: int
         statement = make_upsert(login_failures, connection.dialect.name)
         fresh = {name: statement.excluded[name] for name in ("n", "last_us", "until_us")}
         connection.execute(statement.on_conflict_do_update(index_elements=["key"], set_=fresh), row)
-    kept = select(login_failures.c.last_us).order_by(login_failures.c.last_us.desc()).offset(FAILURES_KEPT).limit(1)
-    last_kept_us = connection.scalar(kept)
-    if last_kept_us is not None:
-        connection.execute(delete(login_failures).where(login_failures.c.last_us <= last_kept_us))
-
-
-def _forgive(connection: Connection, name: str, address: str) -> None:
-    """Take a try that was right off again: all of the name's wrong ones, only itself of the address's."""
-    connection.execute(delete(login_failures).where(login_failures.c.key == name))
-    fewer = update(login_failures).where(login_failures.c.key == address)
-    connection.execute(fewer.values(n=login_failures.c.n - 1, until_us=0))
+    newest = select(login_failures.c.last_us).order_by(login_failures.c.last_us.desc()).offset(MOST_FAILURES).limit(1)
+    oldest_us = connection.scalar(newest)
+    if oldest_us is not None:
+        connection.execute(delete(login_failures).where(login_failures.c.last_us <= oldest_us))

@@ -12,11 +12,13 @@ the machine did, on the same joints that first-pass yield and DPMO are about.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from inspect_pop.store.types import PASS_CONFIRMED, STAGES, WITHDRAWN
 
 __all__ = ["BoardOutcome", "InspectionState", "list_standing", "resolve_outcome"]
 
+Entry = TypeVar("Entry", bound=tuple[Any, ...])
 JointKey = tuple[str, str, str]
 _RESOLVING = {"DefectRejected", "DefectAccepted", "DefectRepaired", "DefectClosed", PASS_CONFIRMED}
 _JUDGING = {"DefectConfirmed", "DefectRejected", "DefectAccepted", "DefectMissed", PASS_CONFIRMED}
@@ -52,17 +54,18 @@ class BoardOutcome:
     n_escapes: int = 0
 
 
-def list_standing(decided: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return the decisions about a joint that stand, as (state, stage), the one that counts last.
+def list_standing(decided: Sequence[Entry]) -> list[Entry]:
+    """Return the decisions about a joint that stand, the one that counts last.
 
-    `decided` holds all decisions about it in order of time. A withdrawal takes back what its stage decided until then.
+    `decided` holds all decisions about it in order of time; an entry begins with state and stage. A withdrawal takes back what
+    its stage decided until then.
     """
-    standing: list[tuple[str, str]] = []
-    for state, stage in decided:
-        if state == WITHDRAWN:
-            standing = [entry for entry in standing if entry[1] != stage]
+    standing: list[Entry] = []
+    for entry in decided:
+        if entry[0] == WITHDRAWN:
+            standing = [earlier for earlier in standing if earlier[1] != entry[1]]
         else:
-            standing.append((state, stage))
+            standing.append(entry)
     return sorted(standing, key=lambda entry: STAGES.index(entry[1]))
 
 

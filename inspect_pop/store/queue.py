@@ -5,7 +5,6 @@ the repair station while a defect that a person confirmed or found is neither re
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, case, delete, func, insert, literal, select
@@ -21,6 +20,7 @@ from inspect_pop.store.types import STAGES, escape_text
 __all__ = ["add_to_queue", "fill_queue", "read_queue", "read_standing", "refresh_queue"]
 
 JointKey = tuple[str, str, str]
+_SINCE = 2  # the version of the schema that has the table
 _KEY = ("refdes", "interface", "ball")
 _RANKS = {"fail": 0, "review": 1, "pass": 2}
 _TO_REPAIR = {"DefectConfirmed", "DefectMissed"}
@@ -66,8 +66,10 @@ def read_standing(connection: Connection, board_id: int) -> dict[JointKey, list[
     return {key: standing for key, entries in decided.items() if (standing := list_standing(entries))}
 
 
-def fill_queue(connection: Connection) -> None:
-    """Add the boards of a store that had no queue. They have no sample."""
+def fill_queue(connection: Connection, version: int) -> None:
+    """Add the boards of a store whose schema's version had no queue. They have no sample."""
+    if version >= _SINCE:
+        return
     head, latest = _HEAD, _LATEST
     query = (
         select(
@@ -114,21 +116,15 @@ def read_queue(
         raise UsageFault("stage", expected=f"one of {', '.join(STAGES)}", found=repr(stage))
     waits = queue.c[f"waits_{stage}"] == 1
     waiting = connection.scalar(select(func.count()).select_from(queue).where(waits))
-    query = _select_found(escape_text(search)) if search else _select_waiting().where(waits)
+    query = _select_entries(is_outer=bool(search))
+    if search:
+        serial, of_head = escape_text(search), _HEAD.c.serial
+        query = query.where(func.substr(of_head, 1, len(serial)) == serial, _HEAD.c.inspection_no == 1)
+        query = query.order_by(case((of_head == serial, 0), else_=1), of_head, _HEAD.c.id)
+    else:
+        query = query.where(waits).order_by(queue.c.rank, queue.c.n_undecided.desc(), queue.c.worst, queue.c.board_id)
     rows = connection.execute(query.limit(limit).offset(offset)).mappings()
     return int(waiting or 0), [dict(row) for row in rows]
-
-
-@cache
-def _select_waiting() -> Select[Any]:
-    order = (queue.c.rank, queue.c.n_undecided.desc(), queue.c.worst, queue.c.board_id)
-    return _select_entries(is_outer=False).order_by(*order)
-
-
-def _select_found(serial: str) -> Select[Any]:
-    begins = func.substr(_HEAD.c.serial, 1, len(serial)) == serial
-    query = _select_entries(is_outer=True).where(begins, _HEAD.c.inspection_no == 1)
-    return query.order_by(case((_HEAD.c.serial == serial, 0), else_=1), _HEAD.c.serial, _HEAD.c.id)
 
 
 def _select_entries(*, is_outer: bool) -> Select[Any]:

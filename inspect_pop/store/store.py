@@ -59,7 +59,6 @@ T = TypeVar("T")
 _LEAST_FREE_BYTES = 8 << 20  # some boards: a record with its joint file takes less than 1 MB
 _WAITS = outbox.c.delivered_at.is_(None) & outbox.c.set_aside_at.is_(None)
 VOID_AFTER = 4  # clocks of two stations differ by less than some minutes; a lease lasts two
-_QUEUE_SINCE = 2  # the version of the schema that has the table
 _LOOKUPS = 2  # a reader whose file was merged away looks up the new one before it takes the file for lost
 
 
@@ -112,7 +111,7 @@ def open_store(
             path.parent.mkdir(parents=True, exist_ok=True)
     engine = open_engine(where, read_only=must_exist)
     try:
-        migrate(engine, fill=_fill_new_tables)
+        migrate(engine, fill=fill_queue)
         identity = ensure_identity(engine, time_zone, verify_sample)
         joint_files = _open_files(engine, identity.id, files_address)
     except PopError:
@@ -120,12 +119,6 @@ def open_store(
         raise
     owner = None if joint_files is None else FilesOwner(engine, joint_files, identity.id)
     return Store(engine, joint_files, owner, identity.time_zone, identity.verify_sample)
-
-
-def _fill_new_tables(connection: Connection, version: int) -> None:
-    """Fill what a store of an older version lacks."""
-    if version < _QUEUE_SINCE:
-        fill_queue(connection)
 
 
 def _open_files(engine: Engine, store: str, address: str | Path | Sequence[str] | None) -> JointFiles | None:
@@ -325,8 +318,11 @@ class Store:
             return [(row.refdes, row.interface, row.ball) for row in connection.execute(query)]
 
     def list_audit(self, *, since: str | None = None, limit: int | None = None) -> list[AuditEntry]:
-        """Return the audit trail in order, from a time (ISO 8601 with its offset) on. Raises `StoreFault` for another text."""
-        since_us = None if since is None else parse_time_us(since, "since")
+        """Return the audit trail in order, from a time (ISO 8601 with its offset) on. Raises `UsageFault` for another text."""
+        try:
+            since_us = None if since is None else parse_time_us(since, "since")
+        except StoreFault as fault:
+            raise UsageFault(fault.thing, expected=fault.expected, found=fault.found) from fault
         with self.reading() as connection:
             return list_audit(connection, since_us=since_us, limit=limit)
 

@@ -35,6 +35,7 @@ __all__ = ["MakeMessage", "insert_decisions"]
 # Makes the message of a decision from the state that counted before and the one that counts now, None where there is none.
 MakeMessage = Callable[[Decision, str | None, str | None], Message | None]
 
+_SAME = ("state", "decided_by", "label", "note", "stage")
 _ANY_VERDICT = {"DefectRepaired", "DefectClosed", "DefectRejected", WITHDRAWN}
 _FOR_PASSES = {"DefectMissed", PASS_CONFIRMED}
 
@@ -81,61 +82,47 @@ def insert_decisions(
     done = []
     for decision, decided_us, seen_id in zip(given, times_us, seen, strict=True):
         _check_decided_joint(connection, board.id, board.digests_id, decision)
-        latest = _read_latest(connection, board.id, decision)
-        if latest is not None and _is_repeated(latest, decision):
-            done.append((int(latest.id), False))
+        place = {n: getattr(decision, n) for n in ("refdes", "interface", "ball")}
+        about = select(decisions).where(decisions.c.board_id == board.id).filter_by(**place)
+        latest = connection.execute(about.order_by(decisions.c.id.desc()).limit(1)).first()
+        if latest is not None and all(getattr(latest, n) == getattr(decision, n) for n in _SAME):
+            done.append((int(latest.id), False))  # an answer that did not come: it is asked again
             continue
         before = standing.get((decision.refdes, decision.interface, decision.ball), [])
         _check_order(decision, latest, seen_id, before)
-        number, is_new = _insert_decision(connection, board.id, decision, decided_us)
-        done.append((number, is_new))
-        if is_new:
-            _follow_up(connection, board, decision, decided_us, before, make_message)
+        done.append(_write_decision(connection, board, decision, decided_us, before, make_message))
     update_outcome(connection, first)
     add_contribution(connection, first, 1)
     refresh_queue(connection, first)
     return done
 
 
-def _follow_up(
+def _write_decision(
     connection: Connection,
     board: Any,
     decision: Decision,
     decided_us: int,
     before: list[tuple[str, str]],
     make_message: MakeMessage,
-) -> None:
-    """Add the message and the audit row of a decision that is new."""
-    key = (decision.refdes, decision.interface, decision.ball)
-    after = read_standing(connection, board.id).get(key, [])
-    states = [entries[-1][0] if entries else None for entries in (before, after)]
-    message = make_message(decision, *states)
-    add_messages(connection, [] if message is None else [message])
-    words = {n: v for n, v in asdict(decision).items() if n in ("state", "label", "stage", "note", "decided_at")}
-    subject = f"{board.serial} {'.'.join(key)} of {decision.record}"
-    add_audit(connection, decided_us, decision.decided_by, "decision", subject, before={"state": states[0]}, after=words)
-
-
-def _insert_decision(connection: Connection, board_id: int, decision: Decision, decided_us: int) -> tuple[int, bool]:
+) -> tuple[int, bool]:
+    """Write a decision with its message and audit row; return its `id`, and whether it is new."""
     row: dict[str, Any] = {n: getattr(decision, n) for n in Decision.__dataclass_fields__ if n not in ("record", "id")}
-    row |= {"board_id": board_id, "decided_us": decided_us}
+    row |= {"board_id": board.id, "decided_us": decided_us}
     row |= {n: escape_text(row[n]) for n in ("decided_by", "note")}
     parts = ("refdes", "interface", "ball", "state", "decided_by", "decided_at")
     row["key"] = rows.make_key(decision.record, *(row[n] for n in parts))
     is_new = insert_new(connection, decisions, row, "key")
-    return int(connection.scalar(select(decisions.c.id).where(decisions.c.key == row["key"])) or 0), is_new
-
-
-def _read_latest(connection: Connection, board_id: int, decision: Decision) -> Any:
-    """Read the latest decision about a joint, withdrawn or not; None if there is none."""
-    query = select(decisions).where(decisions.c.board_id == board_id)
-    query = query.filter_by(refdes=decision.refdes, interface=decision.interface, ball=decision.ball)
-    return connection.execute(query.order_by(decisions.c.id.desc()).limit(1)).first()
-
-
-def _is_repeated(latest: Any, decision: Decision) -> bool:
-    """Return whether the latest decision about the joint is the same, of the same person: an answer that did not come."""
-    return all(getattr(latest, n) == getattr(decision, n) for n in ("state", "decided_by", "label", "note", "stage"))
+    number = int(connection.scalar(select(decisions.c.id).where(decisions.c.key == row["key"])) or 0)
+    if is_new:
+        key = (decision.refdes, decision.interface, decision.ball)
+        after = read_standing(connection, board.id).get(key, [])
+        states = [entries[-1][0] if entries else None for entries in (before, after)]
+        message = make_message(decision, *states)
+        add_messages(connection, [] if message is None else [message])
+        words = {n: v for n, v in asdict(decision).items() if n in ("state", "label", "stage", "note", "decided_at")}
+        subject = f"{board.serial} {'.'.join(key)} of {decision.record}"
+        add_audit(connection, decided_us, decision.decided_by, "decision", subject, before={"state": states[0]}, after=words)
+    return number, is_new
 
 
 def _check_order(decision: Decision, latest: Any, seen: int | None, standing: list[tuple[str, str]]) -> None:
@@ -180,6 +167,6 @@ def _check_decided_joint(connection: Connection, board_id: int, digests_id: int,
     if decision.state in _ANY_VERDICT:
         return
     if (verdict == "pass") != (decision.state in _FOR_PASSES):
-        remedy = "DefectMissed and PassConfirmed are for a joint that passed; the others are for one that failed or is in review."
+        remedy = "DefectMissed is for a joint that passed, as is PassConfirmed; others are for one that failed or is in review."
         expected = f"a state for a joint whose verdict is {verdict}"
         raise UsageFault(name, expected=expected, found=decision.state, remedy=remedy)

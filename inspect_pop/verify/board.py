@@ -65,7 +65,7 @@ def describe_board(
     """
     board = stored.board
     shown = [c for c in SHOWN if c.display is not None and (joints is None or c.name in joints)]
-    rows = [_make_joint(row) for row in (_list_rows(joints) if joints is not None else map(_flatten, stored.defects))]
+    rows = list(_list_rows(joints if joints is not None else stored.defects))
     names = {".".join(key) for key in sample}
     references = dict(windows.references) if windows is not None else {}
     groups = _find_groups(joints) if joints is not None else []
@@ -78,7 +78,11 @@ def describe_board(
         joint["reference"] = references.get(name)
         joint["has_windows"] = windows is not None and (name in windows.roles or windows.export is not None)
         joint["group"] = group_of.get(name)
-    looked_at = [".".join(joint[n] for n in _KEY) for joint in rows if joint["role"] != "other"]
+    shown_joints = [".".join(joint[n] for n in _KEY) for joint in rows if joint["role"] != "other"]
+    measured = {}
+    if joints is not None:
+        number = {name: row for row, name in enumerate(_name_joints(joints))}
+        measured = {name: {c.name: _to_plain(joints[c.name][number[name]]) for c in shown} for name in shown_joints}
     of_board = ("record", "serial", "verdict", "product", "line", "station", "inspected_at", "cause", "profile", "panel")
     return {
         **{n: getattr(board, n) for n in of_board},
@@ -87,32 +91,25 @@ def describe_board(
         "joints": rows,
         "groups": groups,
         "columns": [{"name": c.name, "unit": c.display.unit, "words": c.display.words} for c in shown if c.display is not None],
-        "measured": {} if joints is None else _list_measured(joints, looked_at, [c.name for c in shown]),
-        "neighbours": {} if joints is None else _list_neighbours(joints, looked_at, [c.name for c in shown]),
+        "measured": measured,
+        "neighbours": {} if joints is None else _list_neighbours(joints, shown_joints, [c.name for c in shown]),
         "decisions": [asdict(decision) for decision in stored.decisions],
         "golden": None if golden is None else dict(golden),
     }
 
 
-def _list_rows(joints: JointTable) -> Iterator[dict[str, Any]]:
-    """Yield the joints as plain rows, with their probability of their label."""
-    columns = {n: joints[n].tolist() for n in (*_KEY, "label", "verdict", "reason", "x_um", "y_um", "flags")}
-    columns["criteria"] = joints["criteria"].tolist() if "criteria" in joints else [""] * len(joints)
-    for row in range(len(joints)):
-        values = {n: column[row] for n, column in columns.items()}
-        yield values | {"confidence": None if values["label"] is None else float(joints[f"p_{values['label']}"][row])}
-
-
-def _flatten(defect: DefectRecord) -> dict[str, Any]:
-    confidence = None if defect.label is None else defect.measured.get(f"p_{defect.label}")
-    return {"criteria": "", "confidence": confidence} | vars(defect) | defect.measured
-
-
-def _make_joint(row: Mapping[str, Any]) -> dict[str, Any]:
-    joint = {n: row[n] for n in (*_KEY, "label", "verdict", "reason")}
-    joint |= {n: _to_plain(row[n]) for n in ("x_um", "y_um", "confidence")}
-    joint["criteria"] = [name for name in row["criteria"].split(";") if name]
-    return joint | {"flags": list(flags.names(int(row["flags"])))}
+def _list_rows(joints: JointTable | Sequence[DefectRecord]) -> Iterator[dict[str, Any]]:
+    """Yield the joints as plain rows; `confidence` is the probability of the label."""
+    for joint in joints:
+        row = joint if isinstance(joint, dict) else vars(joint) | joint.measured
+        p = None if row["label"] is None else row.get(f"p_{row['label']}")
+        yield {
+            **{n: row[n] for n in (*_KEY, "label", "verdict", "reason")},
+            **{n: _to_plain(row.get(n)) for n in ("x_um", "y_um")},
+            "confidence": _to_plain(p),
+            "criteria": [name for name in row.get("criteria", "").split(";") if name],
+            "flags": list(flags.names(int(row["flags"]))),
+        }
 
 
 def _to_plain(value: float | None) -> float | None:
@@ -124,13 +121,8 @@ def _name_joints(joints: JointTable) -> NDArray[np.object_]:
     return np.array([".".join(parts) for parts in names], dtype=object)
 
 
-def _list_measured(joints: JointTable, looked_at: Collection[str], columns: Sequence[str]) -> dict[str, dict[str, float | None]]:
-    rows = {name: row for row, name in enumerate(_name_joints(joints))}
-    return {name: {column: _to_plain(joints[column][rows[name]]) for column in columns} for name in looked_at}
-
-
 def _list_neighbours(
-    joints: JointTable, looked_at: Collection[str], columns: Sequence[str]
+    joints: JointTable, shown_joints: Collection[str], columns: Sequence[str]
 ) -> dict[str, dict[str, list[float | None]]]:
     """Return, per joint, low, median and high of each column among the joints that passed at the same interface."""
     places = [f"{refdes}.{interface}" for refdes, interface in zip(joints["refdes"], joints["interface"], strict=True)]
@@ -143,7 +135,7 @@ def _list_neighbours(
             values = values[np.isfinite(values)]
             spread[column] = [_to_plain(v) for v in np.percentile(values, _SPREAD)] if len(values) else [None, None, None]
         of_place[place] = spread
-    return {name: of_place[name.rpartition(".")[0]] for name in looked_at}
+    return {name: of_place[name.rpartition(".")[0]] for name in shown_joints}
 
 
 def _find_groups(joints: JointTable) -> list[dict[str, Any]]:
@@ -154,28 +146,23 @@ def _find_groups(joints: JointTable) -> list[dict[str, Any]]:
     stray_um = joints["stray_um"].astype(np.float64) if "stray_um" in joints else np.zeros(len(joints))
     kinds = (
         ("bridge", suspect & (joints["label"] == "bridged"), 2),
-        ("stray", suspect & np.isfinite(stray_um) & (stray_um > 0), 2),
         ("missing", suspect & no_ball, 3),
+        ("stray", suspect & np.isfinite(stray_um) & (stray_um > 0), 2),
     )
     taken = np.zeros(len(joints), dtype=bool)
     for place in sorted({(str(r), str(i)) for r, i in zip(joints["refdes"], joints["interface"], strict=True)}):
-        here = (joints["refdes"] == place[0]) & (joints["interface"] == place[1])
-        pitch_um = _find_pitch(joints, here)
+        at_place = (joints["refdes"] == place[0]) & (joints["interface"] == place[1])
+        points = np.column_stack([joints["x_um"][at_place], joints["y_um"][at_place]]).astype(np.float64)
+        points = points[np.isfinite(points).all(axis=1)]
+        pitch_um = float(np.median(cKDTree(points).query(points, k=2)[0][:, 1])) if len(points) > 1 else 0.0
         for kind, chosen, least in kinds:
-            for rows in _join_neighbours(joints, np.flatnonzero(here & chosen & ~taken), pitch_um):
+            for rows in _join_neighbours(joints, np.flatnonzero(at_place & chosen & ~taken), pitch_um):
                 if len(rows) < least:
                     continue
                 taken[rows] = True
                 is_puddle = kind == "stray" and float(stray_um[rows].max()) >= pitch_um
                 found.append(("puddle" if is_puddle else kind, [str(name) for name in names[rows]]))
     return [{"id": f"g{number}", "kind": kind, "joints": members} for number, (kind, members) in enumerate(found, 1)]
-
-
-def _find_pitch(joints: JointTable, rows: NDArray[np.bool_]) -> float:
-    """Return the usual distance to the nearest joint, in um; 0 where fewer than two were found."""
-    points = np.column_stack([joints["x_um"][rows], joints["y_um"][rows]]).astype(np.float64)
-    points = points[np.isfinite(points).all(axis=1)]
-    return float(np.median(cKDTree(points).query(points, k=2)[0][:, 1])) if len(points) > 1 else 0.0
 
 
 def _join_neighbours(joints: JointTable, rows: NDArray[np.intp], pitch_um: float) -> Iterator[NDArray[np.intp]]:

@@ -45,6 +45,7 @@ def labels_of(store: Store) -> dict[str, str]:
         ("U1.upper.B2", "DefectRejected", None, "good"),
         ("U1.upper.A1", "DefectMissed", None, None),
         ("U1.upper.A1", "DefectMissed", "head_in_pillow", "head_in_pillow"),
+        ("U1.upper.A1", "PassConfirmed", None, "good"),
         ("U1.upper.A1", "DefectRejected", None, "good"),  # a person looked at a joint that passed
     ],
 )
@@ -58,6 +59,14 @@ def test_a_decision_is_a_label_where_it_says_the_class(
 
 def test_what_nobody_decided_has_no_label(store: Store) -> None:
     assert labels_of(store) == {}
+
+
+def test_a_withdrawn_decision_has_no_label_and_what_stands_again_has(store: Store) -> None:
+    decide(store, "U1.lower.A1", "DefectConfirmed", minute=1)
+    decide(store, "U1.lower.A1", "DefectWithdrawn", minute=2)
+    assert (labels_of(store), collect_decision_labels(store).unclear) == ({}, ())
+    decide(store, "U1.lower.A1", "DefectRejected", minute=3)
+    assert labels_of(store) == {"U1.lower.A1": "good"}
 
 
 def test_the_last_word_counts_and_a_repair_changes_no_class(store: Store) -> None:

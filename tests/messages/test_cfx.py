@@ -11,7 +11,7 @@ import pytest
 
 from inspect_pop.core.columns import COLUMNS
 from inspect_pop.core.inspection import Inspection
-from inspect_pop.messages import Envelope, from_decision, from_fault, from_inspection, make_heartbeat
+from inspect_pop.messages import Envelope, from_decision, from_fault, from_inspection, from_verification, make_heartbeat
 from inspect_pop.messages.cfx import build_decision_step, build_joint_steps
 from inspect_pop.messages.cfx_schema import VerificationState
 from inspect_pop.store import Decision, DefectRecord, Message, open_store
@@ -195,6 +195,33 @@ def test_a_decision_has_its_state_and_the_person_who_decided(tmp_path: Path, sta
     assert unit["Inspections"][0]["DefectsFound"][0]["Verification"] == verification
     assert message == from_decision(stored.board, stored.defects, decision, HANDLE)
     assert message.id not in {m.id for m in from_inspection(inspection, HANDLE)}
+
+
+@pytest.mark.parametrize(
+    ("state", "before", "after", "verification"),
+    [
+        ("DefectConfirmed", None, "DefectConfirmed", "DefectConfirmed"),
+        ("DefectRejected", "DefectConfirmed", "DefectRejected", "DefectRejected"),  # the repair station overrules
+        ("DefectWithdrawn", "DefectConfirmed", None, "NotVerifiedYet"),
+        ("DefectWithdrawn", "DefectRejected", "DefectConfirmed", "DefectConfirmed"),  # what the operator said stands again
+        ("DefectWithdrawn", "PassConfirmed", None, None),
+        ("PassConfirmed", None, "PassConfirmed", None),
+        ("PassConfirmed", "DefectMissed", "PassConfirmed", "DefectRejected"),
+    ],
+)
+def test_a_decision_of_either_stage_sends_what_counts_from_now_on(
+    tmp_path: Path, state: str, before: str | None, after: str | None, verification: str | None
+) -> None:
+    with open_store(tmp_path / "r.db") as store:
+        store.write(board(defects=BRIDGE))
+        stored = store.board("PB2411-000123")[0]
+    decision = Decision("ab" * 32, "U1", "lower", "A1", state, "rita", "2026-03-02T09:00:00+01:00")
+    message = from_verification(stored.board, stored.defects, decision, HANDLE, before, after)
+    if verification is None or message is None:
+        assert message is None
+        return
+    unit = Envelope.model_validate(message.payload).model_dump(mode="json", by_alias=True)["MessageBody"]["InspectedUnits"][0]
+    assert unit["Verification"] == verification
 
 
 @pytest.mark.parametrize("position", [0, 1, 7, None])

@@ -26,6 +26,10 @@ OPERATIONS = [
     ("GET", "/readyz"),
     ("GET", "/metrics"),
     ("GET", "/v1/proof"),
+    ("GET", "/v1/me"),
+    ("GET", "/v1/queue"),
+    ("GET", "/v1/records/{record}"),
+    ("GET", "/v1/audit"),
 ]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from inspect_pop.store.outcome import BoardOutcome, InspectionState, resolve_outcome
+from inspect_pop.store.outcome import BoardOutcome, InspectionState, list_standing, resolve_outcome
 
 LOWER, UPPER = ("U1", "lower"), ("U1", "upper")
 BOTH = frozenset((LOWER, UPPER))
@@ -32,6 +32,8 @@ def inspected(verdict: str, bad: Mapping = {}, decided: Mapping = {}) -> Inspect
         ("pass", {}, {A1: ["DefectMissed"]}, "fail"),
         ("pass", {}, {A1: ["DefectMissed", "DefectRepaired"]}, "pass"),
         ("pass", {}, {A1: ["DefectMissed", "DefectRejected"]}, "pass"),
+        ("pass", {}, {A1: ["PassConfirmed"]}, "pass"),
+        ("pass", {}, {A1: ["DefectMissed", "PassConfirmed"]}, "pass"),
         ("review", {}, {}, "pending"),
         ("fail", {}, {}, "fail"),
     ],
@@ -45,6 +47,31 @@ def test_final_state_is_that_of_the_last_inspection() -> None:
     assert board.final == "pass"
     assert parts == {LOWER: BoardOutcome("pass"), UPPER: BoardOutcome("pass")}
     assert resolve_outcome([inspected("pass"), inspected("fail", {A1: "fail"})])[0].final == "fail"
+
+
+@pytest.mark.parametrize(
+    ("decided", "standing"),
+    [
+        ([("DefectConfirmed", "operator"), ("DefectWithdrawn", "operator")], []),
+        ([("DefectConfirmed", "operator"), ("DefectRejected", "operator"), ("DefectWithdrawn", "operator")], []),
+        ([("DefectWithdrawn", "operator"), ("DefectRejected", "operator")], [("DefectRejected", "operator")]),
+        (
+            [("DefectConfirmed", "operator"), ("DefectRejected", "repair"), ("DefectWithdrawn", "repair")],
+            [("DefectConfirmed", "operator")],
+        ),
+        (
+            [("DefectRejected", "repair"), ("DefectConfirmed", "operator")],
+            [("DefectConfirmed", "operator"), ("DefectRejected", "repair")],
+        ),
+    ],
+)
+def test_a_withdrawal_takes_back_its_stage_and_the_repair_station_counts_last(decided: list, standing: list) -> None:
+    assert list_standing(decided) == standing
+
+
+def test_a_joint_that_passed_and_is_good_after_all_is_no_escape() -> None:
+    decided = {A1: ["DefectMissed", "PassConfirmed"], B1: ["PassConfirmed"]}
+    assert resolve_outcome([inspected("pass", {}, decided)])[0] == BoardOutcome("pass")
 
 
 def test_each_interface_has_its_own_state() -> None:

@@ -68,7 +68,7 @@ def test_tables_without_a_number_are_clustered_by_their_key_in_sqlite(tmp_path) 
         found = dict(connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE type = 'table'").all())
         waiting = connection.exec_driver_sql("SELECT sql FROM sqlite_master WHERE name = 'messages_waiting'").scalar_one()
     clustered = {name for name, sql in found.items() if sql.rstrip().endswith("WITHOUT ROWID")}
-    assert clustered == {"positions", "packages", "interfaces", "defects", "rollups"}
+    assert clustered == {"positions", "packages", "interfaces", "defects", "rollups", "samples", "queue"}
     assert waiting.endswith("WHERE delivered_at IS NULL")
 
 
