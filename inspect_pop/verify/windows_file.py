@@ -57,7 +57,7 @@ _FIELDS = {
     "lost": pa.list_(pa.int32()),
     "codes": pa.binary(),
     "heights": pa.binary(),
-    "heights_about": pa.string(),
+    "heights_about": None if about is None else json.dumps(about),
 }
 _SCHEMA = pa.schema([pa.field(name, kind) for name, kind in _FIELDS.items()])
 
@@ -182,6 +182,7 @@ def pack_windows(windows: WindowSet, *, with_pictures: bool = True) -> bytes:
 
 def _to_row(window: JointWindow) -> dict[str, Any]:
     heights = window.heights
+    about = None if heights is None else {k: v for k, v in vars(heights).items() if k != "codes"} | {"shape": heights.codes.shape}
     return {
         "joint": window.joint,
         "role": window.role,
@@ -195,13 +196,8 @@ def _to_row(window: JointWindow) -> dict[str, Any]:
         "lost": list(window.lost),
         "codes": _pack_codes(window.codes),
         "heights": None if heights is None else _pack_codes(heights.codes),
-        "heights_about": None if heights is None else json.dumps({**_describe(heights), "shape": list(heights.codes.shape)}),
+        "heights_about": None if about is None else json.dumps(about),
     }
-
-
-def _describe(heights: HeightPatch) -> dict[str, Any]:
-    """Return the patch's fields, without its codes."""
-    return {k: v for k, v in vars(heights).items() if k != "codes"}
 
 
 def unpack_window(row: dict[str, Any]) -> JointWindow:
