@@ -57,7 +57,7 @@ _FIELDS = {
     "lost": pa.list_(pa.int32()),
     "codes": pa.binary(),
     "heights": pa.binary(),
-    "heights_about": None if about is None else json.dumps(about),
+    "heights_about": pa.string(),
 }
 _SCHEMA = pa.schema([pa.field(name, kind) for name, kind in _FIELDS.items()])
 
