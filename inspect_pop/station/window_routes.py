@@ -21,8 +21,8 @@ from inspect_pop.verify.words import read_looks, read_static, read_words
 __all__ = ["WINDOWS_HEADER", "windows"]
 
 WINDOWS_HEADER = "X-Windows"
-_CACHE_A_WINDOW = "private, max-age=3600, immutable"
-_CACHE_THE_PAGE = "no-cache"
+_WINDOW_CACHE = "private, max-age=3600, immutable"
+_PAGE_CACHE = "no-cache"
 _RECORD_LENGTH, _JOINT_LENGTH = 200, 200
 windows = APIRouter(tags=["verify"])
 
@@ -63,36 +63,36 @@ async def get_window(record: str, joint: str, station: StationDep) -> Response:
     A joint whose picture was not kept is cut again from the export.
     """
     try:
-        window, is_kept = await asyncio.to_thread(_find_window, station.store, record, joint)
+        window, is_stored = await asyncio.to_thread(_find_window, station.store, record, joint)
     except (UsageFault, InputFault) as fault:
         raise HTTPException(404, str(fault)) from fault
     parts = [window.codes, *([window.heights.codes] if window.heights is not None else [])]
-    headers = {WINDOWS_HEADER: json.dumps(_describe(window, is_kept)), "Cache-Control": _CACHE_A_WINDOW}
+    headers = {WINDOWS_HEADER: json.dumps(_describe(window, is_stored)), "Cache-Control": _WINDOW_CACHE}
     body = b"".join(part.astype("<u2", copy=False).tobytes() for part in parts)
     return Response(body, media_type="application/octet-stream", headers=headers)
 
 
 def _find_window(store: Store, record: str, joint: str) -> tuple[JointWindow, bool]:
     """Return a joint's window and whether it was kept. Raises `UsageFault` or `InputFault` where there is none."""
-    kept = read_windows(store, record)
-    if kept is not None and joint in kept.roles:
-        window = read_window(store.require_files(), kept.path, joint)
+    stored = read_windows(store, record)
+    if stored is not None and joint in stored.roles:
+        window = read_window(store.require_files(), stored.path, joint)
         if window is not None:
             return window, True
     golden = read_golden_window(store, record, joint)
     if golden is not None:
         return golden, True
-    if kept is None:
+    if stored is None:
         raise UsageFault(f"record {record}", expected="windows of its joints", found="none: they were not kept, or are removed")
     if joint.count(".") < 2:
         raise UsageFault(f"joint {joint}", expected="a name such as U1.lower.C4", found="another form")
-    return cut_again(kept, joint), False
+    return cut_again(stored, joint), False
 
 
-def _describe(window: JointWindow, is_kept: bool) -> dict[str, Any]:
+def _describe(window: JointWindow, is_stored: bool) -> dict[str, Any]:
     """Return what the page needs to draw the codes."""
     about = {k: v for k, v in vars(window).items() if k not in {"codes", "heights", "joint"}}
-    about |= {"shape": window.codes.shape, "kept": is_kept, "heights": None}
+    about |= {"shape": window.codes.shape, "kept": is_stored, "heights": None}
     if window.heights is not None:
         heights = {k: v for k, v in vars(window.heights).items() if k != "codes"}
         about["heights"] = heights | {"shape": window.heights.codes.shape}
@@ -106,7 +106,7 @@ async def get_static(name: str) -> Response:
         content, media_type = read_static(name)
     except UsageFault as fault:
         raise HTTPException(404, str(fault)) from fault
-    return Response(content, media_type=media_type, headers={"Cache-Control": _CACHE_THE_PAGE})
+    return Response(content, media_type=media_type, headers={"Cache-Control": _PAGE_CACHE})
 
 
 @windows.get("/verify/words/{language}.json", include_in_schema=False)
@@ -117,7 +117,7 @@ async def get_words(language: str) -> Response:
     except UsageFault as fault:
         raise HTTPException(404, str(fault)) from fault
     content = json.dumps(words, ensure_ascii=False)
-    return Response(content, media_type="application/json", headers={"Cache-Control": _CACHE_THE_PAGE})
+    return Response(content, media_type="application/json", headers={"Cache-Control": _PAGE_CACHE})
 
 
 @windows.get("/verify/looks.json", include_in_schema=False)

@@ -16,6 +16,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -52,7 +53,6 @@ __all__ = [
     "partition_path",
     "repair_files",
     "to_arrow",
-    "windows_file_path",
     "write_tables",
 ]
 
@@ -139,11 +139,6 @@ def partition_path(day: str, lot: str | None) -> str:
 def joint_file_path(day: str, lot: str | None, record: str) -> str:
     """Return the path of the file that holds only this record, relative to the base."""
     return f"{partition_path(day, lot)}/{_quote(record)}.parquet"
-
-
-def windows_file_path(day: str, lot: str | None, record: str) -> str:
-    """Return the path of the file that holds what a person sees of this record's joints (`verify.windows_file`)."""
-    return f"windows/{partition_path(day, lot).removeprefix('joints/')}/{_quote(record)}.parquet"
 
 
 def _quote(text: str) -> str:
@@ -333,11 +328,9 @@ class LocalFiles:
     def list_windows(self) -> Iterator[tuple[str, float, int]]:
         """See `JointFiles`. A file that vanishes meanwhile is left out."""
         for path in (self.base / "windows").glob("day=*/lot=*/*.parquet"):
-            try:
+            with suppress(FileNotFoundError):
                 found = path.stat()
-            except FileNotFoundError:
-                continue
-            yield path.relative_to(self.base).as_posix(), found.st_mtime, found.st_size
+                yield path.relative_to(self.base).as_posix(), found.st_mtime, found.st_size
 
     def _find(self, path: str) -> Path:
         source = self.base / path
@@ -346,11 +339,8 @@ class LocalFiles:
     def list_files(self) -> Iterator[tuple[str, float]]:
         """See `JointFiles`. A file that vanishes meanwhile is left out."""
         for path in (self.base / "joints").glob("day=*/lot=*/*"):
-            try:
-                mtime = path.stat().st_mtime
-            except FileNotFoundError:
-                continue
-            yield path.relative_to(self.base).as_posix(), mtime
+            with suppress(FileNotFoundError):
+                yield path.relative_to(self.base).as_posix(), path.stat().st_mtime
 
     def read_mtime(self, path: str) -> float | None:
         """See `JointFiles`."""

@@ -58,12 +58,12 @@ def choose_golden(store: Store, product: str, record: str, *, by: str) -> Golden
         raise UsageFault(f"record {record}", expected=f"a record of {product}", found=found)
     if stored.board.verdict != "pass":
         raise UsageFault(f"record {record}", expected="a board that passed", found=f"verdict {stored.board.verdict}")
-    kept = read_windows(store, record)
-    if kept is None:
+    windows = read_windows(store, record)
+    if windows is None:
         remedy = "Choose a board that was inspected since windows are kept."
         raise UsageFault(f"record {record}", expected="a file of its windows", found="none", remedy=remedy)
     files = store.require_files()
-    files.save(_make_path(record), pack_windows(cut_all(kept)))
+    files.save(_make_path(record), pack_windows(cut_all(windows)))
     golden = Golden(product, record, stored.board.serial, by, utc_now())
     files.write_note(_make_note_name(product), json.dumps(asdict(golden)), is_new=False)
     return golden
@@ -109,7 +109,7 @@ def _find_latest(store: Store, product: str) -> Golden | None:
     with store.reading() as connection:
         found = connection.execute(query.order_by(boards.c.inspected_us.desc(), boards.c.id.desc()).limit(_LATEST)).all()
     for record, serial in found:
-        kept = read_windows(store, record)
-        if kept is not None and is_there(kept.export):
+        windows = read_windows(store, record)
+        if windows is not None and is_there(windows.export):
             return Golden(product, record, serial)
     return None

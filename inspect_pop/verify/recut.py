@@ -18,7 +18,7 @@ from inspect_pop.verify.windows import (
     cut_height_patch,
     cut_slice_window,
 )
-from inspect_pop.verify.windows_file import KeptWindows
+from inspect_pop.verify.windows_file import StoredWindows
 
 __all__ = ["cut_again", "cut_all", "is_there"]
 
@@ -30,12 +30,12 @@ def is_there(place: ExportPlace | None) -> bool:
     return place is not None and os.path.exists(place.path)  # noqa: PTH110 (a path that may not be entered is not there)
 
 
-def cut_again(kept: KeptWindows, joint: str) -> JointWindow:
+def cut_again(stored: StoredWindows, joint: str) -> JointWindow:
     """Cut any joint of a record again, with every pixel of its slices.
 
     Parameters
     ----------
-    kept
+    stored
         What was kept of the record.
     joint
         The joint's name, such as `U1.lower.C4`.
@@ -49,29 +49,29 @@ def cut_again(kept: KeptWindows, joint: str) -> JointWindow:
     InputFault
         An image cannot be read.
     """
-    return _cut(_require_place(kept), kept.placements, joint, "other", None)
+    return _cut(_require_place(stored), stored.placements, joint, "other", None)
 
 
-def cut_all(kept: KeptWindows) -> WindowSet:
+def cut_all(stored: StoredWindows) -> WindowSet:
     """Cut every joint of a record again, as for its file of windows: a golden board outlives its export so.
 
     Raises as `cut_again`.
     """
-    place = _require_place(kept)
+    place = _require_place(stored)
     export = _open_same(place)
-    cut = WindowSet(kept.record, export.inspected_at, export.lot, place, kept.placements)
+    cut = WindowSet(stored.record, export.inspected_at, export.lot, place, stored.placements)
     for source in export.slices:
         interface, _, _ = _read_interface(place, source.refdes, source.interface)
         names = [f"{source.refdes}.{source.interface}.{ball}" for ball in interface.ball]
-        cut.windows.extend(_cut(place, kept.placements, name, "reference", MOST_SAMPLES) for name in names)
+        cut.windows.extend(_cut(place, stored.placements, name, "reference", MOST_SAMPLES) for name in names)
     return cut
 
 
-def _require_place(kept: KeptWindows) -> ExportPlace:
-    if kept.export is None:
+def _require_place(stored: StoredWindows) -> ExportPlace:
+    if stored.export is None:
         expected = "the export that the record was made of"
-        raise FileFault(f"record {kept.record}", expected=expected, found="none: the board was uploaded, and is not kept")
-    return kept.export
+        raise FileFault(f"record {stored.record}", expected=expected, found="none: the board was uploaded, and is not kept")
+    return stored.export
 
 
 def _cut(place: ExportPlace, placements: dict[str, Placement], joint: str, role: str, most_samples: int | None) -> JointWindow:
@@ -89,7 +89,7 @@ def _cut(place: ExportPlace, placements: dict[str, Placement], joint: str, role:
 
 def _open_same(place: ExportPlace) -> BoardExport:
     """Open the export. Raises `FileFault` where it is gone or is another one."""
-    remedy = "Put the export back where it was, or judge by the windows that were kept."
+    remedy = "Put the export back where it was, or judge by the windows that were stored."
     try:
         export = open_export(Path(place.path), Path(place.root))
     except InputFault as fault:

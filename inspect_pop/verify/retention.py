@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from inspect_pop.core.errors import UsageFault
 from inspect_pop.store import Store
 from inspect_pop.verify.windows import WindowSet
-from inspect_pop.verify.windows_file import pack_windows, read_kept
+from inspect_pop.verify.windows_file import pack_windows, read_stored
 
 __all__ = ["PrunedWindows", "prune_windows"]
 
@@ -57,10 +57,10 @@ def prune_windows(store: Store, *, today: str, days: int | None = None, gigabyte
         is_over = most is not None and total > most
         if not (is_old or is_over):
             continue
-        kept = read_kept(files, path)
-        if kept is None or not kept.roles:
+        stored = read_stored(files, path)
+        if stored is None or not stored.roles:
             continue
-        content = pack_windows(WindowSet(kept.record, "", None, kept.export, kept.placements))
+        content = pack_windows(WindowSet(stored.record, "", None, stored.export, stored.placements))
         files.save(path, content)
         emptied, freed, total = emptied + 1, freed + size - len(content), total - size + len(content)
     return PrunedWindows(emptied, freed, total)

@@ -126,7 +126,7 @@ def cut_windows(
     from inspect_pop.pipeline.record import find_passing_neighbour  # a second; a process that only writes windows needs no more
 
     board, joints = inspection.board, inspection.joints
-    kept = WindowSet(board.record, board.inspected_at, board.lot, export, inspection.placements)
+    cut = WindowSet(board.record, board.inspected_at, board.lot, export, inspection.placements)
     sample = set(choose_sample(board.record, joints, sample_size).tolist())
     for first, stack, interface in _find_parts(joints, recipe, inspection.stacks):
         rows = range(first, first + len(interface.ball))
@@ -138,9 +138,9 @@ def cut_windows(
             if nearest is not None:
                 roles.setdefault(nearest, "reference")
                 names = (name_joint(stack.refdes, interface.name, interface.ball[k]) for k in (joint, nearest))
-                kept.references.update([(next(names), next(names))])
-        kept.windows.extend(_cut_joints(stack, interface, inspection, roles))
-    return kept
+                cut.references.update([(next(names), next(names))])
+        cut.windows.extend(_cut_joints(stack, interface, inspection, roles))
+    return cut
 
 
 def _find_parts(joints: JointTable, recipe: Recipe, stacks: Sequence[SliceStack]) -> Iterator[tuple[int, SliceStack, Interface]]:
@@ -198,8 +198,11 @@ def cut_slice_window(
         factor = -(-half // max(largest, 1))
     (rows, cols), centre, inside = _locate(stack.grid, interface, placement, joint, half)
     values = stack.values[:, rows[:, None], cols[None, :]]
-    if factor > 1:
-        values = _average(values, factor)
+    if factor > 1:  # a rest at the lower and right edge is left out
+        height, width = values.shape[1] // factor, values.shape[2] // factor
+        squares = values[:, : height * factor, : width * factor].reshape(len(values), height, factor, width, factor)
+        mean = squares.astype(np.float32).mean(axis=(2, 4))
+        values = mean if values.dtype.kind == "f" else np.rint(mean).astype(values.dtype)
         shift = (factor - 1) / 2
         centre = ((centre[0] - shift) / factor, (centre[1] - shift) / factor)
         top, left, bottom, right = (-(-edge // factor) for edge in inside)
@@ -258,15 +261,6 @@ def _locate(grid: Grid, interface: Interface, placement: Placement, joint: int, 
         first.append(int(np.clip(-start, 0, len(index))))
         last.append(int(np.clip(n - start, 0, len(index))))
     return (axes[0], axes[1]), (centre[0], centre[1]), (first[0], first[1], last[0], last[1])
-
-
-def _average(values: NDArray[Any], factor: int) -> NDArray[Any]:
-    """Average squares of `factor` samples, in the dtype of the picture; a rest at the lower and right edge is left out."""
-    n, height, width = values.shape
-    height, width = height // factor, width // factor
-    squares = values[:, : height * factor, : width * factor].reshape(n, height, factor, width, factor)
-    mean: NDArray[Any] = squares.astype(np.float32).mean(axis=(2, 4))
-    return mean if values.dtype.kind == "f" else np.rint(mean).astype(values.dtype)
 
 
 def _encode_grey(values: NDArray[Any]) -> tuple[NDArray[np.uint16], tuple[float, float], int | None]:

@@ -24,17 +24,17 @@ from sqlalchemy import select
 from inspect_pop.core.errors import StoreFault
 from inspect_pop.core.geometry import Placement
 from inspect_pop.store import Store
-from inspect_pop.store.joint_files import JointFiles, windows_file_path
+from inspect_pop.store.joint_files import JointFiles, joint_file_path
 from inspect_pop.store.schema import boards, contexts
 from inspect_pop.store.types import parse_local_day
 from inspect_pop.verify.windows import ExportPlace, HeightPatch, JointWindow, WindowSet
 
 __all__ = [
-    "KeptWindows",
+    "StoredWindows",
     "find_windows_path",
     "keep_windows",
     "pack_windows",
-    "read_kept",
+    "read_stored",
     "read_window",
     "read_windows",
     "unpack_window",
@@ -63,7 +63,7 @@ _SCHEMA = pa.schema([pa.field(name, kind) for name, kind in _FIELDS.items()])
 
 
 @dataclass(frozen=True)
-class KeptWindows:
+class StoredWindows:
     """What a file of windows says without its pictures.
 
     `roles` has the role of each joint that is kept (`windows.JointWindow`), `references` the joint that it is compared with.
@@ -88,7 +88,7 @@ def keep_windows(store: Store, windows: WindowSet) -> None:
         return
     files, path = (
         store.require_files(),
-        windows_file_path(parse_local_day(windows.inspected_at, store.time_zone), windows.lot, windows.record),
+        _make_path(parse_local_day(windows.inspected_at, store.time_zone), windows.lot, windows.record),
     )
     try:
         files.save(path, pack_windows(windows))
@@ -96,25 +96,29 @@ def keep_windows(store: Store, windows: WindowSet) -> None:
         raise StoreFault(files.address(path), expected="a file that can be written", found=str(error)) from error
 
 
+def _make_path(day: str, lot: str | None, record: str) -> str:
+    return joint_file_path(day, lot, record).replace("joints/", "windows/", 1)
+
+
 def find_windows_path(store: Store, record: str) -> str | None:
     """Return the path of a record's windows below the store's files; None for a record that is not in the store."""
     query = select(contexts.c.day, contexts.c.lot).join_from(boards, contexts, contexts.c.id == boards.c.context_id)
     with store.reading() as connection:
         row = connection.execute(query.where(boards.c.record == record)).first()
-    return None if row is None else windows_file_path(row.day, row.lot, record)
+    return None if row is None else _make_path(row.day, row.lot, record)
 
 
-def read_windows(store: Store, record: str) -> KeptWindows | None:
+def read_windows(store: Store, record: str) -> StoredWindows | None:
     """Read what is kept of a record; None where nothing is.
 
     Raises:
         StoreFault: The file is damaged, or cannot be reached.
     """
     path = find_windows_path(store, record) if store.keeps_files else None
-    return None if path is None else read_kept(store.require_files(), path)
+    return None if path is None else read_stored(store.require_files(), path)
 
 
-def read_kept(files: JointFiles, path: str) -> KeptWindows | None:
+def read_stored(files: JointFiles, path: str) -> StoredWindows | None:
     """Read a file of windows without its pictures; None where there is none. Raises `StoreFault` for a damaged one."""
     try:
         with files.open(path) as source:
@@ -125,7 +129,7 @@ def read_kept(files: JointFiles, path: str) -> KeptWindows | None:
         return None
     except (pa.ArrowInvalid, OSError, KeyError, TypeError, ValueError) as error:
         raise _make_damage(files, path, error) from error
-    return KeptWindows(
+    return StoredWindows(
         about["record"],
         path,
         dict(zip(names["joint"].to_pylist(), names["role"].to_pylist(), strict=True)),
@@ -178,6 +182,7 @@ def pack_windows(windows: WindowSet, *, with_pictures: bool = True) -> bytes:
 
 def _to_row(window: JointWindow) -> dict[str, Any]:
     heights = window.heights
+    about = None if heights is None else {k: v for k, v in vars(heights).items() if k != "codes"} | {"shape": heights.codes.shape}
     return {
         "joint": window.joint,
         "role": window.role,
@@ -191,13 +196,8 @@ def _to_row(window: JointWindow) -> dict[str, Any]:
         "lost": list(window.lost),
         "codes": _pack_codes(window.codes),
         "heights": None if heights is None else _pack_codes(heights.codes),
-        "heights_about": None if heights is None else json.dumps({**_describe(heights), "shape": list(heights.codes.shape)}),
+        "heights_about": None if about is None else json.dumps(about),
     }
-
-
-def _describe(heights: HeightPatch) -> dict[str, Any]:
-    """Return the patch's fields, without its codes."""
-    return {k: v for k, v in vars(heights).items() if k != "codes"}
 
 
 def unpack_window(row: dict[str, Any]) -> JointWindow:

@@ -173,8 +173,9 @@ def test_a_shift_is_verified_by_keyboard_alone(browser: "sync_api.Browser", tmp_
         seat.page.keyboard.press("q")
         seat.page.wait_for_selector("#queue:not([hidden])")
         seat.until("document.getElementById('queue-count').textContent === 'No board waits.'")
-        took = sorted(seat.page.evaluate("performance.getEntriesByName('joint').map(e => e.duration)"))
-        print(f"next joint: median {took[len(took) // 2]:.0f} ms, 95 % {took[int(0.95 * len(took))]:.0f} ms, of {len(took)}")
+        for name in ("joint", "board"):
+            took = sorted(seat.page.evaluate("n => performance.getEntriesByName(n).map(e => e.duration)", name))
+            print(f"{name}: median {took[len(took) // 2]:.0f} ms, 95 % {took[int(0.95 * len(took))]:.0f} ms, of {len(took)}")
         seat.close()
         assert set(done.values()) == {1} and len(done) == 4 * n
         made = list_decisions(store, "PB", n)
@@ -291,7 +292,7 @@ def test_pictures_keys_words_and_any_joint(browser: "sync_api.Browser", floor: t
     eva.press("x")
     page.select_option("#language", "zh")
     eva.until("document.documentElement.lang === 'zh'")
-    assert page.locator("#actions button").nth(1).inner_text().startswith("桥连")
+    assert "桥连" in page.locator("#actions button").nth(1).inner_text()
     eva.rest()
     assert [d.state for d in list_decisions(store, "PIC")] == ["DefectRejected"]
     eva.close(tmp_path / "zh.png")

@@ -15,13 +15,13 @@ from inspect_pop.ingest import open_export
 from inspect_pop.verify import recut
 from inspect_pop.verify.recut import cut_again, cut_all, is_there
 from inspect_pop.verify.windows import ExportPlace, cut_slice_window
-from inspect_pop.verify.windows_file import KeptWindows, pack_windows
+from inspect_pop.verify.windows_file import StoredWindows, pack_windows
 
 SAMPLE = Path(__file__).resolve().parents[2] / "datasets" / "sample"
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> KeptWindows:
+def kept(tmp_path: Path) -> StoredWindows:
     recut._read_interface.cache_clear()
     batch = Path(shutil.copytree(SAMPLE, tmp_path / "batch", copy_function=shutil.copyfile))
     (board,) = (batch / "boards").iterdir()
@@ -29,10 +29,10 @@ def kept(tmp_path: Path) -> KeptWindows:
     (package,) = export.recipe.packages
     placements = {s.name: align_slices(s.read(), package, Limits()) for s in export.slices}
     placements |= {m.name: align_height(m.read(), package, Limits()) for m in export.height_maps}
-    return KeptWindows("r", "", {}, {}, ExportPlace(str(board), str(batch), export.digest), placements)
+    return StoredWindows("r", "", {}, {}, ExportPlace(str(board), str(batch), export.digest), placements)
 
 
-def test_a_joint_is_cut_from_the_same_pixels_again(kept: KeptWindows) -> None:
+def test_a_joint_is_cut_from_the_same_pixels_again(kept: StoredWindows) -> None:
     assert kept.export is not None and is_there(kept.export)
     export = open_export(Path(kept.export.path))
     source, interface = export.slices[0], export.recipe.packages[0].interface(export.slices[0].interface)
@@ -47,14 +47,14 @@ def test_a_joint_is_cut_from_the_same_pixels_again(kept: KeptWindows) -> None:
             cut_again(kept, other)
 
 
-def test_all_joints_take_at_most_40_kb_each(kept: KeptWindows) -> None:
+def test_all_joints_take_at_most_40_kb_each(kept: StoredWindows) -> None:
     cut = cut_all(kept)
     assert kept.export is not None
     assert len(cut.windows) == open_export(Path(kept.export.path)).recipe.n_joints
     assert len(pack_windows(cut)) < 40_000 * len(cut.windows)
 
 
-def test_an_export_that_is_gone_changed_or_never_was_is_said(kept: KeptWindows) -> None:
+def test_an_export_that_is_gone_changed_or_never_was_is_said(kept: StoredWindows) -> None:
     assert kept.export is not None
     with pytest.raises(FileFault, match="the board was uploaded"):
         cut_again(replace(kept, export=None), "U1.lower.A1")

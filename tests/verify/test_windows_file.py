@@ -8,7 +8,7 @@ import pytest
 from inspect_pop.core.errors import StoreFault
 from inspect_pop.store import Store, open_store
 from inspect_pop.verify.windows import ExportPlace, JointWindow, WindowSet, cut_windows
-from inspect_pop.verify.windows_file import keep_windows, pack_windows, read_kept, read_window, read_windows
+from inspect_pop.verify.windows_file import keep_windows, pack_windows, read_stored, read_window, read_windows
 from tests.verify.boards import make_seen_board
 
 PLACE = ExportPlace("/exports/B", "/exports", "d" * 64)
@@ -63,7 +63,7 @@ def test_a_damaged_file_is_said(kept: tuple[Store, WindowSet]) -> None:
     for content in (b"no parquet", pack_windows(windows)[:-100]):
         files.save(found.path, content)
         with pytest.raises(StoreFault, match="expected a Parquet file of windows"):
-            read_kept(files, found.path)
+            read_stored(files, found.path)
         with pytest.raises(StoreFault, match="expected a Parquet file of windows"):
             read_window(files, found.path, "U1.lower.B2")
 
