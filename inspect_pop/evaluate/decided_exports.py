@@ -41,7 +41,9 @@ def _find_place(store: Store, record: str) -> BoardPlace:
     windows = read_windows(store, record)
     if windows is None or windows.export is None:
         found = (
-            "nothing: its windows were deleted, or the store keeps no files" if windows is None else "an upload, of which nothing is left"
+            "nothing: its windows were deleted, or the store keeps no files"
+            if windows is None
+            else "an upload, of which nothing is left"
         )
         raise FileFault(f"record {record[:12]}", expected="where its export lies", found=found)
     place = BoardPlace(Path(windows.export.path), Path(windows.export.root))
