@@ -38,15 +38,17 @@ def find_decided_exports(store: Store, labels: Iterable[DecidedJoint]) -> Decide
 
 def _find_place(store: Store, record: str) -> BoardPlace:
     """Return where the export of a record lies. Raises `InputFault` or `StoreFault` that says why there is none to use."""
-    kept = read_windows(store, record)
-    if kept is None or kept.export is None:
+    windows = read_windows(store, record)
+    if windows is None or windows.export is None:
         found = (
-            "nothing: its windows were deleted, or the store keeps no files" if kept is None else "an upload, which is not kept"
+            "nothing: its windows were deleted, or the store keeps no files"
+            if windows is None
+            else "an upload, of which nothing is left"
         )
         raise FileFault(f"record {record[:12]}", expected="where its export lies", found=found)
-    place = BoardPlace(Path(kept.export.path), Path(kept.export.root))
+    place = BoardPlace(Path(windows.export.path), Path(windows.export.root))
     digest = open_export(place.path, place.root).digest
-    if digest != kept.export.digest:
-        expected, found = f"the export {kept.export.digest[:12]} that was inspected", f"another one, {digest[:12]}"
+    if digest != windows.export.digest:
+        expected, found = f"the export {windows.export.digest[:12]} that was inspected", f"another one, {digest[:12]}"
         raise FileFault(str(place), expected=expected, found=found)
     return place

@@ -15,7 +15,7 @@ elsewhere was not drawn and stands for itself.
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -128,7 +128,10 @@ def collect_decision_labels(store: Store) -> DecisionLabels:
         elif standing:
             row = standing[-1]
             unclear.append(f"{row.serial} {row.refdes}.{row.interface}.{row.ball}: {row.state}")
-    return DecisionLabels(tuple(_weigh(found, passed)), tuple(unclear))
+    drawn = Counter(joint.record for joint in found if joint.role == "sample")
+    weights = [passed[joint.record] / drawn[joint.record] if joint.role == "sample" else 1.0 for joint in found]
+    labels = (replace(joint, stands_for=max(1.0, weight)) for joint, weight in zip(found, weights, strict=True))
+    return DecisionLabels(tuple(labels), tuple(unclear))
 
 
 def _find_class(decision: Any) -> str | None:
@@ -160,14 +163,6 @@ def _make_label(row: Any) -> DecidedJoint:
         called=row.called if row.verdict else GOOD,
         verdict=verdict,
     )
-
-
-def _weigh(found: Sequence[DecidedJoint], passed: Mapping[str, int]) -> Iterable[DecidedJoint]:
-    """Yield the joints, those of the sample with the number of joints that each stands for; `passed` counts them by record."""
-    drawn = Counter(joint.record for joint in found if joint.role == "sample")
-    for joint in found:
-        count = passed[joint.record] / drawn[joint.record] if joint.role == "sample" else 1.0
-        yield replace(joint, stands_for=max(1.0, count))
 
 
 def write_decision_labels(found: DecisionLabels, path: Path) -> None:

@@ -283,6 +283,8 @@ def _write_model(request: TrainingRequest, dataset: Dataset, trained: _TrainedNe
     start, split = request.start, dataset.split
     samples = dataset.all.of_boards(split.train)
     known = start.card.data if start else {}
+    exports, _ = open_exports(find_exports(request.paths))
+    digests = {shorten_digest(e.digest) for e in exports.values() if e.serial in (*split.train, *split.calibrate)}
     data: dict[str, Any] = {
         "training boards": [*known.get("training boards", ()), *split.train],
         "calibration boards": [*known.get("calibration boards", ()), *split.calibrate],
@@ -290,7 +292,7 @@ def _write_model(request: TrainingRequest, dataset: Dataset, trained: _TrainedNe
         "labelled joints learnt from": len(samples),
         "joints of other machines": len(dataset.others),
         "labels": dataset.labels.by_class,
-        LEARNT_EXPORTS: [*known.get(LEARNT_EXPORTS, ()), *_list_exports(request.paths, (*split.train, *split.calibrate))],
+        LEARNT_EXPORTS: [*known.get(LEARNT_EXPORTS, ()), *sorted(digests)],
         "digest": _digest_samples(samples),
         "began with": f"{start.card.name} {start.card.version}" if start else "nothing",
     }
@@ -376,12 +378,6 @@ def _finish_model(out: Path, card: Card, report: TrainReport) -> Card:
     sealed = seal(out, card.model_copy(update={"metrics": figures, "measured_on": measured_on}))
     shutil.rmtree(out / WORK, ignore_errors=True)
     return sealed
-
-
-def _list_exports(paths: Sequence[Source], serials: Sequence[str]) -> list[str]:
-    """Return the short digests of the exports of these boards, sorted."""
-    exports, _ = open_exports(find_exports(paths))
-    return sorted({shorten_digest(export.digest) for export in exports.values() if export.serial in serials})
 
 
 def _digest_samples(samples: Samples) -> str:

@@ -6,7 +6,8 @@
 Boards are inspected; a script that knows the truth judges every suspect and a sample of the joints that passed, as people
 would at the verify station; the station's trainer trains from the store; gates decide; the model is promoted; other boards are
 inspected with the model before and after; the promotion is rolled back, and the verdicts of before must come again, bit for
-bit. With --worse the same is done by a person who calls every second defect good: the model must not be offered.
+bit. With --worse the same is done by a person who calls every second defect good, on all boards but the golden ones: the model
+must not be offered.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from inspect_pop.evaluate.comparison import compare_models
 from inspect_pop.evaluate.decision_labels import collect_decision_labels
 from inspect_pop.evaluate.disagreements import find_disagreements, forecast_training
 from inspect_pop.evaluate.promotion import promote
+from inspect_pop.evaluate.samples import hash_board
 from inspect_pop.ingest.labels import Labels, read_labels
 from inspect_pop.simulate.machines import Machine, draw_machine
 from inspect_pop.simulate.write_batch import simulate_batch
@@ -35,6 +37,7 @@ from inspect_pop.store import Decision, open_store
 
 TOP = Path(__file__).resolve().parents[2]
 TRUTH = "truth-labels.csv"  # where training does not look
+GOLDEN_SHARE = 0.25  # of training/configs/retrain.toml
 AT = "2026-03-02T12:00:00+00:00"
 # Outside everything that training draws: a steep response, a flat view, hardly any filter (as in measure_retraining.py).
 ODD = Machine(
@@ -158,7 +161,7 @@ def verify(store: Path, batch: Path, *, is_wrong: bool) -> str:
             suspects = {(d.refdes, d.interface, d.ball) for d in stored.defects if d.verdict != "pass"}
             for joint in sorted(suspects | set(opened.sample(stored.board.record))):
                 label = find_truth(truth, serial, joint)
-                if is_wrong and label != GOOD and odd.random() < 0.5:
+                if is_wrong and label != GOOD and hash_board(serial, "golden") >= GOLDEN_SHARE and odd.random() < 0.5:
                     label = GOOD
                 opened.add_decision(make_decision(stored.board.record, joint, label, is_suspect=joint in suspects))
                 count += 1
