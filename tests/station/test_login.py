@@ -191,7 +191,8 @@ def test_a_planted_cookie_is_not_the_session_after_log_in(people: Running) -> No
 
 
 @pytest.mark.parametrize(
-    "target", ["//evil.example", "https://evil.example", "/\\evil.example", "\\\\evil.example", "/\t/evil.example", "javascript:alert(1)"]
+    "target",
+    ["//evil.example", "https://evil.example", "/\\evil.example", "\\\\evil.example", "/\t/evil.example", "javascript:alert(1)"],
 )
 def test_log_in_leads_to_this_site_only(people: Running, target: str) -> None:
     assert find_local_path(target) == "/"

@@ -49,7 +49,11 @@ def test_a_window_comes_as_it_was_kept(seen: tuple[Running, WindowSet]) -> None:
 
 @pytest.mark.parametrize(
     ("joint", "reason"),
-    [("U1.lower.D4", "none that can be read"), ("nonsense", "a name such as U1.lower.C4"), ("%2e%2e/%2e%2e/x", "none that can be read")],
+    [
+        ("U1.lower.D4", "none that can be read"),
+        ("nonsense", "a name such as U1.lower.C4"),
+        ("%2e%2e/%2e%2e/x", "none that can be read"),
+    ],
 )
 def test_what_is_not_there_is_said(seen: tuple[Running, WindowSet], joint: str, reason: str) -> None:
     service, windows = seen
