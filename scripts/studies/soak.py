@@ -6,8 +6,8 @@
 
 A line posts copies of one board, each with its serial, and asks again while it gets no answer. A receiver takes the messages. In
 between, one fault at a time: the service is restarted (SIGTERM) or killed, a worker is killed, a worker stands still as on a
-share that hangs, no file can grow (RLIMIT_FSIZE, as on a full disk), the receiver is away, and with `--clock-steps` the clock is set
-forward and back (libfaketime).
+share that hangs, no file can grow (RLIMIT_FSIZE, as on a full disk), the receiver is away, and with `--clock-steps` the clock
+is set forward and back (libfaketime).
 
 Each period gives a row: memory (PSS of the service and its processes), open files, threads, boards answered, latency at the 50th
 and 99th percentile, messages that wait. Exit status 1 if a board that was answered has no record or two, if messages of a record
@@ -441,9 +441,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--period", type=float, default=60.0, metavar="S", help="seconds of a row")
     parser.add_argument("--drain", type=float, default=180.0, metavar="S", help="seconds that messages may wait at the end")
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument(
-        "--true-clock", action="store_true", help="no clock steps: libfaketime slows what asks for the time often"
-    )
+    parser.add_argument("--clock-steps", action="store_true", help="also set the clock: libfaketime slows the service")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--board", type=Path, help="default: the committed sample")
     parser.add_argument("--folder", type=Path, help="where exports and store lie")
