@@ -196,7 +196,7 @@ def write_inspection(
                 keys = DimensionKeys(connection, record)
                 if keys.is_known:
                     return WriteResult(board.record, False, find_sequences(connection, [board.record])[board.record])
-                first = _find_board(connection, board) if keys.has_serial else None
+                first = _find_board(connection, board) if keys.has_serial and board.serial.strip() else None
                 board_id = _insert_rows(connection, inspection, record, keys, run, has_file=joint_files is not None)
                 _add_inspection(connection, board_id, first)
                 add_messages(connection, outgoing)
@@ -248,18 +248,21 @@ def _find_board(connection: Connection, board: BoardRecord) -> int | None:
 
     A board is known by serial, product and panel, and by its position where the serial may be the panel's: where it is the same
     as the panel, or no panel is given. Panel and position tell boards apart only where both inspections give them, since not
-    every machine reads them. A record that would fit several boards is a board of its own.
+    every machine reads them; blanks are none, and a serial of blanks names no board. A record that would fit several
+    boards is a board of its own.
     """
     query = select(boards.c.first_id, boards.c.panel, boards.c.position, contexts.c.product).distinct()
     query = query.join_from(boards, contexts, contexts.c.id == boards.c.context_id).where(boards.c.serial == board.serial)
     fits: dict[int, bool] = {}
     exact: set[int] = set()
-    for first, panel, position, product in connection.execute(query):
-        is_same_panel = not panel or not board.panel or panel == board.panel
-        has_unique_serial = all(p and p != board.serial for p in (panel, board.panel))
+    its_panel = (board.panel or "").strip()
+    for first, written_panel, position, product in connection.execute(query):
+        panel = (written_panel or "").strip()
+        is_same_panel = not panel or not its_panel or panel == its_panel
+        has_unique_serial = all(p and p != board.serial for p in (panel, its_panel))
         is_same_place = has_unique_serial or position is None or board.position is None or position == board.position
         fits[first] = fits.get(first, True) and is_same_panel and is_same_place and product == board.product
-        if ((panel or None), position) == ((board.panel or None), board.position):
+        if (panel, position) == (its_panel, board.position):
             exact.add(first)
     found = [first for first, is_fit in fits.items() if is_fit]
     found = [first for first in found if first in exact] or found

@@ -5,9 +5,9 @@
     python scripts/studies/soak.py --minutes 5 --per-minute 60 --fault-every 15
 
 A line posts copies of one board, each with its serial, and asks again while it gets no answer. A receiver takes the messages. In
-between, one fault at a time: the service is restarted (SIGTERM) or killed, a worker is killed, a worker stands still as on a share
-that hangs, no file can grow (RLIMIT_FSIZE, as on a full disk), the receiver is away, and the clock is set forward and back
-(libfaketime, where it is installed).
+between, one fault at a time: the service is restarted (SIGTERM) or killed, a worker is killed, a worker stands still as on a
+share that hangs, no file can grow (RLIMIT_FSIZE, as on a full disk), the receiver is away, and with `--clock-steps` the clock
+is set forward and back (libfaketime).
 
 Each period gives a row: memory (PSS of the service and its processes), open files, threads, boards answered, latency at the 50th
 and 99th percentile, messages that wait. Exit status 1 if a board that was answered has no record or two, if messages of a record
@@ -33,6 +33,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ from inspect_pop.store import open_store
 ROOT = Path(__file__).resolve().parents[2]
 MAIN = "import sys; from inspect_pop.cli import main; sys.exit(main())"
 FAKETIME = [*Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), *Path("/usr/lib64").glob("faketime/libfaketime.so.1")]
+START_S = 120.0
 ANSWER_S = 90.0  # the line gives a board up after this
 GROWTH = 1.15  # of the median of the last third over that of the first: more is a leak
 
@@ -103,9 +105,9 @@ class Receiver:
 class Service:
     """The service as a process, with a clock that can be set."""
 
-    def __init__(self, folder: Path, cfx: str, jobs: int) -> None:
+    def __init__(self, folder: Path, cfx: str, jobs: int, *, has_clock: bool) -> None:
         self.folder, self.store = folder, folder / "records.db"
-        self._clock = folder / "clock"
+        self._clock, self.has_clock = folder / "clock", has_clock
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = int(free.getsockname()[1])
@@ -116,11 +118,18 @@ class Service:
     def start(self) -> None:
         self.set_clock("+0")
         environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
-        if FAKETIME:
+        if self.has_clock:
             environment |= {"LD_PRELOAD": str(FAKETIME[0]), "FAKETIME_TIMESTAMP_FILE": str(self._clock)}
             environment |= {"FAKETIME_CACHE_DURATION": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
         with (self.folder / "service.log").open("ab") as log:
             self._process = subprocess.Popen(self._command, stdout=log, stderr=log, env=environment, cwd=self.folder)
+        give_up = time.monotonic() + START_S
+        while time.monotonic() < give_up:
+            with suppress(OSError, http.client.HTTPException, ValueError):
+                if self.ask("GET", "/readyz")[0] == HTTPStatus.OK:
+                    return
+            time.sleep(0.2)
+        raise SystemExit(f"the service was not ready after {START_S:g} s: {self.folder / 'service.log'}")
 
     def set_clock(self, offset: str) -> None:
         part = self._clock.with_suffix(".part")
@@ -151,8 +160,8 @@ class Service:
             with suppress(OSError):
                 lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
                 memory += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-                files += len(os.listdir(f"/proc/{pid}/fd"))
-                threads += len(os.listdir(f"/proc/{pid}/task"))
+                files += len(list(Path(f"/proc/{pid}/fd").iterdir()))
+                threads += len(list(Path(f"/proc/{pid}/task").iterdir()))
         return memory / 1024, files, threads
 
     def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
@@ -212,7 +221,7 @@ class Line:
                 status, answer = self.service.ask("POST", "/v1/inspections", {"path": str(folder)})
             except (OSError, http.client.HTTPException, ValueError):
                 status, answer = 0, None
-            if status == 200 and answer["serial"] == serial:
+            if status == HTTPStatus.OK and answer["serial"] == serial:
                 self.sent.latencies_ms.append((time.monotonic() - started) * 1000)
                 self.sent.verdicts[serial] = answer["verdict"]
                 return
@@ -230,7 +239,7 @@ class Faults:
         self._all: list[Callable[[], None]] = [
             self.restart, self.kill, self.kill_worker, self.hang_worker, self.fill_disk, self.receiver_away,
         ]  # fmt: skip
-        self._all += [self.clock_forward, self.clock_back] if FAKETIME else []
+        self._all += [self.clock_forward, self.clock_back] if service.has_clock else []
         self._next: list[Callable[[], None]] = []
         self.happened: list[str] = []
 
@@ -295,7 +304,7 @@ def measure_period(service: Service, line: Line, faults: Faults, began: float, n
     memory, files, threads = service.measure()
     waiting = None
     with suppress(OSError, http.client.HTTPException, ValueError):
-        status, answer = service.ask("GET", "/readyz")
+        _, answer = service.ask("GET", "/readyz")
         waiting = answer.get("messages_waiting") if isinstance(answer, dict) else None
     p99 = took[min(len(took) - 1, int(0.99 * len(took)))] if took else None
     minute = (time.monotonic() - began) / 60
@@ -335,7 +344,7 @@ def compare(service: Service, sent: Sent, receiver: Receiver) -> dict[str, Any]:
         with store.reading() as connection:
             serials = connection.exec_driver_sql("SELECT serial, count(*) FROM boards GROUP BY serial").all()
             ids = {row[0] for row in connection.exec_driver_sql("SELECT id FROM messages WHERE record IS NOT NULL")}
-        records = dict((str(serial), int(n)) for serial, n in serials)
+        records = {str(serial): int(n) for serial, n in serials}
         quarantined = len(store.list_quarantine())
         n_waiting, _ = store.waiting()
     asked = sent.verdicts.keys() | set(sent.unanswered)
@@ -381,7 +390,7 @@ def soak(options: argparse.Namespace) -> dict[str, Any]:
     board = options.board or next((ROOT / "datasets/sample/boards").iterdir())
     with open_folder(options.folder) as folder:
         receiver = Receiver()
-        service = Service(folder, receiver.address, options.jobs)
+        service = Service(folder, receiver.address, options.jobs, has_clock=bool(FAKETIME) and options.clock_steps)
         line = Line(service, board, options.per_minute)
         faults = Faults(service, receiver, options.seed, options.longest_fault)
         print(" minute answered  p50 ms p99 ms   MB PSS  files threads waiting  faults")
@@ -402,7 +411,7 @@ def soak(options: argparse.Namespace) -> dict[str, Any]:
         "seconds": options.seconds,
         "per_minute": options.per_minute,
         "faults": dict(Counter(faults.happened)),
-        "has_clock_steps": bool(FAKETIME),
+        "has_clock_steps": service.has_clock,
         "compared": compared,
         "growth": growth,
         "is_whole": is_whole and compared["messages_waiting"] == 0,
@@ -432,6 +441,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--period", type=float, default=60.0, metavar="S", help="seconds of a row")
     parser.add_argument("--drain", type=float, default=180.0, metavar="S", help="seconds that messages may wait at the end")
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--clock-steps", action="store_true", help="also set the clock: libfaketime slows the service")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--board", type=Path, help="default: the committed sample")
     parser.add_argument("--folder", type=Path, help="where exports and store lie")

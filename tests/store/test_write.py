@@ -146,6 +146,8 @@ def count_boards(store: Store) -> tuple[int, int, int]:
         ({"panel": "P", "position": 1}, {"panel": "Q", "position": 1}, False),
         ({"panel": "P", "position": 1}, {"panel": None, "position": None}, True),  # a machine that does not read them
         ({"panel": "S", "position": 1}, {"panel": "", "position": None}, True),
+        ({"panel": "P", "position": 1}, {"panel": "  ", "position": 1}, True),  # blanks are no panel
+        ({"panel": " ", "position": 1}, {"panel": " ", "position": 2}, False),
         ({"product": "X"}, {"product": "Y"}, False),
     ],
 )
@@ -154,6 +156,14 @@ def test_a_board_is_known_by_serial_product_panel_and_position(store: Store, fir
     store.write(make_inspection("S", record="2" * 32, **second))
     assert count_boards(store) == ((1, 0, 1) if is_one else (2, 1, 0))
     assert [b.final for b in store.board("S")] == (["pass", "pass"] if is_one else ["fail", "pass"])
+
+
+@pytest.mark.parametrize("serial", [" ", "\u3000 "])
+def test_a_serial_of_blanks_names_no_board(store: Store, serial: str) -> None:
+    for record, defects in (("1" * 32, {"U1.lower.A1": "open"}), ("2" * 32, {})):
+        store.write(make_inspection(serial, record=record, defects=defects))
+    assert count_boards(store) == (2, 1, 0)
+    assert [b.final for b in store.board(serial)] == ["fail", "pass"]
 
 
 def test_a_record_that_fits_two_boards_is_a_third_one(store: Store) -> None:
