@@ -241,8 +241,8 @@ def test_joints_that_another_interface_lies_over_are_flagged_in_one_picture(smal
     manifest = json.loads((small_board / "export.json").read_text())
     for image in manifest["images"]:
         if image["kind"] == "xray_slices":
-            pages = tifffile.imread(small_board / image["path"])[2:3]
-            tifffile.imwrite(small_board / image["path"], pages)
+            pages = tifffile.imread(small_board / image["file"])[2:3]
+            tifffile.imwrite(small_board / image["file"], pages)
             image |= {"z_um": image["z_um"][2:3], "method": "transmission"}
             image.pop("sha256", None)
     (small_board / "export.json").write_text(json.dumps(manifest))

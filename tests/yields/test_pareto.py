@@ -35,7 +35,10 @@ def test_causes_of_failing_boards(store: Store) -> None:
 
 def test_a_good_joint_that_a_criterion_rejected_is_ranked_as_rejected(tmp_path: Path) -> None:
     """In every count: by label, by ball, by cause, and on the map."""
-    inspection = make_inspection("S1", defects={"U1.lower.A1": "good", "U1.lower.B2": "open"}, side={"lower": 2, "upper": 2})
+    inspection = make_inspection("S1", defects={"U1.lower.B2": "open"}, side={"lower": 2, "upper": 2})
+    verdict = inspection.joints["verdict"].copy()
+    verdict[(inspection.joints["interface"] == "lower") & (inspection.joints["ball"] == "A1")] = "fail"
+    inspection = replace(inspection, joints=inspection.joints.replace(verdict=verdict))
     counts = {name: dict(of) for name, of in inspection.packages[0].counts.items()}
     counts["lower"]["rejected"] = 1
     package = replace(inspection.packages[0], counts=counts)
