@@ -128,8 +128,8 @@ def _join_neighbours(grey: Array, slices: list[int]) -> Array:
     last = grey.shape[2] - 1
     if last + 1 < CONFIRMED_FROM:
         return grey[:, :, slices]
-    beside = [np.maximum(grey[:, :, max(k - 1, 1 - k)], grey[:, :, min(k + 1, 2 * last - k - 1)]) for k in slices]
-    return np.stack([np.minimum(grey[:, :, k], other) for k, other in zip(slices, beside, strict=True)], axis=2)
+    others = [np.maximum(grey[:, :, max(k - 1, 1 - k)], grey[:, :, min(k + 1, 2 * last - k - 1)]) for k in slices]
+    return np.stack([np.minimum(grey[:, :, k], other) for k, other in zip(slices, others, strict=True)], axis=2)
 
 
 def _sample_halves(values: Array, joint: NDArray[np.intp], way: Array, half: Array) -> tuple[Array, Array]:
