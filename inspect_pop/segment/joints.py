@@ -112,7 +112,8 @@ def _add_free(grey: Array, halo: Array, ends: Array, pair: NDArray[np.intp]) -> 
     """
     edge, blur = halo + (1 - halo) * ends[:, None], 0.3 * (1 - halo)
     slope, level = (1 / blur)[:, pair], (edge / blur + 0.5)[:, pair]
-    free, room = np.zeros_like(grey[0]), np.empty_like(grey[0])
+    free: Array = np.zeros_like(grey[0])
+    room = np.empty_like(grey[0])
     for step in grey:  # a step of all ways at a time stays in the cache
         np.multiply(step, slope, out=room)
         np.subtract(level, room, out=room)
