@@ -24,13 +24,13 @@ MARGINS: Mapping[str, tuple[float, float]] = {
     "noise": (0.5, 0.0005),
     "grain": (0.25, 0.03),
     "ball_profile": (0.03, 0.01),
-    "fringe": (0.0, 0.05),
+    "fringe": (0.0, 0.1),
     "core_spread": (0.3, 0.02),
     "background_spread": (0.3, 0.03),
-    "contrast": (0.1, 0.01),
+    "contrast": (0.12, 0.01),
     "levels": (0.3, 0.0),
 }
-_SPREAD = 0.25  # of the range itself, on either side: few boards do not show all of it
+_SPREAD = 0.3  # of the range itself, on either side: few boards do not show all of it
 Figures = dict[tuple[str, str], list[dict[str, float]]]
 
 

@@ -112,7 +112,8 @@ def _add_free(grey: Array, halo: Array, ends: Array, pair: NDArray[np.intp]) -> 
     """
     edge, blur = halo + (1 - halo) * ends[:, None], 0.3 * (1 - halo)
     slope, level = (1 / blur)[:, pair], (edge / blur + 0.5)[:, pair]
-    free, room = np.zeros_like(grey[0]), np.empty_like(grey[0])
+    free: Array = np.zeros_like(grey[0])
+    room = np.empty_like(grey[0])
     for step in grey:  # a step of all ways at a time stays in the cache
         np.multiply(step, slope, out=room)
         np.subtract(level, room, out=room)
@@ -128,8 +129,8 @@ def _join_neighbours(grey: Array, slices: list[int]) -> Array:
     last = grey.shape[2] - 1
     if last + 1 < CONFIRMED_FROM:
         return grey[:, :, slices]
-    beside = [np.maximum(grey[:, :, max(k - 1, 1 - k)], grey[:, :, min(k + 1, 2 * last - k - 1)]) for k in slices]
-    return np.stack([np.minimum(grey[:, :, k], other) for k, other in zip(slices, beside, strict=True)], axis=2)
+    others = [np.maximum(grey[:, :, max(k - 1, 1 - k)], grey[:, :, min(k + 1, 2 * last - k - 1)]) for k in slices]
+    return np.stack([np.minimum(grey[:, :, k], other) for k, other in zip(slices, others, strict=True)], axis=2)
 
 
 def _sample_halves(values: Array, joint: NDArray[np.intp], way: Array, half: Array) -> tuple[Array, Array]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from inspect_pop.classify.model import OperatingPoint, load
-from inspect_pop.classify.session import Classifier
+from inspect_pop.classify.inputs import JointInputs
+from inspect_pop.classify.model import LearntPicture, OperatingPoint, load
+from inspect_pop.classify.session import Classifier, Scores
 from inspect_pop.core.errors import FrameFault
 from inspect_pop.core.flags import bit
 from inspect_pop.core.geometry import SliceStack
@@ -20,6 +22,7 @@ from inspect_pop.core.limits import Limits, load_limits
 from inspect_pop.ingest import open_export
 from inspect_pop.ingest.contract import BoardExport, SliceSource
 from inspect_pop.pipeline.board import inspect_board, measure_board
+from inspect_pop.segment.joints import find_overlapped
 from tests.learn.models import add_machine_model, make_model
 from tests.scenes import discs
 
@@ -191,6 +194,63 @@ def _restack(board: Path, change: Callable[[SliceStack], SliceStack]) -> BoardEx
         return dataclasses.replace(source, read=lambda: stack)
 
     return dataclasses.replace(export, images=(*map(changed, export.slices), *export.height_maps))
+
+
+class _Sure(Classifier):
+    """Calls every joint by one class, surely."""
+
+    called = "good"
+
+    def classify(self, inputs: JointInputs) -> Scores:
+        n = len(inputs.images)
+        p = np.full((n, len(CLASSES)), 0.001, dtype=np.float32)
+        p[:, CLASSES.index(self.called)] = 0.996
+        return Scores(p, np.full(n, -9 if self.called == "good" else 9, np.float32), np.zeros(n, np.float32))
+
+
+def _sure(classifier: Classifier, called: str, *pictures: LearntPicture) -> Classifier:
+    sure = _Sure(dataclasses.replace(classifier.model, card=classifier.model.card.model_copy(update={"pictures": pictures})))
+    sure.called = called
+    return sure
+
+
+def test_no_joint_passes_by_a_picture_unlike_all_that_were_learnt(small_board: Path, classifier: Classifier) -> None:
+    """And the record says in what; a picture within the ranges of one machine is known."""
+    known, other = (
+        LearntPicture(machine=name, method="laminography", source="a test", low={"sharpness": low}, high={"sharpness": high})
+        for name, low, high in (("A/1", 0.0, 2.0), ("A/2", 4.0, 5.0))
+    )
+    found = _inspect(small_board, _sure(classifier, "good", known, other))
+    assert (found.joints["verdict"] == "pass").mean() > 0.9
+    assert found.board.unlike == ""
+    assert set(json.loads(found.board.pictures)) == {"U1/lower", "U1/upper"}
+    strange = _inspect(small_board, _sure(classifier, "good", other))
+    assert set(strange.joints["verdict"]) == {"review"}
+    assert (strange.joints["flags"] & bit("unfamiliar") != 0).all()
+    assert re.fullmatch(r"U1/lower: sharpness 0\.\d+ of learnt 4 to 5; U1/upper: .*", strange.board.unlike)
+
+
+def test_a_joint_called_starved_of_full_volume_goes_to_review(small_board: Path, classifier: Classifier) -> None:
+    found = _inspect(small_board, _sure(classifier, "starved")).joints
+    doubtful = found["volume_ratio"] >= 0.64
+    assert doubtful.mean() > 0.5
+    assert set(found["verdict"][doubtful & (found["criteria"] == "")]) == {"review"}
+
+
+def test_joints_that_another_interface_lies_over_are_flagged_in_one_picture(small_board: Path, classifier: Classifier) -> None:
+    manifest = json.loads((small_board / "export.json").read_text())
+    for image in manifest["images"]:
+        if image["kind"] == "xray_slices":
+            pages = tifffile.imread(small_board / image["file"])[2:3]
+            tifffile.imwrite(small_board / image["file"], pages)
+            image |= {"z_um": image["z_um"][2:3], "method": "transmission"}
+            image.pop("sha256", None)
+    (small_board / "export.json").write_text(json.dumps(manifest))
+    package = open_export(small_board).recipe.packages[0]
+    expected = np.concatenate([find_overlapped(interface, package) for interface in package.interfaces])
+    found = _inspect(small_board, classifier).joints
+    assert expected.any()
+    np.testing.assert_array_equal(found["flags"] & bit("overlapped") != 0, expected)
 
 
 @pytest.mark.parametrize("method", ["laminography", "ct"])

@@ -126,6 +126,7 @@ def test_heat_maps_share_one_scale_and_shade_by_count() -> None:
         np.array([200.0, 200.0, -200.0, np.nan, 0.0]),
         np.full(5, 40, np.int64),
         np.zeros((5, len(DEFECTS)), np.int64),
+        np.zeros(5, np.int64),
     )
     for row, label, n in ((0, "starved", 8), (1, "open", 1), (3, "starved", 3), (4, "head_in_pillow", 1)):
         positions.defects[row, DEFECTS.index(label)] = n

@@ -42,6 +42,7 @@ def test_fields_without_a_column_are_kept_as_json() -> None:
     one = replace(ONE, board=replace(ONE.board, operating_point="follows the machine"))
     extra = json.loads(make_record_rows(one).board["extra"])
     expected = {"operating_point": "follows the machine", "profile": "", "stray_solder": "", "note": "", "assumed": ""}
+    expected |= {"unlike": "", "pictures": ""}
     assert extra == expected
 
 

@@ -1,5 +1,6 @@
 """What fails most, and where, on the boards of conftest."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 from inspect_pop.core.classes import DEFECTS
 from inspect_pop.core.errors import UsageFault
 from inspect_pop.store import Store, open_store
-from inspect_pop.yields import map_positions, rank_causes, rank_defects
+from inspect_pop.yields import REJECTED, map_positions, rank_causes, rank_defects
+from tests.factories import make_inspection
 
 
 def test_labels_most_first_with_their_running_share(store: Store) -> None:
@@ -29,6 +31,26 @@ def test_by_position_counts_the_first_inspections(store: Store) -> None:
 
 def test_causes_of_failing_boards(store: Store) -> None:
     assert [(b.keys["cause"], b.count) for b in rank_causes(store)] == [("excess_paste", 1), ("none", 1)]
+
+
+def test_a_good_joint_that_a_criterion_rejected_is_ranked_as_rejected(tmp_path: Path) -> None:
+    """In every count: by label, by ball, by cause, and on the map."""
+    inspection = make_inspection("S1", defects={"U1.lower.B2": "open"}, side={"lower": 2, "upper": 2})
+    verdict = inspection.joints["verdict"].copy()
+    verdict[(inspection.joints["interface"] == "lower") & (inspection.joints["ball"] == "A1")] = "fail"
+    inspection = replace(inspection, joints=inspection.joints.replace(verdict=verdict))
+    counts = {name: dict(of) for name, of in inspection.packages[0].counts.items()}
+    counts["lower"]["rejected"] = 1
+    package = replace(inspection.packages[0], counts=counts)
+    with open_store(tmp_path / "records.db") as store:
+        store.write(replace(inspection, board=replace(inspection.board, n_rejected=1), packages=(package,)))
+        assert {b.keys["label"]: b.count for b in rank_defects(store)} == {"open": 1, REJECTED: 1}
+        by_ball = {tuple(b.keys.values()): b.count for b in rank_defects(store, ("ball", "label"))}
+        assert by_ball == {("A1", REJECTED): 1, ("B2", "open"): 1}
+        assert [b.count for b in rank_causes(store)] == [1]
+        found = map_positions(store)
+    assert found.rejected.tolist() == [1, 0, 0, 0, 0, 0, 0, 0]
+    assert found.defects.sum() == 1
 
 
 def test_nothing_fails_is_empty(store: Store) -> None:
