@@ -163,9 +163,7 @@ def _look(
     return _Seen(number, np.stack(pictures), small_um, every[1])
 
 
-def _search(
-    seen: _Seen, scores: Image, interface: Interface, signs: Sequence[float]
-) -> tuple[float, float, NDArray[np.float64]]:
+def _search(seen: _Seen, scores: Image, interface: Interface, signs: Sequence[float]) -> tuple[float, float, NDArray[np.float64]]:
     """Return the best score of an interface's array in any plane, the middle of the planes that show it, and where (row, col).
 
     `scores` is (planes, rows, cols).
