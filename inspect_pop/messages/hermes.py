@@ -51,7 +51,7 @@ def parse_address(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def encode(tag: str, features: tuple[str, ...] | None = None, **values: str | None) -> bytes:
+def encode(tag: str, features: tuple[str, ...] | None = None, /, **values: str | None) -> bytes:
     """Return one message; values that are None are left out. Raises `HermesFault` for one that is too long."""
     root = ElementTree.Element("Hermes", Timestamp=datetime.now().isoformat(timespec="milliseconds"))
     shown = {name: _keep_xml(value) for name, value in values.items() if value is not None}
@@ -60,7 +60,7 @@ def encode(tag: str, features: tuple[str, ...] | None = None, **values: str | No
         listed = ElementTree.SubElement(body, "SupportedFeatures")
         for name in features:
             ElementTree.SubElement(listed, name)
-    data = ElementTree.tostring(root, encoding="utf-8", xml_declaration=False)
+    data: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=False)
     if len(data) > MESSAGE_BYTES:
         raise HermesFault(tag, expected=f"at most {MESSAGE_BYTES:,} bytes", found=f"{len(data):,}")
     return data
