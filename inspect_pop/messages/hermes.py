@@ -255,21 +255,21 @@ class _LaneServer:
             writer.close()
 
     async def _talk(self, reader: asyncio.StreamReader) -> None:
-        wait_s, asked = GREETING_S, False
+        wait_s, awaits_answer = GREETING_S, False
         while True:
             try:
                 data = await asyncio.wait_for(reader.readuntil(_END), wait_s)
             except asyncio.LimitOverrunError as error:
                 raise HermesFault("message", expected=f"at most {MESSAGE_BYTES:,} bytes", found="more") from error
             except TimeoutError:
-                if asked or wait_s == GREETING_S:
+                if awaits_answer or wait_s == GREETING_S:
                     raise
-                asked = "FeatureCheckAliveResponse" in self._lane.features
-                await self._send([encode("CheckAlive", Type=_PING, Id="1") if asked else encode("CheckAlive")])
-                wait_s = ANSWER_S if asked else SILENCE_S
+                awaits_answer = "FeatureCheckAliveResponse" in self._lane.features
+                await self._send([encode("CheckAlive", Type=_PING, Id="1") if awaits_answer else encode("CheckAlive")])
+                wait_s = ANSWER_S if awaits_answer else SILENCE_S
                 continue
             await self._send(self._lane.receive(data.lstrip()))
-            wait_s, asked = SILENCE_S, False
+            wait_s, awaits_answer = SILENCE_S, False
 
     async def _send(self, messages: list[bytes]) -> None:
         if self._writer is not None and messages:
