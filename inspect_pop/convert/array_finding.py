@@ -35,7 +35,7 @@ def center_grid(shape: tuple[int, int], pixel_um: float) -> Grid:
 
 
 class PatternScore:
-    """Scores every pixel of pictures of one size as the middle of a package; the patterns are transformed once for all of them."""
+    """Scores every pixel of pictures of one size as the middle of a package; patterns are transformed once for all of them."""
 
     def __init__(self, shape: tuple[int, int], pixel_um: float, patterns: Sequence[ArrayPattern]) -> None:
         self._shape = shape

@@ -10,7 +10,7 @@ from inspect_pop.convert import dicom, pictures
 from inspect_pop.convert.board_path import natural_key
 from inspect_pop.convert.map_file import ImageMap
 from inspect_pop.convert.sources import HEADER_SUFFIXES, find_suffix, open_planes
-from inspect_pop.convert.stacks import MOST_SLICES
+from inspect_pop.convert.stacks import FEW_PLANES
 from inspect_pop.core.errors import InputFault, UsageFault
 
 __all__ = ["probe_source"]
@@ -137,7 +137,7 @@ def _look(files: list[Path], pattern: str, kind: str, board: Path) -> _Group:
         missing.append("pixel_um = ?  (otherwise found from the pitch of the balls)")
     if planes.step_um is not None:
         found.append(f"planes {planes.step_um:g} um apart")
-    elif planes.count > MOST_SLICES:
+    elif planes.count > FEW_PLANES:
         missing.append("z_step_um = ?  (otherwise taken to be the pixels' size)")
     elif planes.count > 1:
         missing.append("z_um = [?]  one height for each picture (otherwise evenly from pad to pad)")

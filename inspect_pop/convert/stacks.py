@@ -20,11 +20,12 @@ from inspect_pop.convert.planes import Planes
 from inspect_pop.core.errors import ImageFault, MapFault
 from inspect_pop.core.geometry import Grid, SliceStack
 from inspect_pop.core.recipe import SLICE_HEIGHTS, Interface, Package
+from inspect_pop.ingest.manifest import MOST_SLICES
 
 __all__ = ["FoundStack", "VolumeLook", "finish_volumes", "look_at_volume", "take_pictures"]
 
 Array = NDArray[Any]
-MOST_SLICES = 9  # of a stack that is taken as it is
+FEW_PLANES = 9  # are a stack of pictures, each of which is taken; of more, those are chosen that the classifier wants
 LEAST_SLICES = 3
 
 
@@ -53,8 +54,9 @@ class VolumeLook:
 
 
 def is_volume(planes: Planes, image: ImageMap) -> bool:
-    """Return whether planes must be chosen: there are more of them than heights in the map, and than a stack may have."""
-    return planes.count > MOST_SLICES and not (image.z_um is not None and len(image.z_um) == planes.count <= MOST_SLICES)
+    """Return whether planes must be chosen: there are more than a few, and the map does not give a height to each of them."""
+    listed = image.z_um is not None and len(image.z_um) == planes.count <= MOST_SLICES
+    return planes.count > FEW_PLANES and not listed
 
 
 def make_turn(image: ImageMap) -> Callable[[Array], Array]:
@@ -132,7 +134,7 @@ def take_pictures(planes: Planes, image: ImageMap, package: Package) -> FoundSta
 def _choose_method(image: ImageMap, count: int) -> tuple[str, str]:
     if image.method is not None:
         return image.method, ""
-    method = "transmission" if count == 1 else "ct" if count > MOST_SLICES else "laminography"
+    method = "transmission" if count == 1 else "ct" if count > FEW_PLANES else "laminography"
     return method, f"method: {method}, by the number of pictures"
 
 

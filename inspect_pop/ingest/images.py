@@ -34,7 +34,6 @@ from inspect_pop.ingest.manifest import HeightEntry, SliceEntry
 __all__ = [
     "DAMAGED",
     "UPRIGHT",
-    "count_pages",
     "read_heights",
     "read_orientation",
     "read_pages",
@@ -251,12 +250,6 @@ def read_pages(
             str(path), expected="a TIFF file", found=f"a damaged one: {error!s:.200}", remedy="Export the board again."
         ) from error
     return values
-
-
-def count_pages(path: Path, bounds: Bounds = BOUNDS) -> int:
-    """Return the number of a TIFF's pages that are neither reduced pictures nor masks. Raises `FileFault` and `ImageFault`."""
-    data = read_bytes(path, bounds.image_bytes)
-    return sum(not is_reduced for is_reduced in walk_directories(path, lambda at, n: data[at : at + n], bounds))
 
 
 def _find_pictures(path: Path, data: bytes, n_pages: int, bounds: Bounds) -> list[int]:

@@ -15,13 +15,13 @@ from pydantic import AfterValidator, Field, PlainValidator, ValidationInfo, fiel
 from inspect_pop.ingest.document import FieldFault, StrictModel, expectation, format_value, validate
 from inspect_pop.ingest.files import BOUNDS
 
-__all__ = ["HeightEntry", "ImageEntry", "Manifest", "ParsedManifest", "SliceEntry", "Text", "parse_manifest"]
+__all__ = ["MOST_SLICES", "HeightEntry", "ImageEntry", "Manifest", "ParsedManifest", "SliceEntry", "Text", "parse_manifest"]
 
 _JOINERS = "\u200c\u200d"  # in words of Persian and Indic scripts and in joined emoji; Python calls them not printable
 _COORDINATE_UM = 1e6  # a metre: no board is larger
 _PIXEL_UM = (0.1, 1000.0)  # the finest inspection X-ray has 0.25 um; below 0.1 the value is in mm
 _STRETCH = 10.0  # of one side of a pixel over the other; line profilers have 1 to 4
-_MOST_SLICES = 64
+MOST_SLICES = 64
 
 
 def _plain(text: str) -> str:
@@ -112,8 +112,8 @@ class SliceEntry(_Entry):
         if info.data.get("method") == "transmission":
             if len(z_um) != 1:
                 raise expectation("one value for a transmission picture")
-        elif not 1 <= len(z_um) <= _MOST_SLICES:
-            raise expectation(f"1 to {_MOST_SLICES} values, one per slice")
+        elif not 1 <= len(z_um) <= MOST_SLICES:
+            raise expectation(f"1 to {MOST_SLICES} values, one per slice")
         if any(low >= high for low, high in pairwise(z_um)):
             raise expectation("rising values")
         return z_um

@@ -51,7 +51,7 @@ def parse_address(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def encode(tag: str, features: tuple[str, ...] | None = None, **values: str | None) -> bytes:
+def encode(tag: str, features: tuple[str, ...] | None = None, /, **values: str | None) -> bytes:
     """Return one message; values that are None are left out. Raises `HermesFault` for one that is too long."""
     root = ElementTree.Element("Hermes", Timestamp=datetime.now().isoformat(timespec="milliseconds"))
     shown = {name: _keep_xml(value) for name, value in values.items() if value is not None}
@@ -60,7 +60,7 @@ def encode(tag: str, features: tuple[str, ...] | None = None, **values: str | No
         listed = ElementTree.SubElement(body, "SupportedFeatures")
         for name in features:
             ElementTree.SubElement(listed, name)
-    data = ElementTree.tostring(root, encoding="utf-8", xml_declaration=False)
+    data: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=False)
     if len(data) > MESSAGE_BYTES:
         raise HermesFault(tag, expected=f"at most {MESSAGE_BYTES:,} bytes", found=f"{len(data):,}")
     return data
@@ -255,21 +255,21 @@ class _LaneServer:
             writer.close()
 
     async def _talk(self, reader: asyncio.StreamReader) -> None:
-        wait_s, asked = GREETING_S, False
+        wait_s, awaits_answer = GREETING_S, False
         while True:
             try:
                 data = await asyncio.wait_for(reader.readuntil(_END), wait_s)
             except asyncio.LimitOverrunError as error:
                 raise HermesFault("message", expected=f"at most {MESSAGE_BYTES:,} bytes", found="more") from error
             except TimeoutError:
-                if asked or wait_s == GREETING_S:
+                if awaits_answer or wait_s == GREETING_S:
                     raise
-                asked = "FeatureCheckAliveResponse" in self._lane.features
-                await self._send([encode("CheckAlive", Type=_PING, Id="1") if asked else encode("CheckAlive")])
-                wait_s = ANSWER_S if asked else SILENCE_S
+                awaits_answer = "FeatureCheckAliveResponse" in self._lane.features
+                await self._send([encode("CheckAlive", Type=_PING, Id="1") if awaits_answer else encode("CheckAlive")])
+                wait_s = ANSWER_S if awaits_answer else SILENCE_S
                 continue
             await self._send(self._lane.receive(data.lstrip()))
-            wait_s, asked = SILENCE_S, False
+            wait_s, awaits_answer = SILENCE_S, False
 
     async def _send(self, messages: list[bytes]) -> None:
         if self._writer is not None and messages:

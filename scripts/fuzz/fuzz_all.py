@@ -25,7 +25,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = ("manifest", "recipe", "tiff", "labels", "service")
+NAMES = ("manifest", "recipe", "tiff", "labels", "service", "convert", "cad")
 TURN_S = 300.0  # processor time after which the next harness has its turn, about
 LEAST_S = 10.0  # starting a harness takes half of it
 stop = threading.Event()  # set by Ctrl-C or SIGTERM: running harnesses end, and their figures count

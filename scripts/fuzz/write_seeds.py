@@ -1,10 +1,12 @@
 #!/usr/bin/env python
 """Write the seeds of the fuzz corpus: small valid inputs of every kind, and one of each refusal."""
 
+import gzip
 import json
 import zipfile
 from io import BytesIO
 
+import cv2
 import numpy as np
 import tifffile
 from common import CORPUS, ROOT
@@ -26,7 +28,7 @@ TIFFS = {
 
 def main() -> None:
     """All seeds, written anew."""
-    for name in ("manifest", "recipe", "tiff", "labels", "service"):
+    for name in ("manifest", "recipe", "tiff", "labels", "service", "convert", "cad"):
         (CORPUS / name).mkdir(parents=True, exist_ok=True)
     (manifest,) = SAMPLE.glob("boards/*/export.json")
     document = json.loads(manifest.read_text(encoding="utf-8"))
@@ -62,6 +64,74 @@ def main() -> None:
 
     write_refused_pictures(rng)
     service(json.dumps(document | {"images": []}), json.dumps(recipe), table)
+    sources(rng)
+    cad()
+
+
+def sources(rng: np.random.Generator) -> None:
+    """A file of each kind that `convert` reads: the number of its name, the header, and the data that it names."""
+    volume = rng.integers(0, 60_000, (2, 12, 11)).astype("<u2")
+    data = volume.tobytes()
+    nrrd = b"NRRD0004\ntype: uint16\ndimension: 3\nsizes: 11 12 2\nendian: little\nencoding: %s\nspacings: 0.01 0.01 0.004\n"
+    mhd = b"NDims = 3\nDimSize = 11 12 2\nElementSpacing = 0.01 0.01 0.004\nElementType = MET_USHORT\nElementDataFile = "
+    image = "[[image]]\nkind = 'xray_slices'\nrefdes = 'U1'\ninterface = 'lower'\nfiles = '*.png'\nz_um = [5, 45, 85]\n"
+    grey = (volume[0] // 256).astype(np.uint8)
+    contents: dict[int, bytes] = {
+        0: f"[board]\nrecipe = 'r.json'\nline = 'A'\nstation = 'S'\npath = '{{serial}}_{{time:%Y%m%d}}'\n{image}".encode(),
+        1: b"[file1]\nSize = 11 12 2\nName = a.vol\n[geometry]\nresolution = 0.01 0.01 0.004\nunit = mm\n===\n" + data,
+        2: b"Volume_SizeX=11\nVolume_SizeY=12\nVolume_SizeZ=2\nVoxelSizeRec=0.01\nFormat=5\n===\n" + data,
+        3: nrrd % b"raw" + b"data file: a.raw\n\n\n===\n" + data,
+        4: nrrd % b"raw" + b"\n" + data,
+        5: mhd + b"a.raw\n\n===\n" + data,
+        6: mhd + b"LOCAL\n" + data,
+        13: cv2.imencode(".png", grey)[1].tobytes(),
+        14: cv2.imencode(".bmp", grey)[1].tobytes(),
+        15: cv2.imencode(".jpg", grey)[1].tobytes(),
+        17: b"# Width: 20 um\n" + b"1,5;2,5;3,5;nan;4;5;6;7\n" * 9,
+        18: cv2.imencode(".png", volume[0])[1].tobytes(),
+    }
+    packed = nrrd % b"gzip" + b"\n" + gzip.compress(data)
+    for number, content in contents.items():
+        put(f"convert/kind_{number}", bytes([number]) + content)
+    put("convert/packed", bytes([4]) + packed)
+    picture = BytesIO()
+    tifffile.imwrite(picture, np.stack([grey, grey]), photometric="minisblack", compression="jpeg")
+    put("convert/jpeg_in_tiff", bytes([12]) + picture.getvalue())
+
+
+def cad() -> None:
+    """A small file for each reader of CAD and of labels, by its number."""
+    pads = " ".join(f'(pad "{r}{c}" smd circle (at {c} {y}) (size 0.4 0.4))' for y, r in enumerate("ABC") for c in range(1, 4))
+    rows = "".join(
+        f"317NET{c}            U1    -{r}{c}   D0400PA00X+{c}0000Y+{y}0000X0157Y0000R000S0\n"
+        for y, r in enumerate("ABC")
+        for c in (1, 2, 3)
+    )
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}
+    picture = {"id": 1, "file_name": "S1_lower.png", "width": 30, "height": 20}
+    contents = {
+        0: f'(footprint "BGA" {pads})',
+        1: f'(kicad_pcb (footprint "BGA" (at 10 20 90) (property "Reference" "U1") {pads}))',
+        2: f"P  UNITS CUST 0\n{rows}999\n",
+        3: '<IPC-2581 xmlns="http://webstds.ipc.org/2581"><Ecad><CadHeader units="MILLIMETER"/></Ecad></IPC-2581>',
+        4: "Ball,Signal\n" + "".join(f"{r}{c},N\n" for r in "ABC" for c in (1, 2, 3)),
+        5: "# Ref Val Package PosX PosY Rot Side\nU1 X BGA 1.0 2.0 90 top\n",
+        6: "Ref,Val,Package,PosX,PosY,Rot,Side\nU1,X,BGA,1.0,2.0,90,top\n",
+        7: json.dumps({"images": [picture], "categories": [{"id": 1, "name": "short"}], "annotations": [box]}),
+        8: '<annotations><image name="a.png" width="9" height="9"><box label="x" xtl="1" ytl="1" xbr="2" ybr="2"/></image>'
+        "</annotations>",
+        9: json.dumps([{"data": {"image": "S1_lower.png"}, "annotations": [{"result": []}]}]),
+        10: json.dumps(
+            {
+                "imagePath": "S1.png",
+                "imageWidth": 9,
+                "imageHeight": 9,
+                "shapes": [{"label": "x", "points": [[1, 2], [3, 4]], "shape_type": "rectangle"}],
+            }
+        ),
+    }
+    for number, text in contents.items():
+        put(f"cad/reader_{number}", bytes([number]) + text.encode())
 
 
 def labels(lines: list[str]) -> None:

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Measure recipes made from pictures: on simulated products of many layouts, and on pictures of exports whose recipe is known.
 
-    scripts/studies/measure_recipes.py [--products N] [--seed S]
+    scripts/studies/measure_recipes.py [--first K] [--products N] [--seed S]
     scripts/studies/measure_recipes.py --export EXPORT ...
 
 Simulated: one good board each, of an array of pitch 350 to 1,000 um, full, peripheral, depopulated or in two fields, 5 % of its
 balls left out, turned by up to 3 degrees, with the ghosts of the stack's other interface, on machine `line_a` or `line_b`. The
 pixel size is given, not the pitch. Names are wrong where a place of the truth has another name or none, or a name has no place;
-`unsaid` are those that neither a note nor a doubt points to.
+`unsaid` are those that neither a note nor a doubt points to. Places and pitch are those in the picture, before the pitch becomes
+the usual one: what is left of the best similarity to the truth.
 """
 
 import argparse
@@ -36,6 +37,7 @@ HEADER = ("product", "balls", "found", "wrong names", "unsaid", "rms px", "pitch
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--products", type=int, default=50)
     parser.add_argument("--seed", type=int, default=100)
     parser.add_argument("--export", nargs="+", type=Path, default=[])
@@ -49,7 +51,7 @@ def main() -> None:
                 picture = (read := stack.read()).values[len(read.values) // 2]
                 measure(f"{path.name} {stack.interface}", picture, interface, read.grid.pixel_um)
         return
-    for number in range(options.products):
+    for number in range(options.first, options.products):
         rng = np.random.default_rng([options.seed, number])
         name, interface, pixel_um, picture = simulate_picture(rng, number)
         measure(name, picture, interface, pixel_um)
@@ -119,12 +121,14 @@ def measure(name: str, picture: NDArray[np.generic], truth: Interface, pixel_um:
     wrong = sorted(set(truth.ball) ^ set(draft.ball))
     unsaid = [ball for ball in wrong if not is_doubted(ball, found)]
     both = [ball for ball in draft.ball if ball in set(truth.ball)]
-    found_um = {b: (x, y) for b, x, y in zip(draft.ball, draft.x_um, draft.y_um, strict=True)}
-    true_um = {b: (x, y) for b, x, y in zip(truth.ball, truth.x_um, truth.y_um, strict=True)}
-    away = np.array([np.subtract(found_um[b], true_um[b]) for b in both]).reshape(-1, 2)
-    away = away - away.mean(axis=0) if len(away) else away
-    rms = math.sqrt(float((away**2).sum(axis=1).mean())) / pixel_um if len(away) else math.nan
-    pitch = draft.pitch_um / truth.pitch_um - 1
+    seen = {b: complex(x, -y) for b, x, y in zip(draft.ball, found.col_px, found.row_px, strict=True)}
+    true = {b: complex(x, y) for b, x, y in zip(truth.ball, truth.x_um, truth.y_um, strict=True)}
+    rms = pitch = math.nan
+    if len(both) > 2:
+        px, um = (np.array([places[b] for b in both]) for places in (seen, true))
+        px, um = px - px.mean(), um - um.mean()
+        factor = np.vdot(um, px) / np.vdot(um, um)  # pixels per um, and the turn
+        rms, pitch = float(np.sqrt(np.mean(np.abs(px - factor * um) ** 2))), abs(factor) * pixel_um - 1
     line = f"{name} | {len(truth.ball)} | {len(draft.ball)} | {len(wrong)} | {len(unsaid)} | {rms:.3f} | {pitch:+.3%}"
     print(f"{line} | {found.angle_deg:+.2f} | {seconds:.1f}", *wrong[:8], flush=True)
 

@@ -1,5 +1,7 @@
 """Height maps from pictures with a scale, text and x3p."""
 
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -62,3 +64,41 @@ def test_surfaces_of_other_tools_are_read(shared: Path) -> None:
     assert take(folder / "csafe-logo.x3p", pixel_um=None).heights.height_um.size > 100_000
     with pytest.raises(FileFault):
         take(folder / "metropro-1.dat")
+
+
+def test_without_the_library_a_file_of_another_kind_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "SurfaceTopography", None)
+    (tmp_path / "a.sur").write_bytes(b"DIGITAL SURF")
+    with pytest.raises(FileFault, match="Install SurfaceTopography, which reads sur"):
+        take(tmp_path / "a.sur")
+
+
+def test_what_the_library_reads_is_turned_and_scaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first axis is x, its second y, which is up; lengths are in its unit."""
+
+    class Surface:
+        unit, pixel_size = "nm", (2000.0, 2000.0)
+
+        def heights(self) -> np.ndarray:
+            return np.ma.masked_equal(HEIGHTS[::-1].T * 1000, HEIGHTS[2, 3] * 1000)
+
+    library = types.SimpleNamespace(read_topography=lambda path: Surface())
+    monkeypatch.setitem(sys.modules, "SurfaceTopography", library)
+    (tmp_path / "a.sur").write_bytes(b"DIGITAL SURF")
+    found = take(tmp_path / "a.sur", pixel_um=None).heights
+    want = HEIGHTS.copy()
+    want[2, 3] = np.nan
+    assert np.allclose(found.height_um, want, atol=1e-3, equal_nan=True) and found.grid.pixel_um == 2.0
+
+    def fail(path: str) -> None:
+        raise ValueError("no such block")
+
+    library.read_topography = fail
+    with pytest.raises(FileFault, match="ValueError: no such block"):
+        take(tmp_path / "a.sur")
+
+
+def test_the_library_itself_reads_real_files(shared: Path) -> None:
+    pytest.importorskip("SurfaceTopography")
+    for name in ("al3d-1.al3d", "sur-2.sur", "metropro-1.dat"):
+        assert np.isfinite(take(shared / "formats" / "surface" / name, pixel_um=None).heights.height_um).any()

@@ -11,7 +11,7 @@ from tests.ingest.bounded import within_bounds
 
 ROOT = Path(__file__).resolve().parents[2]
 CORPUS = Path(__file__).with_name("corpus")
-HARNESSES = ("manifest", "recipe", "tiff", "labels", "service")
+HARNESSES = ("manifest", "recipe", "tiff", "labels", "service", "convert", "cad")
 
 
 @pytest.fixture(scope="module")

@@ -44,8 +44,23 @@ def test_a_picture_of_a_huge_declared_size_is_not_decoded(tmp_path: Path) -> Non
     huge = bytearray(data.tobytes())
     huge[16:24] = (60_000).to_bytes(4, "big") * 2
     (tmp_path / "bomb.png").write_bytes(huge)
-    with pytest.raises(ImageFault, match="Nothing was decoded"):
+    with pytest.raises(ImageFault, match="Nothing was read"):
         read_picture(tmp_path / "bomb.png")
+
+
+def test_jpeg_within_a_tiff_is_read(tmp_path: Path) -> None:
+    grey = (VALUES // 256).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", np.stack([grey, grey // 2]), photometric="minisblack", compression="jpeg")
+    assert read_picture(tmp_path / "a.tif", 1) == pytest.approx(grey.astype(float), abs=6)
+    assert read_picture(tmp_path / "a.tif") == pytest.approx((grey // 2).astype(float), abs=6)
+
+
+def test_marks_in_colours_are_no_data(tmp_path: Path) -> None:
+    picture = np.full((60, 60, 3), 90, np.uint8)
+    picture[2:6, 2:20] = (0, 0, 255)
+    cv2.imwrite(str(tmp_path / "a.png"), picture)
+    found = read_picture(tmp_path / "a.png")
+    assert np.isnan(found[2:6, 2:20]).all() and (found[20:] == 90).all()
 
 
 def test_damaged_pictures(tmp_path: Path) -> None:
