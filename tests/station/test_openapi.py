@@ -28,6 +28,10 @@ OPERATIONS = [
     ("GET", "/v1/proof"),
     ("GET", "/v1/me"),
     ("GET", "/v1/queue"),
+    ("GET", "/v1/records/{record}/windows/{joint}"),
+    ("GET", "/v1/golden/{product}"),
+    ("PUT", "/v1/golden/{product}"),
+    ("DELETE", "/v1/golden/{product}"),
     ("GET", "/v1/records/{record}"),
     ("GET", "/v1/audit"),
 ]
