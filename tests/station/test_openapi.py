@@ -12,7 +12,7 @@ from schemathesis.specs.openapi.checks import ignored_auth, negative_data_reject
 from tests.station.conftest import Running
 
 NOT_SAID = [positive_data_acceptance, ignored_auth]  # which boards there are; that this service knows no tokens
-# A reading or a removal needs nothing but its path: what is 'wrong' with one is a header that a service without tokens does not look at.
+# Reading or removing needs nothing but a path: what is wrong with one is a header that a service without tokens does not look at.
 NOT_SAID_OF_READING = [*NOT_SAID, negative_data_rejection]
 OPERATIONS = [
     ("POST", "/v1/inspections"),
