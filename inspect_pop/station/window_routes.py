@@ -141,7 +141,11 @@ async def get_golden(product: str, station: StationDep) -> GoldenReply:
 
 @windows.put(
     "/v1/golden/{product:path}",
-    responses={**REFUSAL_RESPONSES, 422: PROBLEM_RESPONSE | {"description": "This record cannot be the golden board"}},
+    responses={
+        **REFUSAL_RESPONSES,
+        **NOT_FOUND_RESPONSE,
+        422: PROBLEM_RESPONSE | {"description": "This record cannot be the golden board"},
+    },
 )
 async def put_golden(
     product: str, body: GoldenBody, station: StationDep, caller: Annotated[Caller, Depends(require("train"))]
@@ -154,7 +158,7 @@ async def put_golden(
     return _reply(golden)
 
 
-@windows.delete("/v1/golden/{product:path}", status_code=204, responses=REFUSAL_RESPONSES)
+@windows.delete("/v1/golden/{product:path}", status_code=204, responses={**REFUSAL_RESPONSES, **NOT_FOUND_RESPONSE})
 async def delete_golden(product: str, station: StationDep, _: Annotated[Caller, Depends(require("train"))]) -> None:
     """Withdraw the choice of a product's golden board."""
     await asyncio.to_thread(forget_golden, station.store, product)
