@@ -362,7 +362,7 @@ def compare(
 
 @models.command("learn-pictures")
 def learn_pictures(batches: Repeated, model: Annotated[Path, typer.Option(help="Folder of the model.")]) -> None:
-    """Write into a model's card what pictures look like that it has learnt: those of machines unlike them pass no joint.
+    """Write into a model's card what pictures look like that it has learnt: unlike pictures are told.
 
     The batches are boards of every machine that the model was trained for; they need no labels. Its networks stay as they are,
     its digest changes.

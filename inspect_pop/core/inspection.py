@@ -40,8 +40,8 @@ class BoardRecord:
     `record` identifies it: the same export inspected by the same model, recipe, limits and software gives the same record.
     `operating_point` says in words where verdicts change and why; `profile` names the acceptance profile that decided.
     `stray_solder` lists the solder that the design does not have: each spot's interface, size and place in the package frame.
-    `unlike` says in what an interface's picture is unlike all that the model has learnt: nothing passes by it. `pictures` is JSON
-    of the figures of each interface's picture and scores, which the machine is watched by (`yields/machines.py`).
+    `unlike` says in what an interface's picture is unlike all that the model has learnt. `pictures` is JSON of the
+    figures of each interface's picture and scores.
     `note` says what a person should know of a record that was made nevertheless, such as a time in the future.
     `assumed` lists what a converter found or guessed of the export, since the machine did not say it.
     A class of `core.classes` has its count, `n_<class>`.

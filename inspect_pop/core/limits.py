@@ -83,6 +83,15 @@ class Limits:
         10.0, "um", 1.0, 500.0, "mean rise of the mold over a disc that counts as a bulge", "1.6 to 4.4 um on flat sample boards"
     )
 
+    unlike_forbids: float = _limit(
+        0.0,
+        "1",
+        0.0,
+        1.0,
+        "1: no joint passes by a picture unlike all that the model has learnt; 0: the record only says so",
+        "docs/lab/evidence.md",
+    )
+
     @property
     def digest(self) -> str:
         """The sha256 over all values, which is part of a record's identity."""

@@ -15,7 +15,6 @@ elsewhere was not drawn and stands for itself.
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any

@@ -317,7 +317,7 @@ def judge_board(
                 scores = classifier.classify(part.inputs) if part.inputs is not None else None
             with timer.step("decide"):
                 strange = describe_unlike(part.picture, part.method, classifier.model.card.pictures) if part.picture else ""
-                tables.append(_decide_interface(export, package.package, part, scores, classifier, limits.profile, strange))
+                tables.append(_decide_interface(export, package.package, part, scores, classifier, limits, strange))
             name = f"{package.package.refdes}/{part.interface.name}"
             unlike += [f"{name}: {strange}"] if strange else []
             if scores is not None:
@@ -367,13 +367,15 @@ def _decide_interface(
     part: MeasuredInterface,
     scores: Scores | None,
     classifier: Classifier,
-    profile: Profile,
+    limits: Limits,
     strange: str,
 ) -> JointTable:
     """Return the rows of one interface, in the recipe's order; without scores they are undecided.
 
-    `strange` says what of the picture is unlike all that were learnt: no joint passes by it. Empty for a known one.
+    `strange` says what of the picture is unlike all that were learnt: where the limits forbid it, no joint passes by it. Empty
+    for a known one.
     """
+    profile = limits.profile
     interface, columns = part.interface, dict(part.columns)
     n = len(interface.ball)
     criteria = np.full(n, "", dtype=object)
@@ -381,7 +383,8 @@ def _decide_interface(
         decided: JointVerdicts = leave_undecided(n, flags.meaning("no_slices"))
         p = np.full((n, len(CLASSES)), np.nan, dtype=np.float32)
     else:
-        columns["flags"] = columns["flags"] | np.where((scores.unfamiliar > 1) | bool(strange), flags.bit("unfamiliar"), 0)
+        unfamiliar = (scores.unfamiliar > 1) | (bool(strange) and limits.unlike_forbids >= 1)
+        columns["flags"] = columns["flags"] | np.where(unfamiliar, flags.bit("unfamiliar"), 0)
         decided = decide_joints(
             scores,
             columns["flags"],

@@ -19,7 +19,7 @@ from inspect_pop.core.clock import utc_now
 from inspect_pop.core.errors import UsageFault
 from inspect_pop.store.audit import add_audit
 from inspect_pop.store.engine import hide_password, reading, translate_errors, writing
-from inspect_pop.store.joint_files import JointFiles, joint_file_path, windows_file_path
+from inspect_pop.store.joint_files import JointFiles, joint_file_path
 from inspect_pop.store.schema import boards, contexts, decisions, defects, files, interfaces, messages, packages, queue, samples
 from inspect_pop.store.types import parse_local_day, parse_time_us
 
@@ -121,7 +121,7 @@ def prune_records(
                 if remove_page is not None:
                     remove_page(row.record)
                 if joint_files is not None:
-                    joint_files.remove(windows_file_path(row.day, row.lot, row.record))
+                    joint_files.remove(joint_file_path(row.day, row.lot, row.record).replace("joints/", "windows/", 1))
         with writing(engine, alone=True) as connection:
             again = old.where(~_waits(), boards.c.first_id.in_([row.first_id for row in step]))
             rows = connection.execute(again).all()  # somebody may have inspected or decided meanwhile

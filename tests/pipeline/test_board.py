@@ -35,8 +35,9 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
     return Classifier(load(make_model(tmp_path_factory.mktemp("model") / "m")))
 
 
-def _inspect(board: Path, classifier: Classifier, *, read_ahead: bool = False) -> Inspection:
-    return inspect_board(open_export(board), classifier, Limits(), started_at=START, read_ahead=read_ahead, now=lambda: START)
+def _inspect(board: Path, classifier: Classifier, limits: Limits | None = None, *, read_ahead: bool = False) -> Inspection:
+    limits = limits or Limits()
+    return inspect_board(open_export(board), classifier, limits, started_at=START, read_ahead=read_ahead, now=lambda: START)
 
 
 def _without(board: Path, *names: str) -> None:
@@ -214,7 +215,7 @@ def _sure(classifier: Classifier, called: str, *pictures: LearntPicture) -> Clas
     return sure
 
 
-def test_no_joint_passes_by_a_picture_unlike_all_that_were_learnt(small_board: Path, classifier: Classifier) -> None:
+def test_a_picture_unlike_all_that_were_learnt_is_told_and_passes_nothing_if_the_limit_says_so(small_board: Path, classifier: Classifier) -> None:
     """And the record says in what; a picture within the ranges of one machine is known."""
     known, other = (
         LearntPicture(machine=name, method="laminography", source="a test", low={"sharpness": low}, high={"sharpness": high})
@@ -224,7 +225,10 @@ def test_no_joint_passes_by_a_picture_unlike_all_that_were_learnt(small_board: P
     assert (found.joints["verdict"] == "pass").mean() > 0.9
     assert found.board.unlike == ""
     assert set(json.loads(found.board.pictures)) == {"U1/lower", "U1/upper"}
-    strange = _inspect(small_board, _sure(classifier, "good", other))
+    told = _inspect(small_board, _sure(classifier, "good", other))
+    assert (told.joints["verdict"] == "pass").mean() > 0.9
+    strange = _inspect(small_board, _sure(classifier, "good", other), Limits(unlike_forbids=1.0))
+    assert told.board.unlike == strange.board.unlike
     assert set(strange.joints["verdict"]) == {"review"}
     assert (strange.joints["flags"] & bit("unfamiliar") != 0).all()
     assert re.fullmatch(r"U1/lower: sharpness 0\.\d+ of learnt 4 to 5; U1/upper: .*", strange.board.unlike)
