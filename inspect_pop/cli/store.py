@@ -131,8 +131,8 @@ def prune(
         (pages_days, "pages", done.pages, 0),
     ):
         if bound is not None:
-            kept = f"; those of {pluralize(waiting, 'record')} as old wait, and stay" if waiting else ""
-            typer.echo(f"{what} of {pluralize(n, 'inspection')} {would}{kept}")
+            rest = f"; those of {pluralize(waiting, 'record')} as old wait, and stay" if waiting else ""
+            typer.echo(f"{what} of {pluralize(n, 'inspection')} {would}{rest}")
     if dry_run or (windows_days is None and windows_gb is None):
         return
     from inspect_pop.store import open_store

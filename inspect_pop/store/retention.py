@@ -170,9 +170,9 @@ def _release_files(connection: Connection, rows: Sequence[Any]) -> list[str]:
     connection.execute(update(boards).where(of_rows).values(has_record_file=0, file_id=None))
     unused = select(files.c.id, files.c.path).where(files.c.id.in_(merged))
     unused = unused.where(~exists(select(boards.c.id).where(boards.c.file_id == files.c.id)))
-    gone = connection.execute(unused).all()
-    connection.execute(delete(files).where(files.c.id.in_([row.id for row in gone])))
-    return [joint_file_path(row.day, row.lot, row.record) for row in rows if row.id in single] + [row.path for row in gone]
+    unnamed = connection.execute(unused).all()
+    connection.execute(delete(files).where(files.c.id.in_([row.id for row in unnamed])))
+    return [joint_file_path(row.day, row.lot, row.record) for row in rows if row.id in single] + [row.path for row in unnamed]
 
 
 def _delete_rows(connection: Connection, rows: Sequence[Any]) -> None:

@@ -347,7 +347,7 @@ def compare(service: Service, sent: Sent, receiver: Receiver) -> dict[str, Any]:
         records = {str(serial): int(n) for serial, n in serials}
         quarantined = len(store.list_quarantine())
         n_waiting, _ = store.waiting()
-    asked = sent.verdicts.keys() | set(sent.unanswered)
+    posted = sent.verdicts.keys() | set(sent.unanswered)
     return {
         "answered": len(sent.verdicts),
         "unanswered": len(sent.unanswered),
@@ -355,7 +355,7 @@ def compare(service: Service, sent: Sent, receiver: Receiver) -> dict[str, Any]:
         "records": sum(records.values()),
         "lost": sorted(sent.verdicts.keys() - records.keys()),
         "doubled": sorted(serial for serial, n in records.items() if n > 1),
-        "unknown": sorted(records.keys() - asked),
+        "unknown": sorted(records.keys() - posted),
         "quarantined": quarantined,
         "messages": len(ids),
         "messages_lost": len(ids - receiver.ids.keys()) if not n_waiting else None,

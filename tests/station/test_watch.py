@@ -313,9 +313,7 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
         watch(tmp_path / "none", ServiceSettings(roots=(tmp_path,), store=str(tmp_path / "r.db")), lambda _: None)
 
 
-def test_a_watch_that_is_stopped_leaves_a_board_that_hangs_to_the_next_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stopped_watch_leaves_a_board_that_hangs_to_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BOARD_STOP_S", 0.2)
     folder, store = tmp_path / "drop", tmp_path / "r.db"
     folder.mkdir()
