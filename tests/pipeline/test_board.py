@@ -215,7 +215,9 @@ def _sure(classifier: Classifier, called: str, *pictures: LearntPicture) -> Clas
     return sure
 
 
-def test_a_picture_unlike_all_that_were_learnt_is_told_and_passes_nothing_if_the_limit_says_so(small_board: Path, classifier: Classifier) -> None:
+def test_a_picture_unlike_all_that_were_learnt_is_told_and_passes_nothing_if_the_limit_says_so(
+    small_board: Path, classifier: Classifier
+) -> None:
     """And the record says in what; a picture within the ranges of one machine is known."""
     known, other = (
         LearntPicture(machine=name, method="laminography", source="a test", low={"sharpness": low}, high={"sharpness": high})
