@@ -159,10 +159,10 @@ def _gather_decisions(store: str, out: Path, *, is_alone: bool) -> "list[Source]
         remedy = "Verify some boards first; `inspect-pop labels export` shows what the decisions say."
         raise UsageFault("--store", expected="decisions that say what a joint is", found="none", remedy=remedy)
     print_progress(escape_controls(f"decisions: {found.describe_bias()}"))
-    for line in exports.gone:
+    for line in exports.lost:
         print_progress(escape_controls(f"export is gone: {line}"))
     if is_alone and not exports.places:
-        listed = f"none of {len(exports.gone)}: {exports.gone[0]}"
+        listed = f"none of {len(exports.lost)}: {exports.lost[0]}"
         remedy = "Put exports back where they were, or name the folder that holds them now: train BOARDS --store URL."
         raise UsageFault("--store", expected="exports of the boards that people judged", found=listed, remedy=remedy)
     folder = out.with_name(f"{out.name}.labels")

@@ -18,7 +18,7 @@ class DecidedExports:
     """The exports of judged inspections that are still there, and a line on each of the others: serial, and why not."""
 
     places: tuple[BoardPlace, ...]
-    gone: tuple[str, ...]
+    lost: tuple[str, ...]
 
 
 def find_decided_exports(store: Store, labels: Iterable[DecidedJoint]) -> DecidedExports:
@@ -27,13 +27,13 @@ def find_decided_exports(store: Store, labels: Iterable[DecidedJoint]) -> Decide
     An export counts as gone if the record does not say where it lay, if nothing can be read there, and if what lies there now is
     another export than the one that was inspected.
     """
-    places, gone = [], []
+    places, lost = [], []
     for record, serial in dict.fromkeys((joint.record, joint.serial) for joint in labels):
         try:
             places.append(_find_place(store, record))
         except (InputFault, StoreFault) as fault:
-            gone.append(f"{serial}: {fault}")
-    return DecidedExports(tuple(places), tuple(gone))
+            lost.append(f"{serial}: {fault}")
+    return DecidedExports(tuple(places), tuple(lost))
 
 
 def _find_place(store: Store, record: str) -> BoardPlace:

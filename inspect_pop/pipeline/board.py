@@ -26,7 +26,7 @@ from inspect_pop.core.inspection import Inspection
 from inspect_pop.core.joint_table import JointTable, concat
 from inspect_pop.core.limits import Limits
 from inspect_pop.core.recipe import Interface, Package, describe_construction
-from inspect_pop.decide.criteria import Profile, apply_violations, doubt_starved, find_violations
+from inspect_pop.decide.criteria import apply_violations, doubt_starved, find_violations
 from inspect_pop.decide.verdict import JointVerdicts, decide_board, decide_joints, leave_undecided
 from inspect_pop.diagnose import PackageState, diagnose, find_bulge
 from inspect_pop.ingest.contract import BoardExport, ImageSource, open_image_reader

@@ -37,7 +37,7 @@ def test_training_reads_the_boards_from_where_they_were_inspected(store: Store, 
     assert (small_batch / "labels.csv").is_file()
     found = collect_decision_labels(store)
     exports = find_decided_exports(store, found.labels)
-    assert exports.gone == ()
+    assert exports.lost == ()
     (tmp_path / "labels").mkdir()
     write_decision_labels(found, tmp_path / "labels" / "labels.csv")
     samples = collect([tmp_path / "labels", *exports.places], tmp_path / "samples").samples
@@ -48,7 +48,7 @@ def test_an_export_that_is_gone_is_named(store: Store, small_board: Path) -> Non
     shutil.rmtree(small_board)
     exports = find_decided_exports(store, collect_decision_labels(store).labels)
     assert exports.places == ()
-    assert len(exports.gone) == 1 and exports.gone[0].startswith(f"{small_board.name}: ")
+    assert len(exports.lost) == 1 and exports.lost[0].startswith(f"{small_board.name}: ")
 
 
 def test_another_export_in_its_place_is_not_taken_for_it(store: Store, small_board: Path) -> None:
@@ -56,7 +56,7 @@ def test_another_export_in_its_place_is_not_taken_for_it(store: Store, small_boa
     (small_board / "export.json").write_text(json.dumps(manifest | {"operator": "somebody else"}))
     exports = find_decided_exports(store, collect_decision_labels(store).labels)
     assert exports.places == ()
-    assert "that was inspected, found another one" in exports.gone[0]
+    assert "that was inspected, found another one" in exports.lost[0]
 
 
 def test_a_record_that_does_not_say_where_its_export_lay_is_named(tmp_path: Path) -> None:
@@ -65,4 +65,4 @@ def test_a_record_that_does_not_say_where_its_export_lay_is_named(tmp_path: Path
         opened.write(board)
         opened.add_decision(Decision(board.board.record, "U1", "lower", JOINT, "DefectRejected", "Ada", "2026-03-02T12:00:00Z"))
         exports = find_decided_exports(opened, collect_decision_labels(opened).labels)
-    assert "windows were deleted, or the store keeps no files" in exports.gone[0]
+    assert "windows were deleted, or the store keeps no files" in exports.lost[0]
