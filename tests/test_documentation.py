@@ -245,7 +245,8 @@ def test_an_installed_wheel_works_in_another_folder(tmp_path: Path) -> None:
     source.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         (source / name).write_bytes((ROOT / name).read_bytes())
-    for name in ("inspect_pop", "models", "training"):
+    (source / "scripts").mkdir()
+    for name in ("inspect_pop", "models", "training", "scripts/release"):
         subprocess.run(["cp", "-r", ROOT / name, source / name], check=True)
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path, source], check=True)

@@ -71,7 +71,7 @@ def test_a_station_is_not_ready_while_its_store_is_away_and_ready_again_without_
 
     async def use() -> None:
         store: Any = FakeStore()
-        station = Station(SimpleNamespace(), SimpleNamespace(), store)  # type: ignore[arg-type]
+        station = Station(SimpleNamespace(store="records.db"), SimpleNamespace(), store)  # type: ignore[arg-type]
         assert (await station.find_store_state()).fault == ""
         store.fault = "it is away"
         assert "it is away" in (await station.find_store_state()).fault
@@ -89,7 +89,7 @@ def test_metrics_are_read_while_the_store_is_away() -> None:
     async def use() -> None:
         store: Any = FakeStore()
         pool: Any = SimpleNamespace(waiting=0, alive=1, busy=0, model="m")
-        station = Station(SimpleNamespace(), pool, store)  # type: ignore[arg-type]
+        station = Station(SimpleNamespace(store="records.db"), pool, store)  # type: ignore[arg-type]
         store.fault = "it is away"
         lines = bytes((await get_metrics(station)).body).decode().splitlines()
         assert {"inspect_pop_outbox_waiting NaN", "inspect_pop_outbox_set_aside NaN"} <= set(lines)
@@ -101,7 +101,7 @@ def test_a_failed_board_counts_until_the_next_look(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(store_probe, "FRESH_S", 600.0)
 
     async def use() -> None:
-        station = Station(SimpleNamespace(), SimpleNamespace(), FakeStore())  # type: ignore[arg-type]
+        station = Station(SimpleNamespace(store="records.db"), SimpleNamespace(), FakeStore())  # type: ignore[arg-type]
         assert (await station.find_store_state()).fault == ""
         station.store_fault = "a board could not be recorded"
         assert (await station.find_store_state()).fault == "a board could not be recorded"

@@ -229,7 +229,12 @@ def test_a_watch_goes_on_when_nobody_reads_its_answers() -> None:
 def test_health_and_metrics_of_a_watch_are_on_its_port(tmp_path: Path) -> None:
     pool, store = (
         SimpleNamespace(alive=1, waiting=0, busy=0, model="m"),
-        SimpleNamespace(waiting=lambda _: (0, []), check_writable=lambda: 0, count_set_aside=lambda: 0, accounts=None),
+        SimpleNamespace(
+            waiting=lambda _: (0, []),
+            check_writable=lambda: 0,
+            count_set_aside=lambda: 0,
+            accounts=SimpleNamespace(has_users=lambda: False),
+        ),
     )
     station = Station(ServiceSettings(roots=(tmp_path,), store="r.db"), pool, store)  # type: ignore[arg-type]
 
