@@ -22,7 +22,11 @@ from inspect_pop.learn.release import (  # noqa: E402
 from inspect_pop.segment.windows import SIZE  # noqa: E402
 from tests.learn.sets import make_samples  # noqa: E402
 
-pytestmark = [pytest.mark.training, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+pytestmark = [
+    pytest.mark.training,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.usefixtures("quick_exports"),
+]
 TINY = FitConfig(widths=(8, 8), blocks=(1, 1), epochs=1, samples_per_epoch=64, batch=16, mixed_precision=False)
 
 

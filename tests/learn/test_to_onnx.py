@@ -22,7 +22,7 @@ from inspect_pop.learn.to_onnx import check_agreement, prepare_for_int8, strip_m
 from tests.learn.models import make_model  # noqa: E402
 from tests.learn.sets import make_samples  # noqa: E402
 
-pytestmark = pytest.mark.training
+pytestmark = [pytest.mark.training, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "release" / "add_quick_network.py"
 
 
@@ -37,24 +37,30 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_quick_network_says_nearly_the_same(folder: Path) -> None:
+@pytest.fixture(scope="module")
+def quick(folder: Path) -> tuple[str, bytes]:
+    """What came of the 8-bit network of `folder`, and the network."""
     samples = make_samples(boards=3, joints=30)
     said = module.add_int8_network(folder, load_network(folder / NETWORK)[0], samples, samples)
+    return said, folder.joinpath("quick.onnx").read_bytes()
+
+
+def test_the_quick_network_says_nearly_the_same(folder: Path, quick: tuple[str, bytes]) -> None:
+    samples = make_samples(boards=3, joints=30)
+    said, network = quick
     assert said.startswith("log-odds off by up to 0.")
     feed = {"images": samples.images.astype(np.float32), "scalars": samples.scalars}
-    exact, quick = (
-        onnxruntime.InferenceSession(folder / name, providers=["CPUExecutionProvider"]).run(["logits"], feed)[0]
-        for name in ("model.onnx", "quick.onnx")
+    exact, eight_bit = (
+        onnxruntime.InferenceSession(written, providers=["CPUExecutionProvider"]).run(["logits"], feed)[0]
+        for written in (folder / "model.onnx", network)
     )
     spread = np.ptp(exact, axis=0).max()
-    assert 0 < np.abs(exact - quick).max() < 0.3 * max(spread, 0.1)
+    assert 0 < np.abs(exact - eight_bit).max() < 0.3 * max(spread, 0.1)
 
 
-def test_its_weights_keep_to_seven_bits(folder: Path) -> None:
+def test_its_weights_keep_to_seven_bits(quick: tuple[str, bytes]) -> None:
     """Products of eight bits overflow on processors without VNNI."""
-    samples = make_samples(boards=2, joints=20)
-    module.add_int8_network(folder, load_network(folder / NETWORK)[0], samples, samples)
-    graph = onnx.load(folder / "quick.onnx").graph
+    graph = onnx.load_from_string(quick[1]).graph
     weights = [
         onnx.numpy_helper.to_array(t) for t in graph.initializer if t.data_type == onnx.TensorProto.INT8 and len(t.dims) == 4
     ]
@@ -62,13 +68,13 @@ def test_its_weights_keep_to_seven_bits(folder: Path) -> None:
     assert max(np.abs(w).max() for w in weights) <= 64
 
 
-def test_pictures_come_in_fours_and_none_is_heard_twice(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_come_in_fours_and_none_is_heard_twice(
+    folder: Path, quick: tuple[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The runtime multiplies four channels in one step; those that fill up must not change an answer."""
-    samples, network = make_samples(boards=2, joints=20), load_network(folder / NETWORK)[0]
-    module.add_int8_network(folder, network, samples, samples)
-    filled = folder.joinpath("quick.onnx").read_bytes()
+    samples, filled = make_samples(boards=3, joints=30), quick[1]
     monkeypatch.setattr(module, "_pad_channels", lambda model: model)
-    module.add_int8_network(folder, network, samples, samples)
+    module.add_int8_network(folder, load_network(folder / NETWORK)[0], samples, samples)
     plain = folder.joinpath("quick.onnx").read_bytes()
     assert (first_channels(filled), first_channels(plain)) == (12, CHANNELS)
     feed = {"images": samples.images.astype(np.float32), "scalars": samples.scalars}
@@ -77,7 +83,7 @@ def test_pictures_come_in_fours_and_none_is_heard_twice(folder: Path, monkeypatc
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_a_dead_pixel_does_not_stretch_the_range_of_the_pictures(folder: Path) -> None:
+def test_a_dead_pixel_does_not_stretch_the_range_of_the_pictures(folder: Path, quick_export: None) -> None:
     samples = make_samples(boards=2, joints=20)
     samples.images[3, 1, 5, 5] = -30
     module.add_int8_network(folder, load_network(folder / NETWORK)[0], samples, samples)
@@ -98,14 +104,16 @@ def first_channels(network: bytes) -> int:
     return next(t.dims[1] for t in graph.initializer if t.data_type == onnx.TensorProto.INT8 and len(t.dims) == 4)
 
 
-def test_one_that_errs_too_much_is_not_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_errs_too_much_is_not_kept(folder: Path, quick_export: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_8BIT_ERROR", -1.0)
     samples = make_samples(boards=2, joints=20)
     assert module.add_int8_network(folder, load_network(folder / NETWORK)[0], samples, samples).startswith("none:")
     assert not (folder / "quick.onnx").exists()
 
 
-def test_a_model_made_without_one_is_given_one(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_made_without_one_is_given_one(
+    folder: Path, quick_export: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = make_model(tmp_path / "model")
     for name in ("model.onnx", NETWORK):
         shutil.copy(folder / name, model / name)
@@ -141,7 +149,7 @@ def test_no_remark_is_left_anywhere() -> None:
     assert b"somebody" not in strip_metadata(onnx.helper.make_model(graph, doc_string="there")).SerializeToString()
 
 
-def test_a_file_that_answers_otherwise_than_the_network_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_answers_otherwise_than_the_network_is_refused(quick_export: None, tmp_path: Path) -> None:
     torch.manual_seed(0)
     one, other = (JointNet(Shape(widths=(8, 16), blocks=(1, 1))).eval() for _ in range(2))
     to_onnx(one, tmp_path / "model.onnx")

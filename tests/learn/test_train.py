@@ -27,7 +27,11 @@ from inspect_pop.learn.train import train  # noqa: E402
 from tests.learn.conftest import make_batch  # noqa: E402
 from tests.learn.sets import make_samples  # noqa: E402
 
-pytestmark = [pytest.mark.training, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+pytestmark = [
+    pytest.mark.training,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.usefixtures("quick_exports"),
+]
 FIT = FitConfig(widths=(8, 8), blocks=(1, 1), epochs=3, samples_per_epoch=300, batch=32, mixed_precision=False, average_decay=0.5)
 SCRATCH = TrainingConfig(name="tiny", from_current=False, fit=FIT)
 AGAIN = TrainingConfig(
@@ -40,7 +44,7 @@ NOW = "2026-11-22T08:00:00+00:00"
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def first(quick_exports: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder to begin with, whose network has seen nothing."""
     torch.manual_seed(0)
     samples = make_samples(4, 25)
