@@ -28,7 +28,17 @@ from sqlalchemy import (
 
 from inspect_pop.core.recipe import CONSTRUCTIONS, OPPORTUNITIES_PER_INTERFACE
 from inspect_pop.store.engine import PreparedStatement, make_upsert, prepare_statement
-from inspect_pop.store.schema import COUNT_COLUMNS, OUTCOME_COLUMNS, SUM_COLUMNS, boards, interfaces, packages, rollups, sites
+from inspect_pop.store.schema import (
+    COUNT_COLUMNS,
+    LABEL_COUNTS,
+    OUTCOME_COLUMNS,
+    SUM_COLUMNS,
+    boards,
+    interfaces,
+    packages,
+    rollups,
+    sites,
+)
 
 __all__ = ["LEVELS", "add_contribution", "rebuild_rollups", "select_sums"]
 
@@ -130,7 +140,7 @@ def _select_interfaces(level: str, of_boards: ColumnElement[bool], of_interfaces
     c = interfaces.c
     keys: list[ColumnElement[Any]] = [sites.c[n] for n in LEVELS[level]]
     keys += [c.interface] if "interface" in level else []
-    joints = reduce(add, (c[n] for n in COUNT_COLUMNS if n not in ("n_review", "n_rejected")))
+    joints = reduce(add, (c[n] for n in LABEL_COUNTS))
     worst = func.max(case((c.final == "fail", 2), (c.final == "pending", 1), else_=0))
     return (
         select(

@@ -20,7 +20,7 @@ from inspect_pop.core.text import format_csv
 from inspect_pop.store.engine import translate_errors
 from inspect_pop.store.joint_files import RECORD_SCHEMA, parquet_options, to_arrow
 from inspect_pop.store.rows import count_key
-from inspect_pop.store.schema import COUNT_COLUMNS
+from inspect_pop.store.schema import COUNT_COLUMNS, LABEL_COUNTS
 from inspect_pop.store.types import InspectionSequence, escape_text
 
 __all__ = ["BOARD_SCHEMA", "PACKAGE_SCHEMA", "RunFiles", "flatten_counts"]
@@ -54,9 +54,9 @@ def flatten_counts(package: PackageRecord) -> dict[str, int | None]:
     """
     flat: dict[str, int | None] = dict.fromkeys(name for name, _ in _INTERFACE_COUNTS)
     for interface, counts in package.counts.items():
-        by_name = {n.removeprefix("n_"): counts[count_key(n)] for n in COUNT_COLUMNS}
-        total = sum(v for n, v in by_name.items() if n != "review")  # a joint in review has a label, or is undecided, too
-        flat |= {f"n_{interface}_{n}": v for n, v in {"joints": total, **by_name}.items()}
+        total = sum(counts[count_key(n)] for n in LABEL_COUNTS)
+        by_name = {"joints": total} | {n.removeprefix("n_"): counts[count_key(n)] for n in COUNT_COLUMNS}
+        flat |= {f"n_{interface}_{n}": v for n, v in by_name.items()}
     return flat
 
 

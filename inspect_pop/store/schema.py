@@ -31,6 +31,7 @@ from inspect_pop.core.sample import DEFAULT_SAMPLE
 __all__ = [
     "AGGREGATE_COLUMNS",
     "COUNT_COLUMNS",
+    "LABEL_COUNTS",
     "MEASURED_COLUMNS",
     "METADATA",
     "OUTCOME_COLUMNS",
@@ -65,7 +66,8 @@ __all__ = [
 
 VERSION = 2
 
-COUNT_COLUMNS = tuple(f"n_{c}" for c in (*CLASSES, "undecided", "review", "rejected"))
+LABEL_COUNTS = tuple(f"n_{c}" for c in (*CLASSES, "undecided"))  # each joint counts in one of these
+COUNT_COLUMNS = (*LABEL_COUNTS, "n_review", "n_rejected")
 OUTCOME_COLUMNS = ("final", "n_confirmed", "n_false_calls", "n_cleared", "n_escapes")
 SUM_COLUMNS = (
     *("boards", "passed", "joints", "opportunities", "reinspected", "final_passed", "pending"),

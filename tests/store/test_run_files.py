@@ -56,6 +56,17 @@ def test_values_are_the_inspections(tmp_path: Path) -> None:
     assert (package["n_upper_undecided"], package["n_upper_review"], package["n_upper_joints"]) == (1, 1, 9)
 
 
+def test_each_joint_counts_once_whatever_else_is_said_of_it() -> None:
+    package = make_inspection("S", side={"lower": 4}, reviews={"U1.lower.A2": "between two classes"}).packages[0]
+    counts = flatten_counts(replace(package, counts={"lower": package.counts["lower"] | {"rejected": 3}}))
+    assert (counts["n_lower_good"], counts["n_lower_review"], counts["n_lower_rejected"], counts["n_lower_joints"]) == (
+        16,
+        1,
+        3,
+        16,
+    )
+
+
 def test_an_interface_that_the_package_does_not_have_is_null() -> None:
     counts = flatten_counts(make_inspection("S", side={"lower": 4}).packages[0])
     assert counts["n_lower_joints"] == 16
