@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from inspect_pop.core.errors import ConflictFault, StageFault, UsageFault
+from inspect_pop.core.errors import ConflictFault, StageFault, SupersededFault, UsageFault
 from inspect_pop.store import UNCHECKED, Decision, Message, Store
-from tests.factories import make_inspection
+from tests.factories import again, make_inspection
 
 AT = "2026-03-02T10:00:00+01:00"
 SUSPECTS = {f"U1.lower.{row}{col}": "open" for row in "ABC" for col in range(1, 5)}
@@ -42,6 +42,17 @@ def test_who_has_not_seen_the_latest_decision_does_not_overwrite_it(board: Store
     with pytest.raises(ConflictFault):
         add(board, decide("U1.lower.A2", "DefectRejected"), seen=[first])  # about another joint
     assert list_states(board) == ["DefectConfirmed", "DefectRejected"]
+
+
+def test_who_has_not_seen_the_latest_inspection_does_not_decide_about_its_joints(board: Store) -> None:
+    only_lower = make_inspection("S", defects=SUSPECTS, side={"lower": 4})
+    board.write(again(only_lower, record="r2"))
+    with pytest.raises(SupersededFault, match=r"record r2 of 2026.* Open that one"):
+        add(board, decide("U1.lower.A1", "DefectRejected"), seen=[None])
+    assert list_states(board) == []
+    add(board, decide("U1.upper.A1", "PassConfirmed"), seen=[None])  # the later inspection did not see this interface
+    add(board, decide("U1.lower.A1", "DefectRejected"))  # a machine, which says nothing of what it saw
+    assert list_states(board) == ["PassConfirmed", "DefectRejected"]
 
 
 def test_a_list_is_taken_whole_or_not_at_all(board: Store) -> None:
