@@ -63,10 +63,10 @@ __all__ = [
     "users",
 ]
 
-VERSION = 2
+VERSION = 3
 
 COUNT_COLUMNS = tuple(f"n_{c}" for c in (*CLASSES, "undecided", "review", "rejected"))
-OUTCOME_COLUMNS = ("final", "n_confirmed", "n_false_calls", "n_cleared", "n_escapes")
+OUTCOME_COLUMNS = ("final", "n_confirmed", "n_false_calls", "n_cleared", "n_escapes", "verified_passed")
 SUM_COLUMNS = (
     *("boards", "passed", "joints", "opportunities", "reinspected", "final_passed", "pending"),
     *COUNT_COLUMNS,

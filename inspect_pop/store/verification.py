@@ -8,15 +8,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, case, select, update
 
 from inspect_pop.core.classes import CLASSES
 from inspect_pop.core.errors import ConflictFault, StageFault, StoreFault, SupersededFault, UsageFault
 from inspect_pop.store import rows
 from inspect_pop.store.audit import add_audit
-from inspect_pop.store.queue import read_standing, refresh_queue
+from inspect_pop.store.queue import fill_queue, read_standing, refresh_queue
 from inspect_pop.store.rollup import add_contribution
-from inspect_pop.store.schema import boards, decisions, defects, digests, interfaces, positions, sites
+from inspect_pop.store.schema import boards, decisions, defects, digests, interfaces, positions, rollups, sites
 from inspect_pop.store.types import (
     DECISION_STATES,
     PASS_CONFIRMED,
@@ -30,11 +30,12 @@ from inspect_pop.store.types import (
 )
 from inspect_pop.store.write import add_messages, insert_new, lock_serial, update_outcome
 
-__all__ = ["MakeMessage", "insert_decisions"]
+__all__ = ["MakeMessage", "fill_added", "insert_decisions"]
 
 # Makes the message of a decision from the state that counted before and the one that counts now, None where there is none.
 MakeMessage = Callable[[Decision, str | None, str | None], Message | None]
 
+_SINCE_VERIFIED = 3  # the version of the schema that has the column
 _SAME = ("state", "decided_by", "label", "note", "stage")
 _ANY_VERDICT = {"DefectRepaired", "DefectClosed", "DefectRejected", WITHDRAWN}
 _FOR_PASSES = {"DefectMissed", PASS_CONFIRMED}
@@ -99,6 +100,21 @@ def insert_decisions(
     add_contribution(connection, first, 1)
     refresh_queue(connection, first)
     return done
+
+
+def fill_added(connection: Connection, version: int) -> None:
+    """Fill what was added since a version of the schema: the queue, and which boards people found good."""
+    fill_queue(connection, version)
+    if version >= _SINCE_VERIFIED:
+        return
+    connection.execute(update(boards).values(verified_passed=case((boards.c.verdict == "pass", 1), else_=0)))
+    for table in (interfaces, rollups):  # sums of boards that were deleted since keep what the machine said
+        connection.execute(update(table).values(verified_passed=table.c.passed))
+    decided = select(boards.c.first_id).distinct().join_from(decisions, boards, boards.c.id == decisions.c.board_id)
+    for first in connection.scalars(decided).all():
+        add_contribution(connection, int(first), -1)
+        update_outcome(connection, int(first))
+        add_contribution(connection, int(first), 1)
 
 
 def _find_newer(connection: Connection, first: int, number: int) -> dict[tuple[str, str], Any]:
