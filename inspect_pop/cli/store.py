@@ -43,8 +43,11 @@ def back_up(
     from inspect_pop.store.backup import back_up_store
     from inspect_pop.verify.retention import list_window_files
 
-    others = {} if without_windows else {"list_others": list_window_files}
-    _print_report(back_up_store(store, out, made_at=utc_now(), **others))
+    _print_report(
+        back_up_store(
+            store, out, made_at=utc_now(), list_others=lambda opened: [] if without_windows else list_window_files(opened)
+        )
+    )
 
 
 @store.command("restore")

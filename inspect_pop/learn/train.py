@@ -298,6 +298,7 @@ def _write_model(request: TrainingRequest, dataset: Dataset, trained: _TrainedNe
         "labelled joints learnt from": len(samples),
         "joints of other machines": len(dataset.others),
         "labels": dataset.labels.by_class,
+        **({"choice of joints": dataset.labels.bias} if dataset.labels.bias else {}),
         LEARNT_EXPORTS: [*known.get(LEARNT_EXPORTS, ()), *sorted(digests)],
         "digest": _digest_samples(samples),
         "began with": f"{start.card.name} {start.card.version}" if start else "nothing",
