@@ -33,7 +33,8 @@ ANSWERS = [
             "kim",
             f"S1 U1.lower.A1 of {BOARDS[0].board.record}",
             '{"state": null}',
-            '{"state": "DefectConfirmed", "decided_at": "2026-03-02T10:00:00+01:00", "label": null, "note": "", "stage": "operator"}',
+            '{"state": "DefectConfirmed", "decided_at": "2026-03-02T10:00:00+01:00", "label": null, "note": "", '
+            '"stage": "operator"}',
             1,
         )
     ],
