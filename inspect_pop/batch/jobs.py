@@ -42,6 +42,7 @@ class BatchSettings:
         follow_machines: Whether the thresholds move with each machine (`machine_thresholds`).
         machine_points: The thresholds that were found so, by machine.
         time_zone: The plant's time zone, for days in the store; None: that of the store.
+        verify_sample: How many joints that passed a person looks at on each board; None: as many as the store says.
         results: Where result files go, and the templates that write them.
     """
 
@@ -58,6 +59,7 @@ class BatchSettings:
     follow_machines: bool = False
     machine_points: "tuple[tuple[str, OperatingPoint], ...]" = ()
     time_zone: str | None = None
+    verify_sample: int | None = None
     results: "tuple[ResultsTarget, ...]" = ()
 
     @property

@@ -32,6 +32,7 @@ __all__ = [
     "RootDir",
     "StoreUrl",
     "TimeZone",
+    "VerifySample",
     "describe_quarantined",
     "name_account",
     "parse_results",
@@ -73,6 +74,10 @@ TimeZone = Annotated[
         metavar="ZONE",
         help="The plant's time zone, such as Europe/Berlin: the days of the store's boards are days there. The store keeps it.",
     ),
+]
+VerifySample = Annotated[
+    int | None,
+    typer.Option("--verify-sample", metavar="N", min=0, help="Joints of each board that passed and that a person looks at."),
 ]
 ModelsDir = Annotated[
     Path, typer.Option("--models", metavar="DIR", help="Folder of models.", envvar="INSPECT_POP_MODELS", show_default=True)

@@ -25,6 +25,7 @@ from inspect_pop.cli.options import (
     RootDir,
     StoreUrl,
     TimeZone,
+    VerifySample,
     describe_quarantined,
     parse_results,
     pluralize,
@@ -108,6 +109,7 @@ def run(
     fresh: Annotated[bool, typer.Option("--fresh", help="Inspect again what an earlier run into DIR has finished.")] = False,
     results: Results = None,
     time_zone: TimeZone = None,
+    verify_sample: VerifySample = None,
     as_json: AsJson = False,
 ) -> None:
     """Inspect boards: classify every joint, decide every board, and store the records.
@@ -139,6 +141,7 @@ def run(
         follow_machines=follow_machines,
         results=parse_results(results),
         time_zone=time_zone,
+        verify_sample=verify_sample,
     )
     executor = cluster_executor(cluster) if cluster else local_executor(jobs)
     try:

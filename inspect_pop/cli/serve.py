@@ -15,6 +15,7 @@ from inspect_pop.cli.options import (
     Profile,
     Results,
     TimeZone,
+    VerifySample,
     parse_results,
 )
 from inspect_pop.core.errors import UsageFault
@@ -79,10 +80,6 @@ RoleHeader = Annotated[
 RoleMap = Annotated[
     list[str] | None,
     typer.Option("--role-map", metavar="GROUP=ROLE", help="The role of a group of the role header; repeatable."),
-]
-VerifySample = Annotated[
-    int | None,
-    typer.Option("--verify-sample", metavar="N", min=0, help="Joints of each board that passed and that a person looks at."),
 ]
 
 

@@ -27,16 +27,27 @@ store = typer.Typer(help="Back up, restore, check, prune and audit a store.", no
 
 
 @store.command("backup")
-def back_up(store: ExistingStore, out: NewFolder) -> None:
-    """Copy a store with all joint files into a new folder. The store can be read and written meanwhile.
+def back_up(
+    store: ExistingStore,
+    out: NewFolder,
+    without_windows: Annotated[
+        bool, typer.Option("--without-windows", help="Leave out the pictures of joints, which take the most space.")
+    ] = False,
+) -> None:
+    """Copy a store with all joint files and pictures of joints into a new folder. The store can be read and written meanwhile.
 
     A PostgreSQL store needs PostgreSQL's program `pg_dump`. Exit status 0 when all is copied, 1 when joint files that records
     name are not there.
     """
     from inspect_pop.core.clock import utc_now
     from inspect_pop.store.backup import back_up_store
+    from inspect_pop.verify.retention import list_window_files
 
-    _print_report(back_up_store(store, out, made_at=utc_now()))
+    _print_report(
+        back_up_store(
+            store, out, made_at=utc_now(), list_others=lambda opened: [] if without_windows else list_window_files(opened)
+        )
+    )
 
 
 @store.command("restore")
@@ -56,18 +67,29 @@ def restore(
 
 @store.command("check")
 def check(store: ExistingStore) -> None:
-    """Check the database, and that the joints of every record are there, all of them. Exit status 1 when something is wrong."""
+    """Check the database, that the joints of every record are there, all of them, and the pictures of joints.
+
+    Exit status 1 when something is wrong. A record without pictures is named, and is no fault: it does not depend on them.
+    """
     from inspect_pop.core.text import escape_controls
+    from inspect_pop.store import open_store
     from inspect_pop.store.backup import check_store
+    from inspect_pop.verify.retention import check_windows
 
     found = check_store(store)
-    for fault in found.faults[:_MAX_NAMED]:
-        typer.echo(escape_controls(fault), err=True)
-    if len(found.faults) > _MAX_NAMED:
-        typer.echo(f"… and {len(found.faults) - _MAX_NAMED} more", err=True)
+    with open_store(store, must_exist=True) as opened:
+        windows = check_windows(opened)
+    found.faults += windows.faults
+    notes = [f"without pictures: record {record}" for record in windows.without] if windows.files else []
+    pictures = f", {pluralize(windows.files, 'file')} of pictures, {len(notes)} without" if windows.files else ""
+    for lines in (found.faults, notes):
+        for line in lines[:_MAX_NAMED]:
+            typer.echo(escape_controls(line), err=True)
+        if len(lines) > _MAX_NAMED:
+            typer.echo(f"… and {len(lines) - _MAX_NAMED} more", err=True)
     without = f", {found.without_joints} without joints" if found.without_joints else ""
     typer.echo(
-        f"{pluralize(found.records, 'record')}{without} in {pluralize(found.files, 'joint file')}: "
+        f"{pluralize(found.records, 'record')}{without} in {pluralize(found.files, 'joint file')}{pictures}: "
         f"{pluralize(len(found.faults), 'fault')}"
     )
     raise typer.Exit(1 if found.faults else 0)
@@ -150,7 +172,8 @@ def _print_report(report: "BackupReport") -> None:
 
     size = f"{report.size_bytes / 1e6:.1f} MB"
     where = escape_controls(report.where)
-    typer.echo(f"{pluralize(report.records, 'record')} and {pluralize(report.files, 'joint file')}, {size}: {where}")
+    others = f", {pluralize(report.others, 'file')} of pictures" if report.others else ""
+    typer.echo(f"{pluralize(report.records, 'record')} and {pluralize(report.files, 'joint file')}{others}, {size}: {where}")
     for address in report.missing[:_MAX_NAMED]:
         typer.echo(f"missing: {escape_controls(address)}", err=True)
     if report.missing:

@@ -15,6 +15,7 @@
     ├── PromiseFault          the calibration set is too small to guarantee this rate
     ├── StoreFault            the store cannot be read or written
     ├── ConflictFault         another person decided meanwhile: look again
+    │   └── SupersededFault   the board was inspected again meanwhile
     ├── StageFault            what one stage of the verification may not decide
     ├── BusyFault             the service is busy; try again later
     ├── DeadlineFault         no answer before the deadline
@@ -45,6 +46,7 @@ __all__ = [
     "RecipeFault",
     "StageFault",
     "StoreFault",
+    "SupersededFault",
     "UsageFault",
     "make_printable",
 ]
@@ -168,6 +170,12 @@ class ConflictFault(PopError):
     """Another person decided about the same joint after the caller had looked at it."""
 
     about = "conflict"
+
+
+class SupersededFault(ConflictFault):
+    """The joint was inspected again after the caller had looked at it."""
+
+    about = "superseded"
 
 
 class StageFault(PopError):

@@ -71,6 +71,11 @@ class Comparison:
     rates: tuple[ChangedRate, ...]
 
     @property
+    def is_better(self) -> bool:
+        """Whether the second model has fewer errors of a kind and more of none, and chance alone does not explain it."""
+        return any(rate.is_better for rate in self.rates) and not any(rate.is_worse for rate in self.rates)
+
+    @property
     def verdict(self) -> str:
         """Whether the second model is better, worse, or neither, in words."""
         better = [rate.what for rate in self.rates if rate.is_better]
@@ -87,7 +92,7 @@ class Comparison:
         """Return the comparison for JSON."""
         rates = [asdict(rate) | {"is_better": rate.is_better, "is_worse": rate.is_worse} for rate in self.rates]
         about = {"first": self.names[0], "second": self.names[1], "boards": self.boards, "joints": self.joints}
-        return about | {"learnt_from": list(self.learnt), "rates": rates, "verdict": self.verdict}
+        return about | {"learnt_from": list(self.learnt), "rates": rates, "is_better": self.is_better, "verdict": self.verdict}
 
     def lines(self) -> list[str]:
         """Return the comparison as text."""

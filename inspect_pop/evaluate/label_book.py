@@ -21,6 +21,7 @@ from inspect_pop.core.classes import CLASSES, joint_class
 from inspect_pop.core.columns import KEY
 from inspect_pop.core.errors import LabelsFault
 from inspect_pop.core.recipe import Recipe
+from inspect_pop.evaluate.decision_labels import SOURCE
 from inspect_pop.evaluate.samples import Samples, split_folds
 from inspect_pop.ingest import Source, find_labels
 from inspect_pop.ingest.document import read_rows
@@ -71,7 +72,10 @@ class LabelBook:
 
 @dataclass(frozen=True)
 class LabelReport:
-    """What the labels contain: counts by class and board, and everything that a person should check."""
+    """What the labels contain: counts by class and board, and everything that a person should check.
+
+    `bias` says in words how people at the verify station chose the joints; empty where they chose none.
+    """
 
     boards: int
     joints: int
@@ -86,6 +90,7 @@ class LabelReport:
     not_visible: int = 0
     doubts: tuple[str, ...] = field(default=())
     unclear: tuple[str, ...] = ()
+    bias: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report for JSON."""
@@ -113,7 +118,7 @@ class LabelReport:
         for what, names in lists.items():
             shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
             lines += [f"{len(names)} {what}: {shown}"] if names else []
-        lines += self.unclear
+        lines += [*self.unclear, *([self.bias] if self.bias else [])]
         lines += [f"put aside: {path}: {why}" for path, why in self.put_aside]
         if self.not_visible:
             lines.append(f"{self.not_visible} labelled joints have no slices and are not used")
@@ -189,6 +194,13 @@ def report_labels(
     labelled = {serial: Counter(book.of_board(serial).values()) for serial in boards}
     by_board = {serial: {c: count[c] for c in CLASSES} for serial, count in labelled.items() if count}
     by_class = {c: sum(count[c] for count in by_board.values()) for c in CLASSES}
+    chosen = [joint for key, joint in book.joints.items() if key[0] in boards and joint.source == SOURCE]
+    drawn = [joint.stands_for for joint in chosen if joint.stands_for > 1]
+    bias = f"people looked at {len(chosen)} of these joints, mostly suspects: "
+    if drawn:
+        bias += f"{len(drawn)} were drawn from {round(sum(drawn))} that passed, and stand for them"
+    else:
+        bias += "none of them stands for others that passed, so what the model lets pass elsewhere is not known"
     return LabelReport(
         boards=len(by_board),
         joints=sum(by_class.values()),
@@ -202,6 +214,7 @@ def report_labels(
         put_aside=tuple(put_aside),
         not_visible=not_visible,
         unclear=tuple(unclear),
+        bias=bias if chosen else "",
     )
 
 

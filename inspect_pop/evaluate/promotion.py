@@ -9,7 +9,7 @@ Promotion and rollback move the pointer of a folder of models and record it. No 
 
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,6 @@ __all__ = [
     "ModelEntry",
     "check_gates",
     "compare",
-    "is_better",
     "list_models",
     "load_gates",
     "promote",
@@ -161,14 +160,6 @@ def list_models(root: Path) -> list[ModelEntry]:
         except ModelFault as fault:
             models.append(ModelEntry(folder.name, folder.name == current, None, str(fault)))
     return models
-
-
-def is_better(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
-    """Return whether a model lets fewer defects pass, fails fewer good joints, or sends fewer joints to review than another.
-
-    `new` and `old` are evaluations (`outcomes.judge`) on the same boards. One with none of the three lower is no gain.
-    """
-    return any((new[key]["rate"] or 0.0) < (old[key]["rate"] or 0.0) for key in ("escape", "false_call", "review"))
 
 
 def were_judged_together(first: Card, second: Card) -> bool:

@@ -25,10 +25,11 @@ from inspect_pop.core.clock import utc_now
 from inspect_pop.core.errors import ModelFault, UsageFault
 from inspect_pop.core.limits import Limits
 from inspect_pop.evaluate.collect import open_exports
+from inspect_pop.evaluate.comparison import Comparison, compare_outcomes
 from inspect_pop.evaluate.evaluation import LEARNT_EXPORTS, outcomes_of, shorten_digest, summary
 from inspect_pop.evaluate.label_book import LabelReport
 from inspect_pop.evaluate.outcomes import Outcomes, judge
-from inspect_pop.evaluate.promotion import Gate, Gates, check_gates, is_better, promote
+from inspect_pop.evaluate.promotion import Gate, Gates, check_gates, promote
 from inspect_pop.evaluate.samples import Samples, Split, split_folds
 from inspect_pop.ingest import Source, find_exports
 from inspect_pop.learn.calibrate import NO_CALIBRATION, apply_calibration
@@ -67,6 +68,8 @@ class TrainReport:
         Evaluations on the same golden boards; `old` is None without an old model.
     new_elsewhere, old_elsewhere
         Evaluations on boards of the replay set that were not trained on; None without such a set.
+    comparison
+        The old and the new model on the same golden joints; None without an old model.
     promoted_as
         The model's name in the folder of models; empty if it did not become the current model.
     """
@@ -84,6 +87,7 @@ class TrainReport:
     gates: tuple[Gate, ...]
     curve: Curve | None
     seconds: float
+    comparison: Comparison | None = None
     promoted_as: str = ""
 
     @property
@@ -102,6 +106,7 @@ class TrainReport:
             "elsewhere": {"new": self.new_elsewhere, "old": self.old_elsewhere},
             "gates": [gate.__dict__ for gate in self.gates],
             "passed": self.passed,
+            "comparison": self.comparison.to_dict() if self.comparison else None,
             "curve": self.curve.to_dict() if self.curve else None,
         }
 
@@ -117,12 +122,13 @@ class TrainReport:
             lines += [title, *summary(figures)] if figures else [f"{title}: no model"]
         for title, figures in (("Before, elsewhere", self.old_elsewhere), ("Now, elsewhere", self.new_elsewhere)):
             lines += [title, *summary(figures)] if figures else []
+        lines += ["Compared, on the same boards", *(f"  {line}" for line in self.comparison.lines())] if self.comparison else []
         lines += ["Gates", *(f"  {'pass' if g.passed else 'STOP'}  {g.name}: {g.explanation}" for g in self.gates)]
         if self.curve:
             lines += ["What more boards would bring", f"  {self.curve.summary}"]
         if self.promoted_as:
             end = f"Current model from now on: {self.promoted_as}"
-        elif self.passed and self.old is not None and not is_better(self.new, self.old):
+        elif self.passed and self.comparison is not None and not self.comparison.is_better:
             end = f"The new model passes its gates, and is not better than the one you have: keep that. The new one: {self.model}"
         elif self.passed:
             end = f"The new model may be used: {self.model}"
@@ -292,6 +298,7 @@ def _write_model(request: TrainingRequest, dataset: Dataset, trained: _TrainedNe
         "labelled joints learnt from": len(samples),
         "joints of other machines": len(dataset.others),
         "labels": dataset.labels.by_class,
+        **({"choice of joints": dataset.labels.bias} if dataset.labels.bias else {}),
         LEARNT_EXPORTS: [*known.get(LEARNT_EXPORTS, ()), *sorted(digests)],
         "digest": _digest_samples(samples),
         "began with": f"{start.card.name} {start.card.version}" if start else "nothing",
@@ -318,7 +325,10 @@ def _write_model(request: TrainingRequest, dataset: Dataset, trained: _TrainedNe
 def _make_report(request: TrainingRequest, dataset: Dataset, trained: _TrainedNetwork, gates: Gates) -> TrainReport:
     """Judge the old and the new model on the same boards, and check the gates."""
     models = {"new": load(request.out), "old": request.old}
-    golden = {name: _judge(request, request.paths, dataset.split.golden, model) for name, model in models.items()}
+    golden, outcomes = {}, list[Outcomes]()
+    for name, model in models.items():
+        golden[name] = _judge(request, request.paths, dataset.split.golden, model, outcomes)
+    comparison = compare_outcomes(("the old model", "the new model"), outcomes[1], outcomes[0]) if len(outcomes) > 1 else None
     elsewhere = {name: _judge_elsewhere(request, dataset.replay_held_out, model) for name, model in models.items()}
     new = golden["new"] or {}
     curve = None
@@ -338,19 +348,26 @@ def _make_report(request: TrainingRequest, dataset: Dataset, trained: _TrainedNe
         new_elsewhere=elsewhere["new"],
         old_elsewhere=elsewhere["old"],
         gates=check_gates(gates, new, golden["old"]),
+        comparison=comparison,
         curve=curve,
         seconds=0.0,
     )
 
 
 def _judge(
-    request: TrainingRequest, paths: Sequence[Source], boards: Sequence[str], model: Model | None
+    request: TrainingRequest,
+    paths: Sequence[Source],
+    boards: Sequence[str],
+    model: Model | None,
+    found: list[Outcomes] | None = None,
 ) -> dict[str, Any] | None:
-    """Inspect boards with a model and return the evaluation; None without a model."""
+    """Inspect boards with a model and return the evaluation; None without a model. `found` takes the outcomes."""
     if model is None:
         return None
     request.progress(f"judging {model.card.name} {model.card.version} on {len(boards)} boards")
     outcomes, _ = outcomes_of(paths, model, limits=request.limits, processes=request.processes, only=boards)
+    if found is not None:
+        found.append(outcomes)
     return {"model": _name_model(model), **judge(outcomes)}
 
 

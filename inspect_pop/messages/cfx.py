@@ -118,7 +118,9 @@ def build_joint_steps(record: str, bad: Iterable[DefectRecord]) -> tuple[UnitIns
     return tuple(steps)
 
 
-def build_decision_step(record: str, decision: Decision, known: DefectRecord | None, state: VerificationState) -> UnitInspection:
+def build_decision_step(
+    record: str, decision: Decision, known: DefectRecord | None, state: VerificationState, *, has_defect: bool = True
+) -> UnitInspection:
     """Build the step of a joint as a person decided it.
 
     Args:
@@ -126,6 +128,7 @@ def build_decision_step(record: str, decision: Decision, known: DefectRecord | N
         decision: Which joint, by whom, when, and what the joint is.
         known: What the inspection found at the joint; None for a joint that passed.
         state: The decision in CFX's words.
+        has_defect: Whether anybody, machine or person, ever called a defect there; without one the step passed and names none.
     """
     row: dict[str, Any] = {"refdes": decision.refdes, "interface": decision.interface, "ball": decision.ball}
     row |= {"verdict": "fail", "reason": "", "label": (known.label if known else decision.label) or GOOD}
@@ -138,10 +141,10 @@ def build_decision_step(record: str, decision: Decision, known: DefectRecord | N
         UniqueIdentifier=uuid5(make_record_uuid(record), f"{name}/{decision.decided_by}/{decision.decided_at}"),
         InspectionName=name,
         Comments=decision.note or None,
-        Result=TestResult.PASSED if rejected else TestResult.FAILED,
+        Result=TestResult.PASSED if rejected or not has_defect else TestResult.FAILED,
         Verification=state,
         VerificationDetail=decision.label,
-        DefectsFound=(defect,),
+        DefectsFound=(defect,) if has_defect else (),
     )
 
 
@@ -324,19 +327,18 @@ def from_verification(
     handle: str,
     before: str | None,
     after: str | None,
-) -> Message | None:
-    """Make the message that follows from a decision, withdrawn ones included; None where CFX has nothing to say.
+) -> Message:
+    """Make the message that follows from a decision, withdrawn ones included.
 
     `before` and `after` are the states that counted before the decision and that count now, None where there is none. A
-    withdrawal sends the state that counts again. That a joint passed and is good is news only after a person said otherwise.
+    withdrawal sends the state that counts again. CFX has no word for a joint that passed and that a person found good: it is
+    `DefectRejected` without a defect, so that who counts false calls by their defects counts none.
     """
-    if decision.state == PASS_CONFIRMED and before in (None, PASS_CONFIRMED):
-        return None
-    if decision.state == WITHDRAWN:
-        if before in (None, PASS_CONFIRMED):
-            return None
-        return from_decision(board, defects, decision, handle, state=_find_state(after))
-    return from_decision(board, defects, decision, handle)
+    joint = (decision.refdes, decision.interface, decision.ball)
+    is_suspect = any((d.refdes, d.interface, d.ball) == joint and d.verdict != "pass" for d in defects)
+    has_defect = is_suspect or not {before, after} <= {None, PASS_CONFIRMED}
+    state = _find_state(after if decision.state == WITHDRAWN else decision.state)
+    return from_decision(board, defects, decision, handle, state=state, has_defect=has_defect)
 
 
 def _find_state(state: str | None) -> VerificationState:
@@ -355,15 +357,16 @@ def from_decision(
     handle: str,
     *,
     state: VerificationState | None = None,
+    has_defect: bool = True,
 ) -> Message:
     """Make the message of a person's decision about one joint: a UnitsInspected by a human with the verification's state.
 
-    `state` takes the place of the decision's own.
+    `state` takes the place of the decision's own; `has_defect` is as in `build_decision_step`.
     """
     state = _find_state(decision.state) if state is None else state
     joint = (decision.refdes, decision.interface, decision.ball)
     known = next((d for d in defects if (d.refdes, d.interface, d.ball) == joint), None)
-    step = build_decision_step(board.record, decision, known, state)
+    step = build_decision_step(board.record, decision, known, state, has_defect=has_defect)
     body = _build_units_inspected(board, Method.HUMAN, step.Result, (step,), 1, state, person=decision.decided_by)
     key = "/".join(("decision", *joint, decision.decided_by, decision.decided_at))
     unique = uuid5(NAMESPACE, f"{board.record}/{_UNITS}/{key}")

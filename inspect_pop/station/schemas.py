@@ -169,9 +169,10 @@ class DecisionReply(BaseModel):
 
 
 class ConflictBody(ProblemBody):
-    """Another decision came in between; `decisions` are all about these joints now."""
+    """Another decision came in between; `decisions` are all about these joints now, `superseded` is after a re-inspection."""
 
     decisions: list[dict[str, Any]] = []
+    superseded: bool = False
 
 
 class PersonBody(BaseModel):

@@ -323,14 +323,14 @@ class Trainer:
 
 def _judge(state: TrainingState) -> TrainingState:
     """Judge a complete training by its report: offered, refused by its gates, or not better."""
-    from inspect_pop.evaluate.promotion import is_better
-
     report = _read_report(Path(state.out))
     stops = [f"{gate['name']}: {gate['explanation']}" for gate in report["gates"] if not gate["passed"]]
     if stops:
         return _finish(state, "refused", "; ".join(stops))
-    if report["old"] is None or not is_better(report["new"], report["old"]):
-        return _finish(state, "not better", "not better than what you have, on the same golden boards")
+    comparison = report.get("comparison") or {}
+    if not comparison.get("is_better"):
+        verdict = comparison.get("verdict") or "there is no comparison"
+        return _finish(state, "not better", f"not better than what you have, on the same golden boards: {verdict}")
     return _finish(state, "offered", "")
 
 

@@ -38,7 +38,7 @@ class TrainingBody(BaseModel):
     """The training of this station.
 
     `missing` says why nothing can be trained here; `progress` is the done share of the present fit; `figures` has escapes, false
-    calls and review of the present (`old`) and the new model on the same golden boards.
+    calls and review of the present (`old`) and the new model on the same golden boards; `bias` says how people chose the joints.
     """
 
     state: str
@@ -52,6 +52,7 @@ class TrainingBody(BaseModel):
     gates: list[GateBody]
     figures: dict[str, Any]
     curve: str
+    bias: str
     model: str
     can_start: bool
     can_cancel: bool
@@ -180,6 +181,7 @@ def _describe(station: Station) -> TrainingBody:
         gates=[GateBody(**gate) for gate in report.get("gates", ())],
         figures=figures,
         curve=(report.get("curve") or {}).get("summary", ""),
+        bias=(report.get("labels") or {}).get("bias", ""),
         model=Path(station.find_model()).name,
         can_start=not running and not missing,
         can_cancel=running,

@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
 
 from inspect_pop.core.clock import utc_now
-from inspect_pop.core.errors import ConflictFault, StageFault, StoreFault, UsageFault
+from inspect_pop.core.errors import ConflictFault, StageFault, StoreFault, SupersededFault, UsageFault
 from inspect_pop.messages import from_verification
 from inspect_pop.station.access import (
     NOT_FOUND_RESPONSE,
@@ -117,8 +117,8 @@ async def show_record(record: str, station: StationDep) -> RecordBody:
 async def record_decisions(serial: str, body: DecisionBody | DecisionList, station: StationDep, caller: Verifier) -> Any:
     """Record what a person decided about joints of one record, and send it to the line's systems: all decisions, or none.
 
-    `seen` is the `id` of the latest decision about the joint that the person saw. The same decision, sent again by the same
-    person, is recorded once.
+    `seen` is the `id` of the latest decision about the joint that the person saw; with it, a decision about an inspection that a
+    later one replaced is refused (409). The same decision, sent again by the same person, is recorded once.
     """
     given = [body] if isinstance(body, DecisionBody) else body
 
@@ -137,7 +137,8 @@ async def record_decisions(serial: str, body: DecisionBody | DecisionList, stati
             latest = station.store.record(name) or stored
             joints = {(one.refdes, one.interface, one.ball) for one in given}
             about = [vars(d) for d in latest.decisions if (d.refdes, d.interface, d.ball) in joints]
-            return JSONResponse(ConflictBody(reason=str(fault), decisions=about).model_dump(), HTTPStatus.CONFLICT)
+            refusal = ConflictBody(reason=str(fault), decisions=about, superseded=isinstance(fault, SupersededFault))
+            return JSONResponse(refusal.model_dump(), HTTPStatus.CONFLICT)
         except StageFault as fault:
             raise HTTPException(403, str(fault)) from fault
         except UsageFault as fault:

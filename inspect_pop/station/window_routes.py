@@ -159,9 +159,9 @@ async def put_golden(
 
 
 @windows.delete("/v1/golden/{product:path}", status_code=204, responses={**REFUSAL_RESPONSES, **NOT_FOUND_RESPONSE})
-async def delete_golden(product: str, station: StationDep, _: Annotated[Caller, Depends(require("train"))]) -> None:
+async def delete_golden(product: str, station: StationDep, caller: Annotated[Caller, Depends(require("train"))]) -> None:
     """Withdraw the choice of a product's golden board."""
-    await asyncio.to_thread(forget_golden, station.store, product)
+    await asyncio.to_thread(forget_golden, station.store, product, by=caller.name)
 
 
 def _reply(golden: Golden) -> GoldenReply:

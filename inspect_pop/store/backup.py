@@ -1,7 +1,7 @@
 """Back up a store while it is in use, restore it, and check that a store is whole.
 
 A backup is a folder: the database (`records.db`, or `records.dump` from PostgreSQL's `pg_dump`), the joint files that its
-records name, and `backup.json` with the size and sha256 of each. It appears whole or not at all.
+records name, other files such as joints' pictures, and `backup.json` with the size and sha256 of each. It appears whole or not.
 """
 
 import hashlib
@@ -11,9 +11,9 @@ import shutil
 import sqlite3
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +41,17 @@ _TRIES = 5  # `compact` may merge files while they are copied: then the newer st
 
 @dataclass(frozen=True)
 class BackupReport:
-    """What a backup or a restored store holds. `missing` names joint files that records name, and that are not there."""
+    """What a backup or a restored store holds: `files` are joint files, `others` files that no record depends on.
+
+    `missing` names joint files that records name, and that are not there.
+    """
 
     where: str
     records: int
     files: int
     size_bytes: int
     missing: tuple[str, ...] = ()
+    others: int = 0
 
 
 @dataclass
@@ -60,7 +64,14 @@ class StoreCheck:
     faults: list[str] = field(default_factory=list)
 
 
-def back_up_store(url: str | Path, out: Path, *, made_at: str, files: str | Path | None = None) -> BackupReport:
+def back_up_store(
+    url: str | Path,
+    out: Path,
+    *,
+    made_at: str,
+    files: str | Path | None = None,
+    list_others: Callable[[Store], Iterable[str]] = lambda _: (),
+) -> BackupReport:
     """Copy a store to the new folder `out`, also while it is written.
 
     Parameters
@@ -71,6 +82,8 @@ def back_up_store(url: str | Path, out: Path, *, made_at: str, files: str | Path
         The folder of the backup; it must not exist.
     made_at
         Time of the backup, ISO 8601, for its manifest.
+    list_others
+        Returns the paths of files that no record depends on and that are copied, too. One that vanishes meanwhile is left out.
 
     Raises
     ------
@@ -89,9 +102,10 @@ def back_up_store(url: str | Path, out: Path, *, made_at: str, files: str | Path
             missing = _copy_store(store, _strip_files(database_url(url)), part)
             if not missing or attempt == _TRIES:
                 break
+        _copy_files(store, set(list_others(store)), part / _FILES)
         report = _write_manifest(part, store, missing, made_at)
         part.replace(out)
-    return BackupReport(str(out), report.records, report.files, report.size_bytes, tuple(missing))
+    return replace(report, where=str(out), missing=tuple(missing))
 
 
 def restore_store(backup: Path, url: str | Path, *, files: str | Path | None = None) -> BackupReport:
@@ -124,13 +138,12 @@ def restore_store(backup: Path, url: str | Path, *, files: str | Path | None = N
         else:
             _restore_postgresql(backup / _DATABASES[kind], target)
     with open_store(url, files=files, must_exist=True) as store:
-        if joint_files := _list_joint_files(manifest):
+        if copied := [entry["path"] for entry in manifest["contents"] if entry["path"].startswith(f"{_FILES}/")]:
             store.accept_lost_files()  # no marker was copied: these files now belong to the restored database
             with translate_errors(where):
-                for entry in joint_files:
-                    store.require_files().put(entry["path"].partition("/")[2], backup / entry["path"])
-    size = sum(entry["bytes"] for entry in manifest["contents"])
-    return BackupReport(where, manifest["records"], len(_list_joint_files(manifest)), size, tuple(manifest["missing"]))
+                for path in copied:
+                    store.require_files().put(path.partition("/")[2], backup / path)
+    return replace(_describe(manifest), where=where, missing=tuple(manifest["missing"]))
 
 
 def check_store(url: str | Path, *, files: str | Path | None = None) -> StoreCheck:
@@ -248,7 +261,14 @@ def _write_manifest(part: Path, store: Store, missing: list[str], made_at: str) 
     manifest = {"schema": _SCHEMA, "software": __version__, "made_at": made_at, "kind": kind, "records": records}
     manifest |= {"missing": missing, "contents": contents}
     write_text(part / MANIFEST, json.dumps(manifest, indent=1), durable=True)
-    return BackupReport(str(part), records, len(contents) - 1, sum(int(str(e["bytes"])) for e in contents))
+    return _describe(manifest)
+
+
+def _describe(manifest: dict[str, Any]) -> BackupReport:
+    """Return the numbers of a backup."""
+    n_joints = sum(entry["path"].startswith(f"{_FILES}/joints/") for entry in manifest["contents"])
+    size, n_others = sum(entry["bytes"] for entry in manifest["contents"]), len(manifest["contents"]) - 1 - n_joints
+    return BackupReport("", manifest["records"], n_joints, size, others=n_others)
 
 
 def _read_manifest(backup: Path) -> dict[str, Any]:
@@ -261,10 +281,6 @@ def _read_manifest(backup: Path) -> dict[str, Any]:
     if manifest.get("schema") != _SCHEMA:
         raise StoreFault(str(path), expected=_SCHEMA, found=repr(manifest.get("schema")))
     return manifest
-
-
-def _list_joint_files(manifest: dict[str, Any]) -> list[dict[str, Any]]:
-    return [entry for entry in manifest["contents"] if entry["path"].startswith(f"{_FILES}/")]
 
 
 def _check_digests(backup: Path, manifest: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ the machine did, on the same joints that first-pass yield and DPMO are about.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from inspect_pop.store.types import PASS_CONFIRMED, STAGES, WITHDRAWN
@@ -45,13 +45,17 @@ class InspectionState:
 
 @dataclass(frozen=True)
 class BoardOutcome:
-    """The outcome of a board, or of one of its interfaces."""
+    """The outcome of a board, or of one of its interfaces.
+
+    `verified_passed` is 1 if people found it good at its first inspection: every suspect a false call, and no escape.
+    """
 
     final: str
     n_confirmed: int = 0
     n_false_calls: int = 0
     n_cleared: int = 0
     n_escapes: int = 0
+    verified_passed: int = 0
 
 
 def list_standing(decided: Sequence[Entry]) -> list[Entry]:
@@ -85,8 +89,12 @@ def resolve_outcome(inspections: Sequence[InspectionState]) -> tuple[BoardOutcom
         suspects = {k: v for k, v in latest.suspects.items() if k[:2] == interface}
         decided = {k: v for k, v in latest.decided.items() if k[:2] == interface}
         decided_first = {k: v for k, v in first.decided.items() if k[:2] == interface}
-        parts[interface] = _count_judgements(_resolve_final(suspects, decided), first.suspects, decided_first)
-    return _count_judgements(final, first.suspects, first.decided), parts
+        suspects_first = {k: v for k, v in first.suspects.items() if k[:2] == interface}
+        parts[interface] = _count_judgements(_resolve_final(suspects, decided), suspects_first, decided_first)
+    board = _count_judgements(final, first.suspects, first.decided)
+    if not first.suspects and first.verdict != "pass":  # something else than a joint holds it back
+        board = replace(board, verified_passed=0)
+    return board, parts
 
 
 def _resolve_final(suspects: Mapping[JointKey, str], decided: Mapping[JointKey, Sequence[str]]) -> str:
@@ -104,10 +112,12 @@ def _count_judgements(final: str, suspects: Mapping[JointKey, str], decided: Map
         (suspects.get(joint, "pass"), next((s for s in reversed(states) if s in _JUDGING), "DefectConfirmed"))
         for joint, states in decided.items()
     ]
+    is_good = all(judgement in ("DefectRejected", PASS_CONFIRMED) for _, judgement in judged)
     return BoardOutcome(
         final,
         n_confirmed=sum(judgement in ("DefectConfirmed", "DefectAccepted") for _, judgement in judged),
         n_false_calls=judged.count(("fail", "DefectRejected")),
         n_cleared=judged.count(("review", "DefectRejected")),
         n_escapes=sum(judgement == "DefectMissed" for _, judgement in judged),
+        verified_passed=int(is_good and suspects.keys() <= decided.keys()),
     )

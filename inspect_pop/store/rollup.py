@@ -153,7 +153,8 @@ def _select_interfaces(level: str, of_boards: ColumnElement[bool], of_interfaces
             func.max(_one_if(boards.c.n_inspections > 1)).label("reinspected"),
             _one_if(worst == 0).label("final_passed"),
             _one_if(worst == 1).label("pending"),
-            *(func.sum(c[n]).label(n) for n in (*COUNT_COLUMNS, *_JUDGEMENT_COUNTS)),
+            *(func.sum(c[n]).label(n) for n in (*COUNT_COLUMNS, *_JUDGEMENT_COUNTS[:-1])),
+            func.min(c.verified_passed).label("verified_passed"),
         )
         .join_from(interfaces, boards, boards.c.id == c.board_id)
         .join(sites, sites.c.id == c.site_id)

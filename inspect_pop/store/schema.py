@@ -64,11 +64,11 @@ __all__ = [
     "users",
 ]
 
-VERSION = 2
+VERSION = 3
 
 LABEL_COUNTS = tuple(f"n_{c}" for c in (*CLASSES, "undecided"))  # each joint counts in one of these
 COUNT_COLUMNS = (*LABEL_COUNTS, "n_review", "n_rejected")
-OUTCOME_COLUMNS = ("final", "n_confirmed", "n_false_calls", "n_cleared", "n_escapes")
+OUTCOME_COLUMNS = ("final", "n_confirmed", "n_false_calls", "n_cleared", "n_escapes", "verified_passed")
 SUM_COLUMNS = (
     *("boards", "passed", "joints", "opportunities", "reinspected", "final_passed", "pending"),
     *COUNT_COLUMNS,

@@ -33,7 +33,7 @@ from inspect_pop.store.joint_files import (
 )
 from inspect_pop.store.migration import migrate
 from inspect_pop.store.ownership import MARKER, FilesOwner, ensure_identity, open_default_folder, open_given_folder
-from inspect_pop.store.queue import fill_queue, read_queue
+from inspect_pop.store.queue import read_queue
 from inspect_pop.store.retention import Pruned, find_first_day, prune_joints, prune_records
 from inspect_pop.store.rows import make_message_row
 from inspect_pop.store.schema import boards, quarantine, runs, samples
@@ -52,7 +52,7 @@ from inspect_pop.store.types import (
     escape_text,
     parse_time_us,
 )
-from inspect_pop.store.verification import MakeMessage, insert_decisions
+from inspect_pop.store.verification import MakeMessage, fill_added, insert_decisions
 from inspect_pop.store.write import add_messages, find_sequences, insert_new, write_inspection
 
 __all__ = ["Store", "open_store"]
@@ -113,7 +113,7 @@ def open_store(
             path.parent.mkdir(parents=True, exist_ok=True)
     engine = open_engine(where, read_only=must_exist)
     try:
-        migrate(engine, fill=fill_queue)
+        migrate(engine, fill=fill_added)
         identity = ensure_identity(engine, time_zone, verify_sample)
         joint_files = _open_files(engine, identity.id, files_address)
     except PopError:

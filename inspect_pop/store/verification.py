@@ -1,22 +1,22 @@
 """Decisions of people about joints: checked, kept in order, several at once or none, and what follows from them.
 
 The operator decides first; the repair station may overrule. A decision names the latest one that its author saw: if another came
-in between, it is refused, so that nobody overwrites what he has not seen.
+in between, or the joint was inspected again, it is refused, so that nobody overwrites what he has not seen.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, case, select, update
 
 from inspect_pop.core.classes import CLASSES
-from inspect_pop.core.errors import ConflictFault, StageFault, StoreFault, UsageFault
+from inspect_pop.core.errors import ConflictFault, StageFault, StoreFault, SupersededFault, UsageFault
 from inspect_pop.store import rows
 from inspect_pop.store.audit import add_audit
-from inspect_pop.store.queue import read_standing, refresh_queue
+from inspect_pop.store.queue import fill_queue, read_standing, refresh_queue
 from inspect_pop.store.rollup import add_contribution
-from inspect_pop.store.schema import boards, decisions, defects, digests, positions
+from inspect_pop.store.schema import boards, decisions, defects, digests, interfaces, positions, rollups, sites
 from inspect_pop.store.types import (
     DECISION_STATES,
     PASS_CONFIRMED,
@@ -30,11 +30,12 @@ from inspect_pop.store.types import (
 )
 from inspect_pop.store.write import add_messages, insert_new, lock_serial, update_outcome
 
-__all__ = ["MakeMessage", "insert_decisions"]
+__all__ = ["MakeMessage", "fill_added", "insert_decisions"]
 
 # Makes the message of a decision from the state that counted before and the one that counts now, None where there is none.
 MakeMessage = Callable[[Decision, str | None, str | None], Message | None]
 
+_SINCE_VERIFIED = 3  # the version of the schema that has the column
 _SAME = ("state", "decided_by", "label", "note", "stage")
 _ANY_VERDICT = {"DefectRepaired", "DefectClosed", "DefectRejected", WITHDRAWN}
 _FOR_PASSES = {"DefectMissed", PASS_CONFIRMED}
@@ -64,6 +65,8 @@ def insert_decisions(
         An unknown record, joint, state, stage or class; a state that does not fit the joint; two decisions about one joint.
     ConflictFault
         Another decision came in between.
+    SupersededFault
+        `seen` is given, and the joint was inspected again since.
     StageFault
         The operator would overrule the repair station.
     """
@@ -72,13 +75,15 @@ def insert_decisions(
     joints = {(d.record, d.refdes, d.interface, d.ball) for d in given}
     if len(joints) < len(given) or {d.record for d in given} != {record}:
         raise UsageFault("decisions", expected="different joints of one record", found="others")
-    board = connection.execute(select(boards.c.id, boards.c.serial, boards.c.digests_id).where(boards.c.record == record)).first()
+    columns = (boards.c.id, boards.c.serial, boards.c.digests_id, boards.c.inspection_no)
+    board = connection.execute(select(*columns).where(boards.c.record == record)).first()
     if board is None:
         raise UsageFault(f"record {record}", expected="a record in the store", found="none")
     lock_serial(connection, board.serial)
     first = int(connection.scalar(select(boards.c.first_id).where(boards.c.id == board.id)) or board.id)
     add_contribution(connection, first, -1)
     standing = read_standing(connection, board.id)
+    newer = _find_newer(connection, first, board.inspection_no)
     done = []
     for decision, decided_us, seen_id in zip(given, times_us, seen, strict=True):
         _check_decided_joint(connection, board.id, board.digests_id, decision)
@@ -89,12 +94,37 @@ def insert_decisions(
             done.append((int(latest.id), False))  # an answer that did not come: it is asked again
             continue
         before = standing.get((decision.refdes, decision.interface, decision.ball), [])
-        _check_order(decision, latest, seen_id, before)
+        _check_order(decision, latest, seen_id, before, newer.get((decision.refdes, decision.interface)))
         done.append(_write_decision(connection, board, decision, decided_us, before, make_message))
     update_outcome(connection, first)
     add_contribution(connection, first, 1)
     refresh_queue(connection, first)
     return done
+
+
+def fill_added(connection: Connection, version: int) -> None:
+    """Fill what was added since a version of the schema: the queue, and which boards people found good."""
+    fill_queue(connection, version)
+    if version >= _SINCE_VERIFIED:
+        return
+    connection.execute(update(boards).values(verified_passed=case((boards.c.verdict == "pass", 1), else_=0)))
+    for table in (interfaces, rollups):  # sums of boards that were deleted since keep what the machine said
+        connection.execute(update(table).values(verified_passed=table.c.passed))
+    decided = select(boards.c.first_id).distinct().join_from(decisions, boards, boards.c.id == decisions.c.board_id)
+    for first in connection.scalars(decided).all():
+        add_contribution(connection, int(first), -1)
+        update_outcome(connection, int(first))
+        add_contribution(connection, int(first), 1)
+
+
+def _find_newer(connection: Connection, first: int, number: int) -> dict[tuple[str, str], Any]:
+    """Return by `(refdes, interface)` the latest inspection after the one of a number; one that saw no joint does not count."""
+    query = select(sites.c.refdes, interfaces.c.interface, boards.c.record, boards.c.inspected_at)
+    query = query.join_from(boards, interfaces, interfaces.c.board_id == boards.c.id).join(
+        sites, sites.c.id == interfaces.c.site_id
+    )
+    query = query.where(boards.c.first_id == first, boards.c.inspection_no > number, boards.c.decides == 1)
+    return {(row.refdes, row.interface): row for row in connection.execute(query.order_by(boards.c.inspection_no))}
 
 
 def _write_decision(
@@ -125,9 +155,14 @@ def _write_decision(
     return number, is_new
 
 
-def _check_order(decision: Decision, latest: Any, seen: int | None, standing: list[tuple[str, str]]) -> None:
-    """Check that the author saw the latest decision, that the stage may decide, and that there is something to withdraw."""
+def _check_order(decision: Decision, latest: Any, seen: int | None, standing: list[tuple[str, str]], newer: Any) -> None:
+    """Check that the author saw the latest inspection and decision, that the stage may decide, and that a withdrawal has one."""
     name = f"{decision.refdes}.{decision.interface}.{decision.ball}"
+    if newer is not None and seen != UNCHECKED:
+        expected, found = f"the latest inspection of {name}", f"a later one: record {newer.record} of {newer.inspected_at}"
+        raise SupersededFault(
+            f"record {decision.record}", expected=expected, found=found, remedy="Open that one, and look again."
+        )
     number = None if latest is None else int(latest.id)
     if seen not in (UNCHECKED, number):
         found = "none" if latest is None else f"{latest.state} by {latest.decided_by}"

@@ -280,14 +280,17 @@ def _insert_rows(
 ) -> int:
     """Insert all rows of a record, as of a board that is inspected for the first time. Return the record's number."""
     ids = {"context_id": keys.context, "digests_id": keys.digests, "run_id": run, "has_record_file": int(has_file)}
-    board_row = record.board | _NO_JUDGEMENTS | ids | {"inspection_no": 1, "n_inspections": 1}
+    ids |= {"inspection_no": 1, "n_inspections": 1, "verified_passed": int(inspection.board.verdict == "pass")}
+    board_row = record.board | _NO_JUDGEMENTS | ids
     insert_board, set_first = _prepare_board(connection.dialect, tuple(board_row))
     board_id = int(insert_board(connection, board_row).scalar_one())
     set_first(connection, {"board": board_id})
     package_keys = [{"board_id": board_id, "site_id": keys.site(site)} for site in record.sites]
     package_rows = [key | row for key, row in zip(package_keys, record.packages, strict=True)]
     interface_rows = [
-        key | _NO_JUDGEMENTS | row for key, of_package in zip(package_keys, record.interfaces, strict=True) for row in of_package
+        key | _NO_JUDGEMENTS | row | {"verified_passed": row["passed"]}
+        for key, of_package in zip(package_keys, record.interfaces, strict=True)
+        for row in of_package
     ]
     insert_rows(connection, packages, package_rows)
     insert_rows(connection, interfaces, interface_rows)

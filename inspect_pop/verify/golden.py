@@ -1,7 +1,8 @@
 """The golden board of a product: the board that a person compares a joint with.
 
 An engineer chooses it; it is then kept whole, and outlives its export. Without a choice it is the latest board of the product
-that passed and whose export is still there. The choice is a note beside the joint files, `golden-<product>.json`.
+that passed and whose export is still there. The choice is a note beside the joint files, `golden-<product>.json`, and a row of
+the audit trail.
 """
 
 import json
@@ -18,7 +19,7 @@ from inspect_pop.verify.recut import cut_all, is_there
 from inspect_pop.verify.windows import JointWindow
 from inspect_pop.verify.windows_file import pack_windows, read_window, read_windows
 
-__all__ = ["Golden", "choose_golden", "find_golden", "forget_golden", "read_golden_window"]
+__all__ = ["Golden", "choose_golden", "find_golden", "forget_golden", "list_golden_files", "read_golden_window"]
 
 _LATEST = 20  # boards that passed among which one is looked for whose export is there
 _FOLDER = "golden"
@@ -64,18 +65,30 @@ def choose_golden(store: Store, product: str, record: str, *, by: str) -> Golden
         raise UsageFault(f"record {record}", expected="a file of its windows", found="none", remedy=remedy)
     files = store.require_files()
     files.save(_make_path(record), pack_windows(cut_all(windows)))
-    golden = Golden(product, record, stored.board.serial, by, utc_now())
+    golden, before = Golden(product, record, stored.board.serial, by, utc_now()), _read_choice(store, product)
+    store.audit(by, "golden board chosen", product, before=before and {"record": before.record}, after={"record": record})
     files.write_note(_make_note_name(product), json.dumps(asdict(golden)), is_new=False)
+    if before is not None and before.record != record:
+        files.remove(_make_path(before.record))
     return golden
 
 
-def forget_golden(store: Store, product: str) -> None:
+def forget_golden(store: Store, product: str, *, by: str) -> None:
     """Withdraw the choice: the latest board that passed is the golden one again. The kept windows are removed."""
     golden = _read_choice(store, product)
     if golden is not None:
+        store.audit(by, "golden board withdrawn", product, before={"record": golden.record})
         files = store.require_files()
         files.remove(_make_note_name(product))
         files.remove(_make_path(golden.record))
+
+
+def list_golden_files(store: Store) -> dict[str, tuple[str, str]]:
+    """Return for each product with a chosen golden board its note and the file of its windows. Raises `StoreFault`."""
+    with store.reading() as connection:
+        products = [str(product) for product in connection.scalars(select(contexts.c.product).distinct())]
+    chosen = {product: golden for product in products if (golden := _read_choice(store, product)) is not None}
+    return {product: (_make_note_name(product), _make_path(golden.record)) for product, golden in chosen.items()}
 
 
 def read_golden_window(store: Store, record: str, joint: str) -> JointWindow | None:

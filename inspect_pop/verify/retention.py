@@ -1,14 +1,21 @@
-"""How long windows are kept: by days, and by size. Records, joints and decisions are not touched."""
+"""Windows as files of a store: how long they are kept, what a backup copies, and what a check finds.
+
+Records, joints and decisions are not touched.
+"""
 
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from inspect_pop.core.errors import UsageFault
-from inspect_pop.store import Store
-from inspect_pop.verify.windows import WindowSet
-from inspect_pop.verify.windows_file import pack_windows, read_stored
+from sqlalchemy import select
 
-__all__ = ["PrunedWindows", "prune_windows"]
+from inspect_pop.core.errors import StoreFault, UsageFault
+from inspect_pop.store import Store
+from inspect_pop.store.schema import boards, contexts
+from inspect_pop.verify.golden import list_golden_files
+from inspect_pop.verify.windows import WindowSet
+from inspect_pop.verify.windows_file import make_windows_path, pack_windows, read_stored
+
+__all__ = ["PrunedWindows", "WindowsCheck", "check_windows", "list_window_files", "prune_windows"]
 
 GB = 1_000_000_000
 
@@ -20,6 +27,49 @@ class PrunedWindows:
     emptied: int
     freed_bytes: int
     left_bytes: int
+
+
+@dataclass(frozen=True)
+class WindowsCheck:
+    """How many files of windows there are, the records without one, and what is wrong with others, in words."""
+
+    files: int
+    without: tuple[str, ...]
+    faults: tuple[str, ...]
+
+
+def list_window_files(store: Store) -> list[str]:
+    """Return the paths of all files of windows, and of the notes and windows of golden boards. Raises `StoreFault`."""
+    if not store.keeps_files:
+        return []
+    golden = [path for paths in list_golden_files(store).values() for path in paths]
+    return sorted({*(path for path, _, _ in store.require_files().list_windows()), *golden})
+
+
+def check_windows(store: Store) -> WindowsCheck:
+    """Find records without a file of windows, files that cannot be read, and golden boards without their pictures.
+
+    A record without one is no fault: it was written before windows were kept, or by what keeps none. Raises `StoreFault`.
+    """
+    if not store.keeps_files:
+        return WindowsCheck(0, (), ())
+    files, found = store.require_files(), {path for path, _, _ in store.require_files().list_windows()}
+    query = select(boards.c.record, contexts.c.day, contexts.c.lot).join_from(
+        boards, contexts, contexts.c.id == boards.c.context_id
+    )
+    with store.reading() as connection:
+        expected = {make_windows_path(row.day, row.lot, row.record): str(row.record) for row in connection.execute(query)}
+    faults = []
+    for path in sorted(found):
+        try:
+            read_stored(files, path)
+        except StoreFault as fault:
+            faults.append(str(fault))
+    for product, (note, path) in list_golden_files(store).items():
+        if files.read_mtime(path) is None:
+            faults.append(f"{files.address(path)}: missing, with the pictures of the golden board of {product} ({note})")
+    without = tuple(sorted(record for path, record in expected.items() if path not in found))
+    return WindowsCheck(len(found), without, tuple(faults))
 
 
 def prune_windows(store: Store, *, today: str, days: int | None = None, gigabytes: float | None = None) -> PrunedWindows:

@@ -33,6 +33,7 @@ __all__ = [
     "StoredWindows",
     "find_windows_path",
     "keep_windows",
+    "make_windows_path",
     "pack_windows",
     "read_stored",
     "read_window",
@@ -88,7 +89,7 @@ def keep_windows(store: Store, windows: WindowSet) -> None:
         return
     files, path = (
         store.require_files(),
-        _make_path(parse_local_day(windows.inspected_at, store.time_zone), windows.lot, windows.record),
+        make_windows_path(parse_local_day(windows.inspected_at, store.time_zone), windows.lot, windows.record),
     )
     try:
         files.save(path, pack_windows(windows))
@@ -96,7 +97,8 @@ def keep_windows(store: Store, windows: WindowSet) -> None:
         raise StoreFault(files.address(path), expected="a file that can be written", found=str(error)) from error
 
 
-def _make_path(day: str, lot: str | None, record: str) -> str:
+def make_windows_path(day: str, lot: str | None, record: str) -> str:
+    """Return the path of the file of windows of a record of a day and lot, below the store's files."""
     return joint_file_path(day, lot, record).replace("joints/", "windows/", 1)
 
 
@@ -105,7 +107,7 @@ def find_windows_path(store: Store, record: str) -> str | None:
     query = select(contexts.c.day, contexts.c.lot).join_from(boards, contexts, contexts.c.id == boards.c.context_id)
     with store.reading() as connection:
         row = connection.execute(query.where(boards.c.record == record)).first()
-    return None if row is None else _make_path(row.day, row.lot, record)
+    return None if row is None else make_windows_path(row.day, row.lot, record)
 
 
 def read_windows(store: Store, record: str) -> StoredWindows | None:

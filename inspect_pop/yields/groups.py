@@ -28,7 +28,7 @@ __all__ = ["YieldGroup", "as_csv", "as_json", "as_table", "compute_yield", "fill
 
 _JUDGEMENTS = ("confirmed", "false_calls", "cleared", "escapes")
 # What a table leaves out where it does not fit, the least important first.
-_LEAST_FIRST = ("rolled %", *(joint_class(c).heading for c in reversed(DEFECTS)), "final %", "95 %", "review")
+_LEAST_FIRST = ("rolled %", "verified %", *(joint_class(c).heading for c in reversed(DEFECTS)), "final %", "95 %", "review")
 _GAP = 3  # columns between two of the table
 _ENOUGH_NAME = 12  # columns for a name that is folded; other columns make room for them
 
@@ -43,6 +43,7 @@ class YieldGroup:
         joints, opportunities: Joints, and opportunities for a defect.
         counts: Joints by label, with `n_undecided`, `n_review` and `n_rejected`.
         reinspected, final_passed, pending: Boards inspected again, and boards by their final state.
+        verified_passed: Boards that people found good at their first inspection.
         confirmed, false_calls, cleared, escapes: Joints by what a person decided.
         interface_passed: For each interface, its name, the boards that passed there and those that have it. Empty if the
             group is about a single interface.
@@ -57,6 +58,7 @@ class YieldGroup:
     reinspected: int = 0
     final_passed: int = 0
     pending: int = 0
+    verified_passed: int = 0
     confirmed: int = 0
     false_calls: int = 0
     cleared: int = 0
@@ -129,6 +131,20 @@ class YieldGroup:
         return None if share is None else 1e6 * share
 
     @property
+    def verified_fpy(self) -> float | None:
+        """First-pass yield as people found it: boards whose calls were all false and that hid no escape, over boards.
+
+        None until a person has judged a joint; a lower bound until every joint that failed or is in review has been judged.
+        """
+        judged = self.confirmed + self.false_calls + self.cleared + self.escapes
+        return _divide(self.verified_passed, self.boards) if judged else None
+
+    @property
+    def verified_fpy_interval(self) -> Interval:
+        """Clopper-Pearson, 95 %."""
+        return clopper_pearson(self.verified_passed, self.boards)
+
+    @property
     def verified_dpmo(self) -> float | None:
         """Defects that people confirmed or found, per million opportunities; None until a person has judged a joint.
 
@@ -166,6 +182,8 @@ class YieldGroup:
         figures |= _with_bounds("final_yield", self.final, self.final_interval)
         figures |= {n: getattr(self, n) for n in (*_JUDGEMENTS, "false_call_ppm")}
         figures |= _with_bounds("escape_rate", self.escape_rate, self.escape_interval)
+        figures |= {"verified_passed": self.verified_passed}
+        figures |= _with_bounds("verified_fpy", self.verified_fpy, self.verified_fpy_interval)
         figures |= _with_bounds("verified_dpmo", self.verified_dpmo, self.verified_dpmo_interval)
         return {**self.keys, **figures}
 
@@ -208,7 +226,7 @@ def compute_yield(
     passed: dict[tuple[GroupKey, ...], list[tuple[str, int, int]]] = {}
     for part in parts:
         passed.setdefault(tuple(part[k] for k in keys), []).append((part["interface"], part["passed"], part["boards"]))
-    names = ("boards", "passed", "joints", "opportunities", "reinspected", "final_passed", "pending")
+    names = ("boards", "passed", "joints", "opportunities", "reinspected", "final_passed", "pending", "verified_passed")
     return [
         YieldGroup(
             keys={k: row[k] for k in keys},
@@ -287,7 +305,7 @@ def as_table(groups: Sequence[YieldGroup], width: int = 80) -> Table:
             break
         shown.remove(heading)
         left_out.append(heading)
-    caption = "Intervals: 95 %, Clopper-Pearson. FPY and DPMO at the first inspection."
+    caption = "Intervals: 95 %, Clopper-Pearson. FPY and DPMO at the first inspection; verified: FPY as people found it."
     if left_out:
         caption += f" Not shown in {width} columns: {', '.join(h for h in figures if h in left_out)} (--csv has all figures)."
     table = Table(title="Yield", caption=caption, box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
@@ -307,6 +325,7 @@ def _make_figures(groups: Sequence[YieldGroup]) -> dict[str, list[str]]:
         "FPY %": [_format_percent(g.fpy) for g in groups],
         "95 %": [f"{100 * g.fpy_interval[0]:.1f}–{100 * g.fpy_interval[1]:.1f}" for g in groups],
         "rolled %": [_format_percent(g.rolled) for g in groups],
+        "verified %": [_format_percent(g.verified_fpy) for g in groups],
         "final %": [_format_percent(g.final) for g in groups],
         "DPMO": ["-" if g.dpmo is None else f"{g.dpmo:,.0f}" for g in groups],
     }

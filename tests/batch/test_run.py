@@ -50,6 +50,14 @@ def test_everything_is_there_once_and_in_order(batch: Path, tmp_path: Path) -> N
     assert summary.report.read_text(encoding="utf-8").lower().startswith("<!doctype html>")
 
 
+def test_a_run_draws_as_many_joints_to_look_at_as_it_is_told(batch: Path, tmp_path: Path) -> None:
+    settings = BatchSettings(tmp_path, str(tmp_path / "records.db"), None, Limits(), verify_sample=3)
+    run_batch([batch], settings, executor=local_executor(1), work=partial(made_by_hand, settings))
+    with open_store(tmp_path / "records.db") as store:
+        records = [board["record"] for board in store.queue_of("operator")[1]]
+        assert [len(store.sample(record)) for record in records] == [3] * 7
+
+
 def test_quarantine_names_path_and_reason(batch: Path, tmp_path: Path) -> None:
     run_folder(batch, tmp_path / "out")
     with (tmp_path / "out" / "quarantine.csv").open(newline="") as file:

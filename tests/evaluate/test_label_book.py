@@ -35,6 +35,21 @@ def test_counts_by_class_and_board(tmp_path: Path) -> None:
     json.dumps(report.to_dict())
 
 
+@pytest.mark.parametrize(
+    ("stands_for", "words"),
+    [(("1", "40.4"), "1 were drawn from 40 that passed"), (("1", "1"), "what the model lets pass elsewhere is not known")],
+)
+def test_joints_that_people_chose_to_look_at_are_said_to_be_chosen(
+    tmp_path: Path, stands_for: tuple[str, str], words: str
+) -> None:
+    rows = [f"B1,U1,lower,A{k},good,verification,{n}\n" for k, n in enumerate(stands_for, 1)]
+    (tmp_path / "labels.csv").write_text("".join(["serial,refdes,interface,ball,label,source,stands_for\n", *rows]))
+    report = report_labels(read_book([tmp_path], {}), ["B1"])
+    assert report.bias.startswith("people looked at 2 of these joints") and words in report.bias
+    assert report.bias in report.lines()
+    assert report_labels(book_of(tmp_path, "B1,U1,lower,A1,good,\n"), ["B2"]).bias == ""
+
+
 def test_the_last_word_counts_and_is_told(tmp_path: Path) -> None:
     book = book_of(tmp_path, "B1,U1,lower,A1,good,\nB1,U1,lower,A1,open,\nB1,U1,lower,A2,good,\nB1,U1,lower,A2,good,\n")
     assert book.of_board("B1") == {("U1", "lower", "A1"): "open", ("U1", "lower", "A2"): "good"}

@@ -11,7 +11,7 @@ from inspect_pop.core.classes import CLASSES, DEFECTS
 from inspect_pop.core.errors import LimitsFault, ModelFault
 from inspect_pop.core.statistics import clopper_pearson
 from inspect_pop.evaluate.outcomes import judge
-from inspect_pop.evaluate.promotion import Gates, check_gates, compare, is_better, list_models, load_gates, promote, rollback
+from inspect_pop.evaluate.promotion import Gates, check_gates, compare, list_models, load_gates, promote, rollback
 from tests.evaluate.test_outcomes import make_outcomes
 from tests.learn.models import make_model
 from tests.learn.sets import make_samples
@@ -181,14 +181,6 @@ def test_a_difference_that_chance_explains_names_no_better_model(tmp_path: Path,
     make_model(tmp_path / "new", metrics=evaluation(escapes=escapes))
     rows = {row["figure"]: row for row in compare(tmp_path, "old", "new")}
     assert rows["escape_rate"]["better"] == better
-
-
-def test_a_model_that_is_nowhere_better_is_no_gain() -> None:
-    old = evaluation(escapes=2, false_calls=2)
-    assert not is_better(old, old)
-    assert not is_better(evaluation(escapes=3, false_calls=2), old)
-    assert is_better(evaluation(escapes=1, false_calls=3), old)
-    assert is_better(evaluation(escapes=2, false_calls=1), old)
 
 
 def test_a_model_folder_is_its_own_model(tmp_path: Path) -> None:

@@ -198,30 +198,38 @@ def test_a_decision_has_its_state_and_the_person_who_decided(tmp_path: Path, sta
 
 
 @pytest.mark.parametrize(
-    ("state", "before", "after", "verification"),
+    ("ball", "state", "before", "after", "verification", "result"),
     [
-        ("DefectConfirmed", None, "DefectConfirmed", "DefectConfirmed"),
-        ("DefectRejected", "DefectConfirmed", "DefectRejected", "DefectRejected"),  # the repair station overrules
-        ("DefectWithdrawn", "DefectConfirmed", None, "NotVerifiedYet"),
-        ("DefectWithdrawn", "DefectRejected", "DefectConfirmed", "DefectConfirmed"),  # what the operator said stands again
-        ("DefectWithdrawn", "PassConfirmed", None, None),
-        ("PassConfirmed", None, "PassConfirmed", None),
-        ("PassConfirmed", "DefectMissed", "PassConfirmed", "DefectRejected"),
+        ("A1", "DefectConfirmed", None, "DefectConfirmed", "DefectConfirmed", "Failed"),
+        ("A1", "DefectRejected", "DefectConfirmed", "DefectRejected", "DefectRejected", "Passed"),  # the repair station overrules
+        ("A1", "DefectWithdrawn", "DefectConfirmed", None, "NotVerifiedYet", "Failed"),
+        (
+            "A1",
+            "DefectWithdrawn",
+            "DefectRejected",
+            "DefectConfirmed",
+            "DefectConfirmed",
+            "Failed",
+        ),  # the operator's stands again
+        ("C3", "PassConfirmed", None, "PassConfirmed", "DefectRejected", "Passed"),
+        ("C3", "DefectWithdrawn", "PassConfirmed", None, "NotVerifiedYet", "Passed"),
+        ("C3", "PassConfirmed", "DefectMissed", "PassConfirmed", "DefectRejected", "Passed"),
+        ("C3", "DefectWithdrawn", "PassConfirmed", "DefectMissed", "DefectConfirmed", "Failed"),
     ],
 )
 def test_a_decision_of_either_stage_sends_what_counts_from_now_on(
-    tmp_path: Path, state: str, before: str | None, after: str | None, verification: str | None
+    tmp_path: Path, ball: str, state: str, before: str | None, after: str | None, verification: str, result: str
 ) -> None:
     with open_store(tmp_path / "r.db") as store:
         store.write(board(defects=BRIDGE))
         stored = store.board("PB2411-000123")[0]
-    decision = Decision("ab" * 32, "U1", "lower", "A1", state, "rita", "2026-03-02T09:00:00+01:00")
+    decision = Decision("ab" * 32, "U1", "lower", ball, state, "rita", "2026-03-02T09:00:00+01:00")
     message = from_verification(stored.board, stored.defects, decision, HANDLE, before, after)
-    if verification is None or message is None:
-        assert message is None
-        return
     unit = Envelope.model_validate(message.payload).model_dump(mode="json", by_alias=True)["MessageBody"]["InspectedUnits"][0]
-    assert unit["Verification"] == verification
+    assert (unit["Verification"], unit["OverallResult"]) == (verification, result)
+    # A joint at which nobody ever called a defect has none: it is no false call.
+    called = ball == "A1" or "DefectMissed" in (before, after)
+    assert len(unit["Inspections"][0]["DefectsFound"]) == int(called)
 
 
 @pytest.mark.parametrize("position", [0, 1, 7, None])

@@ -239,6 +239,29 @@ def test_a_lesser_role_does_not_do_what_a_higher_one_may(people: Running, name: 
         assert taken.status_code == (422 if name == "Eve" else 403)
 
 
+@pytest.mark.parametrize("name", ["Ada", "Rita", "Eve"])
+def test_only_an_engineer_chooses_the_golden_board(people: Running, name: str) -> None:
+    with browser(people, name) as page:
+        headers = {"X-CSRF-Token": page.csrf, "Origin": people.url}
+        wanted = 422 if name == "Eve" else 403  # an engineer may; there is no such record
+        assert page.client.put("/v1/golden/APX-17", json={"record": "none"}, headers=headers).status_code == wanted
+        assert page.client.delete("/v1/golden/APX-17", headers=headers).status_code == (204 if name == "Eve" else 403)
+        assert page.client.put("/v1/golden/APX-17", json={"record": "none"}, headers={"Origin": people.url}).status_code == 403
+
+
+def test_nobody_takes_back_what_somebody_else_decided_meanwhile(people: Running) -> None:
+    people.post(people.board("UNDO", defects={"U1.lower.A1": "open"}))
+    with browser(people, "Ada") as ada, browser(people, "Eve") as eve:
+        (first,) = ada.decide([decision("DefectRejected", seen=None)], "UNDO").json()["ids"]
+        (second,) = eve.decide([decision("DefectConfirmed", seen=first, stage="operator")], "UNDO").json()["ids"]
+        undone = ada.decide([decision("DefectWithdrawn", seen=first)], "UNDO")
+        assert (undone.status_code, [d["id"] for d in undone.json()["decisions"]]) == (409, [first, second])
+    with people.store() as store:
+        (stored,) = store.board("UNDO")
+        assert [d.state for d in stored.decisions] == ["DefectRejected", "DefectConfirmed"]
+        assert stored.final == "fail"
+
+
 def test_an_admin_reads_the_trail(people: Running) -> None:
     with browser(people, "Max") as page:
         actions = {entry["action"] for entry in page.client.get("/v1/audit").json()["entries"]}

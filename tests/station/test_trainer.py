@@ -54,7 +54,7 @@ def wait(trainer: Trainer) -> TrainingState:
     ("wish", "outcome", "reason"),
     [
         ({"better": True}, "offered", ""),
-        ({}, "not better", "not better than what you have"),
+        ({}, "not better", "not better than what you have, on the same golden boards: chance explains"),
         ({"better": True, "stops": True}, "refused", "escapes in all: 12 %"),
         ({"fails": True}, "failed", "no labelled boards"),
     ],

@@ -78,6 +78,7 @@ def test_train_promote_and_go_back(station: Running, tmp_path: Path) -> None:
         assert client.post("/v1/training/start").json()["state"] == "running"
         body = wait(client)
         assert (body["state"], body["started_by"], body["can_promote"]) == ("offered", "engineer", True)
+        assert body["bias"] == "people looked at 9 of these joints"
         assert body["figures"]["new"]["escape"]["rate"] < body["figures"]["old"]["escape"]["rate"]
         body = client.post("/v1/training/promote").json()
         assert (body["state"], body["can_promote"], body["can_roll_back"]) == ("promoted", False, True)

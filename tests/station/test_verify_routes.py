@@ -50,6 +50,19 @@ def test_a_conflict_tells_what_the_other_person_decided_and_nothing_is_written(p
     assert decide(patient, "CONFLICT", decision("A1")).status_code == 200  # a machine that saw none
 
 
+def test_a_decision_about_a_replaced_inspection_is_refused_and_says_so(patient: Running) -> None:
+    record = write_suspects(patient, "AGAIN")
+    patient.post(patient.board("AGAIN", folder="AGAIN-2", scan=1, defects={"U1.lower.A1": "open"}))
+    answer = decide(patient, "AGAIN", decision("A1", record=record, seen=None))
+    assert (answer.status_code, answer.json()["superseded"], answer.json()["decisions"]) == (409, True, [])
+    assert "a later one" in answer.json()["reason"]
+    unnamed = decide(patient, "AGAIN", decision("A1"))
+    assert (unnamed.status_code, "2 records" in unnamed.json()["reason"]) == (409, True)
+    latest = patient.get("/v1/queue", params={"search": "AGAIN"}).json()["boards"][0]["record"]
+    assert latest != record
+    assert decide(patient, "AGAIN", decision("A1", record=latest, seen=None)).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [

@@ -28,6 +28,16 @@ ANSWERS = [
     [("S3", "L2", "SMT-2", 1)],
     [("S1", "U1", 31.0, 80.0), ("S2", "U1", 31.0, 80.0), ("S3", "U1", 31.0, 80.0)],
     [("DefectConfirmed", "open", 1)],
+    [
+        (
+            "kim",
+            f"S1 U1.lower.A1 of {BOARDS[0].board.record}",
+            '{"state": null}',
+            '{"state": "DefectConfirmed", "decided_at": "2026-03-02T10:00:00+01:00", "label": null, "note": "", '
+            '"stage": "operator"}',
+            1,
+        )
+    ],
 ]
 
 

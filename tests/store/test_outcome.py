@@ -45,7 +45,7 @@ def test_final_state_of_one_inspection(verdict: str, bad: Mapping, decided: Mapp
 def test_final_state_is_that_of_the_last_inspection() -> None:
     board, parts = resolve_outcome([inspected("fail", {A1: "fail"}), inspected("pass")])
     assert board.final == "pass"
-    assert parts == {LOWER: BoardOutcome("pass"), UPPER: BoardOutcome("pass")}
+    assert parts == {LOWER: BoardOutcome("pass"), UPPER: BoardOutcome("pass", verified_passed=1)}
     assert resolve_outcome([inspected("pass"), inspected("fail", {A1: "fail"})])[0].final == "fail"
 
 
@@ -71,13 +71,13 @@ def test_a_withdrawal_takes_back_its_stage_and_the_repair_station_counts_last(de
 
 def test_a_joint_that_passed_and_is_good_after_all_is_no_escape() -> None:
     decided = {A1: ["DefectMissed", "PassConfirmed"], B1: ["PassConfirmed"]}
-    assert resolve_outcome([inspected("pass", {}, decided)])[0] == BoardOutcome("pass")
+    assert resolve_outcome([inspected("pass", {}, decided)])[0] == BoardOutcome("pass", verified_passed=1)
 
 
 def test_each_interface_has_its_own_state() -> None:
     board, parts = resolve_outcome([inspected("fail", {A1: "fail", B1: "review"}, {A1: ["DefectRejected"]})])
     assert board.final == "pending"
-    assert parts[LOWER] == BoardOutcome("pass", n_false_calls=1)
+    assert parts[LOWER] == BoardOutcome("pass", n_false_calls=1, verified_passed=1)
     assert parts[UPPER] == BoardOutcome("pending")
 
 
@@ -94,4 +94,27 @@ def test_decisions_on_the_first_inspection_tell_how_the_machine_did() -> None:
     board, parts = resolve_outcome([inspected("fail", bad, decided), inspected("fail", {A1: "fail"}, {A1: ["DefectRejected"]})])
     assert board == BoardOutcome("pass", n_confirmed=2, n_false_calls=1, n_cleared=1, n_escapes=1)
     assert parts[LOWER] == board
-    assert parts[UPPER] == BoardOutcome("pass")
+    assert parts[UPPER] == BoardOutcome("pass", verified_passed=1)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "bad", "decided", "verified"),
+    [
+        ("pass", {}, {}, 1),
+        ("pass", {}, {A1: ["DefectMissed"]}, 0),
+        ("pass", {}, {A1: ["DefectMissed", "DefectRepaired"]}, 0),  # repaired since, and no first pass
+        ("pass", {}, {A1: ["PassConfirmed"]}, 1),
+        ("fail", {A1: "fail"}, {}, 0),
+        ("fail", {A1: "fail"}, {A1: ["DefectRejected"]}, 1),
+        ("fail", {A1: "fail"}, {A1: ["DefectAccepted"]}, 0),
+        ("fail", {A1: "fail"}, {A1: ["DefectConfirmed", "DefectRejected"]}, 1),
+        ("fail", {A1: "fail", B1: "review"}, {A1: ["DefectRejected"]}, 0),
+        ("review", {}, {}, 0),
+    ],
+)
+def test_a_board_is_a_verified_first_pass_where_people_found_every_call_false(
+    verdict: str, bad: Mapping, decided: Mapping[tuple, Sequence[str]], verified: int
+) -> None:
+    again = inspected("pass")  # the last inspection does not matter
+    for inspections in ([inspected(verdict, bad, decided)], [inspected(verdict, bad, decided), again]):
+        assert resolve_outcome(inspections)[0].verified_passed == verified

@@ -5,10 +5,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
-from inspect_pop.core.errors import ConflictFault, StageFault, UsageFault
+from inspect_pop.core.errors import ConflictFault, StageFault, SupersededFault, UsageFault
 from inspect_pop.store import UNCHECKED, Decision, Message, Store
-from tests.factories import make_inspection
+from inspect_pop.store.engine import writing
+from inspect_pop.store.verification import fill_added
+from inspect_pop.yields import compute_yield
+from tests.factories import again, make_inspection
 
 AT = "2026-03-02T10:00:00+01:00"
 SUSPECTS = {f"U1.lower.{row}{col}": "open" for row in "ABC" for col in range(1, 5)}
@@ -42,6 +46,31 @@ def test_who_has_not_seen_the_latest_decision_does_not_overwrite_it(board: Store
     with pytest.raises(ConflictFault):
         add(board, decide("U1.lower.A2", "DefectRejected"), seen=[first])  # about another joint
     assert list_states(board) == ["DefectConfirmed", "DefectRejected"]
+
+
+def test_who_has_not_seen_the_latest_inspection_does_not_decide_about_its_joints(board: Store) -> None:
+    only_lower = make_inspection("S", defects=SUSPECTS, side={"lower": 4})
+    board.write(again(only_lower, record="r2"))
+    with pytest.raises(SupersededFault, match=r"record r2 of 2026.* Open that one"):
+        add(board, decide("U1.lower.A1", "DefectRejected"), seen=[None])
+    assert list_states(board) == []
+    add(board, decide("U1.upper.A1", "PassConfirmed"), seen=[None])  # the later inspection did not see this interface
+    add(board, decide("U1.lower.A1", "DefectRejected"))  # a machine, which says nothing of what it saw
+    assert list_states(board) == ["PassConfirmed", "DefectRejected"]
+
+
+def test_a_store_of_an_earlier_version_learns_which_boards_people_found_good(board: Store) -> None:
+    board.write(make_inspection("T", record="t"))
+    board.write(make_inspection("U", record="u", defects={"U1.lower.A1": "open"}))
+    for joint in SUSPECTS:
+        add(board, decide(joint, "DefectRejected"))
+    before = [group.to_dict() for by in ((), ("interface",)) for group in compute_yield(board, by)]
+    assert before[0]["verified_passed"] == 2
+    with writing(board._engine) as connection:
+        for table in ("boards", "interfaces", "rollups"):
+            connection.execute(text(f"UPDATE {table} SET verified_passed = 0"))
+        fill_added(connection, 2)
+    assert [group.to_dict() for by in ((), ("interface",)) for group in compute_yield(board, by)] == before
 
 
 def test_a_list_is_taken_whole_or_not_at_all(board: Store) -> None:

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,13 @@ def add_boards(store: Store, prefix: str, n: int = 1, **options: Any) -> None:
 def staffed(folder: Path) -> Iterator[tuple[Running, Store]]:
     """A service whose store knows two operators, one at the repair station, and an engineer."""
     with running(folder) as service, service.store() as store:
-        for name, role in (("anna", "operator"), ("bert", "operator"), ("rita", "repair"), ("eva", "engineer")):
+        for name, role in (
+            ("anna", "operator"),
+            ("bert", "operator"),
+            ("rita", "repair"),
+            ("eva", "engineer"),
+            (EVIL, "operator"),
+        ):
             store.accounts.add_user(name, role, PASSWORD, by="test", now_us=time.time_ns() // 1000)
         yield service, store
 
@@ -185,9 +192,11 @@ def test_a_shift_is_verified_by_keyboard_alone(browser: "sync_api.Browser", tmp_
         wrong = Counter(["DefectConfirmed", "DefectWithdrawn"])
         wanted = Counter(DefectConfirmed=n_open, DefectRejected=3 * n - n_open, PassConfirmed=n - n_missed, DefectMissed=n_missed)
         assert Counter(d.state for d in made) == wanted + wrong
-        # Each decision about a suspect or a missed defect, the wrong one and its undoing: messages; a confirmed pass is none.
-        kinds = Counter(m.kind for m in store.waiting()[1])
-        assert kinds.total() == 4 * n + 2 - (n - n_missed)
+        # A message of each decision, the wrong one and its undoing included.
+        states = Counter(unit["Verification"] for m in store.waiting()[1] for unit in m.payload["MessageBody"]["InspectedUnits"])
+        assert states == Counter(
+            DefectRejected=4 * n - n_open - n_missed, DefectConfirmed=n_open + n_missed + 1, NotVerifiedYet=1
+        )
         (figures,) = compute_yield(store)
         assert (figures.boards, figures.final) == (n, pytest.approx((n + 3) // 4 / n))
         assert figures.fpy == 0
@@ -317,14 +326,12 @@ def test_a_scanner_at_a_joint_decides_nothing(browser: "sync_api.Browser", floor
 
 @pytest.mark.parametrize("size", SIZES)
 def test_axe_finds_no_serious_fault(browser: "sync_api.Browser", floor: tuple[Running, Store], size: str) -> None:
-    """Needs axe-core, of which AXE_CORE names the file axe.min.js (npm pack axe-core)."""
-    axe = os.environ.get("AXE_CORE")
-    if axe is None:
-        pytest.skip("AXE_CORE names no file")
+    """By axe-core (MPL-2.0), whose script the package axe-playwright-python brings."""
+    axe = resources.files(pytest.importorskip("axe_playwright_python")).joinpath("axe.min.js")
     service, store = floor
     add_boards(store, f"AXE-{size}")
     eva = Seat(browser, service, "eva", size)
-    eva.page.evaluate(Path(axe).read_text(encoding="utf-8"))
+    eva.page.evaluate(axe.read_text(encoding="utf-8"))
 
     def find_faults() -> list[str]:
         found = eva.page.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
@@ -351,9 +358,9 @@ def test_a_group_is_judged_once_and_evil_names_are_text(
 ) -> None:
     service, store = floor
     bridged = dict.fromkeys(("U1.lower.B2", "U1.lower.B3"), "bridged")
-    prefix = f"GRP-{size}"
-    add_boards(store, prefix, defects=bridged, product=EVIL, line=EVIL, reviews={"U1.upper.A1": EVIL})
-    anna = Seat(browser, service, "anna", size)
+    prefix = f"{EVIL}-{size}"
+    add_boards(store, prefix, defects=bridged, product=EVIL, line=EVIL, lot=EVIL, reviews={"U1.upper.A1": EVIL})
+    anna = Seat(browser, service, EVIL, size)
     anna.page.screenshot(path=tmp_path / f"queue_{size}.png")
     anna.scan(f"{prefix}-000")
     assert "U1" in anna.joint and "2 joints" in anna.page.locator("#group-line").inner_text()
@@ -363,9 +370,16 @@ def test_a_group_is_judged_once_and_evil_names_are_text(
         ".filter(e => e.offsetHeight < 44 || e.offsetWidth < 44).map(e => e.outerHTML)"
     )
     assert small == []  # fingers
+    anna.page.locator("#note").fill(EVIL)
+    anna.page.keyboard.press("Escape")
     anna.press("1")
     anna.rest()
     made = list_decisions(store, prefix)
+    assert {(d.decided_by, d.note) for d in made} == {(EVIL, EVIL)}
     assert {(d.ball, d.state, d.label) for d in made} == {(b, "DefectConfirmed", "bridged") for b in ("B2", "B3")}
     assert anna.page.locator("#reason").inner_text() == EVIL
+    anna.press("b")
+    assert EVIL in anna.page.locator("#decisions").inner_text() and EVIL in anna.page.locator("#who").inner_text()
+    anna.page.goto(f"{service.url}/disagreements")
+    anna.until("document.getElementById('rows').children.length > 0 || document.getElementById('notice').textContent")
     anna.close()

@@ -51,11 +51,16 @@ def test_a_chosen_board_is_kept_whole_until_the_choice_is_withdrawn(
     window = read_golden_window(store, record, "U1.lower.D4")
     assert window is not None and (window.codes == whole.windows[0].codes).all() == (window.joint == whole.windows[0].joint)
     assert read_golden_window(store, record, "U1.lower.ZZ") is None
-    forget_golden(store, "APX-17")
+    forget_golden(store, "APX-17", by="max")
     assert read_golden_window(store, record, "U1.lower.D4") is None
     found = find_golden(store, "APX-17")
     assert found is not None and (found.serial, found.chosen_by) == ("B", None)
-    forget_golden(store, "APX-17")
+    forget_golden(store, "APX-17", by="max")  # there is none any more
+    trail = [(e.who, e.action, e.subject, e.before, e.after) for e in store.list_audit()]
+    assert trail == [
+        ("eva", "golden board chosen", "APX-17", None, {"record": record}),
+        ("max", "golden board withdrawn", "APX-17", {"record": record}, None),
+    ]
 
 
 def test_what_cannot_be_a_golden_board_is_refused(store: Store, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from inspect_pop.cli.app import app
 from inspect_pop.core.errors import UsageFault
 from inspect_pop.store import Store, open_store
+from inspect_pop.verify.golden import find_golden
 from inspect_pop.verify.retention import GB, prune_windows
 from inspect_pop.verify.windows import ExportPlace, cut_windows
 from inspect_pop.verify.windows_file import keep_windows, pack_windows, read_windows
@@ -74,3 +75,35 @@ def test_the_command(store: Store, tmp_path: Path) -> None:
     assert shown(store) == []
     result = CliRunner().invoke(app, ["store", "prune", "--store", url])
     assert isinstance(result.exception, UsageFault)
+
+
+def test_a_backup_holds_the_pictures_and_a_check_names_what_is_missing(store: Store, tmp_path: Path) -> None:
+    board, recipe = make_seen_board("G", record="g")
+    keep_windows(store, cut_windows(board, recipe, None))
+    store.write(board)
+    files = store.require_files()
+    note = '{"product": "APX-17", "record": "g", "serial": "G", "chosen_by": "eva", "chosen_at": "2026-03-03T08:00:00+00:00"}'
+    files.write_note("golden-APX-17.json", note, is_new=False)
+
+    def call(*arguments: object) -> tuple[int, str]:
+        done = CliRunner().invoke(app, ["store", *map(str, arguments)])
+        return done.exit_code, done.output
+
+    url, backup, restored = tmp_path / "records.db", tmp_path / "backup", tmp_path / "restored.db"
+    status, words = call("backup", "--store", url, "--out", backup)
+    assert (status, "4 records and 4 joint files, 6 files of pictures" in words) == (0, True), words
+    assert call("restore", backup, "--store", restored)[0] == 0
+    status, words = call("check", "--store", restored)
+    assert (status, "4 files of pictures, 0 without: 0 faults" in words) == (0, True), words
+    with open_store(restored) as other:
+        assert shown(other) == shown(store)
+        golden = find_golden(other, "APX-17")
+        assert golden is not None and golden.chosen_by == "eva"
+        for path in ("windows/golden/g.parquet", read_windows(other, DAYS[0]).path):  # type: ignore[union-attr]
+            other.require_files().remove(path)
+        other.require_files().save(read_windows(other, DAYS[1]).path, b"cut short")  # type: ignore[union-attr]
+    status, words = call("check", "--store", restored)
+    assert status == 1
+    for expected in ("golden board of APX-17", f"without pictures: record {DAYS[0]}", "a Parquet file of windows", "2 faults"):
+        assert expected in words
+    assert "6 files" not in call("backup", "--store", url, "--out", tmp_path / "small", "--without-windows")[1]

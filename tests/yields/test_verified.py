@@ -38,11 +38,15 @@ def test_first_pass_and_final_yield_and_dpmo_before_and_after_verification(tmp_p
             at = f"2026-03-05T08:{minute:02d}:00+01:00"
             store.add_decision(Decision(serial, "U1", interface, ball, state, "kim", at, stage=stage))
         (all_boards,) = compute_yield(store)
+        parts = {str(part.keys["interface"]): part for part in compute_yield(store, ["interface"])}
         finals = {serial: store.board(serial)[0].final for serial in BOARDS}
     assert finals == {"V1": "pass", "V2": "pass", "V3": "pass", "V4": "fail", "V5": "pending", "V6": "pass"}
     assert (all_boards.confirmed, all_boards.false_calls, all_boards.cleared, all_boards.escapes) == (1, 3, 0, 1)
     assert all_boards.fpy == pytest.approx(2 / 6)
     assert all_boards.final == pytest.approx(4 / 6)
+    # V1 and V6 had false calls only, V3 passed. V2 was a defect, V4 an escape, V5 is undecided again.
+    assert (all_boards.verified_passed, all_boards.verified_fpy) == (3, pytest.approx(3 / 6))
+    assert {k: (part.passed, part.verified_passed) for k, part in parts.items()} == {"lower": (3, 5), "upper": (5, 4)}
     assert all_boards.pending == 1
     assert all_boards.dpmo == pytest.approx(1e6 * 4 / 72)
     assert all_boards.verified_dpmo == pytest.approx(1e6 * 2 / 72)

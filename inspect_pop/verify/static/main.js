@@ -19,6 +19,7 @@ let map = null;
 let at = -1; // which task is shown; -1: a joint that is none
 let typed = null; // a key that waits, since a scanner may be typing
 let isOpening = false; // whether the next joint that is shown is a board's first
+let supersededSerial = null; // of the board that was inspected again meanwhile, while the page says so
 let prepared = null; // the board that comes next, loaded while this one is finished
 
 const isDeciding = (act) => DECIDING.includes(act) || act.startsWith("class_");
@@ -209,7 +210,11 @@ function meetRefusal(here, joints, refusal) {
   }
   const key = joints.find((joint) => here.decisions.get(joint)?.length) ?? joints[0];
   const last = here.decisions.get(key)?.at(-1);
-  find("conflict-text").textContent = say("conflict.text", { name: last?.decided_by ?? "", joint: key, state: last ? describeDecision(last) : "" });
+  find("conflict-title").textContent = say(refusal.superseded ? "conflict.superseded_title" : "conflict.title");
+  find("conflict-text").textContent = refusal.superseded
+    ? say("conflict.superseded", { serial: here.about.serial })
+    : say("conflict.text", { name: last?.decided_by ?? "", joint: key, state: last ? describeDecision(last) : "" });
+  supersededSerial = refusal.superseded ? here.about.serial : null;
   showAny(joints[0]);
   find("conflict").showModal();
 }
@@ -375,7 +380,11 @@ function listen() {
   find("help-open").addEventListener("click", openHelp);
   find("help-close").addEventListener("click", () => find("help").close());
   find("keys-reset").addEventListener("click", () => { resetKeys(); openHelpAgain(); });
-  find("conflict-again").addEventListener("click", () => { find("conflict").close(); find("joint-title").focus(); });
+  find("conflict-again").addEventListener("click", run(() => {
+    find("conflict").close();
+    find("joint-title").focus();
+    return supersededSerial === null ? undefined : search(supersededSerial);
+  }));
   find("language").addEventListener("change", run(async () => {
     localStorage.setItem("inspect_pop.language", find("language").value);
     await takeLanguage(find("language").value);

@@ -4,6 +4,7 @@ export class Refusal extends Error {
     super(body.reason ?? String(status));
     this.status = status;
     this.decisions = body.decisions ?? [];
+    this.superseded = body.superseded ?? false;
   }
 }
 

@@ -43,6 +43,7 @@ function show(training) {
     return makeCell(`${passed} ${gate.name}: ${gate.explanation}`, "li");
   }));
   find("curve").textContent = training.curve;
+  find("bias").textContent = training.bias;
 }
 
 async function refresh() {
