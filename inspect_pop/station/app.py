@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from html import escape
 
 from fastapi import APIRouter, FastAPI, Request
@@ -58,6 +58,7 @@ def create_app(settings: ServiceSettings, pool: Pool | None = None) -> FastAPI:
     """
     tokens = load_tokens(settings.tokens) if settings.tokens else None
     store = open_store(settings.store, time_zone=settings.time_zone, verify_sample=settings.verify_sample)
+    settings = replace(settings, qualified=tuple(store.list_qualified()))
     station = Station(settings, pool or make_pool(settings), store)
     gate = Gate(settings, tokens, store.accounts)
     if tokens is not None:

@@ -113,10 +113,11 @@ class Station:
             ModelFault: The model cannot be used; nothing changes.
             StoreFault: The model is in use, but a restart will not know it.
         """
-        digest = await self.pool.swap(model=folder)
+        qualified = [list(m) for m in await asyncio.to_thread(self.store.list_qualified)] or None
+        digest = await self.pool.swap(model=folder, qualified=qualified)
         log.info("the service judges by another model", extra={"model": folder, "digest": digest})
         if self.setup is not None:
-            options = replace(self.setup.options, model=folder)
+            options = replace(self.setup.options, model=folder, qualified=qualified)
             self.setup = replace(self.setup, options=options, rules=self.pool.rules)
             await asyncio.to_thread(write_setup, self.settings.store, self.setup)
         return digest

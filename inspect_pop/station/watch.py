@@ -174,6 +174,7 @@ async def watch_until(
     """Watch a folder until `stop` is set, and return the exit status. See `watch`."""
     with open_store(settings.store, time_zone=settings.time_zone, verify_sample=settings.verify_sample) as store:
         settings, start_model = settle_settings(settings)
+        settings = replace(settings, qualified=tuple(store.list_qualified()))
         station = Station(settings, make_pool(settings), store)
 
         def is_known(key: str, surroundings: str) -> bool:
