@@ -12,6 +12,7 @@ over 200 boards: at which board is the machine called drifting, and when have fa
 
 import argparse
 import json
+import math
 import tempfile
 import time
 from dataclasses import replace
@@ -117,35 +118,36 @@ def measure_noise(batch: Path, boards: int, line: int) -> None:
     """Print when a machine whose noise doubles over 200 boards is called drifting, and when its false calls have doubled."""
     classifier, (rows, name) = Classifier(load(None)), read_rows(batch)
     levels = np.linspace(1, 2, 11)
-    seen: list[list[tuple[dict[str, Any], int, int, str]]] = []
+    seen: list[list[tuple[str, dict[str, Any], int]]] = []  # recipe, figures and false calls of each board at each level
     for step, level in enumerate(levels):
-        seen.append([])
+        of_level, good_joints, unlike = [], 0, 0
         for k, (path, root) in enumerate(find_exports([batch])[:boards]):
             export = process_board(open_export(path, root), add_noise(float(level), 1000 * step + k))
-            found = inspect_board(export, classifier, Limits(), started_at=utc_now())
+            found = inspect_board(export, classifier, Limits(unlike_forbids=0.0), started_at=utc_now())
             joints = found.joints
-            kinds = find_kinds(
-                list(zip(*(joints[c].tolist() for c in ("serial", "refdes", "interface", "ball")), strict=True)), rows, name
-            )
-            good = kinds == "good"
+            keys = list(zip(*(joints[c].tolist() for c in ("serial", "refdes", "interface", "ball")), strict=True))
+            good = find_kinds(keys, rows, name) == "good"
             calls = int((good & (joints["verdict"] == "fail")).sum())
-            seen[-1].append((json.loads(found.board.pictures), calls, int(good.sum()), found.board.unlike))
-        calls, good_joints = (sum(s[i] for s in seen[-1]) for i in (1, 2))
-        noise = np.median([f["noise"] for s in seen[-1] for f in s[0].values()])
-        unlike = sum(bool(s[3]) for s in seen[-1])
-        print(
-            f"noise x {level:.1f}: figure {noise:.5f}, false calls {calls} of {good_joints}, {unlike} of {len(seen[-1])} unlike",
-            flush=True,
-        )
+            of_level.append((export.recipe.name, json.loads(found.board.pictures), calls))
+            good_joints, unlike = good_joints + int(good.sum()), unlike + bool(found.board.unlike)
+        seen.append(of_level)
+        noise = np.median([f["noise"] for _, figures, _ in of_level for f in figures.values()])
+        total = sum(calls for _, _, calls in of_level)
+        counts = f"false calls {total} of {good_joints}, {unlike} of {len(of_level)} boards unlike"
+        print(f"noise x {level:.1f}: figure {noise:.5f}, {counts}", flush=True)
     rng, called = np.random.default_rng(7), []
     for _ in range(line):
-        drawn = [np.clip((k - 100) / 200, 0, 1) * 10 for k in range(300)]  # a hundred boards as they were, then the ageing
-        chosen = [seen[round(at)][rng.integers(len(seen[round(at)]))] for at in drawn]
-        of_line = [MachineBoard(str(k), str(k), k, "r", "m", "l", 88, 0, 0, "", s[0]) for k, s in enumerate(chosen)]
-        found = [np.flatnonzero(chart_figure(of_line, figure).find_beyond()) for figure in FIGURES]
-        called.append(min((int(f[0]) for f in found if len(f)), default=300) - 100)
+        drawn = np.clip((np.arange(400) - 200) / 200, 0, 1) * 10  # two hundred boards as they were, then the ageing
+        chosen = [seen[round(at)][rng.integers(len(seen[round(at)]))] for at in drawn.tolist()]
+        of_line = [MachineBoard(str(k), str(k), k, s[0], "m", "l", 88, 0, 0, "", s[1]) for k, s in enumerate(chosen)]
+        found_at = [np.flatnonzero(chart_figure(of_line, figure).find_beyond()) for figure in FIGURES]
+        called.append(min((int(f[0]) for f in found_at if len(f)), default=400) - 200)
+    totals = [sum(calls for _, _, calls in of_level) for of_level in seen]
+    doubled = next((20 * k for k, calls in enumerate(totals) if calls >= 2 * max(totals[0], 1)), math.inf)
     print(f"{line} lines: called drifting {np.median(called):.0f} boards into the ageing ({min(called)} to {max(called)})")
-    print(f"  noise then: {np.interp(np.median(called), [0, 200], [1, 2]):.2f} times the first")
+    print(
+        f"  noise then: {np.interp(np.median(called), [0, 200], [1, 2]):.2f} times the first; false calls doubled after {doubled:g}"
+    )
 
 
 def main() -> None:
