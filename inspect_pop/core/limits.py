@@ -88,7 +88,7 @@ class Limits:
         "1",
         0.0,
         1.0,
-        "1: no joint passes by a picture unlike all that the model has learnt, unless the machine is qualified; 0: it is only named",
+        "1: no joint passes by a picture unlike all that the model has learnt, unless the machine is qualified; 0: it is named",
         "docs/lab/evidence.md",
     )
 

@@ -22,6 +22,7 @@ from inspect_pop.messages.senders import sender_for
 from inspect_pop.station import routes, window_routes
 from inspect_pop.station.access import Tokens, load_tokens
 from inspect_pop.station.login import Gate, login
+from inspect_pop.station.machines import machines, watch_machines
 from inspect_pop.station.middleware import RequestGuard
 from inspect_pop.station.pool import Pool
 from inspect_pop.station.settings import ServiceSettings
@@ -69,7 +70,7 @@ def create_app(settings: ServiceSettings, pool: Pool | None = None) -> FastAPI:
         await station.pool.start()
         try:
             await asyncio.to_thread(station.trainer.go_on)
-            async with run_publisher(settings, station.store):
+            async with run_publisher(settings, station.store), watch_machines(station):
                 yield
         finally:
             station.is_stopping = True
@@ -86,6 +87,7 @@ def create_app(settings: ServiceSettings, pool: Pool | None = None) -> FastAPI:
         window_routes.windows,
         training,
         training_pages,
+        machines,
         routes.inspections,
         routes.records,
         routes.admin,

@@ -44,6 +44,15 @@ class Metrics:
         self.outbox = Gauge("inspect_pop_outbox_waiting", "Messages not yet delivered", registry=registry)
         self.store = Gauge("inspect_pop_store_up", "1 if the store can be written", registry=registry)
         self.set_aside = Gauge("inspect_pop_outbox_set_aside", "Messages that the receiver refused", registry=registry)
+        self.drifting = Gauge(
+            "inspect_pop_machine_drifting", "1 for a machine that drifts, else 0", ["machine"], registry=registry
+        )
+        self.unfamiliar = Gauge(
+            "inspect_pop_machine_unfamiliar",
+            "1 for a machine whose pictures are unlike what was learnt, and that is not qualified, else 0",
+            ["machine"],
+            registry=registry,
+        )
         self.model = Gauge("inspect_pop_model_info", "1 for the current model", ["digest"], registry=registry)
 
     def to_text(self) -> bytes:

@@ -30,6 +30,7 @@ from inspect_pop.core.clock import utc_now
 from inspect_pop.core.geometry import SliceStack
 from inspect_pop.core.limits import Limits
 from inspect_pop.ingest import find_exports, open_export
+from inspect_pop.ingest.contract import BoardExport
 from inspect_pop.pipeline.board import inspect_board
 from inspect_pop.store import open_store
 from inspect_pop.yields.machines import BASELINE, FIGURES, MachineBoard, chart_figure, read_machines
@@ -98,14 +99,14 @@ def measure_time(boards: int) -> None:
             print(f"{len(machine.boards)} boards: {1e3 * (time.process_time() - started):.0f} ms; {machine.state}")
 
 
-def add_noise(times: float, seed: int) -> Any:
-    """Return a processing after which the noise of the picture is `times` as large: its sigma from pixel to pixel."""
+def add_noise(share: float, seed: int) -> Any:
+    """Return a processing that adds white noise to the slices: `share` of their robust sigma from pixel to pixel."""
 
     def change(stack: SliceStack) -> SliceStack:
         rng, values = np.random.default_rng(seed), stack.values.astype(np.float32)
         steps = np.diff(values, axis=-1)
         sigma = 1.4826 * float(np.median(np.abs(steps - np.median(steps)))) / np.sqrt(2)
-        noisy = values + rng.normal(0, sigma * np.sqrt(max(times**2 - 1, 0)), values.shape)
+        noisy = values + rng.normal(0, sigma * share, values.shape)
         if np.issubdtype(stack.values.dtype, np.integer):
             bounds = np.iinfo(stack.values.dtype)
             noisy = np.clip(np.round(noisy), bounds.min, bounds.max)
@@ -114,15 +115,25 @@ def add_noise(times: float, seed: int) -> Any:
     return change
 
 
+def read_noise(export: BoardExport, classifier: Classifier, share: float) -> float:
+    """Return the figure of the noise of a board with noise added."""
+    found = inspect_board(process_board(export, add_noise(share, 1)), classifier, Limits(), started_at=utc_now())
+    return float(np.median([figures["noise"] for figures in json.loads(found.board.pictures).values()]))
+
+
 def measure_noise(batch: Path, boards: int, line: int) -> None:
     """Print when a machine whose noise doubles over 200 boards is called drifting, and when its false calls have doubled."""
     classifier, (rows, name) = Classifier(load(None)), read_rows(batch)
     levels = np.linspace(1, 2, 11)
+    # By how much the figure rises: what is added so that it is `level` times as large follows from one try.
+    first = open_export(*find_exports([batch])[0])
+    bare, noisy = (read_noise(first, classifier, share) for share in (0.0, 0.4))
+    unit = bare * 0.4 / math.sqrt(noisy**2 - bare**2)
     seen: list[list[tuple[str, dict[str, Any], int]]] = []  # recipe, figures and false calls of each board at each level
     for step, level in enumerate(levels):
         of_level, good_joints, unlike = [], 0, 0
         for k, (path, root) in enumerate(find_exports([batch])[:boards]):
-            export = process_board(open_export(path, root), add_noise(float(level), 1000 * step + k))
+            export = process_board(open_export(path, root), add_noise(unit * math.sqrt(level**2 - 1), 1000 * step + k))
             found = inspect_board(export, classifier, Limits(unlike_forbids=0.0), started_at=utc_now())
             joints = found.joints
             keys = list(zip(*(joints[c].tolist() for c in ("serial", "refdes", "interface", "ball")), strict=True))
@@ -146,7 +157,7 @@ def measure_noise(batch: Path, boards: int, line: int) -> None:
     doubled = next((20 * k for k, calls in enumerate(totals) if calls >= 2 * max(totals[0], 1)), math.inf)
     print(f"{line} lines: called drifting {np.median(called):.0f} boards into the ageing ({min(called)} to {max(called)})")
     print(
-        f"  noise then: {np.interp(np.median(called), [0, 200], [1, 2]):.2f} times the first; false calls doubled after {doubled:g}"
+        f"  noise then: {np.interp(np.median(called), [0, 200], [1, 2]):.2f} times the first; false calls doubled after {doubled}"
     )
 
 
