@@ -1,8 +1,8 @@
 """What a run passes around: settings and jobs, outcomes, one summary. All are small enough to send between processes."""
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from inspect_pop.classify.model import OperatingPoint
     from inspect_pop.report.result_files import ResultsTarget
 
-__all__ = ["BatchSettings", "BoardJob", "JobOutcome", "RunSummary", "summarize_run"]
+__all__ = ["BatchSettings", "BoardJob", "JobOutcome", "QualifiedMachine", "RunSummary", "choose_limits", "summarize_run"]
+
+QualifiedMachine = tuple[str, str, str]  # machine, digest of the model, digest of the limits: as the store names them
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class BatchSettings:
         time_zone: The plant's time zone, for days in the store; None: that of the store.
         verify_sample: How many joints that passed a person looks at on each board; None: as many as the store says.
         results: Where result files go, and the templates that write them.
+        qualified: The machines that are qualified (`choose_limits`); a run takes them from its store.
     """
 
     out: Path
@@ -61,11 +64,18 @@ class BatchSettings:
     time_zone: str | None = None
     verify_sample: int | None = None
     results: "tuple[ResultsTarget, ...]" = ()
+    qualified: tuple[QualifiedMachine, ...] = ()
 
     @property
     def work_dir(self) -> Path:
         """The folder of checkpoints, from which a run resumes."""
         return self.out / ".work"
+
+
+def choose_limits(limits: Limits, qualified: Collection[QualifiedMachine], machine: str, model_digest: str) -> Limits:
+    """Return the limits that decide on a machine's boards: where it is qualified, an unlike picture forbids nothing."""
+    is_qualified = bool(qualified) and (machine, model_digest, limits.digest) in qualified
+    return replace(limits, unlike_forbids=0.0) if is_qualified else limits
 
 
 @dataclass(frozen=True)

@@ -125,6 +125,7 @@ def run_batch(
     }
     with open_store(settings.store_url, time_zone=settings.time_zone, verify_sample=settings.verify_sample) as store:
         store.begin_run(RunRecord(settings.run_id, "run", __version__, utc_now(), arguments))
+        settings = replace(settings, qualified=tuple(store.list_qualified()))
         if settings.follow_machines:
             from inspect_pop.batch.machine_thresholds import find_machine_points
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from inspect_pop.batch.jobs import BatchSettings, BoardJob, JobOutcome
+from inspect_pop.batch.jobs import BatchSettings, BoardJob, JobOutcome, choose_limits
 from inspect_pop.batch.process_tuning import release_between_boards, tune_process
 from inspect_pop.classify.model import OperatingPoint, load
 from inspect_pop.classify.session import Classifier
@@ -39,14 +39,15 @@ def inspect_job(settings: BatchSettings, job: BoardJob) -> JobOutcome:
     point = dict(settings.machine_points).get(export.machine)
     if point is not None:
         classifier = classifier.with_operating_point(point)
-    record = compute_record_id(export, classifier.digest, settings.limits.digest, classifier.point)
+    limits = choose_limits(settings.limits, settings.qualified, export.machine, classifier.digest)
+    record = compute_record_id(export, classifier.digest, limits.digest, classifier.point)
 
     earlier = None
     if settings.resume and settings.work_dir.exists():
         from inspect_pop.batch.checkpoint import checkpoint_path, read_checkpoint
 
         earlier = read_checkpoint(checkpoint_path(settings.work_dir, record))
-    inspection = earlier or _inspect(export, classifier, settings.limits, keep_stacks=True)
+    inspection = earlier or _inspect(export, classifier, limits, keep_stacks=True)
     board = inspection.board
 
     # What is needed only once a board is inspected is imported here: the first board begins the sooner.

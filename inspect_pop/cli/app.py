@@ -16,6 +16,7 @@ from inspect_pop.cli.convert import convert
 from inspect_pop.cli.disagreements import disagreements
 from inspect_pop.cli.exports import check, simulate
 from inspect_pop.cli.labels import labels
+from inspect_pop.cli.machines import machines
 from inspect_pop.cli.models import evaluate, gage, models, operating_point, study, train
 from inspect_pop.cli.outbox import outbox
 from inspect_pop.cli.recipe import recipe
@@ -81,6 +82,7 @@ app.add_typer(labels, name="labels", short_help="Make labels to train on.")
 app.add_typer(store, name="store", short_help="Back up, restore, check and audit a store.")
 app.add_typer(users, name="users", short_help="Manage the people who log in.")
 app.add_typer(recipe, name="recipe", short_help="Make recipes from pictures, CAD files or ball lists.")
+app.add_typer(machines, name="machines", short_help="List, watch and qualify the inspection machines.")
 app.add_typer(models, name="models", short_help="List, compare, promote and roll back models.")
 
 

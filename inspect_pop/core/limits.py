@@ -84,11 +84,11 @@ class Limits:
     )
 
     unlike_forbids: float = _limit(
-        0.0,
+        1.0,
         "1",
         0.0,
         1.0,
-        "1: no joint passes by a picture unlike all that the model has learnt; 0: the record only says so",
+        "1: no joint passes by a picture unlike all that the model has learnt, unless the machine is qualified; 0: it is named",
         "docs/lab/evidence.md",
     )
 

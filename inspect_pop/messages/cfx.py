@@ -54,6 +54,7 @@ __all__ = [
     "build_message",
     "build_package_steps",
     "from_decision",
+    "from_drift",
     "from_fault",
     "from_inspection",
     "from_verification",
@@ -398,6 +399,29 @@ def from_fault(
         OccurredAt=datetime.fromisoformat(at),
     )
     return to_message(_make_envelope(uuid5(NAMESPACE, occurrence), at, FaultOccurred(Fault=fault), handle), None, at)
+
+
+def from_drift(machine: str, figure: str, words: str, since: str, at: str, handle: str) -> Message:
+    """Make the message of a machine that is called drifting: a warning, production goes on.
+
+    Args:
+        machine: Line and station of the machine.
+        figure: The figure by which it drifts.
+        words: The figure's values, in words.
+        since: ISO 8601 time of the board since which it drifts. The same machine, figure and time are the same fault.
+        at: ISO 8601 time with an offset.
+        handle: The station's name in messages.
+    """
+    occurrence = uuid5(NAMESPACE, f"drift/{machine}/{figure}/{since}")
+    fault = StationFault(
+        Cause=FaultCause.QUALITY_CHECK,
+        Severity=FaultSeverity.WARNING,
+        FaultCode="machine drifting",
+        FaultOccurrenceId=occurrence,
+        Description=f"{escape_text(machine)} drifts since {since}: {words}",
+        OccurredAt=datetime.fromisoformat(since),
+    )
+    return to_message(_make_envelope(occurrence, at, FaultOccurred(Fault=fault), handle), None, at)
 
 
 def make_heartbeat(handle: str, every_s: float, at: str, faults: Iterable[StationFault] = ()) -> Envelope:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from html import escape
 
 from fastapi import APIRouter, FastAPI, Request
@@ -22,6 +22,7 @@ from inspect_pop.messages.senders import sender_for
 from inspect_pop.station import routes, window_routes
 from inspect_pop.station.access import Tokens, load_tokens
 from inspect_pop.station.login import Gate, login
+from inspect_pop.station.machines import machines, watch_machines
 from inspect_pop.station.middleware import RequestGuard
 from inspect_pop.station.pool import Pool
 from inspect_pop.station.settings import ServiceSettings
@@ -58,6 +59,7 @@ def create_app(settings: ServiceSettings, pool: Pool | None = None) -> FastAPI:
     """
     tokens = load_tokens(settings.tokens) if settings.tokens else None
     store = open_store(settings.store, time_zone=settings.time_zone, verify_sample=settings.verify_sample)
+    settings = replace(settings, qualified=tuple(store.list_qualified()))
     station = Station(settings, pool or make_pool(settings), store)
     gate = Gate(settings, tokens, store.accounts)
     if tokens is not None:
@@ -68,7 +70,7 @@ def create_app(settings: ServiceSettings, pool: Pool | None = None) -> FastAPI:
         await station.pool.start()
         try:
             await asyncio.to_thread(station.trainer.go_on)
-            async with run_publisher(settings, station.store):
+            async with run_publisher(settings, station.store), watch_machines(station):
                 yield
         finally:
             station.is_stopping = True
@@ -85,6 +87,7 @@ def create_app(settings: ServiceSettings, pool: Pool | None = None) -> FastAPI:
         window_routes.windows,
         training,
         training_pages,
+        machines,
         routes.inspections,
         routes.records,
         routes.admin,

@@ -67,6 +67,7 @@ class JudgingOptions:
         profile: Name of a profile.
         max_escape_rate: Promised share of defects that pass, at most.
         max_false_call_ppm: Promised good joints that fail, at most, per million.
+        qualified: The machines that are qualified, each with the digests of the model and the limits; no option names them.
     """
 
     model: str | None = None
@@ -74,6 +75,7 @@ class JudgingOptions:
     profile: str | None = None
     max_escape_rate: float | None = None
     max_false_call_ppm: float | None = None
+    qualified: list[list[str]] | None = None
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "JudgingOptions":
@@ -82,7 +84,7 @@ class JudgingOptions:
 
     def is_given(self) -> bool:
         """Return whether any option was given."""
-        return any(value is not None for value in asdict(self).values())
+        return any(value is not None for name, value in asdict(self).items() if name != "qualified")
 
 
 @dataclass(frozen=True)

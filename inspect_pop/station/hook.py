@@ -186,7 +186,8 @@ def _configure_worker(path: str, store: str, options: StandaloneOptions, named: 
     if setup is None:
         return {**asdict(options.judging), "root": options.root}
     judging = options.judging if options.judging.is_given() else setup.options
-    return {**asdict(judging), "expect": setup.rules, "root": _find_station_root(path, setup, options.root)}
+    qualified = {"qualified": setup.options.qualified}
+    return {**asdict(judging), **qualified, "expect": setup.rules, "root": _find_station_root(path, setup, options.root)}
 
 
 def _find_station_root(path: str, setup: StationSetup, narrower: str | None) -> str | None:

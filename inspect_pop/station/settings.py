@@ -65,6 +65,7 @@ class ServiceSettings:
         results: Where result files go, and the templates that write them.
         hermes: Address at which the machine behind learns of boards by IPC-HERMES-9852, such as `10.0.0.5:50101`; None: none.
         heartbeat_s: Seconds between two CFX heartbeats.
+        qualified: The machines that are qualified in the store (`contract.JudgingOptions`).
 
     Raises:
         UsageFault: A setting cannot be used.
@@ -107,6 +108,7 @@ class ServiceSettings:
     hermes: str | None = None
     time_zone: str | None = None
     heartbeat_s: float = 60.0
+    qualified: tuple[tuple[str, str, str], ...] = ()
 
     def __post_init__(self) -> None:
         for root in self.roots:
@@ -178,7 +180,8 @@ class ServiceSettings:
     def judging(self) -> JudgingOptions:
         """By what boards shall be judged."""
         model, limits = (None if path is None else str(path) for path in (self.model, self.limits))
-        return JudgingOptions(model, limits, self.profile, self.max_escape_rate, self.max_false_call_ppm)
+        qualified = [list(machine) for machine in self.qualified] or None
+        return JudgingOptions(model, limits, self.profile, self.max_escape_rate, self.max_false_call_ppm, qualified)
 
 
 def _is_plain_address(address: str) -> bool:

@@ -44,6 +44,15 @@ class Metrics:
         self.outbox = Gauge("inspect_pop_outbox_waiting", "Messages not yet delivered", registry=registry)
         self.store = Gauge("inspect_pop_store_up", "1 if the store can be written", registry=registry)
         self.set_aside = Gauge("inspect_pop_outbox_set_aside", "Messages that the receiver refused", registry=registry)
+        self.drifting = Gauge(
+            "inspect_pop_machine_drifting", "1 for a machine that drifts, else 0", ["machine"], registry=registry
+        )
+        self.unfamiliar = Gauge(
+            "inspect_pop_machine_unfamiliar",
+            "1 for a machine whose pictures are unlike what was learnt, and that is not qualified, else 0",
+            ["machine"],
+            registry=registry,
+        )
         self.model = Gauge("inspect_pop_model_info", "1 for the current model", ["digest"], registry=registry)
 
     def to_text(self) -> bytes:
@@ -113,10 +122,11 @@ class Station:
             ModelFault: The model cannot be used; nothing changes.
             StoreFault: The model is in use, but a restart will not know it.
         """
-        digest = await self.pool.swap(model=folder)
+        qualified = [list(m) for m in await asyncio.to_thread(self.store.list_qualified)] or None
+        digest = await self.pool.swap(model=folder, qualified=qualified)
         log.info("the service judges by another model", extra={"model": folder, "digest": digest})
         if self.setup is not None:
-            options = replace(self.setup.options, model=folder)
+            options = replace(self.setup.options, model=folder, qualified=qualified)
             self.setup = replace(self.setup, options=options, rules=self.pool.rules)
             await asyncio.to_thread(write_setup, self.settings.store, self.setup)
         return digest

@@ -33,6 +33,7 @@ from inspect_pop.station.app import make_pool, run_publisher
 from inspect_pop.station.arrivals import Arrival, Arrivals
 from inspect_pop.station.contract import Answer, show_path
 from inspect_pop.station.login import Gate
+from inspect_pop.station.machines import watch_machines
 from inspect_pop.station.middleware import RequestGuard
 from inspect_pop.station.serve import bind
 from inspect_pop.station.settings import ServiceSettings, settle_settings
@@ -174,6 +175,7 @@ async def watch_until(
     """Watch a folder until `stop` is set, and return the exit status. See `watch`."""
     with open_store(settings.store, time_zone=settings.time_zone, verify_sample=settings.verify_sample) as store:
         settings, start_model = settle_settings(settings)
+        settings = replace(settings, qualified=tuple(store.list_qualified()))
         station = Station(settings, make_pool(settings), store)
 
         def is_known(key: str, surroundings: str) -> bool:
@@ -188,7 +190,7 @@ async def watch_until(
         await station.pool.start()
         station.leave_setup(*start_model, ())
         try:
-            async with run_publisher(settings, store), serve_health(station, health_port):
+            async with run_publisher(settings, store), watch_machines(station), serve_health(station, health_port):
                 await _inspect_until(stop, station, arrivals, Printer(on_answer), poll_s)
         finally:
             await station.pool.close(min(settings.stop_s, BOARD_STOP_S))

@@ -63,6 +63,7 @@ def load_inspector(options: JudgingOptions) -> tuple[Inspector, Rules]:
         PromiseFault: The model cannot keep the promised rates.
     """
     # These load numpy, scipy, onnxruntime and OpenCV: after `main` has forked its child, and not for another factory.
+    from inspect_pop.batch.jobs import choose_limits
     from inspect_pop.batch.process_tuning import tune_process
     from inspect_pop.batch.run import count_cores
     from inspect_pop.classify.model import load
@@ -84,10 +85,13 @@ def load_inspector(options: JudgingOptions) -> tuple[Inspector, Rules]:
     prefetch = count_cores() > 1  # the line waits for this board, so a second core may decode its pictures
     limits = load_limits(Path(options.limits) if options.limits else None, options.profile)
 
+    qualified = {(machine, digest, of_limits) for machine, digest, of_limits in options.qualified or ()}
+
     def inspect(path: Path, root: Path) -> tuple[Inspection, Recipe]:
         export = open_export(path, root)
-        now = utc_now()
-        return inspect_board(export, classifier, limits, started_at=now, read_ahead=prefetch, keep_stacks=True), export.recipe
+        now, digest = utc_now(), classifier.for_machine(export.machine).digest
+        chosen = choose_limits(limits, qualified, export.machine, digest)
+        return inspect_board(export, classifier, chosen, started_at=now, read_ahead=prefetch, keep_stacks=True), export.recipe
 
     used = classifier.point
     return inspect, Rules(classifier.digest, limits.digest, options.profile or "", used.pass_below, used.fail_above)

@@ -4,6 +4,7 @@ SQLite or PostgreSQL holds what is queried often. Parquet files beside it hold e
 """
 
 from inspect_pop.store.joint_files import CompactionResult
+from inspect_pop.store.qualification import Qualification
 from inspect_pop.store.rows import extract_defects
 from inspect_pop.store.store import Store, open_store
 from inspect_pop.store.types import (
@@ -32,6 +33,7 @@ __all__ = [
     "InspectionSequence",
     "Message",
     "OutboxEntry",
+    "Qualification",
     "QuarantinedExport",
     "RunRecord",
     "Store",

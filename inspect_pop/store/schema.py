@@ -52,6 +52,7 @@ __all__ = [
     "messages",
     "packages",
     "positions",
+    "qualifications",
     "quarantine",
     "queue",
     "recipes",
@@ -432,6 +433,23 @@ audit = Table(
     _text("before"),
     _text("after"),
     Index("audit_at", "at_us"),
+)
+
+# Whether a machine's labelled boards passed the gates: a row per attempt, the last one of a machine, model and limits counts.
+# `limits_digests`, `boards` and `figures` are JSON (`store.qualification`).
+qualifications = Table(
+    "qualifications",
+    METADATA,
+    _identity(),
+    _text("machine"),
+    _text("model_digest"),
+    _text("profile"),
+    _text("limits_digests"),
+    _integer("passed"),
+    _text("qualified_by"),
+    _text("qualified_at"),
+    _text("boards"),
+    _text("figures"),
 )
 
 TABLES: tuple[Table, ...] = tuple(METADATA.sorted_tables)

@@ -33,6 +33,13 @@ from inspect_pop.store.joint_files import (
 )
 from inspect_pop.store.migration import migrate
 from inspect_pop.store.ownership import MARKER, FilesOwner, ensure_identity, open_default_folder, open_given_folder
+from inspect_pop.store.qualification import (
+    Qualification,
+    QualifiedMachine,
+    add_qualification,
+    list_qualifications,
+    name_qualified,
+)
 from inspect_pop.store.queue import read_queue
 from inspect_pop.store.retention import Pruned, find_first_day, prune_joints, prune_records
 from inspect_pop.store.rows import make_message_row
@@ -219,6 +226,11 @@ class Store:
         with writing(self._engine) as connection:
             add_audit(connection, time.time_ns() // 1000, who, action, subject, before=before, after=after)
 
+    def add_qualification(self, made: Qualification) -> None:
+        """Add an attempt to qualify a machine, passed or not, with a row of the audit trail."""
+        with writing(self._engine) as connection:
+            add_qualification(connection, made)
+
     def quarantine(self, found: QuarantinedExport, *, messages: Iterable[Message] = ()) -> bool:
         """Record that an export could not be inspected, with its messages.
 
@@ -335,6 +347,15 @@ class Store:
             raise UsageFault(fault.thing, expected=fault.expected, found=fault.found) from fault
         with self.reading() as connection:
             return list_audit(connection, since_us=since_us, limit=limit)
+
+    def list_qualifications(self) -> list[Qualification]:
+        """Return all attempts to qualify a machine, in the order in which they were made."""
+        with self.reading() as connection:
+            return list_qualifications(connection)
+
+    def list_qualified(self) -> list[QualifiedMachine]:
+        """Return what is qualified: machine, digest of the model, digest of the limits."""
+        return name_qualified(self.list_qualifications())
 
     def list_quarantine(self, *, serial: str | None = None) -> list[QuarantinedExport]:
         """Return the exports that could not be inspected, in order of path and reason; only those of a serial if given."""

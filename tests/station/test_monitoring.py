@@ -86,6 +86,14 @@ FAULTS: dict[str, tuple[Series, Series]] = {
         {f'inspect_pop_verdicts_total{{verdict="{v}"}}': step for v, step in (("pass", "0+1x40"), ("review", "0+1x40"))},
     ),
     "InspectPopMessagesWait": ({"inspect_pop_outbox_waiting": "101x40"}, {"inspect_pop_outbox_waiting": "100x40"}),
+    "InspectPopMachineDrifting": (
+        {'inspect_pop_machine_drifting{machine="A/AXI-1"}': "1x40"},
+        {'inspect_pop_machine_drifting{machine="A/AXI-1"}': "0x40"},
+    ),
+    "InspectPopMachineUnfamiliar": (
+        {'inspect_pop_machine_unfamiliar{machine="A/AXI-1"}': "1x40"},
+        {'inspect_pop_machine_unfamiliar{machine="A/AXI-1"}': "0x40"},
+    ),
     "InspectPopMessageSetAside": ({"inspect_pop_outbox_set_aside": "1x40"}, {"inspect_pop_outbox_set_aside": "0x40"}),
 }
 

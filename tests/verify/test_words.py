@@ -14,6 +14,7 @@ from inspect_pop.core.errors import UsageFault
 from inspect_pop.core.flags import FLAGS
 from inspect_pop.verify import words
 from inspect_pop.verify.words import LANGUAGES, read_looks, read_page, read_static, read_words
+from inspect_pop.yields.machines import FIGURES, STATES
 
 STATIC = Path(words.__file__).with_name("static")
 SCRIPTS = sorted(STATIC.glob("*.js"))
@@ -42,6 +43,7 @@ def test_every_table_of_the_product_has_its_words() -> None:
     named = {"class": CLASSES, "verdict": VERDICTS, "criterion": [c.name for c in CRITERIA], "flag": [f.name for f in FLAGS]}
     named |= {"cause": CAUSES, "column": [c.name for c in COLUMNS if c.display is not None]}
     assert {f"{group}.{name}" for group, names in named.items() for name in names} <= known
+    assert {f"machine_state.{state}" for state in STATES} | {f"figure.{figure}" for figure in FIGURES} <= known
     assert {look["name"] for look in read_looks()} == {*CLASSES, "undecided"}
 
 
@@ -65,6 +67,8 @@ def test_every_key_that_the_page_names_exists_and_none_is_left_over() -> None:
         "cause",
         "keys",
         "learning",
+        "machine_state",
+        "figure",
     }
     for key in known:
         group, _, _ = key.partition(".")
