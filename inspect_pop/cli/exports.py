@@ -22,6 +22,13 @@ Machine = Annotated[str, typer.Option("--machine", metavar="NAME", help="Machine
 Product = Annotated[str, typer.Option("--product", metavar="NAME", help="Product, or `random`.")]
 Cause = Annotated[str, typer.Option("--cause", metavar="NAME", help="Process cause, or `random` (mostly none).")]
 
+GrossShare = Annotated[
+    float,
+    typer.Option(
+        "--gross", metavar="SHARE", min=0, max=1, help="Share of joints with defects that anybody would see [default: 0]"
+    ),
+]
+
 
 def check(exports: BatchPaths, root: RootDir = None, as_json: AsJson = False) -> None:
     """Report every fault of exports and their labels at once, without inspecting anything.
@@ -96,6 +103,7 @@ def simulate(
     machine: Machine = "line_a",
     product: Product = "tst4",
     cause: Cause = "random",
+    gross: GrossShare = 0.0,
     jobs: JobsOption = 0,
 ) -> None:
     """Simulate labelled boards in the export format.
@@ -108,7 +116,15 @@ def simulate(
 
     with _show_progress() as progress:
         simulate_batch(
-            out, boards, seed, machine=machine, product=product, cause=cause, jobs=jobs or count_cores(), progress=progress
+            out,
+            boards,
+            seed,
+            machine=machine,
+            product=product,
+            cause=cause,
+            gross_share=gross,
+            jobs=jobs or count_cores(),
+            progress=progress,
         )
     typer.echo(f"{pluralize(boards, 'board')} in {out}")
 

@@ -90,6 +90,7 @@ class BoardGroup(BaseModel):
     product: str
     boards: int = Field(ge=1)
     defect_rate: float = Field(gt=0, lt=1)
+    gross_share: float = Field(default=0.0, ge=0, le=1)
     seed: int = Field(ge=0)
 
 
@@ -293,7 +294,7 @@ def _simulate_samples(job: tuple[BoardGroup, int]) -> Samples:
     random = np.random.default_rng([group.seed, number])
     machine = draw_machine(random) if group.machine == "random" else find_machine(group.machine)
     product = draw_recipe(random) if group.product == "random" else find_recipe(group.product)
-    board = simulate_board(random, product, machine, defect_rate=group.defect_rate)
+    board = simulate_board(random, product, machine, defect_rate=group.defect_rate, gross_share=group.gross_share)
     heights = tuple(h for h in board.heights if random.random() > _MISSING_MAP_SHARE)
     export = make_simulated_export(replace(board, heights=heights), f"SIM-{group.seed}-{number}")
     try:

@@ -11,6 +11,7 @@ from inspect_pop.core.geometry import Grid, HeightMap, Placement, SliceStack
 from inspect_pop.core.recipe import Interface, Package, Recipe
 from inspect_pop.simulate.bodies import cap_volume
 from inspect_pop.simulate.causes import BoardPlan, draw_varieties, plan_board
+from inspect_pop.simulate.gross import CUT, add_gross_defects
 from inspect_pop.simulate.height_map import Domes, HeightScene, draw_middle, render_height_map
 from inspect_pop.simulate.machines import Machine, vary_machine
 from inspect_pop.simulate.population import Population, populate
@@ -55,17 +56,24 @@ class _BoardPose:
 
 
 def simulate_board(
-    rng: np.random.Generator, recipe: Recipe, machine: Machine, cause: str = "random", defect_rate: float = 0.08
+    rng: np.random.Generator,
+    recipe: Recipe,
+    machine: Machine,
+    cause: str = "random",
+    defect_rate: float = 0.08,
+    gross_share: float = 0.0,
 ) -> SimulatedBoard:
     """Simulate one board of a recipe on a machine. The same generator state gives the same board.
 
     `cause` is one of `causes.CAUSES` or `random`; `defect_rate` is the share of joints that are odd by chance, half of them good
-    ones that look odd. Raises `UsageFault` for an unknown cause.
+    ones that look odd; `gross_share` the share among gross defects (`gross.GROSS`). Raises `UsageFault` for an unknown cause.
     """
     package = recipe.packages[0]
     plan = plan_board(rng, package, cause)
     stack = make_stack(rng, package, plan.bow_um, plan.sink_um, plan.bulge)
     domes, populations = _populate_package(rng, package, plan, stack, defect_rate)
+    if gross_share:
+        populations = tuple(add_gross_defects(rng, p, gross_share) for p in populations)
     reach = max(float(np.abs(i.x_um).max()) for i in package.interfaces) + 1100.0
     passives = place_passives(rng, package)
     scene = Scene(build_solder(populations), build_surroundings(rng, package, passives, reach))
@@ -184,7 +192,8 @@ def collect_truth(package: Package, populations: tuple[Population, ...]) -> dict
         n = len(p.label)
         mid = p.bodies.radius_at(p.bodies.standoff[:, None] / 2)[:, 0] * 2
         widest = p.bodies.radius_at(np.linspace(0.01, 0.99, 33) * p.bodies.standoff[:, None]).max(axis=1)
-        area = np.bincount(p.voids.joint, p.voids.radius_um**2, n)
+        is_void = ~np.isin(p.variety[p.voids.joint].astype(str), CUT)
+        area = np.bincount(p.voids.joint[is_void], p.voids.radius_um[is_void] ** 2, n)
         rows: dict[str, NDArray[Any]] = {
             "refdes": np.full(n, package.refdes, object),
             "interface": np.full(n, p.interface.name, object),

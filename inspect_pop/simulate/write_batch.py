@@ -48,6 +48,7 @@ def simulate_batch(
     machine: str | Machine = "line_a",
     product: str = "tst4",
     cause: str = "random",
+    gross_share: float = 0.0,
     jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
@@ -65,6 +66,8 @@ def simulate_batch(
         A name of `PRODUCTS`, or `random` for another one per board.
     cause
         One of `CAUSES`, or `random`.
+    gross_share
+        Share of joints among gross defects, 0 to 1: bridges of a ball's width, puddles, balls that are missing.
     jobs
         Number of processes.
     progress
@@ -88,7 +91,7 @@ def simulate_batch(
         remedy = "Name another folder, or remove this one."
         raise UsageFault(str(out), expected="a new or empty folder", found="a batch", remedy=remedy)
 
-    tasks = [_BoardTask(out, seed, number, machine, product, cause) for number in range(1, boards + 1)]
+    tasks = [_BoardTask(out, seed, number, machine, product, cause, gross_share) for number in range(1, boards + 1)]
     joints: list[dict[str, Any]] = []
     packages: list[dict[str, Any]] = []
     with ExitStack() as stack:
@@ -123,6 +126,7 @@ class _BoardTask:
     machine: str | Machine
     product: str
     cause: str
+    gross_share: float
 
     def run(self) -> _Rows:
         """Simulate and write the board; returns its rows of truth.csv, and its row of truth_boards.csv."""
@@ -131,7 +135,7 @@ class _BoardTask:
         if not isinstance(machine, Machine):
             machine = draw_machine(rng) if machine == "random" else find_machine(machine)
         recipe = draw_recipe(rng) if self.product == "random" else find_recipe(self.product)
-        board = simulate_board(rng, recipe, machine, cause=self.cause, defect_rate=_DEFECT_RATE)
+        board = simulate_board(rng, recipe, machine, self.cause, _DEFECT_RATE, self.gross_share)
         serial = f"SIM-{self.seed}-{self.number:06d}"
         write_recipe(self.out / "recipes", recipe)
         compression = _COMPRESSIONS[int(rng.integers(len(_COMPRESSIONS)))]

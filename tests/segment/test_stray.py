@@ -69,7 +69,22 @@ def test_what_one_slice_of_five_shows_is_a_ghost() -> None:
 
 
 def test_a_broad_ghost_is_no_solder() -> None:
-    ghost = with_ball(stack_of(INTERFACE, slices=5), 0.0, 0.0, 900.0, slice(3, 5), grey=450.0)
+    ghost = with_ball(stack_of(INTERFACE, slices=5), 0.0, 0.0, 900.0, slice(3, 5), grey=350.0)
+    assert len(find(ghost).size_um) == 0
+
+
+def test_a_puddle_fills_the_gaps_of_its_joints() -> None:
+    """Broad and darker than the joints, as halos are; the gaps around it are empty."""
+    puddle = with_ball(stack_of(INTERFACE, slices=5), 0.0, 0.0, 700.0, slice(1, 4), grey=550.0)
+    found = find(puddle)
+    inside = np.hypot(INTERFACE.x_um, INTERFACE.y_um) < 0.75 * INTERFACE.pitch_um
+    assert inside.sum() == 4
+    assert (found.aside_um[inside] >= 80).all()
+    assert (found.aside_um[np.hypot(INTERFACE.x_um, INTERFACE.y_um) > 1.6 * INTERFACE.pitch_um] == 0).all()
+
+
+def test_where_all_gaps_are_grey_none_is_filled() -> None:
+    ghost = with_ball(stack_of(INTERFACE, slices=5), 0.0, 0.0, 9000.0, slice(1, 4), grey=450.0)
     assert len(find(ghost).size_um) == 0
 
 
