@@ -6,6 +6,7 @@ import os
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from inspect_pop.classify.model import Model
 from inspect_pop.classify.session import Classifier
-from inspect_pop.core.classes import CLASSES
+from inspect_pop.core.classes import CLASSES, GOOD
 from inspect_pop.core.errors import FileFault, LimitsFault
 from inspect_pop.core.limits import Limits
 from inspect_pop.evaluate.collect import CollectedSet, DatasetConfig, collect, make_dataset
@@ -54,6 +55,9 @@ class TrainingConfig(BaseModel):
     calibrate_share: float = Field(default=0.2, gt=0, lt=1)
     folds: int = Field(default=3, ge=2, description="with fewer than `few_boards`, boards calibrate in turn, in this many parts")
     few_boards: int = Field(default=8, ge=0, description="with fewer boards than this none is reserved for calibration")
+    few_defects: int = Field(
+        default=0, ge=0, description="with fewer defects than this on the boards that would be reserved for it, none is either"
+    )
     rehearsal: DatasetConfig | None = Field(default=None, description="boards of other machines to simulate and mix in")
     replay_joints: int = Field(default=0, ge=0, description="joints of other machines to mix in")
     replay_weight: float = Field(default=1.0, gt=0, description="weight of such a joint relative to a user's")
@@ -163,13 +167,17 @@ def gather_dataset(request: TrainingRequest) -> Dataset:
     collected = _collect_once(request, "samples", request.paths)
     samples, labels = collected.samples, collected.report
     known = start.card.data if start else {}
-    split = split_boards(
+    split_with = partial(
+        split_boards,
         samples.boards,
         golden_share=config.golden_share,
-        calibrate_share=0.0 if len(samples.boards) < config.few_boards else config.calibrate_share,
         earlier_golden=known.get("golden boards", ()),
         earlier_train=[*known.get("training boards", ()), *known.get("calibration boards", ())],
     )
+    split = split_with(calibrate_share=0.0 if len(samples.boards) < config.few_boards else config.calibrate_share)
+    reserved = samples.of_boards(split.calibrate)
+    if split.calibrate and np.count_nonzero(reserved.label != CLASSES.index(GOOD)) < config.few_defects:
+        split = split_with(calibrate_share=0.0)
     features = None
     if start is not None:
         logits, embedding = compute_logits(Classifier(start).logits, samples)

@@ -14,7 +14,7 @@ from inspect_pop.core.errors import BusyFault, ModelFault, UsageFault
 from inspect_pop.station.access import PROBLEM_RESPONSE, REFUSAL_RESPONSES, Caller, Responses, StationDep, require
 from inspect_pop.station.station import Station
 from inspect_pop.station.trainer import ModelChange, Trainer, find_missing_extra
-from inspect_pop.verify.words import read_static
+from inspect_pop.verify.words import read_page
 
 __all__ = ["training", "training_pages"]
 
@@ -150,13 +150,13 @@ async def list_disagreements(station: StationDep, limit: Annotated[int, Query(ge
 @training_pages.get("/training", dependencies=[Depends(require("read"))])
 async def show_training_page() -> HTMLResponse:
     """Return the page of the training."""
-    return HTMLResponse(read_static("training.html")[0])
+    return HTMLResponse(read_page("training"))
 
 
 @training_pages.get("/disagreements", dependencies=[Depends(require("read"))])
 async def show_disagreement_page() -> HTMLResponse:
     """Return the page of the disagreements."""
-    return HTMLResponse(read_static("disagreements.html")[0])
+    return HTMLResponse(read_page("disagreements"))
 
 
 def _describe(station: Station) -> TrainingBody:

@@ -1,4 +1,4 @@
-"""The page and the words that it shows: files of this package, nothing from a network.
+"""The pages and the words that they show: files of this package, nothing from a network. `frame.html` is what all pages share.
 
 A language is one TOML file in `texts/`. English is the catalogue; every other language has exactly its keys.
 """
@@ -8,18 +8,23 @@ from functools import lru_cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
 from inspect_pop.core.errors import UsageFault
 from inspect_pop.report.style import CLASS_LOOKS
 
 __all__ = ["LANGUAGES", "STATIC_TYPES", "read_looks", "read_page", "read_static", "read_words"]
 
 LANGUAGES = {"en": "English", "zh": "简体中文"}
-STATIC_TYPES = {"css": "text/css", "js": "text/javascript", "html": "text/html", "svg": "image/svg+xml"}
+STATIC_TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
 
-def read_page() -> str:
-    """Return the page as HTML. Its style and scripts are files of their own: it needs no inline source."""
-    return _find("static", "index.html").read_text(encoding="utf-8")
+@lru_cache
+def read_page(name: str = "index") -> str:
+    """Return a page as HTML: `index`, `training`, `disagreements`. Style and scripts are files: it needs no inline source."""
+    loader = PackageLoader("inspect_pop.verify", "static")
+    pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return pages.get_template(f"{name}.html").render()
 
 
 @lru_cache

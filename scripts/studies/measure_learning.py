@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from measure_retraining import NAMED
 
 from inspect_pop import cli
 from inspect_pop.classify.model import load, resolve
@@ -39,24 +40,7 @@ TOP = Path(__file__).resolve().parents[2]
 TRUTH = "truth-labels.csv"  # where training does not look
 GOLDEN_SHARE = 0.25  # of training/configs/retrain.toml
 AT = "2026-03-02T12:00:00+00:00"
-# Outside everything that training draws: a steep response, a flat view, hardly any filter (as in measure_retraining.py).
-ODD = Machine(
-    name="odd",
-    line="F",
-    station="NEW-1",
-    dtype="uint8",
-    slices=3,
-    views=8,
-    tilt_deg=62.0,
-    unsharp=0.0,
-    blur_um=9.0,
-    noise=0.012,
-    gamma=2.0,
-    hardening=0.2,
-    level=30.0,
-    span=150.0,
-    z_belief_um=10.0,
-)
+ODD, _ = NAMED["odd"]
 
 
 @dataclass(frozen=True)

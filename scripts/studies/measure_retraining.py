@@ -101,7 +101,7 @@ def main() -> None:
         taught = simulate_boards(options.work / f"machine-{name}-taught", TAUGHT, 10_000 + seed, machine)
         judged = simulate_boards(options.work / f"machine-{name}-judged", options.judge, 20_000 + seed, machine)
         after = options.work / f"model-{name}"
-        print(retrain(taught, after, before, options.recipe), flush=True)
+        print(retrain(taught, after, before, options.config), flush=True)
         compare({"the machine": judged, **there}, before, after)
 
 
@@ -118,7 +118,7 @@ def simulate_boards(folder: Path, boards: int, seed: int, machine: str | Machine
     return folder
 
 
-def retrain(labelled: Path, out: Path, start: Path, recipe: Path | None) -> str:
+def retrain(labelled: Path, out: Path, start: Path, config: Path | None) -> str:
     """Call the command; how long it took."""
     shutil.rmtree(out, ignore_errors=True)
     command = [
@@ -134,7 +134,7 @@ def retrain(labelled: Path, out: Path, start: Path, recipe: Path | None) -> str:
         "--jobs",
         "2",
     ]
-    command += ["--config", str(recipe)] if recipe else []
+    command += ["--config", str(config)] if config else []
     cores = {0, 1} & os.sched_getaffinity(0) or os.sched_getaffinity(0)
     used, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=lambda: os.sched_setaffinity(0, cores))

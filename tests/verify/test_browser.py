@@ -349,6 +349,12 @@ def test_axe_finds_no_serious_fault(browser: "sync_api.Browser", floor: tuple[Ru
         eva.press(" ")
     eva.until("!document.getElementById('done').hidden")
     assert find_faults() == []
+    eva.rest()
+    for name, filled in (("disagreements", "numbers"), ("training", "present")):
+        eva.page.goto(f"{service.url}/{name}")
+        eva.until(f"document.getElementById('{filled}').textContent")
+        eva.page.evaluate(axe.read_text(encoding="utf-8"))
+        assert find_faults() == []
     eva.close()
 
 

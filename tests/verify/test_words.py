@@ -19,6 +19,7 @@ from inspect_pop.yields.machines import FIGURES, STATES
 STATIC = Path(words.__file__).with_name("static")
 SCRIPTS = sorted(STATIC.glob("*.js"))
 PAGES = sorted(STATIC.glob("*.html"))
+NAMES = [page.stem for page in PAGES if page.stem != "frame"]
 SOURCE = "".join(file.read_text(encoding="utf-8") for file in (*PAGES, *SCRIPTS))
 
 
@@ -82,23 +83,35 @@ def test_no_text_stands_in_the_scripts() -> None:
         for literal in re.findall(r'"([^"\n]*)"', code):
             assert not re.search(r"[a-z]{2,} [a-z]{2,}", literal.replace("noopener", "")), f"{script.name}: {literal}"
             assert not re.search("[\u4e00-\u9fff]", literal), f"{script.name}: {literal}"
-    body = re.sub(r"<(option value=\"(en|zh)\"[^>]*)>[^<]*", r"<\1>", read_page())
-    body = re.sub(r"<title>.*?</title>", "", body)
-    assert re.findall(r">[^<>]*[A-Za-z]{2,}[^<>]*<", body) == []
+    for name in NAMES:
+        body = re.sub(r"<(option value=\"(en|zh)\"[^>]*)>[^<]*", r"<\1>", read_page(name))
+        body = re.sub(r"<title>.*?</title>", "", body)
+        assert re.findall(r">[^<>]*[A-Za-z]{2,}[^<>]*<", body) == []
 
 
 def test_the_page_loads_nothing_from_elsewhere_and_has_no_inline_source() -> None:
     assert re.findall(r"https?://(?!www\.w3\.org)", SOURCE) == []
-    assert re.findall(r"<script(?![^>]*src=)|<style|\sstyle=|\son\w+=", read_page()) == []
-    for name in re.findall(r"/verify/static/([\w.]+)", read_page()) + re.findall(r'from "\./([\w.]+)"', SOURCE):
+    pages = "".join(map(read_page, NAMES))
+    assert re.findall(r"<script(?![^>]*src=)|<style|\sstyle=|\son\w+=", pages) == []
+    for name in re.findall(r"/verify/static/([\w.]+)", pages) + re.findall(r'from "\./([\w.]+)"', SOURCE):
         content, media_type = read_static(name)
         assert content and "charset=utf-8" in media_type
 
 
-@pytest.mark.parametrize("name", ["../words.py", "nothing.js", "", "index", "__init__.py"])
+@pytest.mark.parametrize("name", ["../words.py", "nothing.js", "", "index", "__init__.py", "index.html", "frame.html"])
 def test_other_files_are_refused(name: str) -> None:
     with pytest.raises(UsageFault, match="a file of the page"):
         read_static(name)
+
+
+def test_every_page_is_whole_and_in_the_same_frame() -> None:
+    assert sorted(NAMES) == ["disagreements", "index", "training"]
+    for name in NAMES:
+        page = read_page(name)
+        assert page.startswith("<!doctype html>") and page.count("<main ") == page.count("</html>") == 1 and "{%" not in page
+        assert {'id="language"', 'href="/training"', 'id="log-out"', 'id="notice"'} <= set(
+            re.findall(r'(?:id|href)="[^"]+"', page)
+        )
 
 
 def test_other_languages_are_refused() -> None:

@@ -37,9 +37,10 @@ async function show() {
   });
   const { forecast } = report;
   find("forecast").textContent = forecast.boards === null
-    ? say("learn.not_known", { reason: forecast.ground })
-    : say(forecast.boards ? "learn.wait" : "learn.may_pay", { ...forecast, reason: forecast.ground });
-  find("bias").textContent = report.bias;
+    ? say("learn.not_known")
+    : say(forecast.boards ? "learn.wait" : "learn.may_pay", forecast);
+  const suspects = report.confirmed + report.false_calls + report.cleared;
+  find("bias").textContent = report.sampled ? say("learn.bias", { suspects, sampled: report.sampled }) : "";
   find("count").textContent = say("learn.count", { n: report.n_disagreements, shown: report.disagreements.length });
   find("rows").replaceChildren(...report.disagreements.map(makeRow));
 }

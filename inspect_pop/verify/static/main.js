@@ -2,7 +2,7 @@
 import { keyOf, loadBoard } from "./board.js";
 import { findAct, resetKeys, showKey, showKeys } from "./keys.js";
 import { BallMap, defects, loadLooks, makeMark } from "./map.js";
-import { loadMe, me, Refusal, send } from "./net.js";
+import { loadMe, logOut, me, Refusal, send } from "./net.js";
 import { askQueue, makeVerdict, moveFocus, showQueue, turnPage } from "./queue.js";
 import * as view from "./view.js";
 import { describeDecision } from "./figures.js";
@@ -370,7 +370,7 @@ function listen() {
     act(button.dataset.act);
   });
   find("search-form").addEventListener("submit", run(() => search(find("search").value.trim())));
-  find("home").addEventListener("click", run(() => openQueue()));
+  for (const link of document.querySelectorAll('a[href="/"]')) link.addEventListener("click", run(() => openQueue()));
   find("to-queue").addEventListener("click", run(() => openQueue()));
   find("done-queue").addEventListener("click", run(() => openQueue()));
   find("next-board").addEventListener("click", run(openNextBoard));
@@ -395,10 +395,7 @@ function listen() {
     await takeLanguage(language);
     await (board ? openBoard(board.about.record, false) : showQueue(openBoard));
   }));
-  find("log-out").addEventListener("submit", run(async () => {
-    await fetch("/logout", { method: "POST", headers: { "X-CSRF-Token": me.csrf } });
-    location.assign("/login");
-  }));
+  find("log-out").addEventListener("submit", run(logOut));
   addEventListener("popstate", run(() => route()));
   view.followPointer();
 }

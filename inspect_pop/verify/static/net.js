@@ -30,6 +30,12 @@ export async function loadMe() {
   Object.assign(me, await get("/v1/me"));
 }
 
+export async function logOut(event) {
+  event.preventDefault();
+  await fetch("/logout", { method: "POST", headers: { "X-CSRF-Token": me.csrf } });
+  location.assign("/login");
+}
+
 const LARGEST_CACHE = 90; // windows of 25 to 60 kB
 const windows = new Map();
 

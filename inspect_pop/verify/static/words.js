@@ -29,12 +29,13 @@ export function showWords(root) {
   for (const element of root.querySelectorAll("[data-word-hint]")) element.placeholder = say(element.dataset.wordHint);
 }
 
+// Year, month, day as ISO 8601 has them, in the browser's time zone: 3/2 is March in some plants and February in others.
 export function showTime(text) {
-  return new Date(text).toLocaleString(language, { dateStyle: "short", timeStyle: "short" });
+  return new Date(text).toLocaleString("sv-SE", { dateStyle: "short", timeStyle: "short" });
 }
 
 export function showNumber(value, unit) {
   const size = Math.abs(value);
   const digits = unit === "µm" ? (size < 10 ? 1 : 0) : size < 0.1 ? 3 : 2;
-  return value.toFixed(digits);
+  return value.toFixed(digits).replace(/^-(0\.?0*)$/, "$1");
 }
