@@ -51,6 +51,9 @@ def test_a_picture_is_known_by_all_its_figures_on_one_machine() -> None:
     learnt = picture("ct", sharpness=(0.8, 1.6), noise=(0, 1)), picture("ct", sharpness=(2, 3), noise=(5, 6))
     assert describe_unlike({"sharpness": 1.0, "noise": 0.5}, "ct", learnt) == ""
     assert describe_unlike({"sharpness": 2.3, "noise": 0.5}, "ct", learnt) == "sharpness 2.3 of learnt 0.8 to 1.6"
+    assert describe_unlike({"sharpness": 1.67, "noise": 0.5}, "ct", learnt) == ""  # less than a tenth of the range outside it
+    assert describe_unlike({"sharpness": 1.69, "noise": 0.5}, "ct", learnt) != ""
+    assert describe_unlike({"sharpness": 0.71, "noise": 0.5}, "ct", learnt) != ""
     assert describe_unlike({"sharpness": float("nan"), "noise": 0.5}, "ct", learnt) == ""
     assert describe_unlike({"sharpness": 1.0, "noise": 0.5}, "laminography", learnt) == "no picture by laminography was learnt"
     assert describe_unlike({"sharpness": 9.0, "noise": 9.0}, "ct", ()) == ""  # the model does not say
