@@ -54,6 +54,7 @@ def test_a_picture_is_known_by_all_its_figures_on_one_machine() -> None:
     assert describe_unlike({"sharpness": 1.67, "noise": 0.5}, "ct", learnt) == ""  # less than a tenth of the range outside it
     assert describe_unlike({"sharpness": 1.69, "noise": 0.5}, "ct", learnt) != ""
     assert describe_unlike({"sharpness": 0.71, "noise": 0.5}, "ct", learnt) != ""
+    assert describe_unlike({"levels": 255.0}, "ct", (picture("ct", levels=(300, 1600)),)) == "levels 255 of learnt 300 to 1.6e+03"
     assert describe_unlike({"sharpness": float("nan"), "noise": 0.5}, "ct", learnt) == ""
     assert describe_unlike({"sharpness": 1.0, "noise": 0.5}, "laminography", learnt) == "no picture by laminography was learnt"
     assert describe_unlike({"sharpness": 9.0, "noise": 9.0}, "ct", ()) == ""  # the model does not say
