@@ -180,7 +180,8 @@ def describe_unlike(figures: Mapping[str, float], method: str, learnt: Sequence[
     """Say in what a picture is unlike all that were learnt: `sharpness 2.3 of learnt 0.8 to 1.6`; empty where it is known.
 
     A picture is known where all its figures lie within those of one machine, or within a tenth of the range outside it (but for
-    the grey levels); otherwise the words compare it with the machine that differs in the fewest. `figures` come from `measure_picture`; an unknown one, NaN, says nothing.
+    the grey levels); otherwise the words compare it with the machine that differs in the fewest. `figures` come from
+    `measure_picture`; an unknown one, NaN, says nothing.
     """
     if not learnt:
         return ""

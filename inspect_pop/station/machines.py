@@ -40,7 +40,7 @@ class MachineBody(BaseModel):
     """One machine with its boards (`of`) and the charts of its figures (`inspect-pop machines show --json`)."""
 
     machine: dict[str, Any]
-    of: list[dict[str, str]]
+    of: list[dict[str, Any]]
     charts: list[dict[str, Any]]
 
 
@@ -123,8 +123,7 @@ async def show_machine(station: StationDep, name: Annotated[str, Query(max_lengt
             machine = require_machine(read_machines(station.store), name)
         except UsageFault as fault:
             raise HTTPException(404, str(fault)) from fault
-        of = [{"serial": board.serial, "inspected_at": board.inspected_at} for board in machine.boards]
-        return MachineBody(machine=machine.to_dict(), of=of, charts=machine.draw_charts())
+        return MachineBody(machine=machine.to_dict(), of=machine.list_boards(), charts=machine.draw_charts())
 
     return await asyncio.to_thread(find)
 
