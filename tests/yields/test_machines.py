@@ -154,8 +154,11 @@ def test_one_odd_board_is_no_drift_and_a_row_of_them_is() -> None:
     odd[usual] = 1000.0
     assert not chart_figure(series(draw(len(odd), noise=odd)), "noise").find_beyond().any()
     odd[usual : usual + 20] = 1000.0
-    is_drifting = chart_figure(series(draw(len(odd), noise=odd)), "noise").find_beyond()
-    assert is_drifting[-1] and not is_drifting[: usual + PERSISTENCE].any()
+    chart = chart_figure(series(draw(len(odd), noise=odd)), "noise")
+    beyond, is_drifting = np.flatnonzero(np.abs(chart.average) > chart.limit), chart.find_beyond()
+    assert beyond[0] > usual
+    assert np.flatnonzero(is_drifting)[0] == beyond[0] + PERSISTENCE - 1
+    assert is_drifting[-1]
 
 
 def test_a_drift_ends_after_as_many_boards_within_the_limit() -> None:
