@@ -52,7 +52,7 @@ _MOVES = (0.5, 0.5), (-0.5, -0.5), (0.5, -0.5)
 # than 2 on two, at most by 2.2. Its distances from what is known are off by up to 0.03 of the limit.
 _UNSURE, MAX_8BIT_ERROR, _UNFAMILIAR = 6.0, 3.0, 0.5
 # Shares of a learnt range, on either side: what lies no farther outside is still known. These figures differ from product to
-# product, and ranges are learnt on few; without it 3 of 45 fresh boards of learnt machines were unlike. The others follow the
+# product, and ranges are learnt on few; without it 3 of 47 fresh boards of learnt machines were unlike. The others follow the
 # machine and what is done to its pictures: contrast and grey levels first, by as little as 4 % of a range (docs/lab/machines.md).
 _SLACK = {"ball_profile": 0.5, "fringe": 0.5, "core_spread": 0.5, "background_spread": 0.5}
 
