@@ -170,6 +170,7 @@ def test_a_drift_ends_after_as_many_boards_within_the_limit() -> None:
 def test_another_product_is_no_drift() -> None:
     """Each recipe is compared with its own first boards."""
     first, second = series(draw(2 * BASELINE)), series(draw(2 * BASELINE, 1, noise=np.full(2 * BASELINE, 3.0)), "other")
+    assert find_drift([*first, *second]) == []
     mixed = [board for pair in zip(first, second, strict=True) for board in pair]
     assert find_drift(mixed) == []
 
