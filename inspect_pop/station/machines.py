@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from inspect_pop.core.clock import utc_now
 from inspect_pop.core.errors import StoreFault, UsageFault
 from inspect_pop.messages.cfx import from_drift
-from inspect_pop.station.access import NOT_FOUND_RESPONSE, REFUSAL_RESPONSES, Responses, StationDep, require
+from inspect_pop.station.access import NOT_FOUND_RESPONSE, REFUSAL_RESPONSES, StationDep, require
 from inspect_pop.station.station import Station
 from inspect_pop.verify.words import read_static
 from inspect_pop.yields.machines import read_machines, require_machine
@@ -28,7 +28,6 @@ SHARE = 0.01  # of a core, at most: after a look that takes long the next one co
 STOP_S = 5.0
 log = logging.getLogger(__name__)
 machines = APIRouter(tags=["machines"])
-_CHART_RESPONSES: Responses = {**REFUSAL_RESPONSES, 404: NOT_FOUND_RESPONSE}
 
 
 class MachinesBody(BaseModel):
@@ -113,7 +112,7 @@ async def list_machines(station: StationDep) -> MachinesBody:
 
 @machines.get(
     "/v1/machines/charts",
-    responses=_CHART_RESPONSES,
+    responses={**REFUSAL_RESPONSES, **NOT_FOUND_RESPONSE},
     dependencies=[Depends(require("read"))],
 )
 async def show_machine(station: StationDep, name: Annotated[str, Query(max_length=400)]) -> MachineBody:
