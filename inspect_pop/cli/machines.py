@@ -74,14 +74,17 @@ def show_machine(name: MachineName, store: ExistingStore, as_json: AsJson = Fals
         machine = require_machine(read_machines(opened), name)
     charts = machine.draw_charts()
     if as_json:
-        serials = [{"serial": board.serial, "inspected_at": board.inspected_at} for board in machine.boards]
-        typer.echo(json.dumps(machine.to_dict() | {"of": serials, "charts": charts}, indent=1, ensure_ascii=False))
+        shown = machine.to_dict() | {"of": machine.list_boards(), "charts": charts}
+        typer.echo(json.dumps(shown, indent=1, ensure_ascii=False))
         return
     lines = [*_describe_machine(machine), ""]
     if not any(chart["points"] for chart in charts):
         lines += _wrap("The first boards say what is usual. There are too few to compare with them.")
     for chart in charts:
         lines += _wrap(_describe_chart(chart))
+    for key, words in (("review_share", "in review"), ("unfamiliar_share", "unfamiliar")):
+        shares = [100 * board[key] for board in machine.list_boards()]
+        lines += _wrap(f"share of joints {words}, over time: {_describe_times(shares)} %")
     typer.echo("\n".join(lines))
 
 
@@ -193,14 +196,17 @@ def _describe_chart(chart: dict[str, Any]) -> str:
     values = [value for value in chart["value"] if value is not None]
     if not chart["points"]:
         return f"{chart['figure']}: {', '.join(f'{v:.3g}' for v in values[-_STEPS:]) or 'unknown'}"
-    step = max(len(values) // _STEPS, 1)
-    times = ", ".join(
-        f"{sum(part) / len(part):.3g}" for part in (values[k : k + step] for k in range(0, step * _STEPS, step)) if part
-    )
     state = f"DRIFTING since board {chart['drifting_since']}" if chart["drifting_since"] else "within"
     average, limit = ([v for v in chart[name] if v is not None][-1] for name in ("average", "limit"))
     where = f"average {average:+.1f} sigma, limit {limit:.1f}: {state}"
-    return f"{chart['figure']}: usual {usual:.3g} (sigma {sigma:.2g}); over time {times}; {where}"
+    return f"{chart['figure']}: usual {usual:.3g} (sigma {sigma:.2g}); over time {_describe_times(values)}; {where}"
+
+
+def _describe_times(values: list[float]) -> str:
+    """Return the means of some even parts of a series, in order."""
+    step = -(-len(values) // _STEPS)
+    parts = [values[k : k + step] for k in range(0, len(values), max(step, 1))]
+    return ", ".join(f"{sum(part) / len(part):.3g}" for part in parts)
 
 
 def _wrap(text: str, indent: str = "  ") -> list[str]:

@@ -84,7 +84,7 @@ class Limits:
     )
 
     unlike_forbids: float = _limit(
-        1.0,
+        0.0,
         "1",
         0.0,
         1.0,

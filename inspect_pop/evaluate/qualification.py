@@ -1,6 +1,7 @@
 """Qualify a machine: inspect labelled boards of it and apply the gates that a model must pass.
 
-A machine whose pictures are unlike all that the model has learnt passes no joint until it is qualified. The boards are inspected
+With `unlike_forbids` of 1, a machine whose pictures are unlike all that the model has learnt passes no joint until it is
+qualified. The boards are inspected
 as they will be afterwards: with the same model and limits, but for `unlike_forbids`, which is 0.
 """
 

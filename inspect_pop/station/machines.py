@@ -18,7 +18,7 @@ from inspect_pop.core.errors import StoreFault, UsageFault
 from inspect_pop.messages.cfx import from_drift
 from inspect_pop.station.access import NOT_FOUND_RESPONSE, REFUSAL_RESPONSES, StationDep, require
 from inspect_pop.station.station import Station
-from inspect_pop.verify.words import read_static
+from inspect_pop.verify.words import read_page
 from inspect_pop.yields.machines import read_machines, require_machine
 
 __all__ = ["MachineWatch", "machines", "watch_machines"]
@@ -40,7 +40,7 @@ class MachineBody(BaseModel):
     """One machine with its boards (`of`) and the charts of its figures (`inspect-pop machines show --json`)."""
 
     machine: dict[str, Any]
-    of: list[dict[str, str]]
+    of: list[dict[str, Any]]
     charts: list[dict[str, Any]]
 
 
@@ -123,8 +123,7 @@ async def show_machine(station: StationDep, name: Annotated[str, Query(max_lengt
             machine = require_machine(read_machines(station.store), name)
         except UsageFault as fault:
             raise HTTPException(404, str(fault)) from fault
-        of = [{"serial": board.serial, "inspected_at": board.inspected_at} for board in machine.boards]
-        return MachineBody(machine=machine.to_dict(), of=of, charts=machine.draw_charts())
+        return MachineBody(machine=machine.to_dict(), of=machine.list_boards(), charts=machine.draw_charts())
 
     return await asyncio.to_thread(find)
 
@@ -132,4 +131,4 @@ async def show_machine(station: StationDep, name: Annotated[str, Query(max_lengt
 @machines.get("/machines", include_in_schema=False, dependencies=[Depends(require("read"))])
 async def show_machines_page() -> HTMLResponse:
     """Return the page of the machines."""
-    return HTMLResponse(read_static("machines.html")[0])
+    return HTMLResponse(read_page("machines"))

@@ -190,6 +190,16 @@ class MachineHistory:
         joints = sum(board.joints for board in chosen)
         return sum(getattr(board, name) for board in chosen) / joints if joints else math.nan
 
+    def list_boards(self) -> list[dict[str, Any]]:
+        """Return the boards for JSON, each with its shares of joints in review and unfamiliar."""
+        return [
+            {
+                **{name: getattr(board, name) for name in ("serial", "inspected_at", "recipe", "unlike")},
+                **{f"{name}_share": getattr(board, name) / max(board.joints, 1) for name in ("review", "unfamiliar")},
+            }
+            for board in self.boards
+        ]
+
     def draw_charts(self) -> list[dict[str, Any]]:
         """Return the chart of each of `FIGURES`, for JSON."""
         begin_us = parse_time_us(self.qualification.qualified_at, self.machine) if self.qualification else None

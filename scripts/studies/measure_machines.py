@@ -13,6 +13,7 @@ over 200 boards: at which board is the machine called drifting, and when have fa
 import argparse
 import json
 import math
+import sqlite3
 import tempfile
 import time
 from dataclasses import replace
@@ -86,13 +87,18 @@ def measure_time(boards: int) -> None:
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     from tests.factories import make_inspection
 
-    rng, plain = np.random.default_rng(0), make_inspection("S", side={"lower": 2, "upper": 2})
     with tempfile.TemporaryDirectory() as folder, open_store(f"{folder}/records.db") as store:
-        for k, figures in enumerate(draw_figures(rng, boards, 0.0)):
-            at = f"2026-{1 + k // 2000 % 12:02d}-{1 + k % 2000 // 100:02d}T08:{k % 100 // 2:02d}:{k % 2 * 30:02d}+00:00"
-            pictures = json.dumps({"U1/lower": figures, "U1/upper": figures})
-            fields: dict[str, Any] = {"record": f"{k:032x}", "serial": f"S{k}", "inspected_at": at, "pictures": pictures}
-            store.write(replace(plain, board=replace(plain.board, **fields)))
+        store.write(make_inspection("S", side={"lower": 2, "upper": 2}))
+        with sqlite3.connect(f"{folder}/records.db") as connection:  # rows like the one that was written: faster than writing
+            names = [row[1] for row in connection.execute("PRAGMA table_info(boards)")]
+            first = dict(zip(names, connection.execute("SELECT * FROM boards").fetchone(), strict=True))
+            for k, figures in enumerate(draw_figures(np.random.default_rng(0), boards - 1, 0.0), 1):
+                pictures = json.dumps({"U1/lower": figures, "U1/upper": figures})
+                extra = json.dumps(json.loads(first["extra"]) | {"pictures": pictures})
+                row = first | {"id": first["id"] + k, "record": f"{k:032x}", "serial": f"S{k}", "extra": extra}
+                row |= {"inspected_us": first["inspected_us"] + 60_000_000 * k}
+                connection.execute(f"INSERT INTO boards VALUES ({', '.join('?' * len(names))})", list(row.values()))
+        connection.close()
         for _ in range(3):
             started = time.process_time()
             (machine,) = read_machines(store)

@@ -54,3 +54,13 @@ def test_a_picture_is_known_by_all_its_figures_on_one_machine() -> None:
     assert describe_unlike({"sharpness": float("nan"), "noise": 0.5}, "ct", learnt) == ""
     assert describe_unlike({"sharpness": 1.0, "noise": 0.5}, "laminography", learnt) == "no picture by laminography was learnt"
     assert describe_unlike({"sharpness": 9.0, "noise": 9.0}, "ct", ()) == ""  # the model does not say
+
+
+def test_only_what_differs_from_product_to_product_may_lie_a_little_outside() -> None:
+    """An 8-bit picture is beyond the range of the grey levels by little, and must not count as known."""
+    learnt = (picture("ct", ball_profile=(1.0, 1.2), levels=(300, 1600), contrast=(0.1, 0.3)),)
+    usual = {"ball_profile": 1.1, "levels": 900.0, "contrast": 0.2}
+    for value, words in ((1.29, ""), (0.91, ""), (1.31, "ball_profile 1.31 of learnt 1 to 1.2")):
+        assert describe_unlike(usual | {"ball_profile": value}, "ct", learnt) == words
+    assert describe_unlike(usual | {"levels": 255.0}, "ct", learnt) == "levels 255 of learnt 300 to 1.6e+03"
+    assert describe_unlike(usual | {"contrast": 0.31}, "ct", learnt) == "contrast 0.31 of learnt 0.1 to 0.3"

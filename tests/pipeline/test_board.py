@@ -215,7 +215,7 @@ def _sure(classifier: Classifier, called: str, *pictures: LearntPicture) -> Clas
     return sure
 
 
-def test_no_joint_passes_by_a_picture_unlike_all_that_were_learnt_unless_the_limit_allows_it(
+def test_a_picture_unlike_all_that_were_learnt_is_told_and_passes_nothing_if_the_limit_says_so(
     small_board: Path, classifier: Classifier
 ) -> None:
     """And the record says in what; a picture within the ranges of one machine is known."""
@@ -227,9 +227,9 @@ def test_no_joint_passes_by_a_picture_unlike_all_that_were_learnt_unless_the_lim
     assert (found.joints["verdict"] == "pass").mean() > 0.9
     assert found.board.unlike == ""
     assert set(json.loads(found.board.pictures)) == {"U1/lower", "U1/upper"}
-    told = _inspect(small_board, _sure(classifier, "good", other), Limits(unlike_forbids=0.0))
+    told = _inspect(small_board, _sure(classifier, "good", other))
     assert (told.joints["verdict"] == "pass").mean() > 0.9
-    strange = _inspect(small_board, _sure(classifier, "good", other))
+    strange = _inspect(small_board, _sure(classifier, "good", other), Limits(unlike_forbids=1.0))
     assert told.board.unlike == strange.board.unlike
     assert set(strange.joints["verdict"]) == {"review"}
     assert (strange.joints["flags"] & bit("unfamiliar") != 0).all()

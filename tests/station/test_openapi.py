@@ -35,6 +35,8 @@ OPERATIONS = [
     ("GET", "/v1/records/{record}"),
     ("GET", "/v1/audit"),
     ("GET", "/v1/disagreements"),
+    ("GET", "/v1/machines"),
+    ("GET", "/v1/machines/charts"),
     ("GET", "/v1/training"),
     ("POST", "/v1/training/promote"),
     ("POST", "/v1/training/rollback"),

@@ -1,11 +1,13 @@
 """The verify page in a real browser, at a real service: by keyboard alone, undone, at two seats at once, on a tablet."""
 
+import json
 import os
 import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from inspect_pop.store import Store
 from inspect_pop.verify.windows import cut_windows
 from inspect_pop.verify.windows_file import keep_windows
 from inspect_pop.yields.groups import compute_yield
+from inspect_pop.yields.machines import FIGURES
+from tests.factories import make_inspection
 from tests.station.conftest import REPO, Running, running
 from tests.verify.boards import make_seen_board
 
@@ -389,3 +393,24 @@ def test_a_group_is_judged_once_and_evil_names_are_text(
     anna.page.goto(f"{service.url}/disagreements")
     anna.until("document.getElementById('rows').children.length > 0 || document.getElementById('notice').textContent")
     anna.close()
+
+
+def test_the_page_of_the_machines_shows_states_and_charts(
+    browser: "sync_api.Browser", floor: tuple[Running, Store], tmp_path: Path
+) -> None:
+    service, store = floor
+    plain = make_inspection("MACHINE-1", line=EVIL)
+    pictures = json.dumps({"U1/lower": {"noise": 0.001, "sharpness": 0.2}})
+    store.write(replace(plain, board=replace(plain.board, pictures=pictures, unlike=EVIL)))
+    eva = Seat(browser, service, "anna")
+    eva.page.goto(f"{service.url}/machines")
+    eva.page.wait_for_selector("#charts figure")
+    assert eva.page.locator("#charts figure").count() == len(FIGURES)
+    row = eva.page.locator("#rows tr").first  # the most urgent
+    assert EVIL in row.inner_text() and "unfamiliar" in row.inner_text()
+    assert eva.page.locator("#charts-title").inner_text() == f"Figures of {EVIL}/AXI-1"
+    eva.page.select_option("#language", "zh")
+    eva.until(
+        "document.querySelector('h1').textContent === '检测设备' && document.querySelector('#rows').innerText.includes('陌生')"
+    )
+    eva.close(tmp_path / "machines.png")

@@ -154,8 +154,11 @@ def test_one_odd_board_is_no_drift_and_a_row_of_them_is() -> None:
     odd[usual] = 1000.0
     assert not chart_figure(series(draw(len(odd), noise=odd)), "noise").find_beyond().any()
     odd[usual : usual + 20] = 1000.0
-    is_drifting = chart_figure(series(draw(len(odd), noise=odd)), "noise").find_beyond()
-    assert is_drifting[-1] and not is_drifting[: usual + PERSISTENCE].any()
+    chart = chart_figure(series(draw(len(odd), noise=odd)), "noise")
+    beyond, is_drifting = np.flatnonzero(np.abs(chart.average) > chart.limit), chart.find_beyond()
+    assert beyond[0] > usual
+    assert np.flatnonzero(is_drifting)[0] == beyond[0] + PERSISTENCE - 1
+    assert is_drifting[-1]
 
 
 def test_a_drift_ends_after_as_many_boards_within_the_limit() -> None:
@@ -167,6 +170,7 @@ def test_a_drift_ends_after_as_many_boards_within_the_limit() -> None:
 def test_another_product_is_no_drift() -> None:
     """Each recipe is compared with its own first boards."""
     first, second = series(draw(2 * BASELINE)), series(draw(2 * BASELINE, 1, noise=np.full(2 * BASELINE, 3.0)), "other")
+    assert find_drift([*first, *second]) == []
     mixed = [board for pair in zip(first, second, strict=True) for board in pair]
     assert find_drift(mixed) == []
 

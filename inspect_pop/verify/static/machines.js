@@ -9,7 +9,7 @@ const SIGNS = { drifting: "!", unfamiliar: "?", qualified: "✓", known: "✓", 
 const LOOKS = { drifting: "fail", unfamiliar: "review", qualified: "pass", known: "pass", unwatched: "review" };
 let chosen = null;
 
-const percent = (share) => (share === null || !Number.isFinite(share) ? "–" : `${(100 * share).toFixed(1)} %`);
+const percent = (share) => (share === null || !Number.isFinite(share) ? "–" : `${(100 * share).toFixed(1)}\u00a0%`);
 const short = (value) => Number(value.toPrecision(3)).toString();
 
 function describe(machine) {
