@@ -22,7 +22,7 @@ from inspect_pop.core.sample import DEFAULT_SAMPLE
 from inspect_pop.store import read
 from inspect_pop.store.accounts import Accounts
 from inspect_pop.store.audit import AuditEntry, add_audit, list_audit
-from inspect_pop.store.engine import checkpoint, database_url, hide_password, open_engine, reading, translate_errors, writing
+from inspect_pop.store.engine import checkpoint, database_url, hide_password, open_engine, reading, translate_errors, watch_identity, writing
 from inspect_pop.store.joint_files import (
     CompactionResult,
     JointFiles,
@@ -115,6 +115,7 @@ def open_store(
     try:
         migrate(engine, fill=fill_queue)
         identity = ensure_identity(engine, time_zone, verify_sample)
+        watch_identity(engine, identity.id)
         joint_files = _open_files(engine, identity.id, files_address)
     except PopError:
         engine.dispose()
