@@ -14,7 +14,7 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from inspect_pop.convert.planes import Planes, check_plane, open_positions, simplify
+from inspect_pop.convert.planes import Planes, check_plane, open_positions, simplify, turn_upright
 from inspect_pop.core.errors import FileFault, ImageFault, UsageFault
 from inspect_pop.ingest.images import DAMAGED
 
@@ -69,7 +69,22 @@ def open_series(files: list[Path]) -> Planes:
     pixel_um = (float(spacing[1]) * 1e3, float(spacing[0]) * 1e3) if spacing is not None and min(spacing) > 0 else None
     decode = functools.lru_cache(maxsize=1)(lambda plane: _decode(*places[plane], shape))
     paths = tuple(dict.fromkeys(path for path, _ in places))
-    return Planes(name, len(places), shape, lambda k, r: decode(k)[r.start : r.stop : r.step], paths, pixel_um, step_um)
+    planes = Planes(name, len(places), shape, lambda k, r: decode(k)[r.start : r.stop : r.step], paths, pixel_um, step_um)
+    across, normal = _find_directions(first)
+    is_placed = len(heads) > 1 and all("ImagePositionPatient" in head for _, head in heads)
+    up = normal if is_placed or normal[2] > 0 else -normal  # where no file says its place, planes are in the order given
+    return turn_upright(planes, [*across, up.tolist()])
+
+
+def _find_directions(head: Any) -> tuple[list[list[float]], Array]:
+    """Return the directions along a row and down a column in the series' space, and the normal of both."""
+    with _name_damage(Path(str(head.filename))):
+        holder = head
+        if "ImageOrientationPatient" not in head and head.get("SharedFunctionalGroupsSequence"):  # of several frames in one file
+            holder = (head.SharedFunctionalGroupsSequence[0].get("PlaneOrientationSequence") or [head])[0]
+        values = [float(v) for v in holder.get("ImageOrientationPatient") or (1, 0, 0, 0, 1, 0)]
+        across = [values[:3], values[3:6]]
+        return across, np.cross(*across)
 
 
 def _describe(head: Any) -> str:
@@ -97,8 +112,7 @@ def _order(name: str, heads: list[tuple[Path, Any]]) -> tuple[list[tuple[Path, A
     """Order files by their position along the normal of their planes, or by instance number; return also the step in um."""
     with _name_damage(heads[0][0]):
         if all("ImagePositionPatient" in head for _, head in heads):
-            across = [float(v) for v in heads[0][1].get("ImageOrientationPatient", (1, 0, 0, 0, 1, 0))]
-            normal = np.cross(across[:3], across[3:])
+            _, normal = _find_directions(heads[0][1])
             at = [float(np.dot(normal, [float(v) for v in head.ImagePositionPatient])) for _, head in heads]
         elif all("SliceLocation" in head for _, head in heads):
             at = [float(head.SliceLocation) for _, head in heads]

@@ -21,7 +21,7 @@ from inspect_pop.messages.senders import sender_for
 from inspect_pop.station import routes, window_routes
 from inspect_pop.station.access import Tokens, load_tokens
 from inspect_pop.station.login import Gate, login
-from inspect_pop.station.middleware import RequestGuard
+from inspect_pop.station.middleware import RequestGuard, make_refusal
 from inspect_pop.station.pool import Pool
 from inspect_pop.station.settings import ServiceSettings
 from inspect_pop.station.station import STORE_RETRY_S, Station

@@ -74,7 +74,9 @@ class RequestGuard:
         except StoreFault as fault:
             caller = None
             if connection.url.path not in OPEN_PATHS:
-                reason = str(fault) if is_program_of_this_machine(connection) else "the store cannot be read: who asks is not known"
+                reason = (
+                    str(fault) if is_program_of_this_machine(connection) else "the store cannot be read: who asks is not known"
+                )
                 refusal = make_refusal(503, reason, {"Retry-After": str(STORE_RETRY_S)})
         is_multipart = connection.headers.get("content-type", "").lower().startswith("multipart/form-data")
         max_bytes = self._settings.upload_bytes if is_multipart else self._settings.json_bytes
@@ -149,7 +151,7 @@ def _refuse_unknown(connection: HTTPConnection) -> Response:
 
 def make_refusal(status: int, reason: str, headers: dict[str, str] | None = None) -> JSONResponse:
     """Return a refusal with all fields of an answer, so that the line reads one kind of object."""
-    empty = {"serial": None, "defects": [], "record": None, "report": None, "elapsed_ms": 0.0}
+    empty: dict[str, object] = {"serial": None, "defects": [], "record": None, "report": None, "elapsed_ms": 0.0}
     return JSONResponse({**empty, "verdict": "error", "reason": make_printable(hide_passwords(reason))}, status, headers)
 
 

@@ -22,7 +22,16 @@ from inspect_pop.core.sample import DEFAULT_SAMPLE
 from inspect_pop.store import read
 from inspect_pop.store.accounts import Accounts
 from inspect_pop.store.audit import AuditEntry, add_audit, list_audit
-from inspect_pop.store.engine import checkpoint, database_url, hide_password, open_engine, reading, translate_errors, watch_identity, writing
+from inspect_pop.store.engine import (
+    checkpoint,
+    database_url,
+    hide_password,
+    open_engine,
+    reading,
+    translate_errors,
+    watch_identity,
+    writing,
+)
 from inspect_pop.store.joint_files import (
     CompactionResult,
     JointFiles,
