@@ -84,7 +84,7 @@ def _find_directions(head: Any) -> tuple[list[list[float]], Array]:
             holder = (head.SharedFunctionalGroupsSequence[0].get("PlaneOrientationSequence") or [head])[0]
         values = [float(v) for v in holder.get("ImageOrientationPatient") or (1, 0, 0, 0, 1, 0)]
         across = [values[:3], values[3:6]]
-        return across, np.cross(*across)
+        return across, np.cross(values[:3], values[3:6])
 
 
 def _describe(head: Any) -> str:

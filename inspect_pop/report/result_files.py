@@ -63,7 +63,7 @@ class ResultsTarget:
         try:
             if self.template.stat().st_size > _MOST_TEMPLATE:
                 raise TemplateFault(f"template {self.template}", expected="at most 1 MiB", found="more")
-            source = self.template.read_text(encoding="utf-8")
+            source = self.template.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             found = f"{type(error).__name__}: {error}"
             raise TemplateFault(f"template {self.template}", expected="a text file in UTF-8", found=found) from error

@@ -111,6 +111,8 @@ class RequestGuard:
             return _refuse_unknown(connection)
         if forged := self._find_forgery(connection, caller):
             return make_refusal(403, forged)
+        if "\0" in connection.scope["path"] or b"%00" in connection.scope["query_string"]:
+            return make_refusal(400, "the address holds a NUL, which no name does")  # and which PostgreSQL takes for a fault
         try:
             declared = int(connection.headers.get("content-length", "0"))
         except ValueError:

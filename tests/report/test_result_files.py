@@ -53,6 +53,20 @@ def test_one_row_of_csv_a_defect_with_what_a_person_decided(tmp_path: Path, seri
     assert rows[0]["code"] == "POP-BRIDGED" and float(rows[0]["x_um"]) != 0 and rows[2]["x_um"] == ""
 
 
+@pytest.mark.parametrize(("position", "shown"), [(0, "0"), (3, "3"), (None, "")])
+def test_a_position_that_counts_from_0_is_one(tmp_path: Path, position: int | None, shown: str) -> None:
+    stored = make_stored()
+    stored = replace(stored, board=replace(stored.board, position=position))
+    path = parse_target(f"repair.xml={tmp_path}").write(stored)
+    assert path is not None and ElementTree.fromstring(path.read_bytes()).attrib["position"] == shown
+
+
+def test_a_template_with_a_byte_order_mark_writes_none(tmp_path: Path) -> None:
+    (tmp_path / "x.json.j2").write_text('{"serial": {{ board.serial }}}', encoding="utf-8-sig")
+    path = parse_target(f"{tmp_path / 'x.json.j2'}={tmp_path}").write(make_stored(serial="S1"))
+    assert path is not None and json.loads(path.read_bytes()) == {"serial": "S1"}
+
+
 @pytest.mark.parametrize("serial", ["S1", NASTY])
 def test_the_repair_station_reads_every_defect_and_its_verification(tmp_path: Path, serial: str) -> None:
     path = parse_target(f"repair.xml={tmp_path}").write(decide(make_stored(serial=serial), "A1", "DefectRejected"))
