@@ -62,7 +62,7 @@ def choose_golden(store: Store, product: str, record: str, *, by: str) -> Golden
     if windows is None:
         remedy = "Choose a board that was inspected since windows are kept."
         raise UsageFault(f"record {record}", expected="a file of its windows", found="none", remedy=remedy)
-    files = store.require_files()
+    files = store.claim_files()
     files.save(_make_path(record), pack_windows(cut_all(windows)))
     golden = Golden(product, record, stored.board.serial, by, utc_now())
     files.write_note(_make_note_name(product), json.dumps(asdict(golden)), is_new=False)
@@ -73,7 +73,7 @@ def forget_golden(store: Store, product: str) -> None:
     """Withdraw the choice: the latest board that passed is the golden one again. The kept windows are removed."""
     golden = _read_choice(store, product)
     if golden is not None:
-        files = store.require_files()
+        files = store.claim_files()
         files.remove(_make_note_name(product))
         files.remove(_make_path(golden.record))
 
