@@ -78,7 +78,7 @@ def decode(data: bytes) -> tuple[str, dict[str, str], frozenset[str]]:
     if b"<!" in data:  # neither a document type nor entities: the parser expands none
         raise HermesFault("message", expected="plain XML", found="a document type or a comment")
     try:
-        root = ElementTree.fromstring(data)  # noqa: S314 (without entities, and bounded)
+        root = ElementTree.fromstring(data.decode("utf-8-sig"))  # noqa: S314 (without entities, which UTF-16 would hide, and bounded)
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise HermesFault("message", expected="XML", found=str(error)) from error
     if root.tag != "Hermes" or len(root) != 1:

@@ -2,6 +2,7 @@
 
 import sys
 import types
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,37 @@ def test_a_map_without_the_size_of_its_pixels_is_asked_for_it(tmp_path: Path) ->
     (tmp_path / "a.csv").write_text("1.0,2.0,3.0\n" * 9)
     with pytest.raises((ImageFault, FileFault)):
         take(tmp_path / "a.csv", pixel_um=None)
+
+
+def write_x3p(
+    path: Path, values: Any, steps: tuple[float, float] = (1e-5, 1e-5), head: str = "", encoding: str = "utf-8"
+) -> None:
+    """Write `values` (rows, cols) in um, the first row at y = 0, as ISO 25178-72 has it: y is up unless its steps go down."""
+    axes = "".join(f"<C{axis}><Increment>{step}</Increment></C{axis}>" for axis, step in zip("XY", steps, strict=True))
+    size = f"<MatrixDimension><SizeX>{values.shape[1]}</SizeX><SizeY>{values.shape[0]}</SizeY></MatrixDimension>"
+    link = "<DataLink><PointDataLink>bindata/data.bin</PointDataLink></DataLink>"
+    height = "<CZ><DataType>D</DataType><Increment>1</Increment></CZ>"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("main.xml", f"{head}<ISO>{axes}{height}{size}{link}</ISO>".encode(encoding))
+        archive.writestr("bindata/data.bin", (values * 1e-6).astype("<f8").tobytes())
+
+
+@pytest.mark.parametrize("steps", [(1e-5, 1e-5), (-1e-5, 1e-5), (1e-5, -1e-5), (-1e-5, -1e-5)])
+def test_points_of_an_x3p_whose_steps_go_backwards_are_turned_round(tmp_path: Path, steps: tuple[float, float]) -> None:
+    upright = np.random.default_rng(0).uniform(0, 100, (30, 40))
+    stored = upright[:: 1 if steps[1] < 0 else -1, :: -1 if steps[0] < 0 else 1]
+    write_x3p(tmp_path / "a.x3p", stored, steps)
+    found = take(tmp_path / "a.x3p", pixel_um=None).heights
+    assert np.allclose(found.height_um, upright, atol=1e-3)
+    assert found.grid.pixel_um == pytest.approx(10)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_entities_of_an_x3p_are_refused_in_any_encoding(tmp_path: Path, encoding: str) -> None:
+    head = f'<?xml version="1.0" encoding="{encoding}"?><!DOCTYPE a [<!ENTITY e "x">]>'
+    write_x3p(tmp_path / "a.x3p", np.ones((30, 40)), head=head, encoding=encoding)
+    with pytest.raises(FileFault, match="plain XML"):
+        take(tmp_path / "a.x3p", pixel_um=None)
 
 
 def test_surfaces_of_other_tools_are_read(shared: Path) -> None:

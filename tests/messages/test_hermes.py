@@ -114,6 +114,7 @@ def test_what_the_protocol_forbids_is_refused(messages: list[bytes]) -> None:
     "data",
     [
         b'<!DOCTYPE h [<!ENTITY a "b">]><Hermes><A x="&a;"/></Hermes>',
+        '<!DOCTYPE h [<!ENTITY a "b">]><Hermes><A x="&a;"/></Hermes>'.encode("utf-16"),
         b"<Hermes><A/><B/></Hermes>",
         b"<Hermes></Hermes>",
         b"<Other><A/></Other>",
