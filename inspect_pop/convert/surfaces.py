@@ -5,6 +5,7 @@ Every reader gives heights in a unit, and the size of its pixels where the file 
 
 import io
 import re
+import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -227,7 +228,7 @@ def _read_x3p(path: Path) -> _Raw:
             kind = {"D": "<f8", "F": "<f4", "I": "<i2", "L": "<i4"}.get(_find_text(path, root, "CZ/DataType").strip(), "")
             if not kind:
                 raise ImageFault(f"{path}: DataType", expected="D, F, I or L", found="another")
-            steps = [float(_find_text(path, root, f"C{axis}/Increment")) for axis in "XYZ"]
+            steps = [float(_find_text(path, root, f"C{axis}/Increment", "1" if axis == "Z" else None)) for axis in "XYZ"]
             if not all(np.isfinite(steps)) or 0 in steps[:2]:
                 raise ImageFault(f"{path}: Increment", expected="the distance of points", found=str(steps[:2]))
             offset = float(_find_text(path, root, "CZ/Offset", "0"))
@@ -259,7 +260,8 @@ def _find_text(path: Path, root: Any, place: str, default: str | None = None) ->
 def _read_by_library(path: Path) -> _Raw:
     """Read sur, plux, vk4, al3d and the others that SurfaceTopography knows, where it is installed."""
     try:
-        import SurfaceTopography
+        with warnings.catch_warnings(action="ignore", category=ImportWarning):  # it can do without MPI, and says so
+            import SurfaceTopography
     except ImportError as error:
         kinds = ", ".join([*pictures.SUFFIXES, *_TEXT, ".x3p"])
         remedy = "Install SurfaceTopography, which reads sur, plux, vk4, al3d and others."
@@ -269,7 +271,13 @@ def _read_by_library(path: Path) -> _Raw:
         values = np.ma.filled(np.ma.asarray(surface.heights(), dtype=np.float64), np.nan)
         across, down = (float(v) for v in surface.pixel_size)
         unit = _UM.get(str(surface.unit))
-    except DAMAGED as error:
-        raise FileFault(str(path), expected="a height map", found=f"{type(error).__name__}: {error!s:.200}") from error
+    except (*DAMAGED, *_list_errors(SurfaceTopography)) as error:
+        found = f"{type(error).__name__}: {' '.join(str(error).split()):.200}"
+        raise FileFault(str(path), expected="a height map", found=found) from error
     pixel = (across * unit, down * unit) if unit else None
     return _Raw(values.T[::-1], unit, pixel)  # its first axis is x, its second y, which is up
+
+
+def _list_errors(library: Any) -> list[type[Exception]]:
+    """Return the exceptions of the library itself, which have no base of their own."""
+    return [e for e in vars(getattr(library, "Exceptions", library)).values() if isinstance(e, type) and issubclass(e, Exception)]

@@ -90,9 +90,11 @@ def test_entities_of_an_x3p_are_refused_in_any_encoding(tmp_path: Path, encoding
         take(tmp_path / "a.x3p", pixel_um=None)
 
 
-def test_surfaces_of_other_tools_are_read(shared: Path) -> None:
+def test_surfaces_of_other_tools_are_read(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "SurfaceTopography", None)
     folder = shared / "formats" / "surface"
     assert take(folder / "testing.x3p", pixel_um=None).heights.height_um.size > 100
+    assert take(folder / "x3p-2.x3p", pixel_um=None).heights.height_um.size > 100_000
     assert take(folder / "csafe-logo.x3p", pixel_um=None).heights.height_um.size > 100_000
     with pytest.raises(FileFault):
         take(folder / "metropro-1.dat")
@@ -132,5 +134,9 @@ def test_what_the_library_reads_is_turned_and_scaled(tmp_path: Path, monkeypatch
 
 def test_the_library_itself_reads_real_files(shared: Path) -> None:
     pytest.importorskip("SurfaceTopography")
+    folder = shared / "formats" / "surface"
     for name in ("al3d-1.al3d", "sur-2.sur", "metropro-1.dat"):
-        assert np.isfinite(take(shared / "formats" / "surface" / name, pixel_um=None).heights.height_um).any()
+        assert np.isfinite(take(folder / name, pixel_um=None).heights.height_um).any()
+    for name in ("LICENSE.md", "test.gwy"):
+        with pytest.raises(FileFault, match="a height map"):
+            take(folder / name)

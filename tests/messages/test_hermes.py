@@ -4,6 +4,7 @@ import asyncio
 import re
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -252,6 +253,26 @@ def test_one_that_does_not_describe_itself_is_left(store: Store, monkeypatch: py
     async def run(port: int) -> None:
         machine = await connect(port)
         assert await machine.reader.read() == b""
+        machine.writer.close()
+
+    talk(store, run, monkeypatch)
+
+
+def test_one_that_only_asks_keeps_no_lane(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hermes, "GREETING_S", 0.3)
+
+    async def run(port: int) -> None:
+        machine = await connect(port)
+        asked = encode("CheckAlive", Type="1", Id="7")
+        for _ in range(400):
+            if machine.reader.at_eof():
+                break
+            with suppress(ConnectionError):
+                machine.send(asked)
+                await machine.writer.drain()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(machine.reader.read(1 << 16), 0.05)
+        assert machine.reader.at_eof()
         machine.writer.close()
 
     talk(store, run, monkeypatch)
