@@ -83,8 +83,10 @@ def _find_directions(head: Any) -> tuple[list[list[float]], Array]:
         if "ImageOrientationPatient" not in head and head.get("SharedFunctionalGroupsSequence"):  # of several frames in one file
             holder = (head.SharedFunctionalGroupsSequence[0].get("PlaneOrientationSequence") or [head])[0]
         values = [float(v) for v in holder.get("ImageOrientationPatient") or (1, 0, 0, 0, 1, 0)]
-        across = [values[:3], values[3:6]]
-        return across, np.cross(values[:3], values[3:6])
+        if len(values) != 6:
+            raise ValueError(f"ImageOrientationPatient of {len(values)} values")
+        with np.errstate(all="ignore"):
+            return [values[:3], values[3:]], np.cross(values[:3], values[3:])
 
 
 def _describe(head: Any) -> str:

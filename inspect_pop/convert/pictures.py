@@ -30,6 +30,7 @@ _MOST_COLOURED = 0.1  # share of a picture: above, it is a colour picture and no
 _RIM_PX = 2  # that a mark's smoothed edge reaches over its colour
 _SOF = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
 _APP1, _ORIENTATION = 0xE1, 274
+_MOST_CHUNKS = 100_000  # of a PNG: one of the largest size has half as many
 _TIFF_JPEG = 7
 _TIFF_PLAIN = {1, 5, 8, 32946, 32773, 34926, 50000, 32909}  # none, LZW, deflate, PackBits, zstd
 _REMEDY = "Export it again."
@@ -255,7 +256,9 @@ def _parse_jpeg(path: Path, data: bytes) -> _Head:
 def _find_png_orientation(path: Path, data: bytes) -> int:
     """Return the Orientation of a PNG's chunk eXIf, which lies before the pixels or after them; 1 without it."""
     at = 8
-    while at + 8 <= len(data):
+    for _ in range(_MOST_CHUNKS):
+        if at + 8 > len(data):
+            break
         length, kind = struct.unpack_from(">I4s", data, at)
         if kind == b"eXIf":
             return _read_exif(path, data[at + 8 : at + 8 + length])

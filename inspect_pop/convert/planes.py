@@ -198,12 +198,14 @@ def turn_upright(planes: Planes, directions: Sequence[Sequence[float]]) -> Plane
         ImageFault: The axes run askew and are mirrored, so that it is not known which one to turn round.
     """
     axes = np.array(directions, dtype=float)
-    lengths = np.linalg.norm(axes, axis=1)
+    with np.errstate(all="ignore"):
+        lengths = np.linalg.norm(axes, axis=1)
     if not np.isfinite(lengths).all() or lengths.min() == 0:
         return planes
-    along = np.diag(axes / lengths[:, None])
+    axes /= lengths[:, None]
+    along = np.diag(axes)
     if np.abs(along).min() < _ALONG:
-        if np.linalg.det(axes / lengths[:, None]) < 0:
+        if np.linalg.det(axes) < 0:
             remedy = "Save it along the axes of its space, or give its data file, shape and dtype in the map, and mirror."
             raise ImageFault(planes.name, expected="a volume along the axes of its space", found="a mirrored one", remedy=remedy)
         return planes

@@ -581,7 +581,7 @@ def repair_files(engine: Engine, joint_files: JointFiles, older_than_s: float, s
     latest = time.time() - older_than_s
     by_day: defaultdict[str, list[str]] = defaultdict(list)
     with translate_errors(hide_password(engine.url)):
-        for path, mtime, *_ in (*joint_files.list_files(), *joint_files.list_windows()):
+        for path, mtime in (*joint_files.list_files(), *((p, t) for p, t, _ in joint_files.list_windows())):
             if mtime <= latest and (since is None or mtime > since):
                 by_day[path.split("/")[1].removeprefix("day=")].append(path)
     removed = []
