@@ -85,6 +85,6 @@ def export_labels(
     if found.labels:
         say(found.describe_bias(), err=True)
     if found.unclear:
-        named = found.unclear[:_MAX_NAMED]
+        named = list(found.unclear[:_MAX_NAMED])
         named += ["…"] if len(found.unclear) > _MAX_NAMED else []
         say(f"{pluralize(len(found.unclear), 'decided joint')} without a class, left out: {', '.join(named)}", err=True)

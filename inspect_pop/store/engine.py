@@ -10,6 +10,7 @@ run it.
 
 import os
 import sqlite3
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -50,6 +51,7 @@ WRITERS_LOCK = 0x706F70  # the advisory lock that every PostgreSQL writer shares
 # KiB of pages that SQLite keeps in memory. A worker that writes board after board must not grow with its store; a reader
 # gets more, since a chart goes through the same pages again and again.
 _SMALL_CACHE, _LARGE_CACHE = "cache_size=-4096", "cache_size=-65536"
+_LOOK_S = 0.5
 _MOST_WRITES = 1 << 31  # then the count in the header begins again
 _EMPTY_LOG = ("PRAGMA busy_timeout=0", "PRAGMA wal_checkpoint(TRUNCATE)")
 
@@ -217,6 +219,7 @@ class _WatchedFile:
         self._path = path
         self._first: tuple[int, int] | None = None
         self._number = self._n_writes = 0
+        self._lock = threading.Lock()
 
     def check(self, store: str | None = None) -> None:
         """Raise `StoreFault` if the file is gone or another one since the first call that found it, or not this `store`'s."""
@@ -230,23 +233,40 @@ class _WatchedFile:
             self._first = found.st_dev, found.st_ino
         if self._first != (found.st_dev, found.st_ino):
             raise _make_replaced_fault(str(self._path), "another file")
-        if store is not None:
+        if store is None:
+            return
+        with self._lock:  # a thread that looked earlier must not compare later: the count would seem to fall
             self._check_header(_make_number(store))
 
     def _check_header(self, expected: int) -> None:
-        try:  # by SQLite itself: to close a file of its would end its locks (https://www.sqlite.org/howtocorrupt.html, 2.2)
-            with closing(sqlite3.connect(f"{self._path.absolute().as_uri()}?immutable=1", uri=True)) as header:
-                number, n_writes = (
-                    int(header.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("application_id", "user_version")
-                )
-        except (sqlite3.Error, TypeError) as error:
-            raise _make_replaced_fault(str(self._path), str(error)) from error
+        number, n_writes = self._read_header()
         # A store of an earlier version has no number, nor has one whose first write is still in the log.
         if number != expected and (self._number or number):
             raise _make_replaced_fault(str(self._path), "another database in the same file")
         if 0 < self._n_writes - n_writes < _MOST_WRITES // 2:
             raise _make_replaced_fault(str(self._path), "an older copy in the same file")
         self._number, self._n_writes = number, n_writes
+
+    def _read_header(self) -> tuple[int, int]:
+        """Return whose file it is and how often it was written, by SQLite itself: closing a file of its would end its locks.
+
+        See https://www.sqlite.org/howtocorrupt.html, 2.2. While another process moves its log into the file, the file may be
+        shorter than its header says: `writable_schema` leaves that out of account, and a second look helps in any case.
+        """
+        address = f"{self._path.absolute().as_uri()}?immutable=1"
+        give_up = time.monotonic() + _LOOK_S
+        while True:
+            try:
+                with closing(sqlite3.connect(address, uri=True)) as header:
+                    header.execute("PRAGMA writable_schema=ON").close()
+                    number, n_writes = (
+                        header.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+                    )
+                    return int(number), int(n_writes)
+            except (sqlite3.Error, TypeError) as error:
+                if time.monotonic() > give_up:
+                    raise _make_replaced_fault(str(self._path), str(error)) from error
+            time.sleep(0.05)
 
 
 @contextmanager
