@@ -267,14 +267,14 @@ def _read_by_library(path: Path) -> _Raw:
         remedy = "Install SurfaceTopography, which reads sur, plux, vk4, al3d and others."
         raise FileFault(str(path), expected=f"a height map: {kinds}", found=path.suffix or "no suffix", remedy=remedy) from error
     known = vars(getattr(SurfaceTopography, "Exceptions", SurfaceTopography)).values()
-    # They have no base in common.
-    refusals: tuple[type[Exception], ...] = tuple(e for e in known if isinstance(e, type) and issubclass(e, Exception))
+    refusals = (e for e in known if isinstance(e, type) and issubclass(e, Exception))  # they have no base in common
+    errors: tuple[type[Exception], ...] = (*DAMAGED, *refusals)
     try:
         surface: Any = SurfaceTopography.read_topography(str(path))
         values = np.ma.filled(np.ma.asarray(surface.heights(), dtype=np.float64), np.nan)
         across, down = (float(v) for v in surface.pixel_size)
         unit = _UM.get(str(surface.unit))
-    except (*DAMAGED, *refusals) as error:
+    except errors as error:
         found = f"{type(error).__name__}: {' '.join(str(error).split()):.200}"
         raise FileFault(str(path), expected="a height map", found=found) from error
     pixel = (across * unit, down * unit) if unit else None

@@ -130,6 +130,11 @@ def test_what_is_no_message_is_refused(data: bytes) -> None:
         decode(data)
 
 
+def test_signs_that_xml_cannot_hold_are_left_out_and_others_kept() -> None:
+    text = "A\x1b[2J\x00\ud800\ufffe<&\"'> \u677f"
+    assert decode(encode("BoardAvailable", TopBarcode=text))[1] == {"TopBarcode": "A[2J<&\"'> \u677f"}
+
+
 def test_addresses() -> None:
     assert [parse_address(t) for t in ("10.0.0.5:50102", "10.0.0.5", "[::1]:7")] == [
         ("10.0.0.5", 50102),
