@@ -131,7 +131,8 @@ class LogUnexpected(AbstractContextManager["LogUnexpected"]):
             where = f"The traceback is in {path}. Please report it, and what you did."
         except OSError as failure:
             where = f"The traceback could not be logged ({failure}):\n{text}"
-        print(f"inspect-pop: unexpected {type(error).__name__}: {hide_passwords(str(error))}\n{where}", file=sys.stderr)
+        what = escape_controls(f"inspect-pop: unexpected {type(error).__name__}: {hide_passwords(str(error))}")
+        print(f"{what}\n{where}", file=sys.stderr)
         return True
 
 

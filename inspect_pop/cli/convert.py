@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inspect_pop.cli.options import JobsOption, describe_quarantined, pluralize
+from inspect_pop.cli.options import JobsOption, describe_quarantined, pluralize, say
 from inspect_pop.core.errors import UsageFault
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ def convert(sources: Sources, map_file: MapFile = None, out: Out = None, probe: 
         from inspect_pop.convert.probe import probe_source
 
         for source in sources:
-            typer.echo(probe_source(source))
+            for line in probe_source(source).split("\n"):
+                say(line)
         return
     if map_file is None or out is None:
         raise UsageFault("convert", expected="--map FILE and --out BATCH, or --probe", remedy="--probe writes a first map.")
@@ -51,14 +52,14 @@ def convert(sources: Sources, map_file: MapFile = None, out: Out = None, probe: 
     done = len(outcomes) - len(failed) - skipped
     more = [f"{skipped} there already"] if skipped else []
     more += [f"{len(failed)} not (see {out / 'quarantine.csv'})"] if failed else []
-    typer.echo(f"{pluralize(done, 'board')} converted into {out}{''.join(', ' + text for text in more)}")
+    say(f"{pluralize(done, 'board')} converted into {out}{''.join(', ' + text for text in more)}")
     raise typer.Exit(1 if failed else 0)
 
 
 def _report(outcome: "Outcome") -> None:
     """Print what became of a board, with what was assumed of it."""
     if outcome.folder is None:
-        typer.echo(describe_quarantined(outcome.path, outcome.reason), err=True)
+        say(describe_quarantined(outcome.path, outcome.reason), err=True)
         return
     if not outcome.skipped:
-        typer.echo(describe_quarantined(outcome.folder, "; ".join(("converted", *outcome.assumed))))
+        say(describe_quarantined(outcome.folder, "; ".join(("converted", *outcome.assumed))))

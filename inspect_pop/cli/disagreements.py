@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from inspect_pop.cli.options import AsJson, ExistingStore, ModelDir
+from inspect_pop.cli.options import AsJson, ExistingStore, ModelDir, say
 
 __all__ = ["disagreements"]
 
@@ -19,7 +19,6 @@ def disagreements(store: ExistingStore, model: ModelDir = None, limit: Limit = 5
     people to look at, with an exact 95 % interval over boards.
     """
     from inspect_pop.classify.model import load
-    from inspect_pop.core.text import escape_controls
     from inspect_pop.evaluate.decision_labels import collect_decision_labels
     from inspect_pop.evaluate.disagreements import find_disagreements, forecast_training
     from inspect_pop.store import open_store
@@ -32,4 +31,4 @@ def disagreements(store: ExistingStore, model: ModelDir = None, limit: Limit = 5
         typer.echo(json.dumps(report.to_dict(limit), indent=1))
         return
     for line in report.lines(limit):
-        typer.echo(escape_controls(line))
+        say(line)

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inspect_pop.cli.options import AsJson, BatchPaths, JobsOption, RootDir, describe_quarantined, pluralize, print_passed_over
+from inspect_pop.cli.options import (
+    AsJson,
+    BatchPaths,
+    JobsOption,
+    RootDir,
+    describe_quarantined,
+    pluralize,
+    print_passed_over,
+    say,
+)
 from inspect_pop.core.errors import InputFault, LabelsFault
 
 if TYPE_CHECKING:
@@ -60,10 +69,10 @@ def check(exports: BatchPaths, root: RootDir = None, as_json: AsJson = False) ->
         typer.echo(json.dumps({"boards": len(boards), "faults": rows, "notes": notes}, indent=1, ensure_ascii=False))
     else:
         for note in notes:
-            typer.echo(note)
+            say(note)
         for path, f in faults:
-            typer.echo(describe_quarantined(path, str(f)))
-        typer.echo(f"{pluralize(len(boards), 'board')}, {pluralize(len(faults), 'fault')}")
+            say(describe_quarantined(path, str(f)))
+        say(f"{pluralize(len(boards), 'board')}, {pluralize(len(faults), 'fault')}")
     raise typer.Exit(1 if faults else 0)
 
 
@@ -126,7 +135,7 @@ def simulate(
             jobs=jobs or count_cores(),
             progress=progress,
         )
-    typer.echo(f"{pluralize(boards, 'board')} in {out}")
+    say(f"{pluralize(boards, 'board')} in {out}")
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from inspect_pop.cli.options import ExistingStore, pluralize
+from inspect_pop.cli.options import ExistingStore, pluralize, say
 
 __all__ = ["labels"]
 
@@ -46,7 +46,6 @@ def import_labels(
     Exit status 0 when all was mapped, 1 when something was not, 2 when nothing can be used.
     """
     from inspect_pop.core.errors import UsageFault
-    from inspect_pop.core.text import escape_controls
     from inspect_pop.evaluate.label_formats import read_boxes
     from inspect_pop.evaluate.label_import import import_boxes, read_class_table, write_labels
     from inspect_pop.ingest import find_exports, open_export
@@ -59,10 +58,10 @@ def import_labels(
     imported = import_boxes(pictures, exports, classes=table, unlabelled=unlabelled)
     left = write_labels(out, imported, form, labelled_by)
     for (theirs, ours), number in sorted(imported.words.items()):
-        typer.echo(escape_controls(f"{theirs}: {ours}, {pluralize(number, 'box')}"))
+        say(f"{theirs}: {ours}, {pluralize(number, 'box')}")
     for item in imported.unmapped[:_MAX_NAMED]:
-        typer.echo(escape_controls(f"not mapped: {item.picture}: {item.label} {item.box}: {item.reason}"))
-    typer.echo(f"{pluralize(len(imported.joints), 'label')} in {out}; {len(imported.unmapped)} not mapped, in {left}")
+        say(f"not mapped: {item.picture}: {item.label} {item.box}: {item.reason}")
+    say(f"{pluralize(len(imported.joints), 'label')} in {out}; {len(imported.unmapped)} not mapped, in {left}")
     raise typer.Exit(1 if imported.unmapped else 0)
 
 
@@ -75,7 +74,6 @@ def export_labels(
 
     Only decisions that say what a joint is become labels. Joints that nobody decided are unknown, not good, and are left out.
     """
-    from inspect_pop.core.text import escape_controls
     from inspect_pop.evaluate.decision_labels import collect_decision_labels, write_decision_labels
     from inspect_pop.store import open_store
 
@@ -83,10 +81,10 @@ def export_labels(
         found = collect_decision_labels(opened)
     write_decision_labels(found, out)
     boards = len({joint.record for joint in found.labels})
-    typer.echo(f"{pluralize(len(found.labels), 'label')} on {pluralize(boards, 'inspected board')}: {out}")
+    say(f"{pluralize(len(found.labels), 'label')} on {pluralize(boards, 'inspected board')}: {out}")
     if found.labels:
-        typer.echo(found.describe_bias(), err=True)
+        say(found.describe_bias(), err=True)
     if found.unclear:
-        named = [escape_controls(text) for text in found.unclear[:_MAX_NAMED]]
+        named = list(found.unclear[:_MAX_NAMED])
         named += ["…"] if len(found.unclear) > _MAX_NAMED else []
-        typer.echo(f"{pluralize(len(found.unclear), 'decided joint')} without a class, left out: {', '.join(named)}", err=True)
+        say(f"{pluralize(len(found.unclear), 'decided joint')} without a class, left out: {', '.join(named)}", err=True)

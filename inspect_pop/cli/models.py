@@ -23,10 +23,10 @@ from inspect_pop.cli.options import (
     print_passed_over,
     print_progress,
     resolve_limits,
+    say,
 )
 from inspect_pop.core.clock import utc_now
 from inspect_pop.core.errors import UsageFault
-from inspect_pop.core.text import escape_controls
 
 if TYPE_CHECKING:
     from inspect_pop.ingest import Source
@@ -139,7 +139,8 @@ def train(
             progress=print_progress,
         )
     if report is not None:
-        typer.echo("\n".join(report.lines()))
+        for line in report.lines():
+            say(line)
         print_passed_over(given)
 
 
@@ -158,9 +159,9 @@ def _gather_decisions(store: str, out: Path, *, is_alone: bool) -> "list[Source]
     if not found.labels:
         remedy = "Verify some boards first; `inspect-pop labels export` shows what the decisions say."
         raise UsageFault("--store", expected="decisions that say what a joint is", found="none", remedy=remedy)
-    print_progress(escape_controls(f"decisions: {found.describe_bias()}"))
+    print_progress(f"decisions: {found.describe_bias()}")
     for line in exports.lost:
-        print_progress(escape_controls(f"export is gone: {line}"))
+        print_progress(f"export is gone: {line}")
     if is_alone and not exports.places:
         listed = f"none of {len(exports.lost)}: {exports.lost[0]}"
         remedy = "Put exports back where they were, or name the folder that holds them now: train BOARDS --store URL."
@@ -203,7 +204,8 @@ def evaluate(
         progress=print_progress,
         json_file=json_file,
     )
-    typer.echo("\n".join(summary(report)))
+    for line in summary(report):
+        say(line)
     print_passed_over(labelled)
 
 
@@ -231,8 +233,8 @@ def study(
     )
     for name, groups in group_cases(cases).items():
         largest = "; ".join(f"{group}: {', '.join(f'{n} {kind}' for kind, n in counts.items())}" for group, counts in groups[:6])
-        typer.echo(f"{name}: {largest}")
-    typer.echo(f"{pluralize(len(cases), 'joint')} in {page}")
+        say(f"{name}: {largest}")
+    say(f"{pluralize(len(cases), 'joint')} in {page}")
 
 
 def gage(
@@ -253,7 +255,11 @@ def gage(
 
     wanted = [name.strip() for name in columns.split(",") if name.strip()] or None
     report = gage_boards(batches, limits=resolve_limits(limits, profile), columns=wanted, processes=jobs, progress=print_progress)
-    typer.echo(json.dumps(report.to_dict(), indent=1) if as_json else "\n".join(report.lines()))
+    if as_json:
+        typer.echo(json.dumps(report.to_dict(), indent=1))
+        return
+    for line in report.lines():
+        say(line)
 
 
 def operating_point(
@@ -281,7 +287,7 @@ def operating_point(
         typer.echo(json.dumps(values | {"point": promise.point.model_dump()}, indent=1))
         return
     point = promise.point
-    typer.echo(f"passes below {point.pass_below:.3f}, fails from {point.fail_above:.3f} (log-odds of a defect): {point.source}")
+    say(f"passes below {point.pass_below:.3f}, fails from {point.fail_above:.3f} (log-odds of a defect): {point.source}")
 
 
 models = typer.Typer(
@@ -306,10 +312,10 @@ def show_models(folder: ModelsDir = Path("models"), as_json: AsJson = False) -> 
         typer.echo(json.dumps([entry.to_dict() for entry in found], indent=1))
         return
     if not found:
-        typer.echo(f"no model in {folder}")
+        say(f"no model in {folder}")
     for entry in found:
         about = f"{entry.card.version}, made {entry.card.created_at}" if entry.card else entry.fault
-        typer.echo(f"{'*' if entry.current else ' '} {entry.name}: {about}")
+        say(f"{'*' if entry.current else ' '} {entry.name}: {about}")
 
 
 @models.command("compare")
@@ -339,7 +345,11 @@ def compare(
 
         both = {name: load(folder / name) for name in (first, second)}
         found = compare_on_boards(labelled, both, processes=jobs, progress=print_progress)
-        typer.echo(json.dumps(found.to_dict(), indent=1) if as_json else "\n".join(found.lines()))
+        if as_json:
+            typer.echo(json.dumps(found.to_dict(), indent=1))
+            return
+        for line in found.lines():
+            say(line)
         return
     rows = compare_models(folder, first, second)
     is_comparable = were_judged_together(load(folder / first).card, load(folder / second).card)
@@ -347,14 +357,14 @@ def compare(
         typer.echo(json.dumps(rows, indent=1))
         return
     widths = [max(len(name), _FIGURE_WIDTH) for name in (first, second)]
-    typer.echo(f"{'figure':<30}  {first:>{widths[0]}}  {second:>{widths[1]}}  better")
+    say(f"{'figure':<30}  {first:>{widths[0]}}  {second:>{widths[1]}}  better")
     for row in rows:
         one, two = ("" if row[key] is None else f"{row[key]:.3g}" for key in ("first", "second"))
-        typer.echo(f"{row['figure']:<30}  {one:>{widths[0]}}  {two:>{widths[1]}}  {row['better']}".rstrip())
+        say(f"{row['figure']:<30}  {one:>{widths[0]}}  {two:>{widths[1]}}  {row['better']}".rstrip())
     if is_comparable:
-        typer.echo("better: where the 95 % intervals do not overlap, or the figure has none")
+        say("better: where the 95 % intervals do not overlap, or the figure has none")
     else:
-        typer.echo(
+        say(
             "The two were judged on different boards: no figure says which is better. "
             f"`inspect-pop models compare {first} {second} LABELLED` judges both on the same boards."
         )
@@ -372,7 +382,7 @@ def learn_pictures(batches: Repeated, model: Annotated[Path, typer.Option(help="
 
     learnt = learn(batches, ", ".join(batch.name for batch in batches))
     for one in write_pictures(model, learnt).pictures:
-        typer.echo(f"{one.machine} ({one.method}): " + ", ".join(f"{n} {one.low[n]:g} to {one.high[n]:g}" for n in one.low))
+        say(f"{one.machine} ({one.method}): " + ", ".join(f"{n} {one.low[n]:g} to {one.high[n]:g}" for n in one.low))
 
 
 @models.command("promote")
@@ -380,7 +390,7 @@ def promote(name: Name, reason: Reason, folder: ModelsDir = Path("models")) -> N
     """Make a model the current model. It is loaded first, and refused where it cannot be."""
     from inspect_pop.evaluate.promotion import promote as promote_model
 
-    typer.echo(f"current model: {promote_model(folder, name, at=utc_now('seconds'), reason=reason).current}")
+    say(f"current model: {promote_model(folder, name, at=utc_now('seconds'), reason=reason).current}")
 
 
 @models.command("rollback")
@@ -388,4 +398,4 @@ def rollback(reason: Reason, folder: ModelsDir = Path("models")) -> None:
     """Return to the previous model."""
     from inspect_pop.evaluate.promotion import rollback as roll_back
 
-    typer.echo(f"current model: {roll_back(folder, at=utc_now('seconds'), reason=reason).current}")
+    say(f"current model: {roll_back(folder, at=utc_now('seconds'), reason=reason).current}")

@@ -40,6 +40,7 @@ __all__ = [
     "print_passed_over",
     "print_progress",
     "resolve_limits",
+    "say",
 ]
 
 
@@ -136,19 +137,22 @@ def describe_quarantined(path: Path | str, reason: str) -> str:
     return escape_controls(text)
 
 
+def say(text: str, *, err: bool = False) -> None:
+    """Print one line. Signs in it that a terminal acts upon, line breaks among them, are escaped: names come from outside."""
+    typer.echo(escape_controls(text), err=err)
+
+
 def print_passed_over(paths: list[Path]) -> None:
     """Name on standard error the folders that hold boards and were passed over, because they are hidden or a system's."""
     from inspect_pop.ingest import find_passed_over
 
     for folder in find_passed_over(paths):
-        typer.echo(
-            f"passed over: {folder}: a hidden or system folder with boards in it; give it itself to inspect them", err=True
-        )
+        say(f"passed over: {folder}: a hidden or system folder with boards in it; give it itself to inspect them", err=True)
 
 
 def print_progress(line: str) -> None:
     """Print one line of progress on standard error; standard output is for the result."""
-    print(line, file=sys.stderr, flush=True)
+    print(escape_controls(line), file=sys.stderr, flush=True)
 
 
 def name_account() -> str:

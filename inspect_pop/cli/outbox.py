@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inspect_pop.cli.options import AsJson, ExistingStore, pluralize
+from inspect_pop.cli.options import AsJson, ExistingStore, pluralize, say
 from inspect_pop.core.errors import UsageFault
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ def show_outbox(store: ExistingStore, as_json: AsJson = False) -> None:
     """
     import json
 
-    from inspect_pop.core.text import escape_controls
     from inspect_pop.store import open_store
 
     with open_store(store, must_exist=True) as opened:
@@ -58,8 +57,8 @@ def show_outbox(store: ExistingStore, as_json: AsJson = False) -> None:
             state = "waits" if row["set_aside_at"] is None else "set aside"
             about = " ".join(str(row[name]) for name in ("kind", "serial", "created_at") if row[name] is not None)
             error = f": {row['last_error']}" if row["last_error"] else ""
-            typer.echo(escape_controls(f"{row['id']} {state}: {about}{error}"))
-        typer.echo(f"{pluralize(len(rows) - aside, 'message')} waiting, {aside} set aside")
+            say(f"{row['id']} {state}: {about}{error}")
+        say(f"{pluralize(len(rows) - aside, 'message')} waiting, {aside} set aside")
     raise typer.Exit(1 if aside else 0)
 
 
@@ -72,7 +71,7 @@ def retry(store: ExistingStore, ids: Ids = None, every_one: EveryOne = False) ->
         aside = [e.message.id for e in opened.list_outbox() if e.set_aside_at is not None]
         chosen = aside if every_one else _require_known(ids, aside, "message that is set aside")
         number = opened.retry_messages(chosen)
-    typer.echo(f"{pluralize(number, 'message')} waiting again")
+    say(f"{pluralize(number, 'message')} waiting again")
 
 
 @outbox.command("set-aside")
@@ -90,7 +89,7 @@ def set_aside(store: ExistingStore, reason: Reason, ids: Ids = None, serial: OfS
             of_serial = [m.id for m in waiting if m.record is not None and serials.get(m.record) == serial]
             chosen = _require_known(of_serial, of_serial, f"message of {serial} that waits")
         number = opened.set_aside(chosen, at=utc_now(), error=reason)
-    typer.echo(f"{pluralize(number, 'message')} set aside")
+    say(f"{pluralize(number, 'message')} set aside")
 
 
 def _require_known(ids: list[str] | None, known: list[str], expected: str) -> list[str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inspect_pop.cli.options import pluralize
+from inspect_pop.cli.options import pluralize, say
 from inspect_pop.core.errors import UsageFault
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def from_image(
     found = read_array(picture, pitch_um=pitch_um, pixel_um=pixel_um, refdes=refdes or "U1", a1_corner=a1, polarity=polarity)
     written = _write(out, [found.draft], image, product, choices, add, replace)
     draw_array(out / "recipe.png", picture, found)
-    typer.echo(f"{found.polarity}, {found.pixel_um:.4g} um a pixel, turned by {found.angle_deg:+.2f} degrees")
+    say(f"{found.polarity}, {found.pixel_um:.4g} um a pixel, turned by {found.angle_deg:+.2f} degrees")
     _report(written)
 
 
@@ -194,7 +194,7 @@ def from_placement(
     packages, missing = join_placement(read_placement(file), recipes, clockwise=clockwise)
     written = write_recipe(out, packages, product or file.stem, f"from-placement {file.name}", add=add, replace_old=replace)
     for line in missing:
-        typer.echo(f"note: {line}")
+        say(f"note: {line}")
     _finish(written)
 
 
@@ -206,7 +206,7 @@ def show(path: RecipePath, out: Drawing) -> None:
 
     drawn = read_recipe(path, path.parent)
     draw_recipe(out, drawn)
-    typer.echo(f"{pluralize(drawn.n_joints, 'joint')} in {out}")
+    say(f"{pluralize(drawn.n_joints, 'joint')} in {out}")
 
 
 def _write(
@@ -236,14 +236,13 @@ def _finish(written: "WrittenRecipe") -> None:
 
 def _report(written: "WrittenRecipe") -> None:
     """Print what a recipe holds, what was assumed and what should be checked."""
-    from inspect_pop.core.text import escape_controls
 
     for package in written.recipe.packages:
         for interface in package.interfaces:
             array = f"{pluralize(len(interface.ball), 'ball')}, pitch {interface.pitch_um:g} um"
-            typer.echo(escape_controls(f"{package.refdes} {interface.name}: {array}, A1 {package.a1_corner}"))
+            say(f"{package.refdes} {interface.name}: {array}, A1 {package.a1_corner}")
     for note in written.notes:
-        typer.echo(escape_controls(f"note: {note}"))
+        say(f"note: {note}")
     if written.assumed:
-        typer.echo(escape_controls(f"assumed, replace by --set: {', '.join(written.assumed)}"))
-    typer.echo(f"{written.path}; check {written.path.with_suffix('.png')} by eye")
+        say(f"assumed, replace by --set: {', '.join(written.assumed)}")
+    say(f"{written.path}; check {written.path.with_suffix('.png')} by eye")

@@ -31,6 +31,7 @@ from inspect_pop.cli.options import (
     pluralize,
     print_passed_over,
     resolve_limits,
+    say,
 )
 from inspect_pop.core.classes import VERDICTS
 
@@ -148,7 +149,7 @@ def run(
         with show_progress() as progress:
             summary = run_batch(batches, settings, root=root, executor=executor, progress=progress)
     except KeyboardInterrupt:
-        typer.echo("interrupted; repeat the same command to resume", err=True)
+        say("interrupted; repeat the same command to resume", err=True)
         raise typer.Exit(_INTERRUPTED) from None
     print_summary(summary, as_json)
     print_passed_over(batches)
@@ -168,9 +169,9 @@ def print_summary(summary: "RunSummary", as_json: bool) -> None:
     repeated = f", {summary.repeated} {copies}, counted once" if summary.repeated else ""
     counts = ", ".join(f"{summary.verdicts.get(v, 0)} {v}" for v in VERDICTS)
     boards, joints = pluralize(summary.boards, "board"), pluralize(summary.joints, "joint")
-    typer.echo(f"{boards}{resumed}: {counts}, {len(summary.quarantined)} in quarantine{repeated}; {joints}{rate}")
+    say(f"{boards}{resumed}: {counts}, {len(summary.quarantined)} in quarantine{repeated}; {joints}{rate}")
     for outcome in summary.quarantined[:10]:
-        typer.echo(f"quarantine: {describe_quarantined(outcome.path, outcome.reason)}")
+        say(f"quarantine: {describe_quarantined(outcome.path, outcome.reason)}")
     if len(summary.quarantined) > 10:
-        typer.echo(f"… and {len(summary.quarantined) - 10} more in {Path(summary.out) / 'quarantine.csv'}")
-    typer.echo(f"report: {summary.report}")
+        say(f"… and {len(summary.quarantined) - 10} more in {Path(summary.out) / 'quarantine.csv'}")
+    say(f"report: {summary.report}")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inspect_pop.cli.options import AsJson, ExistingStore, name_account, pluralize
+from inspect_pop.cli.options import AsJson, ExistingStore, name_account, pluralize, say
 
 if TYPE_CHECKING:
     from inspect_pop.store.backup import BackupReport
@@ -71,7 +71,6 @@ def check(store: ExistingStore) -> None:
 
     Exit status 1 when something is wrong. A record without pictures is named, and is no fault: it does not depend on them.
     """
-    from inspect_pop.core.text import escape_controls
     from inspect_pop.store import open_store
     from inspect_pop.store.backup import check_store
     from inspect_pop.verify.retention import check_windows
@@ -84,11 +83,11 @@ def check(store: ExistingStore) -> None:
     pictures = f", {pluralize(windows.files, 'file')} of pictures, {len(notes)} without" if windows.files else ""
     for lines in (found.faults, notes):
         for line in lines[:_MAX_NAMED]:
-            typer.echo(escape_controls(line), err=True)
+            say(line, err=True)
         if len(lines) > _MAX_NAMED:
-            typer.echo(f"… and {len(lines) - _MAX_NAMED} more", err=True)
+            say(f"… and {len(lines) - _MAX_NAMED} more", err=True)
     without = f", {found.without_joints} without joints" if found.without_joints else ""
-    typer.echo(
+    say(
         f"{pluralize(found.records, 'record')}{without} in {pluralize(found.files, 'joint file')}{pictures}: "
         f"{pluralize(len(found.faults), 'fault')}"
     )
@@ -105,7 +104,6 @@ def show_audit(
     import json
     from dataclasses import asdict
 
-    from inspect_pop.core.text import escape_controls
     from inspect_pop.store import open_store
 
     with open_store(store, must_exist=True) as opened:
@@ -115,8 +113,8 @@ def show_audit(
         return
     for entry in entries:
         change = " -> ".join(json.dumps(v, ensure_ascii=False) for v in (entry.before, entry.after) if v is not None)
-        typer.echo(escape_controls(f"{entry.at} {entry.who}: {entry.action} {entry.subject} {change}".rstrip()))
-    typer.echo(pluralize(len(entries), "row"))
+        say(f"{entry.at} {entry.who}: {entry.action} {entry.subject} {change}".rstrip())
+    say(pluralize(len(entries), "row"))
 
 
 @store.command("prune")
@@ -154,30 +152,26 @@ def prune(
     ):
         if bound is not None:
             rest = f"; those of {pluralize(waiting, 'record')} as old wait, and stay" if waiting else ""
-            typer.echo(f"{what} of {pluralize(n, 'inspection')} {would}{rest}")
+            say(f"{what} of {pluralize(n, 'inspection')} {would}{rest}")
     if dry_run or (windows_days is None and windows_gb is None):
         return
     from inspect_pop.store import open_store
 
     with open_store(store, must_exist=True) as opened:
         pruned = prune_windows(opened, today=today or opened.find_first_day(0), days=windows_days, gigabytes=windows_gb)
-    typer.echo(
+    say(
         f"pictures of {pluralize(pruned.emptied, 'board')} removed, {pruned.freed_bytes / 1e6:.1f} MB; "
         f"{pruned.left_bytes / 1e6:.1f} MB left"
     )
 
 
 def _print_report(report: "BackupReport") -> None:
-    from inspect_pop.core.text import escape_controls
 
     size = f"{report.size_bytes / 1e6:.1f} MB"
-    where = escape_controls(report.where)
     others = f", {pluralize(report.others, 'file')} of pictures" if report.others else ""
-    typer.echo(f"{pluralize(report.records, 'record')} and {pluralize(report.files, 'joint file')}{others}, {size}: {where}")
+    say(f"{pluralize(report.records, 'record')} and {pluralize(report.files, 'joint file')}{others}, {size}: {report.where}")
     for address in report.missing[:_MAX_NAMED]:
-        typer.echo(f"missing: {escape_controls(address)}", err=True)
+        say(f"missing: {address}", err=True)
     if report.missing:
-        typer.echo(
-            f"{pluralize(len(report.missing), 'joint file')} missing; `inspect-pop store check` names the records", err=True
-        )
+        say(f"{pluralize(len(report.missing), 'joint file')} missing; `inspect-pop store check` names the records", err=True)
         raise typer.Exit(1)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from inspect_pop.cli.options import AsJson, ExistingStore, name_account
+from inspect_pop.cli.options import AsJson, ExistingStore, name_account, say
 from inspect_pop.core.errors import UsageFault
 
 __all__ = ["users"]
@@ -50,7 +50,7 @@ def add_user(name: Name, store: AnyStore, role: RoleOption, language: LanguageOp
     password = _read_password()
     with open_store(store) as opened:
         opened.accounts.add_user(name, role, password, by=name_account(), now_us=_now_us(), language=language)
-    typer.echo(f"{name} may log in as {role}")
+    say(f"{name} may log in as {role}")
 
 
 @users.command("list")
@@ -59,7 +59,7 @@ def list_users(store: ExistingStore, as_json: AsJson = False) -> None:
     import json
     from dataclasses import asdict
 
-    from inspect_pop.core.text import escape_controls, pluralize
+    from inspect_pop.core.text import pluralize
     from inspect_pop.store import open_store
 
     with open_store(store, must_exist=True) as opened:
@@ -68,8 +68,8 @@ def list_users(store: ExistingStore, as_json: AsJson = False) -> None:
         print(json.dumps([asdict(user) for user in found], indent=1, ensure_ascii=False))
         return
     for user in found:
-        typer.echo(escape_controls(f"{user.name}: {user.role}{'' if user.is_enabled else ', disabled'}, since {user.created_at}"))
-    typer.echo(pluralize(len(found), "user"))
+        say(f"{user.name}: {user.role}{'' if user.is_enabled else ', disabled'}, since {user.created_at}")
+    say(pluralize(len(found), "user"))
 
 
 @users.command("disable")
@@ -92,7 +92,7 @@ def set_password(name: Name, store: ExistingStore) -> None:
     password = _read_password()
     with open_store(store, must_exist=True) as opened:
         opened.accounts.set_password(name, password, by=name_account(), now_us=_now_us())
-    typer.echo(f"{name} has another password")
+    say(f"{name} has another password")
 
 
 @users.command("set-role")
@@ -102,7 +102,7 @@ def set_role(name: Name, store: ExistingStore, role: RoleOption) -> None:
 
     with open_store(store, must_exist=True) as opened:
         opened.accounts.set_role(name, role, by=name_account(), now_us=_now_us())
-    typer.echo(f"{name} is {role}")
+    say(f"{name} is {role}")
 
 
 def _set_enabled(name: str, store: str, *, is_enabled: bool) -> None:
@@ -110,7 +110,7 @@ def _set_enabled(name: str, store: str, *, is_enabled: bool) -> None:
 
     with open_store(store, must_exist=True) as opened:
         opened.accounts.set_enabled(name, is_enabled, by=name_account(), now_us=_now_us())
-    typer.echo(f"{name} {'may log in again' if is_enabled else 'may not log in any more'}")
+    say(f"{name} {'may log in again' if is_enabled else 'may not log in any more'}")
 
 
 def _read_password() -> str:

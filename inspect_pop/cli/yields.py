@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inspect_pop.cli.options import AsJson, ExistingStore, pluralize
+from inspect_pop.cli.options import AsJson, ExistingStore, pluralize, say
 from inspect_pop.core.errors import UsageFault
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def report_yield(
             else:
                 title = "Yield" if not only else "Yield: " + ", ".join(f"{key} {value}" for key, value in only.items())
                 write_yield_report(page, opened, title=title, since=since, until=until, only=only, runs=runs or [])
-            typer.echo(f"page: {page}")
+            say(f"page: {page}")
         elif as_json:
             print(make_json(groups))
         elif as_csv:
@@ -90,7 +90,7 @@ def report_yield(
             console = Console()
             console.print(as_table(groups, console.width))
         if not boards:
-            typer.echo(_describe_emptiness(opened, only), err=True)
+            say(_describe_emptiness(opened, only), err=True)
             raise typer.Exit(_EMPTY)
 
 
@@ -135,12 +135,12 @@ def compact(
         done = opened.compact(before=before)
         removed = opened.repair()
         forgotten = None if forget is None else opened.forget_delivered(forget)
-    typer.echo(f"{pluralize(done.merged, 'file')} merged into {done.into}; {len(removed)} left over by a crash removed")
+    say(f"{pluralize(done.merged, 'file')} merged into {done.into}; {len(removed)} left over by a crash removed")
     if forgotten is not None:
-        typer.echo(f"{pluralize(forgotten, 'message')} delivered before {forget} deleted")
+        say(f"{pluralize(forgotten, 'message')} delivered before {forget} deleted")
     if done.unreadable:
         named = ", ".join(done.unreadable[:_MAX_NAMED]) + (", …" if len(done.unreadable) > _MAX_NAMED else "")
-        typer.echo(f"{pluralize(len(done.unreadable), 'joint file')} missing or damaged, of records {named}", err=True)
+        say(f"{pluralize(len(done.unreadable), 'joint file')} missing or damaged, of records {named}", err=True)
         raise typer.Exit(1)
 
 
@@ -163,7 +163,7 @@ def list_quarantine(
     with open_store(store, must_exist=True) as opened:
         if close is not None:
             opened.close_quarantine(close, by=by, at=utc_now(), note=note)
-            typer.echo(f"{close} closed")
+            say(f"{close} closed")
             return
         found = [e for e in opened.list_quarantine(serial=serial) if show_closed or e.closed_at is None]
     if as_json:
@@ -174,6 +174,6 @@ def list_quarantine(
     else:
         for entry in found:
             state = f" (closed by {entry.closed_by}: {entry.note})" if entry.closed_at else ""
-            typer.echo(f"{entry.number}  {entry.seen_at}  {entry.serial or '-'}  {entry.path}: {entry.reason}{state}")
+            say(f"{entry.number}  {entry.seen_at}  {entry.serial or '-'}  {entry.path}: {entry.reason}{state}")
     if any(entry.closed_at is None for entry in found):
         raise typer.Exit(1)

@@ -14,7 +14,7 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from inspect_pop.convert.planes import Planes, check_plane, open_positions, simplify
+from inspect_pop.convert.planes import Planes, check_plane, open_positions, simplify, turn_upright
 from inspect_pop.core.errors import FileFault, ImageFault, UsageFault
 from inspect_pop.ingest.images import DAMAGED
 
@@ -46,30 +46,47 @@ def open_series(files: list[Path]) -> Planes:
     if not heads:
         raise FileFault(str(files[0].parent), expected="DICOM files with pixels", found="none")
     name = str(heads[0][0]) if len(heads) == 1 else f"{heads[0][0].parent}: {len(heads)} DICOM files"
-    first = heads[0][1]
-    for path, head in heads:
-        if _describe(head) != _describe(first):
-            expect = f"{_describe(first)} as {heads[0][0].name} has"
-            raise ImageFault(str(path), expected=expect, found=_describe(head), remedy="Put one series into a folder.")
-    frames = int(first.get("NumberOfFrames", 1) or 1)
-    places: list[tuple[Path, int]] = []
-    distance = first.get("SpacingBetweenSlices") or first.get("SliceThickness")
-    step_um = abs(float(distance)) * 1e3 if distance else None
-    if len(heads) > 1:
-        if frames > 1:
-            raise ImageFault(name, expected="one frame in each of several files", found=f"{frames}")
-        heads, measured = _order(name, heads)
-        step_um = measured or step_um
-        places = [(path, 0) for path, _ in heads]
-    else:
-        places = [(heads[0][0], k) for k in range(frames)]
-    shape = (int(first.Rows), int(first.Columns))
-    check_plane(name, len(places), shape, int(first.BitsAllocated) // 8 or 1)
-    spacing = first.get("PixelSpacing") or first.get("ImagerPixelSpacing")
-    pixel_um = (float(spacing[1]) * 1e3, float(spacing[0]) * 1e3) if spacing is not None and min(spacing) > 0 else None
-    decode = functools.lru_cache(maxsize=1)(lambda plane: _decode(*places[plane], shape))
-    paths = tuple(dict.fromkeys(path for path, _ in places))
-    return Planes(name, len(places), shape, lambda k, r: decode(k)[r.start : r.stop : r.step], paths, pixel_um, step_um)
+    with _name_damage(heads[0][0]):
+        first = heads[0][1]
+        for path, head in heads:
+            if _describe(head) != _describe(first):
+                expect = f"{_describe(first)} as {heads[0][0].name} has"
+                raise ImageFault(str(path), expected=expect, found=_describe(head), remedy="Put one series into a folder.")
+        frames = int(first.get("NumberOfFrames", 1) or 1)
+        shape = (int(first.Rows), int(first.Columns))
+        check_plane(name, len(heads) if len(heads) > 1 else frames, shape, int(first.BitsAllocated) // 8 or 1)
+        places: list[tuple[Path, int]] = []
+        distance = first.get("SpacingBetweenSlices") or first.get("SliceThickness")
+        step_um = abs(float(distance)) * 1e3 if distance else None
+        if len(heads) > 1:
+            if frames > 1:
+                raise ImageFault(name, expected="one frame in each of several files", found=f"{frames}")
+            heads, measured = _order(name, heads)
+            step_um = measured or step_um
+            places = [(path, 0) for path, _ in heads]
+        else:
+            places = [(heads[0][0], k) for k in range(frames)]
+        spacing = first.get("PixelSpacing") or first.get("ImagerPixelSpacing")
+        pixel_um = (float(spacing[1]) * 1e3, float(spacing[0]) * 1e3) if spacing is not None and min(spacing) > 0 else None
+        decode = functools.lru_cache(maxsize=1)(lambda plane: _decode(*places[plane], shape))
+        paths = tuple(dict.fromkeys(path for path, _ in places))
+        planes = Planes(name, len(places), shape, lambda k, r: decode(k)[r.start : r.stop : r.step], paths, pixel_um, step_um)
+        across, normal = _find_directions(first)
+        is_placed = len(heads) > 1 and all("ImagePositionPatient" in head for _, head in heads)
+        up = normal if is_placed or normal[2] > 0 else -normal  # where no file says its place, planes are in the order given
+        return turn_upright(planes, [*across, up.tolist()])
+
+
+def _find_directions(head: Any) -> tuple[list[list[float]], Array]:
+    """Return the directions along a row and down a column in the series' space, and the normal of both."""
+    holder = head
+    if "ImageOrientationPatient" not in head and head.get("SharedFunctionalGroupsSequence"):  # of several frames in one file
+        holder = (head.SharedFunctionalGroupsSequence[0].get("PlaneOrientationSequence") or [head])[0]
+    values = [float(v) for v in holder.get("ImageOrientationPatient") or (1, 0, 0, 0, 1, 0)]
+    if len(values) != 6:
+        raise ValueError(f"ImageOrientationPatient of {len(values)} values")
+    with np.errstate(all="ignore"):
+        return [values[:3], values[3:]], np.cross(values[:3], values[3:])
 
 
 def _describe(head: Any) -> str:
@@ -78,9 +95,11 @@ def _describe(head: Any) -> str:
 
 @contextmanager
 def _name_damage(path: Path) -> Iterator[None]:
+    from pydicom.errors import BytesLengthException, InvalidDicomError
+
     try:
         yield
-    except DAMAGED as error:
+    except (*DAMAGED, BytesLengthException, InvalidDicomError) as error:
         raise FileFault(str(path), expected="a DICOM file", found=f"a damaged one: {error!s:.200}") from error
 
 
@@ -97,8 +116,7 @@ def _order(name: str, heads: list[tuple[Path, Any]]) -> tuple[list[tuple[Path, A
     """Order files by their position along the normal of their planes, or by instance number; return also the step in um."""
     with _name_damage(heads[0][0]):
         if all("ImagePositionPatient" in head for _, head in heads):
-            across = [float(v) for v in heads[0][1].get("ImageOrientationPatient", (1, 0, 0, 0, 1, 0))]
-            normal = np.cross(across[:3], across[3:])
+            _, normal = _find_directions(heads[0][1])
             at = [float(np.dot(normal, [float(v) for v in head.ImagePositionPatient])) for _, head in heads]
         elif all("SliceLocation" in head for _, head in heads):
             at = [float(head.SliceLocation) for _, head in heads]

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from inspect_pop.convert.planes import Planes, RawLayout, open_positions, open_raw
+from inspect_pop.convert.planes import Planes, RawLayout, open_positions, open_raw, turn_upright
 from inspect_pop.convert.unpacking import open_packed
 from inspect_pop.convert.volume_header import find_data, parse_numbers
 from inspect_pop.core.errors import FileFault
@@ -55,13 +55,19 @@ def open_metaimage(path: Path, folder: Path) -> Planes:
     }
     layout = RawLayout(count, (rows, cols), dtype)
     if fields.get("compresseddata", "false").lower() in ("true", "1"):
-        return open_packed(data, layout, "zlib", start=start if local else 0, **shared)
-    skip = int(parse_numbers(path, "HeaderSize", fields.get("headersize", "0"), 1)[0])
-    if local:
-        skip = start
-    elif skip < 0:
-        skip = max(0, measure_file(data) - count * layout.plane_bytes)
-    return open_raw(data, RawLayout(count, (rows, cols), dtype, skip), **shared)
+        planes = open_packed(data, layout, "zlib", start=start if local else 0, **shared)
+    else:
+        skip = int(parse_numbers(path, "HeaderSize", fields.get("headersize", "0"), 1)[0])
+        if local:
+            skip = start
+        elif skip < 0:
+            skip = max(0, measure_file(data) - count * layout.plane_bytes)
+        planes = open_raw(data, RawLayout(count, (rows, cols), dtype, skip), **shared)
+    matrix = next((fields[name] for name in ("transformmatrix", "rotation", "orientation") if name in fields), None)
+    if matrix is None:
+        return planes
+    values = parse_numbers(path, "TransformMatrix", matrix, 9)  # the direction of each axis, one after the other
+    return turn_upright(planes, [values[0:3], values[3:6], values[6:9]])
 
 
 def _read_header(path: Path) -> tuple[dict[str, str], int]:

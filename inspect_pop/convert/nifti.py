@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from inspect_pop.convert.planes import Planes, RawLayout, open_positions, open_raw
+from inspect_pop.convert.planes import Planes, RawLayout, open_positions, open_raw, turn_upright
 from inspect_pop.convert.unpacking import open_packed
 from inspect_pop.convert.volume_header import find_data
 from inspect_pop.core.errors import FileFault
@@ -40,6 +40,8 @@ def open_nifti(path: Path, folder: Path) -> Planes:
             spacing = struct.unpack_from(order + "8f", head, 76)
             offset, slope, intercept = struct.unpack_from(order + "3f", head, 108)
             units, magic = head[123], head[344:348]
+            placed = struct.unpack_from(order + "2h", head, 252)
+            turn, rows_of_affine = struct.unpack_from(order + "3f", head, 256), struct.unpack_from(order + "12f", head, 280)
         elif size == 540:
             dim = struct.unpack_from(order + "8q", head, 16)
             kind = struct.unpack_from(order + "h", head, 12)[0]
@@ -47,6 +49,8 @@ def open_nifti(path: Path, folder: Path) -> Planes:
             offset = struct.unpack_from(order + "q", head, 168)[0]
             slope, intercept = struct.unpack_from(order + "2d", head, 176)
             units, magic = struct.unpack_from(order + "i", head, 500)[0], head[4:8]
+            placed = struct.unpack_from(order + "2i", head, 344)
+            turn, rows_of_affine = struct.unpack_from(order + "3d", head, 352), struct.unpack_from(order + "12d", head, 400)
         else:
             raise FileFault(str(path), expected="a NIfTI header", found=f"a file that begins with {head[:8]!r}")
         if kind not in _TYPES or dim[0] not in (3, 4) or (dim[0] == 4 and dim[4] != 1):
@@ -73,6 +77,33 @@ def open_nifti(path: Path, folder: Path) -> Planes:
             "pixel_um": (steps[0], steps[1]) if known else None,
             "step_um": steps[2] if known else None,
         }
-        return open_packed(data, layout, "gzip", **shared) if packed else open_raw(data, layout, **shared)
+        planes = open_packed(data, layout, "gzip", **shared) if packed else open_raw(data, layout, **shared)
+        return turn_upright(planes, _find_directions(placed, turn, rows_of_affine, spacing[0]))
     except (struct.error, EOFError, zlib.error, OSError, ValueError, OverflowError) as error:
         raise FileFault(str(path), expected="a NIfTI volume", found=f"a damaged one: {error}") from error
+
+
+def _find_directions(
+    placed: tuple[int, ...], turn: tuple[float, ...], affine: tuple[float, ...], handedness: float
+) -> list[list[float]]:
+    """Return the directions of the three axes: those of the affine matrix, or of the quaternion; plain ones where neither counts.
+
+    Programs of the DICOM world turn x and y round in this format, others do not: where both run backwards, none is turned.
+    """
+    b, c, d = turn
+    a = max(0.0, 1.0 - b * b - c * c - d * d) ** 0.5
+    if placed[1] > 0:
+        axes = np.array(affine).reshape(3, 4)[:, :3]
+    elif placed[0] > 0:  # nifti1.h, method 2
+        axes = np.array(
+            [
+                [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+                [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+                [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+            ]
+        ) * [1.0, 1.0, -1.0 if handedness < 0 else 1.0]
+    else:
+        axes = np.eye(3)
+    if axes[0, 0] < 0 and axes[1, 1] < 0:
+        axes = axes * [[-1.0], [-1.0], [1.0]]
+    return axes.T.tolist()  # type: ignore[no-any-return]

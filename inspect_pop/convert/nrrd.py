@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from inspect_pop.convert.planes import Planes, RawLayout, check_plane, open_positions, open_raw
+from inspect_pop.convert.planes import Planes, RawLayout, check_plane, open_positions, open_raw, turn_upright
 from inspect_pop.convert.unpacking import open_packed
 from inspect_pop.convert.volume_header import find_data, parse_numbers
 from inspect_pop.core.errors import FileFault
@@ -40,9 +40,11 @@ def open_nrrd(path: Path, folder: Path) -> Planes:
     cols, rows, count = (int(n) for n in parse_numbers(path, "sizes", fields.get("sizes"), 3))
     dtype = np.dtype(kind).newbyteorder(">" if fields.get("endian", "little").lower() == "big" else "<")
     lengths: list[float] = []
+    directions: list[list[float]] = []
     if "space directions" in fields:
         vectors = [part for part in fields["space directions"].replace(")", "(").split("(") if part.strip()]
-        lengths = [math.hypot(*parse_numbers(path, "space directions", vector, vector.count(",") + 1)) for vector in vectors]
+        directions = [parse_numbers(path, "space directions", vector, vector.count(",") + 1) for vector in vectors]
+        lengths = [math.hypot(*vector) for vector in directions]
     elif "spacings" in fields and "nan" not in fields["spacings"].lower():
         lengths = [abs(n) for n in parse_numbers(path, "spacings", fields["spacings"], 3)]
     units = fields.get("space units", fields.get("units", "")).replace('"', " ").split()
@@ -67,11 +69,14 @@ def open_nrrd(path: Path, folder: Path) -> Planes:
         if skip < 0:  # the data lie at the file's end
             start = measure_file(data) - count * layout.plane_bytes
         offset = max(start, 0) if skip < 0 else start + skip
-        return open_raw(data, RawLayout(count, (rows, cols), dtype, offset), **shared)
-    if encoding in ("gz", "gzip", "bz2", "bzip2"):
+        planes = open_raw(data, RawLayout(count, (rows, cols), dtype, offset), **shared)
+    elif encoding in ("gz", "gzip", "bz2", "bzip2"):
         packed = RawLayout(count, (rows, cols), dtype, max(skip, 0))
-        return open_packed(data, packed, "gzip" if encoding.startswith("gz") else "bzip2", start=start, **shared)
-    raise FileFault(f"{path}: encoding", expected="raw, gzip or bzip2", found=repr(encoding), remedy="Save it as raw.")
+        planes = open_packed(data, packed, "gzip" if encoding.startswith("gz") else "bzip2", start=start, **shared)
+    else:
+        raise FileFault(f"{path}: encoding", expected="raw, gzip or bzip2", found=repr(encoding), remedy="Save it as raw.")
+    is_placed = len(directions) == 3 and all(len(vector) == 3 for vector in directions)
+    return turn_upright(planes, directions) if is_placed else planes
 
 
 def _read_header(path: Path) -> tuple[dict[str, str], int]:

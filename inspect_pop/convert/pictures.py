@@ -29,6 +29,8 @@ _GREY_WITHIN = 24  # of 255: chroma that JPEG adds to grey; text and marks are o
 _MOST_COLOURED = 0.1  # share of a picture: above, it is a colour picture and no grey one with marks
 _RIM_PX = 2  # that a mark's smoothed edge reaches over its colour
 _SOF = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
+_APP1, _ORIENTATION = 0xE1, 274
+_MOST_CHUNKS = 100_000  # of a PNG: one of the largest size has half as many
 _TIFF_JPEG = 7
 _TIFF_PLAIN = {1, 5, 8, 32946, 32773, 34926, 50000, 32909}  # none, LZW, deflate, PackBits, zstd
 _REMEDY = "Export it again."
@@ -36,10 +38,16 @@ _REMEDY = "Export it again."
 
 @dataclass(frozen=True)
 class _Head:
-    """What the head of a picture says: its size, and the type of its pixels."""
+    """What the head of a picture says: its size as it is stored, the type of its pixels, and its Orientation (TIFF 6.0)."""
 
     shape: tuple[int, int]
     itemsize: int
+    orientation: int = 1
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """Rows and columns of the picture that it shows."""
+        return self.shape[::-1] if self.orientation >= 5 else self.shape
 
 
 def is_picture(path: Path) -> bool:
@@ -65,13 +73,13 @@ def open_pictures(files: list[Path]) -> Planes:
         with open_positions(path) as read_at:
             heads.append(_parse_head(path, read_at(0, 1 << 20)))
     for path, head in zip(files, heads, strict=True):
-        if head.shape != heads[0].shape:
-            expect = f"{heads[0].shape[0]} x {heads[0].shape[1]} pixels, as {files[0].name} has"
-            raise ImageFault(str(path), expected=expect, found=f"{head.shape[0]} x {head.shape[1]}")
+        if head.upright != heads[0].upright:
+            expect = f"{heads[0].upright[0]} x {heads[0].upright[1]} pixels, as {files[0].name} has"
+            raise ImageFault(str(path), expected=expect, found=f"{head.upright[0]} x {head.upright[1]}")
     name = str(files[0]) if len(files) == 1 else f"{files[0].parent}: {files[0].name} to {files[-1].name}"
-    check_plane(name, len(files), heads[0].shape, heads[0].itemsize)
+    check_plane(name, len(files), heads[0].upright, heads[0].itemsize)
     decode = functools.lru_cache(maxsize=1)(lambda plane: read_picture(files[plane]))
-    return Planes(name, len(files), heads[0].shape, lambda plane, rows: decode(plane)[_as_slice(rows)], tuple(files))
+    return Planes(name, len(files), heads[0].upright, lambda plane, rows: decode(plane)[_as_slice(rows)], tuple(files))
 
 
 def read_picture(path: Path) -> Array:
@@ -91,7 +99,7 @@ def read_picture(path: Path) -> Array:
     if values is None or values.shape[:2] != head.shape:
         found = "one that cannot be decoded" if values is None else f"{values.shape[0]} x {values.shape[1]}"
         raise FileFault(str(path), expected=f"a picture of {head.shape[0]} x {head.shape[1]}", found=found, remedy=_REMEDY)
-    return _to_grey(path, values)
+    return UPRIGHT[head.orientation](_to_grey(path, values))
 
 
 def _as_slice(rows: range) -> slice:
@@ -208,7 +216,7 @@ def _parse_head(path: Path, data: bytes) -> _Head:
             cols, rows, depth = struct.unpack_from(">IIB", data, 16)
             if data[12:16] != b"IHDR":
                 raise FileFault(str(path), expected="a PNG picture", found="one without its header", remedy=_REMEDY)
-            return _Head((rows, cols), 8 if depth == 16 else 4)
+            return _Head((rows, cols), 8 if depth == 16 else 4, _find_png_orientation(path, data))
         if data.startswith(b"BM"):
             cols, rows = struct.unpack_from("<ii", data, 18)
             (bits,) = struct.unpack_from("<H", data, 28)
@@ -226,7 +234,7 @@ def _parse_head(path: Path, data: bytes) -> _Head:
 
 def _parse_jpeg(path: Path, data: bytes) -> _Head:
     """Walk the segments of a JPEG up to its frame header."""
-    at = 2
+    at, orientation = 2, 1
     while True:
         if data[at] != 0xFF:
             raise FileFault(str(path), expected="a JPEG picture", found=f"a damaged one, at byte {at}", remedy=_REMEDY)
@@ -236,8 +244,39 @@ def _parse_jpeg(path: Path, data: bytes) -> _Head:
             continue
         if marker in _SOF:
             rows, cols = struct.unpack_from(">HH", data, at + 5)
-            return _Head((rows, cols), 4)
+            return _Head((rows, cols), 4, orientation)
         if marker == 0xD9:
             raise FileFault(str(path), expected="a JPEG picture", found="one without a frame", remedy=_REMEDY)
         (length,) = struct.unpack_from(">H", data, at + 2)
+        if marker == _APP1 and data[at + 4 : at + 10] == b"Exif\0\0":
+            orientation = _read_exif(path, data[at + 10 : at + 2 + length])
         at += 2 + length
+
+
+def _find_png_orientation(path: Path, data: bytes) -> int:
+    """Return the Orientation of a PNG's chunk eXIf, which lies before the pixels or after them; 1 without it."""
+    at = 8
+    for _ in range(_MOST_CHUNKS):
+        if at + 8 > len(data):
+            break
+        length, kind = struct.unpack_from(">I4s", data, at)
+        if kind == b"eXIf":
+            return _read_exif(path, data[at + 8 : at + 8 + length])
+        at += 12 + length
+    return 1
+
+
+def _read_exif(path: Path, data: bytes) -> int:
+    """Return the Orientation in a block of Exif (a TIFF without pixels, CIPA DC-008), 1 without one. Raises `ImageFault`."""
+    with suppress(struct.error):
+        order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
+        if order is not None:
+            (at,) = struct.unpack_from(order + "I", data, 4)
+            (n_tags,) = struct.unpack_from(order + "H", data, at)
+            for tag in range(at + 2, at + 2 + 12 * n_tags, 12):
+                code, _, count, value = struct.unpack_from(order + "HHIH", data, tag)
+                if code == _ORIENTATION and count == 1 and value in UPRIGHT:
+                    return int(value)
+                if code == _ORIENTATION and value != 0:  # 0: a program that does not know it
+                    raise ImageFault(str(path), expected="an Orientation of 1 to 8", found=str(value), remedy=_REMEDY)
+    return 1

@@ -5,7 +5,7 @@ short while it is mapped kills the process.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,10 +17,20 @@ from numpy.typing import NDArray
 from inspect_pop.core.errors import FileFault, ImageFault
 from inspect_pop.ingest.files import BOUNDS, describe_error, measure_file
 
-__all__ = ["SOURCE_BOUNDS", "Planes", "RawLayout", "check_plane", "open_positions", "open_raw", "simplify"]
+__all__ = [
+    "SOURCE_BOUNDS",
+    "Planes",
+    "RawLayout",
+    "check_plane",
+    "open_positions",
+    "open_raw",
+    "simplify",
+    "turn_upright",
+]
 
 Array = NDArray[Any]
 MOST_PLANES = 20_000
+_ALONG = 0.8  # cosine between an axis of the file and the one of its space along which it is taken to run: 37 degrees
 _GAP_BYTES = 1 << 18  # a call of the system takes as long as copying some 50 kB, and disks read ahead by 128 kB
 # A volume's file is never read as a whole; its directories are, and it may have as many pages as planes.
 SOURCE_BOUNDS = replace(BOUNDS, image_tags=1 << 20)
@@ -175,3 +185,39 @@ def _read_whole(path: Path, read_at: Callable[[int, int], bytes], offset: int, n
         parts.append(part)
         offset, n = offset + len(part), n - len(part)
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def turn_upright(planes: Planes, directions: Sequence[Sequence[float]]) -> Planes:
+    """Return planes as they lie in the space of their file: an axis that runs against that of the space is turned round.
+
+    Args:
+        planes: The planes as they are stored.
+        directions: For the way along a row, down a column and from plane to plane, its vector (x, y, z) in the file's space.
+
+    Raises:
+        ImageFault: The axes run askew and are mirrored, so that it is not known which one to turn round.
+    """
+    axes = np.array(directions, dtype=float)
+    with np.errstate(all="ignore"):
+        lengths = np.linalg.norm(axes, axis=1)
+    if not np.isfinite(lengths).all() or lengths.min() == 0:
+        return planes
+    axes /= lengths[:, None]
+    along = np.diag(axes)
+    if np.abs(along).min() < _ALONG:
+        if np.linalg.det(axes) < 0:
+            remedy = "Save it along the axes of its space, or give its data file, shape and dtype in the map, and mirror."
+            raise ImageFault(planes.name, expected="a volume along the axes of its space", found="a mirrored one", remedy=remedy)
+        return planes
+    is_turned = [bool(cosine < 0) for cosine in along]
+    if not any(is_turned):
+        return planes
+
+    def read(plane: int, rows: range) -> Array:
+        if is_turned[1]:
+            rows = range(planes.shape[0] - 1 - rows[-1], planes.shape[0] - rows[0], rows.step)
+        values = planes.read(planes.count - 1 - plane if is_turned[2] else plane, rows)
+        return values[:: -1 if is_turned[1] else 1, :: -1 if is_turned[0] else 1]
+
+    turned = [name for name, is_it in zip(("columns", "rows", "planes"), is_turned, strict=True) if is_it]
+    return replace(planes, read=read, notes=(*planes.notes, f"{' and '.join(turned)} turned round, as the file's directions say"))

@@ -5,6 +5,7 @@ Every reader gives heights in a unit, and the size of its pixels where the file 
 
 import io
 import re
+import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from inspect_pop.convert.planes import check_plane
 from inspect_pop.convert.sources import open_planes
 from inspect_pop.core.errors import FileFault, ImageFault
 from inspect_pop.core.geometry import HeightMap
-from inspect_pop.ingest.files import BOUNDS, read_bytes
+from inspect_pop.ingest.files import BOUNDS, decode_text, read_bytes
 from inspect_pop.ingest.images import DAMAGED
 
 __all__ = ["FoundHeights", "take_heights"]
@@ -217,8 +218,8 @@ def _read_x3p(path: Path) -> _Raw:
             mains = [info for info in archive.infolist() if info.filename.rpartition("/")[2] == "main.xml"]
             if not mains or mains[0].file_size > BOUNDS.manifest_bytes:
                 raise FileFault(str(path), expected="one main.xml of at most 4 MiB in the archive", found="none")
-            xml = archive.read(mains[0])
-            if b"<!DOCTYPE" in xml or b"<!ENTITY" in xml:
+            xml = decode_text(path, archive.read(mains[0]), FileFault)  # before the look for entities: UTF-16 would hide them
+            if "<!DOCTYPE" in xml or "<!ENTITY" in xml:
                 raise FileFault(str(path), expected="plain XML", found="a document type, which it does not need")
             root = ElementTree.fromstring(xml)  # noqa: S314 - without entities, and bounded
             cols, rows = (int(_find_text(path, root, f"MatrixDimension/Size{axis}")) for axis in "XY")
@@ -227,7 +228,9 @@ def _read_x3p(path: Path) -> _Raw:
             kind = {"D": "<f8", "F": "<f4", "I": "<i2", "L": "<i4"}.get(_find_text(path, root, "CZ/DataType").strip(), "")
             if not kind:
                 raise ImageFault(f"{path}: DataType", expected="D, F, I or L", found="another")
-            steps = [float(_find_text(path, root, f"C{axis}/Increment")) for axis in "XYZ"]
+            steps = [float(_find_text(path, root, f"C{axis}/Increment", "1" if axis == "Z" else None)) for axis in "XYZ"]
+            if not all(np.isfinite(steps)) or 0 in steps[:2]:
+                raise ImageFault(f"{path}: Increment", expected="the distance of points", found=str(steps[:2]))
             offset = float(_find_text(path, root, "CZ/Offset", "0"))
             needed = rows * cols * np.dtype(kind).itemsize
             info = archive.getinfo(mains[0].filename.removesuffix("main.xml") + name.strip().lstrip("/"))
@@ -237,7 +240,8 @@ def _read_x3p(path: Path) -> _Raw:
     except (zipfile.BadZipFile, ElementTree.ParseError, KeyError, ValueError, NotImplementedError, OSError, EOFError) as error:
         raise FileFault(str(path), expected="an x3p file", found=f"a damaged one: {error!s:.200}") from error
     heights = values * (steps[2] if kind in ("<i2", "<i4") else 1.0) + offset
-    return _Raw(heights[::-1].astype(np.float64), 1e6, (steps[0] * 1e6, steps[1] * 1e6))  # y is up
+    upright = heights[:: 1 if steps[1] < 0 else -1, :: -1 if steps[0] < 0 else 1]  # y is up, unless its steps go down
+    return _Raw(upright.astype(np.float64), 1e6, (abs(steps[0]) * 1e6, abs(steps[1]) * 1e6))
 
 
 def _find_text(path: Path, root: Any, place: str, default: str | None = None) -> str:
@@ -256,17 +260,22 @@ def _find_text(path: Path, root: Any, place: str, default: str | None = None) ->
 def _read_by_library(path: Path) -> _Raw:
     """Read sur, plux, vk4, al3d and the others that SurfaceTopography knows, where it is installed."""
     try:
-        import SurfaceTopography
+        with warnings.catch_warnings(action="ignore", category=ImportWarning):  # it can do without MPI, and says so
+            import SurfaceTopography
     except ImportError as error:
         kinds = ", ".join([*pictures.SUFFIXES, *_TEXT, ".x3p"])
         remedy = "Install SurfaceTopography, which reads sur, plux, vk4, al3d and others."
         raise FileFault(str(path), expected=f"a height map: {kinds}", found=path.suffix or "no suffix", remedy=remedy) from error
+    known = vars(getattr(SurfaceTopography, "Exceptions", SurfaceTopography)).values()
+    refusals = (e for e in known if isinstance(e, type) and issubclass(e, Exception))  # they have no base in common
+    errors: tuple[type[Exception], ...] = (*DAMAGED, *refusals)
     try:
         surface: Any = SurfaceTopography.read_topography(str(path))
         values = np.ma.filled(np.ma.asarray(surface.heights(), dtype=np.float64), np.nan)
         across, down = (float(v) for v in surface.pixel_size)
         unit = _UM.get(str(surface.unit))
-    except DAMAGED as error:
-        raise FileFault(str(path), expected="a height map", found=f"{type(error).__name__}: {error!s:.200}") from error
+    except errors as error:
+        found = f"{type(error).__name__}: {' '.join(str(error).split()):.200}"
+        raise FileFault(str(path), expected="a height map", found=found) from error
     pixel = (across * unit, down * unit) if unit else None
     return _Raw(values.T[::-1], unit, pixel)  # its first axis is x, its second y, which is up

@@ -107,7 +107,7 @@ def load_limits(path: Path | None, profile: str | None = None) -> Limits:
     if path is None:
         return Limits() if profile is None else Limits(profile=_find_profile(profile, "--profile"))
     try:
-        text = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise LimitsFault(str(path), expected="a TOML file of limits", found=str(error)) from error
     profiles = text.pop("profile", {})

@@ -8,7 +8,16 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-__all__ = ["defuse_cell", "escape_controls", "format_csv", "hide_arguments", "hide_passwords", "pluralize", "resolve_address"]
+__all__ = [
+    "defuse_cell",
+    "escape_controls",
+    "format_csv",
+    "hide_arguments",
+    "hide_passwords",
+    "pluralize",
+    "resolve_address",
+    "restore_cell",
+]
 
 
 def pluralize(n: int, noun: str) -> str:
@@ -98,6 +107,11 @@ def defuse_cell(value: Any) -> Any:
     if value.lstrip(_STRIPPED).startswith(_FORMULA_STARTS) or value.startswith(("\t", "\r", "\n")):
         return f"'{value}"
     return value
+
+
+def restore_cell(text: str) -> str:
+    """Return the text of a cell as it was before `defuse_cell`."""
+    return text[1:] if text.startswith("'") and defuse_cell(text[1:]) == text else text
 
 
 def format_csv(header: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:

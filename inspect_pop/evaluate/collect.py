@@ -111,7 +111,7 @@ class DatasetConfig(BaseModel):
 def load_dataset_config(path: Path) -> DatasetConfig:
     """Read a set's configuration from TOML. Raises `LimitsFault` for one that cannot be read or has an unknown key."""
     try:
-        return DatasetConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return DatasetConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8-sig")))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError) as error:
         raise LimitsFault(str(path), expected="the configuration of a simulated set", found=str(error)) from error
 

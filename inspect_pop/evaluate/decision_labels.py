@@ -12,8 +12,6 @@ divided by the number of them that were looked at (Horvitz and Thompson, JASA 47
 elsewhere was not drawn and stands for itself.
 """
 
-import csv
-import io
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +22,7 @@ from sqlalchemy import and_, func, select
 from inspect_pop.core.atomic import write_text
 from inspect_pop.core.classes import GOOD
 from inspect_pop.core.columns import KEY
-from inspect_pop.core.text import pluralize
+from inspect_pop.core.text import format_csv, pluralize
 from inspect_pop.store import Store
 from inspect_pop.store.outcome import list_standing
 from inspect_pop.store.schema import boards, decisions, defects, samples
@@ -166,9 +164,7 @@ def _make_label(row: Any) -> DecidedJoint:
 
 def write_decision_labels(found: DecisionLabels, path: Path) -> None:
     """Write the labels as `labels.csv`: it appears whole or not at all."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(LABEL_COLUMNS)
-    for joint in found.labels:
-        writer.writerow([f"{joint.stands_for:g}" if n == "stands_for" else getattr(joint, n) for n in LABEL_COLUMNS])
-    write_text(path, text.getvalue())
+    rows = [
+        [f"{joint.stands_for:g}" if n == "stands_for" else getattr(joint, n) for n in LABEL_COLUMNS] for joint in found.labels
+    ]
+    write_text(path, format_csv(LABEL_COLUMNS, rows))

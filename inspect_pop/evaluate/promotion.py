@@ -75,7 +75,7 @@ class Gate:
 def load_gates(path: Path) -> Gates:
     """Read gates from a TOML file. Raises `LimitsFault` for a file that cannot be read, an unknown key or an impossible value."""
     try:
-        return Gates.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return Gates.model_validate(tomllib.loads(path.read_text(encoding="utf-8-sig")))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError) as error:
         raise LimitsFault(str(path), expected="promotion gates", found=str(error)) from error
 

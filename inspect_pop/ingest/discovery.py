@@ -17,8 +17,8 @@ from inspect_pop.ingest.contract import MANIFEST, find_root, load_added_readers
 __all__ = ["BoardPlace", "Source", "find_exports", "find_labels", "find_passed_over"]
 
 LABELS = "labels.csv"
-# Names in lower case: hidden, and the bins, snapshots and indices of Windows, macOS, Linux, Samba, Synology, QNAP, NetApp
-# and Buffalo.
+# Names in lower case: hidden, and the bins, snapshots and indices of Windows, macOS, Linux, Samba, Synology, QNAP, NetApp,
+# Buffalo and Nextcloud.
 _SYSTEM_FOLDERS = (
     ".*",
     "#recycle*",
@@ -32,6 +32,8 @@ _SYSTEM_FOLDERS = (
     "@snapshot*",
     "@tmp",
     "__macosx",
+    "files_trashbin*",
+    "files_versions*",
     "found.[0-9][0-9][0-9]",
     "lost+found",
     "network trash folder",

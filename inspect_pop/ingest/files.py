@@ -8,12 +8,23 @@ import codecs
 import hashlib
 import os
 import stat
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
 from inspect_pop.core.errors import FileFault, InputFault, PathFault
 
-__all__ = ["BOUNDS", "Bounds", "decode_text", "describe_error", "hash_file", "measure_file", "read_bytes", "resolve_inside"]
+__all__ = [
+    "BOUNDS",
+    "Bounds",
+    "decode_text",
+    "describe_error",
+    "fold_name",
+    "hash_file",
+    "measure_file",
+    "read_bytes",
+    "resolve_inside",
+]
 
 _MIB = 1 << 20
 
@@ -52,7 +63,8 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0
 def resolve_inside(name: str, start: Path, folder: Path, thing: str) -> Path:
     """Resolve `name`, relative to the folder `start`, to a path that lies in `folder` after all links are followed.
 
-    A backslash separates folders, as on Windows, unless a file of that very name exists. Raises `PathFault`, which names
+    A backslash separates folders, as on Windows, unless a file of that very name exists. A name that no file has stands for the
+    one file whose name differs in case or in Unicode's form alone, as on Windows and macOS. Raises `PathFault`, which names
     `thing`, for an absolute path, of Windows too, one that leaves by `..` or by a link, and one that is no valid path.
     """
     windows = PureWindowsPath(name)
@@ -64,6 +76,8 @@ def resolve_inside(name: str, start: Path, folder: Path, thing: str) -> Path:
         name = name.replace("\\", "/")
     try:
         target, limit = (start / name).resolve(), folder.resolve()
+        if target.is_relative_to(limit):
+            target = _find_spelling(target, limit).resolve()
     except (OSError, RuntimeError, ValueError) as error:  # a circle of links before Python 3.13; a NUL in the name
         raise PathFault(thing, expected="a path to a file", found=f"{name!r}: {describe_error(error)}") from error
     # A target that is still a link leads in a circle, for which Python 3.13 no longer raises.
@@ -74,6 +88,23 @@ def resolve_inside(name: str, start: Path, folder: Path, thing: str) -> Path:
             thing, expected=f"a file inside {limit}", found=f"{name!r}, which leads to {target}", remedy="Put the file inside."
         )
     return target
+
+
+def fold_name(name: str) -> str:
+    """Return what names have in common that differ in case or in Unicode's form alone."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def _find_spelling(path: Path, limit: Path) -> Path:
+    """Return a path in `limit` as it is spelt on the disk, where exactly one name there differs in case or form alone."""
+    if os.path.lexists(path) or path == limit:
+        return path
+    parent = _find_spelling(path.parent, limit)
+    try:
+        same = [entry.name for entry in os.scandir(parent) if fold_name(entry.name) == fold_name(path.name)]
+    except OSError:
+        return path
+    return parent / (same[0] if len(same) == 1 else path.name)
 
 
 def measure_file(path: Path, fault: type[InputFault] = FileFault) -> int:

@@ -1,6 +1,5 @@
 """Read `labels.csv`, version 1: the class that a person gave to each joint."""
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,8 @@ from inspect_pop.core.classes import CLASSES
 from inspect_pop.core.columns import KEY
 from inspect_pop.core.errors import LabelsFault
 from inspect_pop.core.recipe import Recipe
-from inspect_pop.ingest.document import format_value, read_rows
+from inspect_pop.core.text import restore_cell
+from inspect_pop.ingest.document import format_value, parse_number, read_rows
 from inspect_pop.ingest.files import BOUNDS, decode_text, read_bytes
 
 __all__ = ["JointKey", "LabelledJoint", "Labels", "check_labels", "read_labels"]
@@ -67,9 +67,8 @@ def read_labels(path: Path | str) -> Labels:
     path = Path(path)
     text = decode_text(path, read_bytes(path, BOUNDS.labels_bytes), LabelsFault)
     joints: dict[JointKey, LabelledJoint] = {}
-    for line, (serial, refdes, interface, ball, label, source, by, at, note, inspected_at, stands_for) in read_rows(
-        path, text, REQUIRED, OPTIONAL, LabelsFault
-    ):
+    for line, row in read_rows(path, text, REQUIRED, OPTIONAL, LabelsFault):
+        serial, refdes, interface, ball, label, source, by, at, note, inspected_at, stands_for = map(restore_cell, row)
         if label not in CLASSES:
             raise LabelsFault(f"{path}: line {line}: label", expected=f"one of {', '.join(CLASSES)}", found=format_value(label))
         if not (serial and refdes and ball) or interface not in ("lower", "upper"):
@@ -78,19 +77,16 @@ def read_labels(path: Path | str) -> Labels:
                 f"{path}: line {line}", expected="a joint: serial, refdes, lower or upper, ball", found=format_value(found)
             )
         joints[serial, refdes, interface, ball] = LabelledJoint(
-            label, source, by, at, note, line, inspected_at, _parse_count(stands_for, f"{path}: line {line}")
+            label, source, by, at, note, line, inspected_at, _parse_count(path, line, stands_for)
         )
     return Labels(path, joints)
 
 
-def _parse_count(text: str, where: str) -> float:
+def _parse_count(path: Path, line: int, text: str) -> float:
     """Return how many joints a label stands for; 1 where the file does not say."""
-    try:
-        count = float(text or 1)
-    except ValueError:
-        count = math.nan
-    if not 1 <= count < math.inf:
-        raise LabelsFault(f"{where}: stands_for", expected="a number of joints, 1 or more", found=format_value(text))
+    count = parse_number(path, line, "stands_for", text, LabelsFault) if text else 1.0
+    if count < 1:
+        raise LabelsFault(f"{path}: line {line}: stands_for", expected="a number of joints, 1 or more", found=format_value(text))
     return count
 
 

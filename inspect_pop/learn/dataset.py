@@ -77,7 +77,7 @@ def load_training_config(path: Path) -> TrainingConfig:
     Raises `LimitsFault` for a file that cannot be read, an unknown key or an impossible value.
     """
     try:
-        return TrainingConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return TrainingConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8-sig")))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError) as error:
         raise LimitsFault(str(path), expected="a training configuration", found=str(error)) from error
 

@@ -86,7 +86,7 @@ class ReleaseSets:
 def load_release_config(path: Path) -> ReleaseConfig:
     """Read a configuration. Raises `LimitsFault` for one that cannot be read or has an unknown key."""
     try:
-        return ReleaseConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return ReleaseConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8-sig")))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError) as error:
         raise LimitsFault(str(path), expected="the configuration of a release", found=str(error)) from error
 

@@ -285,7 +285,7 @@ def build_message(content: RecordContent, part: str, handle: str) -> Message:
     """Make one of a record's messages, complete; `part` is one of `list_parts`."""
     board = content.board
     unique, _, at = identify_part(board, part)
-    transaction, primary = make_record_uuid(board.record), board.panel or board.serial
+    transaction, primary = make_record_uuid(board.record), (board.panel or "").strip() or board.serial
     body: UnitsInspected | WorkStarted | WorkCompleted
     if part == _STARTED:
         unit = UnitPosition(UnitIdentifier=board.serial, PositionNumber=_number_position(board))
@@ -458,7 +458,7 @@ def _build_units_inspected(
         OperatorIdentifier=person or f"inspect_pop {board.software}", ActorType=Actor.HUMAN if person else Actor.REMOTE_SYSTEM
     )
     return UnitsInspected(
-        PrimaryIdentifier=board.panel or board.serial,
+        PrimaryIdentifier=(board.panel or "").strip() or board.serial,
         TransactionId=make_record_uuid(board.record),
         InspectionMethod=method,
         SamplingInformation=SamplingInformation(),

@@ -78,7 +78,7 @@ def decode(data: bytes) -> tuple[str, dict[str, str], frozenset[str]]:
     if b"<!" in data:  # neither a document type nor entities: the parser expands none
         raise HermesFault("message", expected="plain XML", found="a document type or a comment")
     try:
-        root = ElementTree.fromstring(data)  # noqa: S314 (without entities, and bounded)
+        root = ElementTree.fromstring(data.decode("utf-8-sig"))  # noqa: S314 (without entities, which UTF-16 would hide, and bounded)
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise HermesFault("message", expected="XML", found=str(error)) from error
     if root.tag != "Hermes" or len(root) != 1:
@@ -115,6 +115,11 @@ class Lane:
         self.waiting: deque[Announcement] = deque(maxlen=WAITING)
         self._state = "not connected"
         self.features: frozenset[str] = frozenset()
+
+    @property
+    def is_described(self) -> bool:
+        """Whether the machine has described itself."""
+        return self._state != "not connected"
 
     def disconnect(self) -> None:
         """Begin anew: the machine is gone. The board that was announced is announced again to the next one."""
@@ -255,21 +260,24 @@ class _LaneServer:
             writer.close()
 
     async def _talk(self, reader: asyncio.StreamReader) -> None:
-        wait_s, awaits_answer = GREETING_S, False
+        clock = asyncio.get_running_loop().time
+        greeted_until, wait_s, awaits_answer = clock() + GREETING_S, GREETING_S, False
         while True:
             try:
                 data = await asyncio.wait_for(reader.readuntil(_END), wait_s)
             except asyncio.LimitOverrunError as error:
                 raise HermesFault("message", expected=f"at most {MESSAGE_BYTES:,} bytes", found="more") from error
             except TimeoutError:
-                if awaits_answer or wait_s == GREETING_S:
+                if awaits_answer or not self._lane.is_described:
                     raise
                 awaits_answer = "FeatureCheckAliveResponse" in self._lane.features
                 await self._send([encode("CheckAlive", Type=_PING, Id="1") if awaits_answer else encode("CheckAlive")])
                 wait_s = ANSWER_S if awaits_answer else SILENCE_S
                 continue
             await self._send(self._lane.receive(data.lstrip()))
-            wait_s, awaits_answer = SILENCE_S, False
+            # One that only asks whether the station is alive keeps the lane from the machine that belongs to it.
+            wait_s = SILENCE_S if self._lane.is_described else max(0.0, greeted_until - clock())
+            awaits_answer = False
 
     async def _send(self, messages: list[bytes]) -> None:
         if self._writer is not None and messages:

@@ -92,18 +92,7 @@ def read_array(
     doubts = _find_doubts(array, names, notes)
     if a1_corner is None:
         notes.append("A1 is assumed at the upper left corner of the picture: give --a1 where the part's mark says otherwise")
-    _note_picture(array, pitch_um, notes)
-    ball_um = None
-    usual_um = guess_ball(pitch_um)
-    pad_um = guess_pad(pitch_um, usual_um)
-    # A joint's widest diameter is that of the truncated sphere between its pads: 2 sqrt(a^2 + h^2 / 4).
-    ratio = array.diameter_px * scale_um / float(np.hypot(pad_um, compute_standoff(usual_um, pad_um)))
-    if abs(ratio - 1) > DIFFERENT:
-        ball_um = float(min(5 * round(usual_um * ratio / 5), 0.8 * pitch_um))
-        notes.append(
-            f"balls look {array.diameter_px * scale_um:.0f} um wide, where {usual_um:.0f} um balls are usual at this pitch: "
-            f"a diameter of {ball_um:.0f} um before reflow is estimated, if the slice is the middle one"
-        )
+    ball_um = _note_picture(array, pitch_um, scale_um, notes)
     place = array.place
     draft = ArrayDraft(
         refdes=refdes,
@@ -200,8 +189,8 @@ def _find_doubts(array: Array, names: tuple[str, ...], notes: list[str]) -> dict
     return doubts
 
 
-def _note_picture(array: Array, pitch_um: float, notes: list[str]) -> None:
-    """Note what the picture itself makes doubtful."""
+def _note_picture(array: Array, pitch_um: float, scale_um: float, notes: list[str]) -> float | None:
+    """Note what the picture itself makes doubtful; return the balls' diameter in um where it is not the usual one."""
     lattice = array.lattice
     holes = int(_is_inside(array).sum())
     notes.append(f"{len(array.column)} balls, {holes} empty places inside the array: compare with the part's data sheet")
@@ -229,3 +218,16 @@ def _note_picture(array: Array, pitch_um: float, notes: list[str]) -> None:
         notes.append(f"the array is turned by {lattice.angle_deg:+.1f} degrees in the picture")
     if lattice.staggered:
         notes.append("a staggered array: rows and columns are counted on the grid of all places, of which every second is empty")
+    usual_um = guess_ball(pitch_um)
+    pad_um = guess_pad(pitch_um, usual_um)
+    # A joint's widest diameter is that of the truncated sphere between its pads: 2 sqrt(a^2 + h^2 / 4).
+    width_um = array.diameter_px * scale_um
+    ratio = width_um / float(np.hypot(pad_um, compute_standoff(usual_um, pad_um)))
+    if abs(ratio - 1) <= DIFFERENT:
+        return None
+    ball_um = float(min(5 * round(usual_um * ratio / 5), 0.8 * pitch_um))
+    notes.append(
+        f"balls look {width_um:.0f} um wide, where {usual_um:.0f} um balls are usual at this pitch: "
+        f"a diameter of {ball_um:.0f} um before reflow is estimated, if the slice is the middle one"
+    )
+    return ball_um

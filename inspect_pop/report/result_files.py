@@ -63,7 +63,7 @@ class ResultsTarget:
         try:
             if self.template.stat().st_size > _MOST_TEMPLATE:
                 raise TemplateFault(f"template {self.template}", expected="at most 1 MiB", found="more")
-            source = self.template.read_text(encoding="utf-8")
+            source = self.template.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             found = f"{type(error).__name__}: {error}"
             raise TemplateFault(f"template {self.template}", expected="a text file in UTF-8", found=found) from error
@@ -101,17 +101,18 @@ class ResultsTarget:
         if not text.strip():
             return ""
         try:
+            data = text.encode()  # a template may spell signs that UTF-8 cannot hold
             if self.kind == ".json":
-                json.loads(text)
+                json.loads(data)
             elif self.kind == ".xml":
-                ElementTree.fromstring(text.encode())  # noqa: S314 (made from our own values, escaped)
+                ElementTree.fromstring(data)  # noqa: S314 (made from our own values, escaped)
         except (ValueError, ElementTree.ParseError, RecursionError) as error:
             raise TemplateFault(name, expected=f"valid {self.kind[1:].upper()}", found=str(error)) from error
         return text
 
     def locate(self, stored: StoredBoard) -> Path:
         """Return where a record's file lies: a later version of it, after a decision, replaces it."""
-        return self.folder / name_board_file(stored.board.serial, stored.board.record).replace(".html", self.kind)
+        return self.folder / (name_board_file(stored.board.serial, stored.board.record).removesuffix(".html") + self.kind)
 
     def write(self, stored: StoredBoard) -> Path | None:
         """Write a record's file whole or not at all; return where, None where the template renders nothing.

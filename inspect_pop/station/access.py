@@ -230,8 +230,9 @@ def _parse_entry(entry: Any, place: str) -> tuple[str, Caller]:
     if not isinstance(entry, dict) or set(entry) - {"name", "role", "sha256", "roots"}:
         raise UsageFault(place, expected="the keys name, role, sha256 and optionally roots")
     name, role, digest, roots = (entry.get(k) for k in ("name", "role", "sha256", "roots"))
-    if not isinstance(name, str) or not name or role not in TOKEN_ROLES:
-        raise UsageFault(place, expected=f"a name, and one of the roles {sorted(TOKEN_ROLES)}", found=f"{name!r}, {role!r}")
+    if not isinstance(name, str) or not name.strip() or not name.isprintable() or role not in TOKEN_ROLES:
+        expected = f"a name of signs that print, and one of the roles {sorted(TOKEN_ROLES)}"
+        raise UsageFault(place, expected=expected, found=f"{name!r}, {role!r}")
     if not isinstance(digest, str) or len(digest) != SHA256_LENGTH or set(digest.lower()) - set("0123456789abcdef"):
         raise UsageFault(f"{place} ({name})", expected="the sha256 of the token, as 64 hexadecimal digits")
     if digest.lower() in _NO_SECRET_DIGESTS:

@@ -13,8 +13,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
 
 from inspect_pop import __version__
-from inspect_pop.core.errors import PopError, StoreFault, make_printable
-from inspect_pop.core.text import hide_passwords
+from inspect_pop.core.errors import PopError, StoreFault
 from inspect_pop.messages.hermes import parse_address, serve_lane
 from inspect_pop.messages.publisher import OutboxPublisher
 from inspect_pop.messages.result_follower import ResultsFollower
@@ -23,7 +22,7 @@ from inspect_pop.station import routes, window_routes
 from inspect_pop.station.access import Tokens, load_tokens
 from inspect_pop.station.login import Gate, login
 from inspect_pop.station.machines import machines, watch_machines
-from inspect_pop.station.middleware import RequestGuard
+from inspect_pop.station.middleware import RequestGuard, make_refusal
 from inspect_pop.station.pool import Pool
 from inspect_pop.station.settings import ServiceSettings
 from inspect_pop.station.station import STORE_RETRY_S, Station
@@ -99,16 +98,16 @@ def create_app(settings: ServiceSettings, pool: Pool | None = None) -> FastAPI:
     @app.exception_handler(RequestValidationError)
     async def refuse_invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
-        return _make_refusal(422, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}")
+        return make_refusal(422, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}")
 
     @app.exception_handler(HTTPException)
     async def refuse_http(_: Request, error: HTTPException) -> JSONResponse:
-        return _make_refusal(error.status_code, str(error.detail), dict(error.headers or {}))
+        return make_refusal(error.status_code, str(error.detail), dict(error.headers or {}))
 
     @app.exception_handler(PopError)
     async def refuse_fault(_: Request, error: PopError) -> JSONResponse:
         """Refuse for a declared fault that no route handles, mostly of the store."""
-        return _make_refusal(503, str(error), {"Retry-After": str(STORE_RETRY_S)})
+        return make_refusal(503, str(error), {"Retry-After": str(STORE_RETRY_S)})
 
     return app
 
@@ -162,20 +161,6 @@ async def run_publisher(settings: ServiceSettings, store: Store) -> AsyncIterato
     finally:
         for publisher in running:
             await asyncio.to_thread(publisher.stop, PUBLISHER_STOP_S)
-
-
-def _make_refusal(status: int, reason: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    """Return a refusal with all fields of an answer, so that the line reads one kind of object."""
-    answer: dict[str, object] = {
-        "serial": None,
-        "verdict": "error",
-        "reason": make_printable(hide_passwords(reason)),
-        "defects": [],
-        "record": None,
-        "report": None,
-        "elapsed_ms": 0.0,
-    }
-    return JSONResponse(answer, status, headers)
 
 
 @overview.get("/docs", include_in_schema=False)

@@ -17,6 +17,7 @@ from pathlib import Path
 from inspect_pop.core.errors import UsageFault
 from inspect_pop.ingest import find_exports
 from inspect_pop.ingest.contract import MANIFEST
+from inspect_pop.ingest.files import fold_name
 
 __all__ = ["DONE_FILE", "Arrival", "Arrivals"]
 
@@ -86,7 +87,7 @@ class _Board:
     def is_complete(self, quiet_s: float, settle_s: float, patience_s: float) -> bool:
         """Return whether to inspect the board, unchanged for `quiet_s` seconds."""
         names = {entry[0] for entry in self.snapshot.files} if self.snapshot else set()
-        if self.named <= names:
+        if self.named <= names or {fold_name(n) for n in self.named} <= {fold_name(n) for n in names}:
             return DONE_FILE in names or quiet_s >= settle_s
         return quiet_s >= patience_s
 
@@ -256,7 +257,7 @@ def _read_names(manifest: bytes) -> tuple[frozenset[str], str]:
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return frozenset(), ""
     recipe = value.get("recipe")
-    return named, recipe if isinstance(recipe, str) else ""
+    return named, recipe.replace("\\", "/") if isinstance(recipe, str) else ""
 
 
 def _list_files(board: Path) -> tuple[tuple[str, int, int, int], ...] | None:

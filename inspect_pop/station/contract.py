@@ -221,7 +221,11 @@ def locate_setup_file(store: str) -> Path | None:
 def locate_pages(store: str) -> str | None:
     """Return the folder next to an embedded store that holds the boards' pages; None for a database server."""
     file = find_embedded_file(store)
-    return None if file is None else str(Path(file).with_suffix("").absolute()) + "-pages"
+    if file is None:
+        return None
+    path = Path(file).absolute()  # line.1 and line.2, records and records.db lie in one folder: each has pages of its own
+    name = f"{path.stem}-pages" if path.suffix == ".db" else f"{path.name}{'-' if path.suffix else '.'}pages"
+    return str(path.with_name(name))
 
 
 def build_worker_environment() -> dict[str, str]:

@@ -9,6 +9,7 @@ import base64
 import hashlib
 import hmac
 import ipaddress
+import re
 import secrets
 import time
 from html import escape
@@ -23,7 +24,16 @@ from inspect_pop.station.access import LOCAL_CALLER, LOCAL_PROGRAM, Caller, Toke
 from inspect_pop.station.settings import ServiceSettings, is_loopback
 from inspect_pop.store.accounts import LONGEST_NAME, PERSON_ROLES, Accounts, LoginResult, User
 
-__all__ = ["COOKIE", "CSRF_HEADER", "Gate", "find_local_path", "is_of_this_site", "is_program_of_this_machine", "login"]
+__all__ = [
+    "COOKIE",
+    "CSRF_HEADER",
+    "Gate",
+    "find_local_path",
+    "is_forwarded_from_tls",
+    "is_of_this_site",
+    "is_program_of_this_machine",
+    "login",
+]
 
 COOKIE, CSRF_HEADER = "inspect_pop_session", "X-CSRF-Token"
 USERS_SEEN_S = 2.0  # how long a service without users may not know that the first one was added
@@ -130,8 +140,7 @@ class Gate:
         """Return whether the browser reaches the service by TLS."""
         if (self._settings.public_url or "").startswith("https://") or connection.url.scheme == "https":
             return True
-        forwarded = connection.headers.get("x-forwarded-proto", "").strip().lower()
-        return forwarded == "https" and self.is_from_trusted_proxy(connection)
+        return is_forwarded_from_tls(connection) and self.is_from_trusted_proxy(connection)
 
     async def log_in(self, name: str, password: str, address: str, old_cookie: str | None) -> LoginResult:
         """See `Accounts.log_in`. Few passwords are looked at at once: each takes much memory and time."""
@@ -190,6 +199,13 @@ def _read_header(connection: HTTPConnection, name: str) -> str | None:
     except UnicodeError:
         return None
     return text or None
+
+
+def is_forwarded_from_tls(connection: HTTPConnection) -> bool:
+    """Return whether a proxy says that the caller came by TLS; of several proxies the first, which the caller talked to."""
+    first = connection.headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
+    named = re.match(r"[^,]*\bproto=\"?(https?)\b", connection.headers.get("forwarded", ""), re.IGNORECASE)  # RFC 7239
+    return "https" in (first, named[1].lower() if named else "")
 
 
 def is_program_of_this_machine(connection: HTTPConnection) -> bool:

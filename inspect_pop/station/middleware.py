@@ -21,13 +21,14 @@ from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from inspect_pop.core.errors import StoreFault
+from inspect_pop.core.errors import StoreFault, make_printable
+from inspect_pop.core.text import hide_passwords
 from inspect_pop.station.access import LOCAL_CALLER, UNKNOWN, Caller
 from inspect_pop.station.login import CSRF_HEADER, Gate, is_of_this_site, is_program_of_this_machine
 from inspect_pop.station.settings import ServiceSettings
 from inspect_pop.station.station import STORE_RETRY_S, Metrics
 
-__all__ = ["ConnectionGuard", "RequestGuard"]
+__all__ = ["ConnectionGuard", "RequestGuard", "make_refusal"]
 
 LINGER_S = 1.0  # the rest of a refused upload is read for this long, so that its sender sees the answer, not a broken pipe
 LINGER_BYTES = 16 << 20
@@ -71,7 +72,12 @@ class RequestGuard:
         try:
             caller = state["caller"] = await self._gate.find_caller(connection)
         except StoreFault as fault:
-            caller, refusal = None, _make_refusal(503, str(fault), {"Retry-After": str(STORE_RETRY_S)})
+            caller = None
+            if connection.url.path not in OPEN_PATHS:
+                reason = (
+                    str(fault) if is_program_of_this_machine(connection) else "the store cannot be read: who asks is not known"
+                )
+                refusal = make_refusal(503, reason, {"Retry-After": str(STORE_RETRY_S)})
         is_multipart = connection.headers.get("content-type", "").lower().startswith("multipart/form-data")
         max_bytes = self._settings.upload_bytes if is_multipart else self._settings.json_bytes
         if connection.url.path.endswith("/decisions"):
@@ -96,7 +102,7 @@ class RequestGuard:
         """Return the refusal of a request whose body need not be read."""
         caller: Caller | None = connection.state.caller
         if caller is LOCAL_CALLER and not is_program_of_this_machine(connection):
-            return _make_refusal(
+            return make_refusal(
                 403,
                 "this service accepts programs on its own machine only: no page in a browser, no proxy, and Host must be "
                 "loopback. Give it --tokens FILE, or add people with `inspect-pop users add`, to serve others",
@@ -104,12 +110,14 @@ class RequestGuard:
         if caller is None and connection.url.path not in OPEN_PATHS:
             return _refuse_unknown(connection)
         if forged := self._find_forgery(connection, caller):
-            return _make_refusal(403, forged)
+            return make_refusal(403, forged)
+        if "\0" in connection.scope["path"] or b"%00" in connection.scope["query_string"]:
+            return make_refusal(400, "the address holds a NUL, which no name does")  # and which PostgreSQL takes for a fault
         try:
             declared = int(connection.headers.get("content-length", "0"))
         except ValueError:
-            return _make_refusal(400, "Content-Length is not a number")
-        return _make_refusal(413, f"the body is longer than {max_bytes} bytes") if declared > max_bytes else None
+            return make_refusal(400, "Content-Length is not a number")
+        return make_refusal(413, f"the body is longer than {max_bytes} bytes") if declared > max_bytes else None
 
     def _find_forgery(self, connection: HTTPConnection, caller: Caller | None) -> str:
         """Return why a deciding request may be another site's; empty if it is not. The browser adds cookies whoever asks."""
@@ -140,11 +148,13 @@ def _refuse_unknown(connection: HTTPConnection) -> Response:
         target = path + (f"?{connection.url.query}" if connection.url.query else "")
         return RedirectResponse(f"/login?next={quote(target, safe='/')}", 303)
     # It ends the connection, too: whatever else was sent on it would only be refused again.
-    return _make_refusal(401, UNKNOWN, {"WWW-Authenticate": "Bearer", "Connection": "close"})
+    return make_refusal(401, UNKNOWN, {"WWW-Authenticate": "Bearer", "Connection": "close"})
 
 
-def _make_refusal(status: int, reason: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"verdict": "error", "reason": reason}, status, headers)
+def make_refusal(status: int, reason: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    """Return a refusal with all fields of an answer, so that the line reads one kind of object."""
+    empty: dict[str, object] = {"serial": None, "defects": [], "record": None, "report": None, "elapsed_ms": 0.0}
+    return JSONResponse({**empty, "verdict": "error", "reason": make_printable(hide_passwords(reason))}, status, headers)
 
 
 def _add_protections(headers: list[tuple[bytes, bytes]], *, is_private: bool) -> list[tuple[bytes, bytes]]:

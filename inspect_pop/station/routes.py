@@ -36,6 +36,7 @@ from inspect_pop.station.access import (
 from inspect_pop.station.client import CHALLENGE_HEADER, prove
 from inspect_pop.station.contract import STORE_HEADER, identify_store, show_path
 from inspect_pop.station.handler import locate_page
+from inspect_pop.station.login import is_forwarded_from_tls
 from inspect_pop.station.schemas import (
     AnswerBody,
     BoardBody,
@@ -128,7 +129,7 @@ def _find_public_url(request: Request, station: Station) -> str:
     if station.settings.public_url is not None:
         return station.settings.public_url.rstrip("/")
     host, port = request.scope.get("server") or (station.settings.host, station.settings.port)
-    scheme = "https" if request.headers.get("x-forwarded-proto", "").strip().lower() == "https" else request.url.scheme
+    scheme = "https" if is_forwarded_from_tls(request) else request.url.scheme
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 

@@ -73,7 +73,7 @@ class DecisionBody(_RequestBody):
     state: State
     label: Label | None = None
     note: Annotated[str, Field(max_length=2000)] = ""
-    record: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    record: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00]+$")] | None = None
     stage: Stage | None = None
     seen: Annotated[int, Field(ge=0)] | None = None
 

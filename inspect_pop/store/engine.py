@@ -10,7 +10,9 @@ run it.
 
 import os
 import sqlite3
+import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from functools import cache, partial
@@ -38,6 +40,7 @@ __all__ = [
     "run_outside_transaction",
     "translate_errors",
     "use_write_ahead_log",
+    "watch_identity",
     "writing",
 ]
 
@@ -48,6 +51,8 @@ WRITERS_LOCK = 0x706F70  # the advisory lock that every PostgreSQL writer shares
 # KiB of pages that SQLite keeps in memory. A worker that writes board after board must not grow with its store; a reader
 # gets more, since a chart goes through the same pages again and again.
 _SMALL_CACHE, _LARGE_CACHE = "cache_size=-4096", "cache_size=-65536"
+_LOOK_S = 0.5
+_MOST_WRITES = 1 << 31  # then the count in the header begins again
 _EMPTY_LOG = ("PRAGMA busy_timeout=0", "PRAGMA wal_checkpoint(TRUNCATE)")
 
 _NO_SPACE = "Make room on the disk, then repeat: what was not written is inspected again."
@@ -124,7 +129,7 @@ def open_engine(url: URL, *, read_only: bool = False) -> Engine:
     def begin(connection: Connection) -> None:
         immediate = connection.get_execution_options().get("immediate", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
-        watched.check()
+        watched.check(connection.get_execution_options().get("store"))
 
     if read_only and not _may_write(Path(str(url.database))):
         engine = create_engine(url, creator=_make_reader(Path(str(url.database)).absolute()))
@@ -133,8 +138,46 @@ def open_engine(url: URL, *, read_only: bool = False) -> Engine:
     event.listen(engine, "do_connect", lambda *_: watched.check())
     event.listen(engine, "connect", configure)
     event.listen(engine, "begin", begin)
-    event.listen(engine, "commit", lambda _: watched.check())
+    event.listen(engine, "commit", lambda connection: watched.check(connection.get_execution_options().get("store")))
     return engine
+
+
+def watch_identity(engine: Engine, store: str) -> None:
+    """From now on refuse each transaction on a database that is not this store's any more, such as one written over its file."""
+    engine.update_execution_options(store=store)
+
+
+def _check_identity(connection: Connection) -> None:
+    """Refuse a database without the identity of the store that was opened; nothing to do while a store is being opened."""
+    store = connection.get_execution_options().get("store")
+    if store is None:
+        return
+    found = connection.exec_driver_sql("SELECT id FROM identity").scalar()
+    if found != store:
+        where = hide_password(connection.engine.url)
+        raise _make_replaced_fault(where, "no identity" if found is None else "another store")
+
+
+def _count_write(connection: Connection) -> None:
+    """Leave in the file's header whose file it is (once) and one more write, for `_WatchedFile`."""
+    store = connection.get_execution_options().get("store")
+    if store is None:
+        return
+    number = _make_number(store)
+    if connection.exec_driver_sql("PRAGMA application_id").scalar() != number:
+        connection.exec_driver_sql(f"PRAGMA application_id={number}")
+    n_writes = int(connection.exec_driver_sql("PRAGMA user_version").scalar() or 0)
+    connection.exec_driver_sql(f"PRAGMA user_version={(n_writes + 1) % _MOST_WRITES}")
+
+
+def _make_number(store: str) -> int:
+    """Return a store's identity as the number that SQLite keeps for whoever writes the file; never 0, which is nobody's."""
+    return zlib.crc32(store.encode()) >> 1 | 1
+
+
+def _make_replaced_fault(where: str, found: str) -> StoreFault:
+    remedy = "Restore the file or its folder, then start again: what was not acknowledged is inspected again."
+    return StoreFault(where, expected="the database that was opened", found=found, remedy=remedy)
 
 
 def _may_write(path: Path) -> bool:
@@ -166,31 +209,64 @@ def _make_reader(path: Path) -> Callable[[], sqlite3.Connection]:
 
 
 class _WatchedFile:
-    """A SQLite file that must stay the file that it was: SQLite goes on with a file that has no name any more.
+    """A SQLite file that must stay the file that it was: SQLite goes on with a file that has no name any more, or other content.
 
-    A transaction on a database that was deleted or replaced would be lost with it.
+    A transaction on a database that was deleted, replaced or written over would be lost with it. What was written over is seen
+    in the file's header, which SQLite itself would not read again: whose file it is, and how often it was written.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._first: tuple[int, int] | None = None
+        self._number = self._n_writes = 0
+        self._lock = threading.Lock()
 
-    def check(self) -> None:
-        """Raise `StoreFault` if the file is gone or another one since the first call that found it."""
+    def check(self, store: str | None = None) -> None:
+        """Raise `StoreFault` if the file is gone or another one since the first call that found it, or not this `store`'s."""
         try:
             found = self._path.stat()
         except OSError as error:
             if self._first is not None:
-                raise self._make_fault(str(error)) from error
+                raise _make_replaced_fault(str(self._path), str(error)) from error
             return
         if self._first is None:
             self._first = found.st_dev, found.st_ino
         if self._first != (found.st_dev, found.st_ino):
-            raise self._make_fault("another file")
+            raise _make_replaced_fault(str(self._path), "another file")
+        if store is None:
+            return
+        with self._lock:  # a thread that looked earlier must not compare later: the count would seem to fall
+            self._check_header(_make_number(store))
 
-    def _make_fault(self, found: str) -> StoreFault:
-        remedy = "Restore the file or its folder, then start again: what was not acknowledged is inspected again."
-        return StoreFault(str(self._path), expected="the database that was opened", found=found, remedy=remedy)
+    def _check_header(self, expected: int) -> None:
+        number, n_writes = self._read_header()
+        # A store of an earlier version has no number, nor has one whose first write is still in the log.
+        if number != expected and (self._number or number):
+            raise _make_replaced_fault(str(self._path), "another database in the same file")
+        if 0 < self._n_writes - n_writes < _MOST_WRITES // 2:
+            raise _make_replaced_fault(str(self._path), "an older copy in the same file")
+        self._number, self._n_writes = number, n_writes
+
+    def _read_header(self) -> tuple[int, int]:
+        """Return whose file it is and how often it was written, by SQLite itself: closing a file of its would end its locks.
+
+        See https://www.sqlite.org/howtocorrupt.html, 2.2. While another process moves its log into the file, the file may be
+        shorter than its header says: `writable_schema` leaves that out of account, and a second look helps in any case.
+        """
+        address = f"{self._path.absolute().as_uri()}?immutable=1"
+        give_up = time.monotonic() + _LOOK_S
+        while True:
+            try:
+                with closing(sqlite3.connect(address, uri=True)) as header:
+                    header.execute("PRAGMA writable_schema=ON").close()
+                    number, n_writes = (
+                        header.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+                    )
+                    return int(number), int(n_writes)
+            except (sqlite3.Error, TypeError) as error:
+                if time.monotonic() > give_up:
+                    raise _make_replaced_fault(str(self._path), str(error)) from error
+            time.sleep(0.05)
 
 
 @contextmanager
@@ -218,9 +294,11 @@ def reading(engine: Engine) -> Iterator[Connection]:
         if engine.dialect.name == "postgresql":
             connection.execution_options(isolation_level="REPEATABLE READ")
             with connection.begin():
+                _check_identity(connection)
                 yield connection
             return
         with connection.begin():
+            _check_identity(connection)
             connection.exec_driver_sql(f"PRAGMA {_LARGE_CACHE}")
             try:
                 yield connection
@@ -242,6 +320,9 @@ def writing(engine: Engine, *, alone: bool = False) -> Iterator[Connection]:
             if engine.dialect.name == "postgresql":
                 lock = "pg_advisory_xact_lock" if alone else "pg_advisory_xact_lock_shared"
                 connection.execute(text(f"SELECT {lock}(:key)"), {"key": WRITERS_LOCK})
+            _check_identity(connection)
+            if engine.dialect.name == "sqlite":
+                _count_write(connection)
             yield connection
 
 

@@ -577,23 +577,24 @@ def _merge_files(engine: Engine, joint_files: JointFiles, part: _Partition) -> t
 
 
 def repair_files(engine: Engine, joint_files: JointFiles, older_than_s: float, since: float | None = None) -> list[str]:
-    """Remove files that belong to no record and were changed after `since`. See `Store.repair`."""
+    """Remove joint files and windows that belong to no record and were changed after `since`. See `Store.repair`."""
     latest = time.time() - older_than_s
     by_day: defaultdict[str, list[str]] = defaultdict(list)
     with translate_errors(hide_password(engine.url)):
-        for path, mtime in joint_files.list_files():
+        for path, mtime in (*joint_files.list_files(), *((p, t) for p, t, _ in joint_files.list_windows())):
             if mtime <= latest and (since is None or mtime > since):
                 by_day[path.split("/")[1].removeprefix("day=")].append(path)
     removed = []
     for day, paths in sorted(by_day.items()):
         with writing(engine, alone=True) as connection:  # no writer is between placing its file and its commit
-            query = select(boards.c.record, contexts.c.lot).join_from(boards, contexts, contexts.c.id == boards.c.context_id)
-            single = connection.execute(query.where(contexts.c.day == day, boards.c.has_record_file == 1))
-            known = {joint_file_path(day, lot, record) for record, lot in single}
-            known.update(connection.scalars(select(files.c.path).where(files.c.day == day)))
+            query = select(boards.c.record, contexts.c.lot, boards.c.has_record_file)
+            query = query.join_from(boards, contexts, contexts.c.id == boards.c.context_id).where(contexts.c.day == day)
+            known = set(connection.scalars(select(files.c.path).where(files.c.day == day)))
+            for record, lot, has_file in connection.execute(query):
+                path = joint_file_path(day, lot, record)
+                known |= {path.replace("joints/", "windows/", 1)} | ({path} if has_file else set())
             for path in sorted(set(paths) - known):
-                now = joint_files.read_mtime(path)  # an upload precedes its transaction: it may have replaced what was listed
-                if now is not None and now <= latest:
+                if (now := joint_files.read_mtime(path)) is not None and now <= latest:  # no upload has replaced it by now
                     joint_files.remove(path)
                     removed.append(path)
     return removed

@@ -22,7 +22,16 @@ from inspect_pop.core.sample import DEFAULT_SAMPLE
 from inspect_pop.store import read
 from inspect_pop.store.accounts import Accounts
 from inspect_pop.store.audit import AuditEntry, add_audit, list_audit
-from inspect_pop.store.engine import checkpoint, database_url, hide_password, open_engine, reading, translate_errors, writing
+from inspect_pop.store.engine import (
+    checkpoint,
+    database_url,
+    hide_password,
+    open_engine,
+    reading,
+    translate_errors,
+    watch_identity,
+    writing,
+)
 from inspect_pop.store.joint_files import (
     CompactionResult,
     JointFiles,
@@ -122,6 +131,7 @@ def open_store(
     try:
         migrate(engine, fill=fill_added)
         identity = ensure_identity(engine, time_zone, verify_sample)
+        watch_identity(engine, identity.id)
         joint_files = _open_files(engine, identity.id, files_address)
     except PopError:
         engine.dispose()
@@ -514,10 +524,7 @@ class Store:
         Readers see each record once meanwhile. A crash leaves only orphans, which `repair` removes. A record whose file is
         missing or damaged is left as it is.
         """
-        joint_files = self.require_files()
-        if self._owner is not None:
-            self._owner.claim()
-        return compact_files(self._engine, joint_files, before, largest)
+        return compact_files(self._engine, self.claim_files(), before, largest)
 
     def repair(self, *, older_than_s: float = 3600.0) -> list[str]:
         """Remove files that a crash left without a record, if unchanged for `older_than_s`. Return their paths below the base.
@@ -570,6 +577,13 @@ class Store:
             remedy = "Open it with files=, or ?files= in its URL."
             raise StoreFault(self.where, expected="a place for the joints' files", found="none", remedy=remedy)
         return self._files
+
+    def claim_files(self) -> JointFiles:
+        """Return where the joint files are, for whoever changes some. Raises `StoreFault` if they are not this store's."""
+        joint_files = self.require_files()
+        if self._owner is not None:
+            self._owner.claim()
+        return joint_files
 
     def _read_files(self, read_once: Callable[[Connection], T]) -> T:
         """Read files whose paths the database gives; again if one of them was merged away meanwhile."""

@@ -3,6 +3,7 @@
 The transaction begins with one query for what the database knows already, and ends with the sums and the file's name.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import cache
@@ -72,6 +73,11 @@ __all__ = [
     "write_inspection",
 ]
 
+# What scanners and programs write where they read nothing; and signs and zeros alone, signs that show nothing among them.
+_NO_SERIAL = re.compile(
+    r"[\W_0\u115f\u1160\u3164\uffa0]*|\W*(?:no[\W_]?(?:read|code|serial|barcode)|n[\W_]?[ar]|none|null|nil|nan|unknown|undefined|error)\W*",
+    re.IGNORECASE,
+)
 _RECORDS_PER_QUERY = 1000  # a statement takes a limited number of values
 _NO_JUDGEMENTS = dict.fromkeys(OUTCOME_COLUMNS[1:], 0)
 
@@ -196,7 +202,7 @@ def write_inspection(
                 keys = DimensionKeys(connection, record)
                 if keys.is_known:
                     return WriteResult(board.record, False, find_sequences(connection, [board.record])[board.record])
-                first = _find_board(connection, board) if keys.has_serial and board.serial.strip() else None
+                first = _find_board(connection, board) if keys.has_serial and not _NO_SERIAL.fullmatch(board.serial) else None
                 board_id = _insert_rows(connection, inspection, record, keys, run, has_file=joint_files is not None)
                 _add_inspection(connection, board_id, first)
                 add_messages(connection, outgoing)
@@ -248,8 +254,8 @@ def _find_board(connection: Connection, board: BoardRecord) -> int | None:
 
     A board is known by serial, product and panel, and by its position where the serial may be the panel's: where it is the same
     as the panel, or no panel is given. Panel and position tell boards apart only where both inspections give them, since not
-    every machine reads them; blanks are none, and a serial of blanks names no board. A record that would fit several
-    boards is a board of its own.
+    every machine reads them; blanks are none. Neither a serial of blanks nor one such as NOREAD names a board. A record that
+    would fit several boards is a board of its own.
     """
     query = select(boards.c.first_id, boards.c.panel, boards.c.position, contexts.c.product).distinct()
     query = query.join_from(boards, contexts, contexts.c.id == boards.c.context_id).where(boards.c.serial == board.serial)

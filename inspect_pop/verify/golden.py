@@ -63,7 +63,7 @@ def choose_golden(store: Store, product: str, record: str, *, by: str) -> Golden
     if windows is None:
         remedy = "Choose a board that was inspected since windows are kept."
         raise UsageFault(f"record {record}", expected="a file of its windows", found="none", remedy=remedy)
-    files = store.require_files()
+    files = store.claim_files()
     files.save(_make_path(record), pack_windows(cut_all(windows)))
     golden, before = Golden(product, record, stored.board.serial, by, utc_now()), _read_choice(store, product)
     store.audit(by, "golden board chosen", product, before=before and {"record": before.record}, after={"record": record})
@@ -78,7 +78,7 @@ def forget_golden(store: Store, product: str, *, by: str) -> None:
     golden = _read_choice(store, product)
     if golden is not None:
         store.audit(by, "golden board withdrawn", product, before={"record": golden.record})
-        files = store.require_files()
+        files = store.claim_files()
         files.remove(_make_note_name(product))
         files.remove(_make_path(golden.record))
 

@@ -92,12 +92,12 @@ def prune_windows(store: Store, *, today: str, days: int | None = None, gigabyte
     UsageFault
         A bound is negative.
     StoreFault
-        The files cannot be read or written.
+        The files cannot be read or written, or are not this store's.
     """
     for name, bound in (("--windows-days", days), ("--windows-gb", gigabytes)):
         if bound is not None and bound < 0:
             raise UsageFault(name, expected="0 or more", found=f"{bound:g}")
-    files = store.require_files()
+    files = store.claim_files()
     first_day = "" if days is None else (date.fromisoformat(today) - timedelta(days=days)).isoformat()
     most = None if gigabytes is None else round(gigabytes * GB)
     found = sorted(files.list_windows(), key=lambda f: (f[0].split("/")[1], f[1], f[0]))  # the oldest day first

@@ -88,7 +88,7 @@ def keep_windows(store: Store, windows: WindowSet) -> None:
     if not store.keeps_files:
         return
     files, path = (
-        store.require_files(),
+        store.claim_files(),
         make_windows_path(parse_local_day(windows.inspected_at, store.time_zone), windows.lot, windows.record),
     )
     try:

@@ -12,6 +12,7 @@ import tifffile
 
 from inspect_pop.convert.pictures import open_pictures, read_picture
 from inspect_pop.core.errors import FileFault, ImageFault
+from inspect_pop.ingest.images import UPRIGHT
 
 WIDE = np.random.default_rng(0).integers(0, 60000, (6, 40, 50), dtype=np.uint16)
 NARROW = (WIDE >> 8).astype(np.uint8)
@@ -61,6 +62,48 @@ def test_jpeg_alone_and_in_tiff(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", smooth, compression="jpeg", photometric="minisblack")
     for name in ("a.jpg", "a.tif"):
         assert np.abs(read_all(tmp_path / name)[0].astype(int) - smooth).max() <= 6
+
+
+def add_exif(path: Path, block: bytes) -> None:
+    """Put a block of Exif into a JPEG or PNG that has none."""
+    data = path.read_bytes()
+    if path.suffix == ".jpg":
+        content = b"Exif\0\0" + block
+        path.write_bytes(data[:2] + b"\xff\xe1" + struct.pack(">H", len(content) + 2) + content + data[2:])
+    else:
+        chunk = b"eXIf" + block
+        path.write_bytes(data[:33] + struct.pack(">I", len(block)) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[33:])
+
+
+def make_exif(orientation: int, order: str = "<") -> bytes:
+    start = b"II*\0" if order == "<" else b"MM\0*"
+    return start + struct.pack(order + "IHHHIHHI", 8, 1, 274, 3, 1, orientation, 0, 0)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(("suffix", "order"), [("png", "<"), ("jpg", ">")])
+def test_a_picture_is_turned_as_its_exif_says(tmp_path: Path, suffix: str, order: str, orientation: int) -> None:
+    smooth = cv2.GaussianBlur(NARROW[0], (0, 0), 3)
+    upright = tmp_path / f"upright.{suffix}"
+    cv2.imwrite(str(upright), smooth)
+    stored = tmp_path / f"stored.{suffix}"
+    stored.write_bytes(upright.read_bytes())
+    add_exif(stored, make_exif(orientation, order))
+    expected = UPRIGHT[orientation](read_picture(upright))
+    assert np.array_equal(read_picture(stored), expected)
+    planes = open_pictures([stored])
+    assert planes.shape == expected.shape
+    assert np.array_equal(planes.read_plane(0), expected)
+
+
+def test_an_orientation_that_exif_does_not_know_is_refused_and_a_damaged_block_is_none(tmp_path: Path) -> None:
+    for name, block in {"a.png": make_exif(9), "b.png": make_exif(0), "c.png": b"II*\0\xff\xff\xff\x7f"}.items():
+        cv2.imwrite(str(tmp_path / name), NARROW[0])
+        add_exif(tmp_path / name, block)
+    with pytest.raises(ImageFault, match="Orientation of 1 to 8"):
+        read_picture(tmp_path / "a.png")
+    for name in ("b.png", "c.png"):
+        assert np.array_equal(read_picture(tmp_path / name), NARROW[0])
 
 
 def test_marks_in_colour_become_no_data(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import sys
 import types
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,42 @@ def test_a_map_without_the_size_of_its_pixels_is_asked_for_it(tmp_path: Path) ->
         take(tmp_path / "a.csv", pixel_um=None)
 
 
-def test_surfaces_of_other_tools_are_read(shared: Path) -> None:
+def write_x3p(
+    path: Path, values: Any, steps: tuple[float, float] = (1e-5, 1e-5), head: str = "", encoding: str = "utf-8"
+) -> None:
+    """Write `values` (rows, cols) in um, the first row at y = 0, as ISO 25178-72 has it: y is up unless its steps go down."""
+    axes = "".join(f"<C{axis}><Increment>{step}</Increment></C{axis}>" for axis, step in zip("XY", steps, strict=True))
+    size = f"<MatrixDimension><SizeX>{values.shape[1]}</SizeX><SizeY>{values.shape[0]}</SizeY></MatrixDimension>"
+    link = "<DataLink><PointDataLink>bindata/data.bin</PointDataLink></DataLink>"
+    height = "<CZ><DataType>D</DataType><Increment>1</Increment></CZ>"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("main.xml", f"{head}<ISO>{axes}{height}{size}{link}</ISO>".encode(encoding))
+        archive.writestr("bindata/data.bin", (values * 1e-6).astype("<f8").tobytes())
+
+
+@pytest.mark.parametrize("steps", [(1e-5, 1e-5), (-1e-5, 1e-5), (1e-5, -1e-5), (-1e-5, -1e-5)])
+def test_points_of_an_x3p_whose_steps_go_backwards_are_turned_round(tmp_path: Path, steps: tuple[float, float]) -> None:
+    upright = np.random.default_rng(0).uniform(0, 100, (30, 40))
+    stored = upright[:: 1 if steps[1] < 0 else -1, :: -1 if steps[0] < 0 else 1]
+    write_x3p(tmp_path / "a.x3p", stored, steps)
+    found = take(tmp_path / "a.x3p", pixel_um=None).heights
+    assert np.allclose(found.height_um, upright, atol=1e-3)
+    assert found.grid.pixel_um == pytest.approx(10)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_entities_of_an_x3p_are_refused_in_any_encoding(tmp_path: Path, encoding: str) -> None:
+    head = f'<?xml version="1.0" encoding="{encoding}"?><!DOCTYPE a [<!ENTITY e "x">]>'
+    write_x3p(tmp_path / "a.x3p", np.ones((30, 40)), head=head, encoding=encoding)
+    with pytest.raises(FileFault, match="plain XML"):
+        take(tmp_path / "a.x3p", pixel_um=None)
+
+
+def test_surfaces_of_other_tools_are_read(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "SurfaceTopography", None)
     folder = shared / "formats" / "surface"
     assert take(folder / "testing.x3p", pixel_um=None).heights.height_um.size > 100
+    assert take(folder / "x3p-2.x3p", pixel_um=None).heights.height_um.size > 100_000
     assert take(folder / "csafe-logo.x3p", pixel_um=None).heights.height_um.size > 100_000
     with pytest.raises(FileFault):
         take(folder / "metropro-1.dat")
@@ -100,5 +134,9 @@ def test_what_the_library_reads_is_turned_and_scaled(tmp_path: Path, monkeypatch
 
 def test_the_library_itself_reads_real_files(shared: Path) -> None:
     pytest.importorskip("SurfaceTopography")
+    folder = shared / "formats" / "surface"
     for name in ("al3d-1.al3d", "sur-2.sur", "metropro-1.dat"):
-        assert np.isfinite(take(shared / "formats" / "surface" / name, pixel_um=None).heights.height_um).any()
+        assert np.isfinite(take(folder / name, pixel_um=None).heights.height_um).any()
+    for name in ("LICENSE.md", "test.gwy"):
+        with pytest.raises(FileFault, match="a height map"):
+            take(folder / name)

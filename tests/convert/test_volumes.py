@@ -34,6 +34,32 @@ def test_what_simpleitk_wrote_is_read(tmp_path: Path, name: str, packed: bool) -
     assert planes.pixel_um == pytest.approx((12, 12)) and planes.step_um == pytest.approx(5)
 
 
+@pytest.mark.parametrize("name", ["a.mhd", "a.mha", "a.nrrd", "a.nii.gz"])
+@pytest.mark.parametrize("signs", [(-1, 1, 1), (1, -1, 1), (1, 1, -1), (-1, -1, 1), (-1, 1, -1), (-1, -1, -1)])
+def test_an_axis_that_runs_backwards_is_turned_round(tmp_path: Path, name: str, signs: tuple[int, ...]) -> None:
+    sitk = pytest.importorskip("SimpleITK")
+    image = sitk.GetImageFromArray(VOLUME[:: signs[2], :: signs[1], :: signs[0]])
+    image.SetDirection(np.diag(signs).astype(float).ravel().tolist())
+    sitk.WriteImage(image, str(tmp_path / name))
+    found = read_all(tmp_path / name)
+    if name == "a.nii.gz":  # its x and y run either way in a plain volume: it is not mirrored, but may be turned by 180 degrees
+        found = found if np.array_equal(found, VOLUME) else found[:, ::-1, ::-1]
+    assert np.array_equal(found, VOLUME)
+    assert any("turned round" in note for note in open_planes([tmp_path / name], tmp_path, IMAGE).notes) or name == "a.nii.gz"
+
+
+def test_a_volume_that_lies_askew_is_taken_as_it_is_unless_it_is_mirrored(tmp_path: Path) -> None:
+    sitk = pytest.importorskip("SimpleITK")
+    image = sitk.GetImageFromArray(VOLUME)
+    image.SetDirection((0, 1, 0, 0, 0, 1, 1, 0, 0))
+    sitk.WriteImage(image, str(tmp_path / "a.nrrd"))
+    assert np.array_equal(read_all(tmp_path / "a.nrrd"), VOLUME)
+    image.SetDirection((0, 1, 0, 1, 0, 0, 0, 0, 1))
+    sitk.WriteImage(image, str(tmp_path / "a.nrrd"))
+    with pytest.raises(ImageFault, match="a mirrored one"):
+        open_planes([tmp_path / "a.nrrd"], tmp_path, IMAGE)
+
+
 @pytest.mark.parametrize("encoding", ["raw", "gzip", "bzip2"])
 def test_what_pynrrd_wrote_is_read(tmp_path: Path, encoding: str) -> None:
     nrrd = pytest.importorskip("nrrd")
@@ -182,3 +208,20 @@ def test_a_dicom_series_is_ordered_by_position_not_by_name(tmp_path: Path) -> No
     assert (planes.pixel_um, planes.step_um) == (pytest.approx((12, 12)), pytest.approx(5))
     with pytest.raises(ImageFault, match="one distance"):
         open_planes([f for f in files if f != files[4]], tmp_path, IMAGE)
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(-1, 1), (1, -1), (-1, -1)])
+def test_a_dicom_series_with_rows_or_columns_backwards_is_turned_round(tmp_path: Path, columns: int, rows: int) -> None:
+    pydicom = pytest.importorskip("pydicom")
+    from tests.tools import load_script
+
+    stored = VOLUME[:, ::rows, ::columns]
+    load_script("studies/measure_conversion.py").write_dicom(tmp_path, stored, (0.012, 0.012, 0.005))
+    files = sorted(tmp_path.glob("*.dcm"))
+    for file in files:
+        head = pydicom.dcmread(file)
+        head.ImageOrientationPatient = [columns, 0, 0, 0, rows, 0]
+        head.save_as(file)
+    planes = open_planes(files, tmp_path, IMAGE)
+    assert np.array_equal(np.stack([planes.read_plane(k) for k in range(9)]), VOLUME)
+    assert np.array_equal(planes.read(2, range(1, 20, 3)), VOLUME[2, 1:20:3])

@@ -73,3 +73,14 @@ def test_a_profile_of_the_file_changes_criteria(tmp_path: Path) -> None:
     assert (limits.profile.criteria[0].fail, limits.profile.criteria[0].review) == (0.2, 0.15)
     assert load_limits(path, "measure-only").profile.name == "measure-only"
     assert len({limits.digest, Limits().digest, load_limits(path, "measure-only").digest}) == 3
+
+
+def test_a_file_with_a_byte_order_mark_counts_as_without(file: Path) -> None:
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert load_limits(file) == Limits(void_fraction=0.3)
+
+
+def test_a_file_in_utf_16_is_refused(file: Path) -> None:
+    file.write_text(file.read_text(), encoding="utf-16")
+    with pytest.raises(LimitsFault, match="a TOML file of limits"):
+        load_limits(file)

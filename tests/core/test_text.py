@@ -5,9 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from inspect_pop.core.errors import PopError, StoreFault, UsageFault, make_printable
-from inspect_pop.core.text import hide_passwords, resolve_address
+from inspect_pop.core.text import defuse_cell, hide_passwords, resolve_address, restore_cell
 from inspect_pop.station.contract import identify_store
 from inspect_pop.store.engine import database_url, hide_password
 
@@ -104,3 +106,9 @@ def test_a_message_is_one_printable_line_whatever_a_name_holds(name: str) -> Non
 def test_names_of_any_alphabet_stay_readable() -> None:
     name = "Ω 基板 é\u00a0µm"
     assert make_printable(name) == name
+
+
+@given(st.text())
+def test_what_is_made_safe_for_a_spreadsheet_is_read_back(text: str) -> None:
+    assume(not (text.startswith("'") and defuse_cell(text[1:]) == text))  # such a text cannot be told from one that was made safe
+    assert restore_cell(defuse_cell(text)) == text

@@ -153,6 +153,20 @@ def test_the_file_is_one_that_training_reads(store: Store, tmp_path: Path) -> No
     assert (labels[key].source, labels[key].inspected_at) == ("verification", BOARD.board.inspected_at)
 
 
+def test_no_cell_of_the_file_is_a_formula_and_training_reads_what_was_meant(tmp_path: Path) -> None:
+    board = make_inspection("=1+1", defects={"U1.lower.A1": "bridged"})
+    with open_store(tmp_path / "records.db") as store:
+        store.write(board)
+        at = "2026-03-02T12:00:00+01:00"
+        who = ("Ada", at, None, "-see slice 3")
+        store.add_decision(Decision(board.board.record, "U1", "lower", "A1", "DefectConfirmed", *who))
+        write_decision_labels(collect_decision_labels(store), tmp_path / "labels.csv")
+    cells = (tmp_path / "labels.csv").read_text().splitlines()[1].split(",")
+    assert not [cell for cell in cells if cell.startswith(("=", "-"))]
+    ((key, joint),) = read_labels(tmp_path / "labels.csv").items()
+    assert (key[0], joint.note) == ("=1+1", "-see slice 3")
+
+
 def test_decided_joints_of_a_board_become_samples(small_batch: Path, small_board: Path, tmp_path: Path) -> None:
     """The sample board's labels as decisions: the same joints are collected as from the file itself."""
     truth = read_labels(small_batch / "labels.csv")

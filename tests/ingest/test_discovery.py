@@ -60,7 +60,19 @@ def test_a_linked_board_outside_is_named_and_refused(batch: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "name", ["#recycle", ".snapshot/hourly.0", "$RECYCLE.BIN/S-1-5-21", "@Recycle", "lost+found", "~snapshot", ".Trash-1000"]
+    "name",
+    [
+        "#recycle",
+        ".snapshot/hourly.0",
+        "$RECYCLE.BIN/S-1-5-21",
+        "@Recycle",
+        "lost+found",
+        "~snapshot",
+        ".Trash-1000",
+        "files_trashbin/files",
+        "files_versions",
+        ".stversions",
+    ],
 )
 def test_boards_in_hidden_and_system_folders_are_passed_over_and_named(batch: Path, name: str) -> None:
     folder = batch / "boards" / name

@@ -119,6 +119,30 @@ def test_an_absolute_path_is_refused_even_where_it_leads_inside(tmp_path: Path) 
         resolve_inside(str(tmp_path / "a.tif"), tmp_path, tmp_path, "file")
 
 
+def test_a_name_of_other_case_or_form_stands_for_the_one_file_that_has_it(tmp_path: Path) -> None:
+    """A Windows machine does not tell them apart, and macOS writes accents as signs of their own."""
+    board = tmp_path / "board"
+    (board / "XRay").mkdir(parents=True)
+    (board / "XRay/L\u00f6t.TIF").touch()
+    for name in ("xray/l\u00f6t.tif", "XRAY\\LO\u0308T.tif", "XRay/Lo\u0308t.TIF"):
+        assert resolve_inside(name, board, board, "file") == board / "XRay/L\u00f6t.TIF"
+    (board / "XRay/l\u00f6t.Tif").touch()
+    assert resolve_inside("XRay/l\u00f6t.Tif", board, board, "file") == board / "XRay/l\u00f6t.Tif"
+    assert not resolve_inside("XRay/L\u00d6T.tif", board, board, "file").exists()  # which of the two?
+
+
+def test_a_name_of_other_case_leads_nowhere_else(tmp_path: Path) -> None:
+    board = tmp_path / "board"
+    board.mkdir()
+    (tmp_path / "Secret").touch()
+    (board / "Link").symlink_to(tmp_path)
+    with pytest.raises(PathFault) as raised:
+        resolve_inside("../secret", board, board, "file")
+    assert "Secret" not in str(raised.value)
+    with pytest.raises(PathFault):
+        resolve_inside("link/Secret", board, board, "file")
+
+
 def test_backslashes_separate_folders(tmp_path: Path) -> None:
     """A machine with Windows writes them; a file that has one in its name is still found."""
     (tmp_path / "board/xray").mkdir(parents=True)

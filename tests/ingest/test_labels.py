@@ -150,7 +150,7 @@ def test_a_label_may_stand_for_the_joints_it_was_drawn_from(path: Path, text: st
     assert joint.stands_for == count
 
 
-@pytest.mark.parametrize("text", ["0", "-3", "many", "nan", "inf"])
+@pytest.mark.parametrize("text", ["0", "-3", "many", "nan", "inf", "1e400", "1_000", "１２"])
 def test_a_count_that_is_none_is_refused(path: Path, text: str) -> None:
     path.write_text(f"serial,refdes,interface,ball,label,stands_for\nB1,U1,lower,A1,good,{text}\n")
     with pytest.raises(LabelsFault, match="line 2: stands_for"):

@@ -4,6 +4,7 @@ import asyncio
 import re
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -114,6 +115,7 @@ def test_what_the_protocol_forbids_is_refused(messages: list[bytes]) -> None:
     "data",
     [
         b'<!DOCTYPE h [<!ENTITY a "b">]><Hermes><A x="&a;"/></Hermes>',
+        '<!DOCTYPE h [<!ENTITY a "b">]><Hermes><A x="&a;"/></Hermes>'.encode("utf-16"),
         b"<Hermes><A/><B/></Hermes>",
         b"<Hermes></Hermes>",
         b"<Other><A/></Other>",
@@ -126,6 +128,11 @@ def test_what_the_protocol_forbids_is_refused(messages: list[bytes]) -> None:
 def test_what_is_no_message_is_refused(data: bytes) -> None:
     with pytest.raises(HermesFault):
         decode(data)
+
+
+def test_signs_that_xml_cannot_hold_are_left_out_and_others_kept() -> None:
+    text = "A\x1b[2J\x00\ud800\ufffe<&\"'> \u677f"
+    assert decode(encode("BoardAvailable", TopBarcode=text))[1] == {"TopBarcode": "A[2J<&\"'> \u677f"}
 
 
 def test_addresses() -> None:
@@ -251,6 +258,26 @@ def test_one_that_does_not_describe_itself_is_left(store: Store, monkeypatch: py
     async def run(port: int) -> None:
         machine = await connect(port)
         assert await machine.reader.read() == b""
+        machine.writer.close()
+
+    talk(store, run, monkeypatch)
+
+
+def test_one_that_only_asks_keeps_no_lane(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hermes, "GREETING_S", 0.3)
+
+    async def run(port: int) -> None:
+        machine = await connect(port)
+        asked = encode("CheckAlive", Type="1", Id="7")
+        for _ in range(400):
+            if machine.reader.at_eof():
+                break
+            with suppress(ConnectionError):
+                machine.send(asked)
+                await machine.writer.drain()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(machine.reader.read(1 << 16), 0.05)
+        assert machine.reader.at_eof()
         machine.writer.close()
 
     talk(store, run, monkeypatch)

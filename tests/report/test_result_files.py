@@ -53,6 +53,20 @@ def test_one_row_of_csv_a_defect_with_what_a_person_decided(tmp_path: Path, seri
     assert rows[0]["code"] == "POP-BRIDGED" and float(rows[0]["x_um"]) != 0 and rows[2]["x_um"] == ""
 
 
+@pytest.mark.parametrize(("position", "shown"), [(0, "0"), (3, "3"), (None, "")])
+def test_a_position_that_counts_from_0_is_one(tmp_path: Path, position: int | None, shown: str) -> None:
+    stored = make_stored()
+    stored = replace(stored, board=replace(stored.board, position=position))
+    path = parse_target(f"repair.xml={tmp_path}").write(stored)
+    assert path is not None and ElementTree.fromstring(path.read_bytes()).attrib["position"] == shown
+
+
+def test_a_template_with_a_byte_order_mark_writes_none(tmp_path: Path) -> None:
+    (tmp_path / "x.json.j2").write_text('{"serial": {{ board.serial }}}', encoding="utf-8-sig")
+    path = parse_target(f"{tmp_path / 'x.json.j2'}={tmp_path}").write(make_stored(serial="S1"))
+    assert path is not None and path.read_bytes() == b'{"serial": "S1"}'
+
+
 @pytest.mark.parametrize("serial", ["S1", NASTY])
 def test_the_repair_station_reads_every_defect_and_its_verification(tmp_path: Path, serial: str) -> None:
     path = parse_target(f"repair.xml={tmp_path}").write(decide(make_stored(serial=serial), "A1", "DefectRejected"))
@@ -99,6 +113,7 @@ def test_a_later_version_replaces_the_file_of_its_record(tmp_path: Path) -> None
         ("a.txt.j2", "{{ board.update({}) }}", "unsafe|not safely"),
         ("a.txt.j2", "{{ board.serial / 2 }}", "TypeError"),
         ("a.txt.j2", "{% include '/etc/passwd' %}", "no loader"),
+        ("a.txt.j2", r"{{ '\ud800' }}", "valid TXT"),
         ("a.json.j2", '{"a": "{{ board.serial }}"}', "valid JSON"),
         ("a.xml.j2", "<a>{{ board.serial }}", "valid XML"),
     ],
@@ -122,6 +137,29 @@ def test_what_a_template_cannot_show_is_a_fault_of_the_template(tmp_path: Path, 
 def test_a_template_that_cannot_be_used_is_refused_before_anything_runs(tmp_path: Path, name: str, text: str, what: str) -> None:
     with pytest.raises(TemplateFault, match=what):
         write_template(tmp_path, name, text)
+
+
+@pytest.mark.parametrize("serial", ["../../up", "/etc/cron.d/x", "a/b", "CON", ".hidden", "x" * 128, "a.html"])
+def test_no_serial_leads_out_of_the_folder_or_hides_its_file(tmp_path: Path, serial: str) -> None:
+    path = parse_target(f"defects.csv={tmp_path / 'out'}").write(make_stored(serial=serial))
+    assert path is not None and [file.relative_to(tmp_path) for file in tmp_path.rglob("*.csv")] == [Path("out") / path.name]
+    assert not path.name.startswith(".") and len(path.name) < 100 and path.name.count(".") == path.stem.count(".") + 1
+
+
+def test_a_file_is_never_seen_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = parse_target(f"defects.csv={tmp_path}")
+    first = target.write(make_stored())
+    assert first is not None
+    before = first.read_bytes()
+
+    def fill_the_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", fill_the_disk)
+    monkeypatch.setattr(Path, "replace", fill_the_disk)
+    with pytest.raises(StoreFault, match="No space left"):
+        target.write(decide(make_stored(), "A1", "DefectRepaired"))
+    assert first.read_bytes() == before and [path.name for path in tmp_path.iterdir()] == [first.name]
 
 
 def test_targets_that_cannot_be_used_are_refused(tmp_path: Path) -> None:

@@ -68,6 +68,12 @@ def test_pages_address_and_setup_lie_next_to_an_embedded_store(tmp_path: Path, m
     assert locate_pages("postgresql://host/pop") is None
 
 
+def test_stores_in_one_folder_have_pages_of_their_own(tmp_path: Path) -> None:
+    names = ("line.1", "line.2", "line", "line.db", "line.sqlite")
+    assert len({locate_pages(str(tmp_path / name)) for name in names}) == len(names)
+    assert locate_pages(str(tmp_path / "line.db")) == str(tmp_path / "line-pages")
+
+
 def test_a_worker_has_one_thread_unless_the_environment_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)

@@ -8,10 +8,58 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import uvicorn
+from starlette.responses import PlainTextResponse
 
-from inspect_pop.station.middleware import LEAST_READ_BYTES, ConnectionGuard
+from inspect_pop.core.errors import StoreFault
+from inspect_pop.station.access import Caller
+from inspect_pop.station.middleware import LEAST_READ_BYTES, ConnectionGuard, RequestGuard
+from inspect_pop.station.settings import ServiceSettings
+from inspect_pop.station.station import Metrics
 from tests.station.conftest import running
+
+
+def test_without_a_store_the_service_lives_and_strangers_learn_nothing_of_it(tmp_path: Path) -> None:
+    class NoStore:
+        async def find_caller(self, _: object) -> None:
+            raise StoreFault("postgresql://factory-db:5432/pop", found="it is away")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await PlainTextResponse("ok")(scope, receive, send)
+
+    guard = RequestGuard(app, settings=ServiceSettings(roots=(tmp_path,), store="records.db"), gate=NoStore(), metrics=Metrics())  # type: ignore[arg-type]
+
+    async def ask(host: str, path: str) -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(guard), base_url=f"http://{host}") as client:
+            return await client.get(path, headers={"Cookie": "pop=x"})
+
+    for path in ("/healthz", "/readyz", "/login"):
+        assert asyncio.run(ask("factory", path)).status_code == 200
+    line, stranger = (asyncio.run(ask(host, "/v1/boards/A")) for host in ("127.0.0.1", "factory"))
+    assert (line.status_code, stranger.status_code) == (503, 503)
+    assert stranger.headers["retry-after"] and "factory-db" not in stranger.text
+    assert "it is away" in line.json()["reason"]
+    assert {"serial", "verdict", "reason", "defects", "record", "report", "elapsed_ms"} == set(stranger.json())
+
+
+def test_an_address_with_a_nul_is_refused_before_a_database_sees_it(tmp_path: Path) -> None:
+    class Known:
+        async def find_caller(self, _: object) -> Caller:
+            return Caller("axi-1", "admin")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await PlainTextResponse("ok")(scope, receive, send)
+
+    settings = ServiceSettings(roots=(tmp_path,), store="records.db")
+    guard = RequestGuard(app, settings=settings, gate=Known(), metrics=Metrics())  # type: ignore[arg-type]
+
+    async def ask(path: str) -> int:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(guard), base_url="http://factory") as client:
+            return (await client.get(path)).status_code
+
+    addresses = ("/v1/boards/A", "/v1/boards/A%00", "/v1/quarantine?serial=A%00", "/v1/quarantine?serial=A%250")
+    assert [asyncio.run(ask(path)) for path in addresses] == [200, 400, 400, 200]
 
 
 def test_uvicorn_takes_the_guarded_protocol_class() -> None:

@@ -220,6 +220,9 @@ def test_a_link_does_not_follow_the_header_host(guarded: Running) -> None:
     assert link(None, host="evil.example") == "http://10.0.0.5:8737"
     assert link(None, host="evil.example", x_forwarded_host="evil.example") == "http://10.0.0.5:8737"
     assert link(None, host="pop.plant.example", x_forwarded_proto="https") == "https://10.0.0.5:8737"
+    assert link(None, x_forwarded_proto="HTTPS, http") == "https://10.0.0.5:8737"  # by two proxies, the outer one with TLS
+    assert link(None, forwarded="for=192.0.2.1;proto=https, for=10.0.0.9;proto=http") == "https://10.0.0.5:8737"
+    assert link(None, x_forwarded_proto="http, https", forwarded="proto=http") == "http://10.0.0.5:8737"
     assert link("https://pop.plant.example/line-a/", host="evil.example") == "https://pop.plant.example/line-a"
 
 

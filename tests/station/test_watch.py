@@ -160,11 +160,21 @@ def test_the_mark_of_the_machine_after_the_inspection_brings_nothing_again(tmp_p
     assert room.find_ready(3.0) == room.find_ready(9.0) == []
 
 
-def test_a_recipe_that_comes_later_releases_the_boards_that_could_not_be_inspected(tmp_path: Path) -> None:
+def test_a_board_whose_files_have_other_case_than_its_manifest_is_complete(tmp_path: Path) -> None:
+    board = write_board(tmp_path / "boards" / "B1", "B1", images=[{"file": "XRAY\\U1.TIF"}])
+    (board / "xray").mkdir()
+    (board / "xray" / "u1.tif").touch()
+    room = arrivals(tmp_path)
+    room.find_ready(0.0)
+    assert names(room.find_ready(2.0)) == ["B1"]
+
+
+@pytest.mark.parametrize("recipe", ["../../recipes/r.json", "..\\..\\recipes\\r.json"])
+def test_a_recipe_that_comes_later_releases_the_boards_that_could_not_be_inspected(tmp_path: Path, recipe: str) -> None:
     known: set[tuple[str, str]] = set()
     room = arrivals(tmp_path, lambda key, surroundings: (key, surroundings) in known)
     for serial in ("GOOD", "BAD"):
-        write_board(tmp_path / "boards" / serial, serial, images=[], recipe="../../recipes/r.json")
+        write_board(tmp_path / "boards" / serial, serial, images=[], recipe=recipe)
     room.find_ready(0.0)
     for arrival in room.find_ready(2.0):
         room.mark_done(arrival, is_error=arrival.path.name == "BAD")

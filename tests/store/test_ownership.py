@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +19,7 @@ import pytest
 from inspect_pop.core.errors import StoreFault, UsageFault
 from inspect_pop.store import Store, open_store, ownership
 from inspect_pop.store import joint_files as module
+from inspect_pop.store.engine import _WatchedFile
 from inspect_pop.yields import compute_yield
 from tests.factories import make_inspection
 
@@ -142,20 +144,104 @@ def replace_by_backup(database: Path) -> None:
     (database.parent / "backup.db").replace(database)
 
 
-@pytest.mark.parametrize("change", [remove, replace_by_backup])
-def test_a_database_that_is_deleted_or_replaced_while_it_is_open_is_a_fault(
+def write_over_by_another_store(database: Path) -> None:
+    write(database.parent / "other.db", "C")
+    shutil.copyfile(database.parent / "other.db", database)
+
+
+def write_over_by_an_older_copy(database: Path) -> None:
+    shutil.copyfile(database.parent / "backup.db", database)
+
+
+def read_marker_of(folder: Path) -> str:
+    return str(json.loads((folder / "records-files" / "store.json").read_text())["store"])
+
+
+def truncate(database: Path) -> None:
+    os.truncate(database, 0)
+
+
+def write_over_by_noise(database: Path) -> None:
+    database.write_bytes(os.urandom(database.stat().st_size))
+
+
+def delete_the_identity(database: Path) -> None:
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("DELETE FROM identity")
+        connection.commit()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        remove,
+        replace_by_backup,
+        write_over_by_another_store,
+        write_over_by_an_older_copy,
+        truncate,
+        write_over_by_noise,
+        delete_the_identity,
+    ],
+)
+def test_a_database_that_is_deleted_replaced_or_written_over_while_it_is_open_is_a_fault(
     tmp_path: Path, change: Callable[[Path], None]
 ) -> None:
     database = tmp_path / "records.db"
     with open_store(database) as store:
-        store.write(make_inspection("A"))
+        store.write(make_inspection("A0"))
         store.checkpoint()
         shutil.copy(database, tmp_path / "backup.db")
+        store.write(make_inspection("A"))
+        store.checkpoint()
+        assert store.check_writable() == 0
         change(database)
         for use in (lambda: store.write(make_inspection("B")), store.check_writable, lambda: store.board("A")):
             with pytest.raises(StoreFault, match="the database that was opened"):
                 use()
-    assert change is replace_by_backup or not database.exists()
+    assert change is not remove or not database.exists()
+
+
+def test_a_file_that_is_shorter_than_its_header_says_is_being_written_and_no_other(tmp_path: Path) -> None:
+    """So it is for a moment while another process moves its log into the file, page by page."""
+    database = tmp_path / "records.db"
+    write(database, "A")
+    watched = _WatchedFile(database)
+    with open_store(database) as store:
+        store.check_writable()
+    os.truncate(database, database.stat().st_size - 8192)
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA writable_schema=ON")
+        number = connection.execute("PRAGMA application_id").fetchone()[0]
+    assert number != 0
+    watched.check(read_marker_of(tmp_path))
+
+
+def test_threads_that_read_and_write_at_once_see_one_store(tmp_path: Path) -> None:
+    with open_store(tmp_path / "records.db") as store, ThreadPoolExecutor(4) as pool:
+
+        def use(number: int) -> int:
+            if number % 3 == 0:
+                store.checkpoint()
+            return store.check_writable() if number % 2 else len(store.board("A"))
+
+        assert list(pool.map(use, range(200))) == [0] * 200
+
+
+def test_a_store_of_an_earlier_version_gets_its_number_by_the_first_write(tmp_path: Path) -> None:
+    database = tmp_path / "records.db"
+    write(database, "A")
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA application_id=0")
+        connection.execute("PRAGMA user_version=0")
+    with open_store(database) as store:
+        assert [b.board.serial for b in store.board("A")] == ["A"]
+        store.write(make_inspection("B"))
+        store.checkpoint()
+        store.write(make_inspection("C"))
+        store.checkpoint()
+        write_over_by_another_store(database)
+        with pytest.raises(StoreFault, match="another database in the same file"):
+            store.write(make_inspection("D"))
 
 
 def test_files_of_an_earlier_version_are_kept_though_no_record_of_this_store_knows_them(tmp_path: Path) -> None:

@@ -158,12 +158,37 @@ def test_a_board_is_known_by_serial_product_panel_and_position(store: Store, fir
     assert [b.final for b in store.board("S")] == (["pass", "pass"] if is_one else ["fail", "pass"])
 
 
-@pytest.mark.parametrize("serial", [" ", "\u3000 "])
+@pytest.mark.parametrize(
+    "serial",
+    [
+        " ",
+        "\u3000 ",
+        "NOREAD",
+        "No Read",
+        "<NO_READ>",
+        "N/A",
+        "n.a.",
+        "null",
+        "Unknown",
+        "0000",
+        "???",
+        "---",
+        "\u2800",
+        "\u3164",
+    ],
+)
 def test_a_serial_of_blanks_names_no_board(store: Store, serial: str) -> None:
     for record, defects in (("1" * 32, {"U1.lower.A1": "open"}), ("2" * 32, {})):
         store.write(make_inspection(serial, record=record, defects=defects))
     assert count_boards(store) == (2, 1, 0)
     assert [b.final for b in store.board(serial)] == ["fail", "pass"]
+
+
+@pytest.mark.parametrize("serial", ["0001", "NA1", "READ", "ERROR-7", "板", "null-3"])
+def test_a_serial_that_only_looks_like_none_names_its_board(store: Store, serial: str) -> None:
+    for record in ("1" * 32, "2" * 32):
+        store.write(make_inspection(serial, record=record))
+    assert count_boards(store)[0] == 1
 
 
 def test_a_record_that_fits_two_boards_is_a_third_one(store: Store) -> None:

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from inspect_pop.cli.app import app
-from inspect_pop.core.errors import UsageFault
+from inspect_pop.core.errors import StoreFault, UsageFault
 from inspect_pop.store import Store, open_store
 from inspect_pop.verify.golden import find_golden
 from inspect_pop.verify.retention import GB, prune_windows
@@ -107,3 +107,24 @@ def test_a_backup_holds_the_pictures_and_a_check_names_what_is_missing(store: St
     for expected in ("golden board of APX-17", f"without pictures: record {DAYS[0]}", "a Parquet file of windows", "2 faults"):
         assert expected in words
     assert "6 files" not in call("backup", "--store", url, "--out", tmp_path / "small", "--without-windows")[1]
+
+
+def test_a_copy_of_the_database_empties_no_windows_of_the_original(store: Store, tmp_path: Path) -> None:
+    store.checkpoint()
+    (tmp_path / "copy.db").write_bytes((tmp_path / "records.db").read_bytes())
+    with open_store(tmp_path / "copy.db", files=tmp_path / "records-files") as copy, pytest.raises(StoreFault):
+        prune_windows(copy, today="2026-03-09", days=0)
+    assert shown(store) == list(DAYS)
+
+
+def test_windows_that_no_record_names_are_left_over_by_a_crash(store: Store) -> None:
+    files = store.require_files()
+    orphan = "windows/day=2026-03-02/lot=L/x.parquet"
+    files.save(orphan, b"x")
+    assert store.repair() == []  # the board may just be written
+    assert store.repair(older_than_s=-60) == [orphan]
+    assert shown(store) == list(DAYS)
+    assert Path(files.address("windows/golden/g.parquet")).exists()
+    store.prune(who="test", joints_days=0, today="2026-04-01")
+    assert store.repair(older_than_s=-60) == []  # a record without a joint file keeps its windows
+    assert shown(store) == list(DAYS)
