@@ -18,12 +18,12 @@ __all__ = ["CUT", "GROSS", "add_gross_defects"]
 
 Floats = NDArray[np.float64]
 _NEIGHBOUR = 1.05  # joints within this many pitches are neighbours
-_APART = 1.5  # pitches around a gross defect whose joints stay as they are
+_SPACING = 1.5  # pitches around a gross defect whose joints stay as they are
 _TRIES = 30  # times that the next place is drawn before the board counts as full
 
 
 @dataclass
-class _Workpiece:
+class Workpiece:
     """A population on which gross defects are put one by one."""
 
     rng: np.random.Generator
@@ -78,7 +78,7 @@ class _Workpiece:
         self.voids.append((joint, distance * np.cos(angle), distance * np.sin(angle), u, radius))
 
 
-def _join(work: _Workpiece, joint: int, variety: str, widths: tuple[float, float]) -> bool:
+def _join(work: Workpiece, joint: int, variety: str, widths: tuple[float, float]) -> bool:
     near = work.find_neighbours(joint)
     if not len(near):
         return False
@@ -90,17 +90,17 @@ def _join(work: _Workpiece, joint: int, variety: str, widths: tuple[float, float
     return True
 
 
-def _join_thickly(work: _Workpiece, joint: int) -> bool:
+def join_thickly(work: Workpiece, joint: int) -> bool:
     """Join two balls by one of a ball's width."""
     return _join(work, joint, "bridge_thick", (0.6, 1.0))
 
 
-def _join_widely(work: _Workpiece, joint: int) -> bool:
+def join_widely(work: Workpiece, joint: int) -> bool:
     """Join two balls by solder wider than they are."""
     return _join(work, joint, "bridge_wide", (1.0, 1.5))
 
 
-def _flood(work: _Workpiece, joint: int) -> bool:
+def flood(work: Workpiece, joint: int) -> bool:
     """Flood four balls of a square."""
     near = work.find_neighbours(joint)
     for first in work.rng.permutation(near).tolist():
@@ -120,7 +120,7 @@ def _flood(work: _Workpiece, joint: int) -> bool:
     return False
 
 
-def _leave_stray_ball(work: _Workpiece, joint: int) -> bool:
+def leave_stray_ball(work: Workpiece, joint: int) -> bool:
     """Leave a ball between two others: it touches one, both or none, with next to no room left."""
     near = work.find_neighbours(joint)
     if not len(near):
@@ -137,7 +137,7 @@ def _leave_stray_ball(work: _Workpiece, joint: int) -> bool:
     return True
 
 
-def _blow_void(work: _Workpiece, joint: int) -> bool:
+def blow_void(work: Workpiece, joint: int) -> bool:
     """Leave a void of 35 to 60 % of the ball's picture."""
     widest = work.find_radius(joint)
     radius = widest * float(np.sqrt(work.rng.uniform(0.35, 0.6)))
@@ -147,7 +147,7 @@ def _blow_void(work: _Workpiece, joint: int) -> bool:
     return True
 
 
-def _remove_ball(work: _Workpiece, joint: int) -> bool:
+def remove_ball(work: Workpiece, joint: int) -> bool:
     """Take the ball away."""
     work.parts[joint], work.sagitta[joint], work.emptied[joint] = 0.0, np.nan, True
     work.gap_um[joint], work.volume_ratio[joint] = work.of.bodies.standoff[joint], 0.0
@@ -155,7 +155,7 @@ def _remove_ball(work: _Workpiece, joint: int) -> bool:
     return True
 
 
-def _halve(work: _Workpiece, joint: int) -> bool:
+def halve(work: Workpiece, joint: int) -> bool:
     """Take away one side of the ball."""
     widest = work.find_radius(joint)
     radius = widest * float(work.rng.uniform(0.85, 1.05))
@@ -165,7 +165,7 @@ def _halve(work: _Workpiece, joint: int) -> bool:
     return _starve(work, joint, "half")
 
 
-def _tear(work: _Workpiece, joint: int) -> bool:
+def tear(work: Workpiece, joint: int) -> bool:
     """Tear pieces out of the ball's outline."""
     widest, first = work.find_radius(joint), float(work.rng.uniform(0, 2 * np.pi))
     for k in range(3):
@@ -174,7 +174,7 @@ def _tear(work: _Workpiece, joint: int) -> bool:
     return _starve(work, joint, "torn")
 
 
-def _starve(work: _Workpiece, joint: int, variety: str) -> bool:
+def _starve(work: Workpiece, joint: int, variety: str) -> bool:
     """Mark a joint by what its cuts leave of its volume."""
     standoff = float(work.of.bodies.standoff[joint])
     u = (np.arange(24) + 0.5) / 24 * standoff
@@ -191,7 +191,7 @@ def _starve(work: _Workpiece, joint: int, variety: str) -> bool:
     return True
 
 
-def _displace(work: _Workpiece, joint: int) -> bool:
+def displace(work: Workpiece, joint: int) -> bool:
     """Push the ball off its pads, where it may touch others."""
     interface = work.of.interface
     shift = max(float(work.rng.uniform(0.3, 0.45)) * interface.pitch_um, interface.pad_diameter_um / 2)
@@ -209,16 +209,16 @@ def _displace(work: _Workpiece, joint: int) -> bool:
 
 CUT = ("half", "torn")  # their voids are solder cut away, no gas
 # Each puts one defect at a joint, or returns False where there is no room for it.
-GROSS: dict[str, Callable[[_Workpiece, int], bool]] = {
-    "bridge_thick": _join_thickly,
-    "bridge_wide": _join_widely,
-    "puddle": _flood,
-    "stray": _leave_stray_ball,
-    "void_huge": _blow_void,
-    "ball_missing": _remove_ball,
-    "half": _halve,
-    "torn": _tear,
-    "displaced": _displace,
+GROSS: dict[str, Callable[[Workpiece, int], bool]] = {
+    "bridge_thick": join_thickly,
+    "bridge_wide": join_widely,
+    "puddle": flood,
+    "stray": leave_stray_ball,
+    "void_huge": blow_void,
+    "ball_missing": remove_ball,
+    "half": halve,
+    "torn": tear,
+    "displaced": displace,
 }
 
 
@@ -228,7 +228,7 @@ def add_gross_defects(rng: np.random.Generator, population: Population, share: f
     They are put among sound joints only. `variety` names each one's kind, a key of `GROSS`.
     """
     bodies = population.bodies
-    work = _Workpiece(
+    work = Workpiece(
         rng,
         population,
         population.label.copy(),
@@ -257,7 +257,7 @@ def add_gross_defects(rng: np.random.Generator, population: Population, share: f
                 changed = np.flatnonzero(work.variety != population.variety)
                 done = len(changed)
                 for at in changed[sound[changed]].tolist():
-                    sound &= np.hypot(x - x[at], y - y[at]) > _APART * population.interface.pitch_um
+                    sound &= np.hypot(x - x[at], y - y[at]) > _SPACING * population.interface.pitch_um
                 placed = True
                 break
         if not placed:
@@ -266,14 +266,14 @@ def add_gross_defects(rng: np.random.Generator, population: Population, share: f
     return _finish(work)
 
 
-def _finish(work: _Workpiece) -> Population:
+def _finish(work: Workpiece) -> Population:
     """Return the population that the work has made."""
-    kept = ~work.emptied[work.of.voids.joint]
+    stays = ~work.emptied[work.of.voids.joint]
     voids = np.array(work.voids, float).reshape(-1, 5)
     spurs = np.array(work.spurs, float).reshape(-1, 10)
     new_voids = Voids(voids[:, 0].astype(np.int64), *voids[:, 1:].T)
     new_spurs = Spurs(spurs[:, 0].astype(np.int64), spurs[:, 1:5], spurs[:, 5], spurs[:, 6:8], spurs[:, 8], spurs[:, 9])
-    all_voids = [np.concatenate([getattr(work.of.voids, f.name)[kept], getattr(new_voids, f.name)]) for f in fields(Voids)]
+    all_voids = [np.concatenate([getattr(work.of.voids, f.name)[stays], getattr(new_voids, f.name)]) for f in fields(Voids)]
     all_spurs = [np.concatenate([getattr(work.of.spurs, f.name), getattr(new_spurs, f.name)]) for f in fields(Spurs)]
     bodies: Bodies = replace(work.of.bodies, parts=work.parts, sagitta=work.sagitta)
     return replace(
