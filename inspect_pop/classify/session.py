@@ -54,6 +54,7 @@ _UNSURE, MAX_8BIT_ERROR, _UNFAMILIAR = 6.0, 3.0, 0.5
 # Shares of a learnt range, on either side: what lies no farther outside is still known. These figures differ from product to
 # product, and ranges are learnt on few; without it 3 of 47 fresh boards of learnt machines were unlike. The others follow the
 # machine and what is done to its pictures: contrast and grey levels first, by as little as 4 % of a range (docs/lab/machines.md).
+_GREY_SCALE = ("contrast", "levels")  # of them 8 bits and a stretched scale change nothing else, and verdicts stay
 _SLACK = {"ball_profile": 0.5, "fringe": 0.5, "core_spread": 0.5, "background_spread": 0.5}
 
 Raw = Callable[[JointInputs], tuple[NDArray[np.float32], NDArray[np.float32]]]
@@ -176,16 +177,17 @@ class Classifier:
         return np.asarray(distance / np.float32(self.model.card.familiarity.limit), dtype=np.float32)
 
 
-def describe_unlike(figures: Mapping[str, float], method: str, learnt: Sequence[LearntPicture]) -> str:
-    """Say in what a picture is unlike all that were learnt: `sharpness 2.3 of learnt 0.8 to 1.6`; empty where it is known.
+def describe_unlike(figures: Mapping[str, float], method: str, learnt: Sequence[LearntPicture]) -> tuple[str, bool]:
+    """Say in what a picture is unlike all that were learnt, and whether that is more than its grey scale.
 
-    A picture is known where all its figures lie within those of one machine; those that differ from product to product may lie
-    half a range outside. Otherwise the words compare it with the machine that differs in the fewest. `figures` come from
-    `measure_picture`; an unknown one, NaN, says nothing.
+    The words are such as `sharpness 2.3 of learnt 0.8 to 1.6`; empty where it is known. A picture is known where all its figures
+    lie within those of one machine; those that differ from product to product may lie half a range outside. Otherwise the words
+    compare it with the machine that differs in the fewest. `figures` come from `measure_picture`; an unknown one, NaN, says
+    nothing.
     """
     if not learnt:
-        return ""
-    closest = None
+        return "", False
+    closest: tuple[int, int, str] | None = None
     for picture in learnt:
         if picture.method != method:
             continue
@@ -194,9 +196,11 @@ def describe_unlike(figures: Mapping[str, float], method: str, learnt: Sequence[
             slack = _SLACK.get(name, 0.0) * (picture.high[name] - low)
             if figures[name] < low - slack or figures[name] > picture.high[name] + slack:
                 outside.append(name)
-        if closest is None or len(outside) < len(closest):
-            closest = [f"{n} {figures[n]:.3g} of learnt {picture.low[n]:.3g} to {picture.high[n]:.3g}" for n in outside]
-    return f"no picture by {method} was learnt" if closest is None else ", ".join(closest)
+        words = ", ".join(f"{n} {figures[n]:.3g} of learnt {picture.low[n]:.3g} to {picture.high[n]:.3g}" for n in outside)
+        compared = (sum(n not in _GREY_SCALE for n in outside), len(outside), words)
+        if closest is None or compared[:2] < closest[:2]:
+            closest = compared
+    return (closest[2], closest[0] > 0) if closest is not None else (f"no picture by {method} was learnt", True)
 
 
 def _open_session(model: Model, network: bytes, threads: int, device: str) -> onnxruntime.InferenceSession:

@@ -84,12 +84,13 @@ class Limits:
     )
 
     unlike_forbids: float = _limit(
-        0.0,
+        1.0,
         "1",
         0.0,
         1.0,
-        "1: no joint passes by a picture unlike all that the model has learnt, unless the machine is qualified; 0: it is named",
-        "docs/lab/evidence.md",
+        "1: no joint passes by a picture unlike all that the model has learnt in more than its grey scale, unless the machine is "
+        "qualified; 0: the record says so",
+        "docs/lab/machines.md",
     )
 
     @property

@@ -316,8 +316,10 @@ def judge_board(
             with timer.step("classify"):
                 scores = classifier.classify(part.inputs) if part.inputs is not None else None
             with timer.step("decide"):
-                strange = describe_unlike(part.picture, part.method, classifier.model.card.pictures) if part.picture else ""
-                tables.append(_decide_interface(export, package.package, part, scores, classifier, limits, strange))
+                learnt = classifier.model.card.pictures if part.picture else ()
+                strange, is_forbidden = describe_unlike(part.picture, part.method, learnt)
+                is_forbidden &= limits.unlike_forbids >= 1
+                tables.append(_decide_interface(export, package.package, part, scores, classifier, limits, is_forbidden))
             name = f"{package.package.refdes}/{part.interface.name}"
             unlike += [f"{name}: {strange}"] if strange else []
             if scores is not None:
@@ -368,12 +370,11 @@ def _decide_interface(
     scores: Scores | None,
     classifier: Classifier,
     limits: Limits,
-    strange: str,
+    is_forbidden: bool,
 ) -> JointTable:
     """Return the rows of one interface, in the recipe's order; without scores they are undecided.
 
-    `strange` says what of the picture is unlike all that were learnt: where the limits forbid it, no joint passes by it. Empty
-    for a known one.
+    No joint passes by a picture that is forbidden, for it is unlike all that were learnt.
     """
     profile = limits.profile
     interface, columns = part.interface, dict(part.columns)
@@ -383,7 +384,7 @@ def _decide_interface(
         decided: JointVerdicts = leave_undecided(n, flags.meaning("no_slices"))
         p = np.full((n, len(CLASSES)), np.nan, dtype=np.float32)
     else:
-        unfamiliar = (scores.unfamiliar > 1) | (bool(strange) and limits.unlike_forbids >= 1)
+        unfamiliar = (scores.unfamiliar > 1) | is_forbidden
         columns["flags"] = columns["flags"] | np.where(unfamiliar, flags.bit("unfamiliar"), 0)
         decided = decide_joints(
             scores,

@@ -49,11 +49,11 @@ def picture(method: str, **ranges: tuple[float, float]) -> LearntPicture:
 def test_a_picture_is_known_by_all_its_figures_on_one_machine() -> None:
     """Not by one figure on this machine and one on that. Words compare with the machine that differs in the fewest."""
     learnt = picture("ct", sharpness=(0.8, 1.6), noise=(0, 1)), picture("ct", sharpness=(2, 3), noise=(5, 6))
-    assert describe_unlike({"sharpness": 1.0, "noise": 0.5}, "ct", learnt) == ""
-    assert describe_unlike({"sharpness": 2.3, "noise": 0.5}, "ct", learnt) == "sharpness 2.3 of learnt 0.8 to 1.6"
-    assert describe_unlike({"sharpness": float("nan"), "noise": 0.5}, "ct", learnt) == ""
-    assert describe_unlike({"sharpness": 1.0, "noise": 0.5}, "laminography", learnt) == "no picture by laminography was learnt"
-    assert describe_unlike({"sharpness": 9.0, "noise": 9.0}, "ct", ()) == ""  # the model does not say
+    assert describe_unlike({"sharpness": 1.0, "noise": 0.5}, "ct", learnt)[0] == ""
+    assert describe_unlike({"sharpness": 2.3, "noise": 0.5}, "ct", learnt)[0] == "sharpness 2.3 of learnt 0.8 to 1.6"
+    assert describe_unlike({"sharpness": float("nan"), "noise": 0.5}, "ct", learnt)[0] == ""
+    assert describe_unlike({"sharpness": 1.0, "noise": 0.5}, "laminography", learnt)[0] == "no picture by laminography was learnt"
+    assert describe_unlike({"sharpness": 9.0, "noise": 9.0}, "ct", ())[0] == ""  # the model does not say
 
 
 def test_only_what_differs_from_product_to_product_may_lie_a_little_outside() -> None:
@@ -61,6 +61,6 @@ def test_only_what_differs_from_product_to_product_may_lie_a_little_outside() ->
     learnt = (picture("ct", ball_profile=(1.0, 1.2), levels=(300, 1600), contrast=(0.1, 0.3)),)
     usual = {"ball_profile": 1.1, "levels": 900.0, "contrast": 0.2}
     for value, words in ((1.29, ""), (0.91, ""), (1.31, "ball_profile 1.31 of learnt 1 to 1.2")):
-        assert describe_unlike(usual | {"ball_profile": value}, "ct", learnt) == words
-    assert describe_unlike(usual | {"levels": 255.0}, "ct", learnt) == "levels 255 of learnt 300 to 1.6e+03"
-    assert describe_unlike(usual | {"contrast": 0.31}, "ct", learnt) == "contrast 0.31 of learnt 0.1 to 0.3"
+        assert describe_unlike(usual | {"ball_profile": value}, "ct", learnt)[0] == words
+    assert describe_unlike(usual | {"levels": 255.0}, "ct", learnt)[0] == "levels 255 of learnt 300 to 1.6e+03"
+    assert describe_unlike(usual | {"contrast": 0.31}, "ct", learnt)[0] == "contrast 0.31 of learnt 0.1 to 0.3"

@@ -215,10 +215,10 @@ def _sure(classifier: Classifier, called: str, *pictures: LearntPicture) -> Clas
     return sure
 
 
-def test_a_picture_unlike_all_that_were_learnt_is_told_and_passes_nothing_if_the_limit_says_so(
+def test_a_picture_unlike_all_that_were_learnt_passes_nothing_unless_the_limit_lets_it(
     small_board: Path, classifier: Classifier
 ) -> None:
-    """And the record says in what; a picture within the ranges of one machine is known."""
+    """The record says in what; a picture within the ranges of one machine is known, and so is one on another grey scale."""
     known, other = (
         LearntPicture(machine=name, method="laminography", source="a test", low={"sharpness": low}, high={"sharpness": high})
         for name, low, high in (("A/1", 0.0, 2.0), ("A/2", 4.0, 5.0))
@@ -227,9 +227,13 @@ def test_a_picture_unlike_all_that_were_learnt_is_told_and_passes_nothing_if_the
     assert (found.joints["verdict"] == "pass").mean() > 0.9
     assert found.board.unlike == ""
     assert set(json.loads(found.board.pictures)) == {"U1/lower", "U1/upper"}
-    told = _inspect(small_board, _sure(classifier, "good", other))
+    told = _inspect(small_board, _sure(classifier, "good", other), Limits(unlike_forbids=0.0))
     assert (told.joints["verdict"] == "pass").mean() > 0.9
-    strange = _inspect(small_board, _sure(classifier, "good", other), Limits(unlike_forbids=1.0))
+    grey = known.model_copy(update={"low": {"levels": 1e7}, "high": {"levels": 1e8}})
+    stretched = _inspect(small_board, _sure(classifier, "good", grey))
+    assert (stretched.joints["verdict"] == "pass").mean() > 0.9
+    assert "levels" in stretched.board.unlike
+    strange = _inspect(small_board, _sure(classifier, "good", other))
     assert told.board.unlike == strange.board.unlike
     assert set(strange.joints["verdict"]) == {"review"}
     assert (strange.joints["flags"] & bit("unfamiliar") != 0).all()
