@@ -31,9 +31,9 @@ _SOLDER = 0.5  # of the way from the surroundings' grey to solder's: where solde
 _MARGIN = 0.06  # of the pitch beyond a joint's outline that is its own blurred edge
 _BRIGHTEST_HALO = 0.8
 # Grey of a gap's middle over the gaps around it. Sound gaps of the samples and of 30 simulated pictures reach 0.51, where a ghost
-# lies along the package's edge; but at most one of two gaps that meet at a right angle is as bright as `_FLOODED`.
-_FILLED, _FLOODED = 0.55, 0.38
-_FLOODED_GAPS = 3  # so many flooded gaps within `_CORNER` pitches of one another, itself among them: a puddle over four joints
+# lies along the package's edge. Of two gaps that meet at a right angle 3 of 13,271 sound ones are both brighter than `_FLOODED`.
+_FILLED, _FLOODED = 0.55, 0.30
+_FLOODED_GAPS = 2  # flooded gaps within `_CORNER` pitches of one another, itself among them, as in a puddle
 _CORNER = 0.85
 _GAPS_AROUND = 3.0  # pitches around a gap whose gaps it is compared with
 _FEWEST_GAPS = 8
@@ -172,7 +172,7 @@ def _find_filled_gaps(
     balls: NDArray[np.floating],
     others: Sequence[Interface],
 ) -> _Gaps:
-    """Find the gaps between two joints whose middle is brighter than the gaps around them: one alone, or three at one corner.
+    """Find the gaps between two joints whose middle is brighter than the gaps around them: one alone, or two at one corner.
 
     Ghosts and halos change slowly over the package, a puddle does not. Gaps under a joint of `others` say nothing.
     """

@@ -69,7 +69,7 @@ def test_what_one_slice_of_five_shows_is_a_ghost() -> None:
 
 
 def test_a_broad_ghost_is_no_solder() -> None:
-    ghost = with_ball(stack_of(INTERFACE, slices=5), 0.0, 0.0, 900.0, slice(3, 5), grey=350.0)
+    ghost = with_ball(stack_of(INTERFACE, slices=5), 0.0, 0.0, 900.0, slice(3, 5), grey=250.0)
     assert len(find(ghost).size_um) == 0
 
 
