@@ -18,6 +18,7 @@ from inspect_pop.cli.options import (
     pluralize,
     print_progress,
     resolve_limits,
+    say,
 )
 from inspect_pop.core.text import escape_controls
 
@@ -58,8 +59,9 @@ def list_machines(store: ExistingStore, as_json: AsJson = False) -> None:
         typer.echo(json.dumps([machine.to_dict() for machine in found], indent=1, ensure_ascii=False))
     else:
         for machine in found:
-            typer.echo("\n".join(_describe_machine(machine)))
-        typer.echo(pluralize(len(found), "machine"))
+            for line in _describe_machine(machine):
+                say(line)
+        say(pluralize(len(found), "machine"))
     if any(machine.state in ("drifting", "unfamiliar") for machine in found):
         raise typer.Exit(_NEEDS_ATTENTION)
 
@@ -85,7 +87,8 @@ def show_machine(name: MachineName, store: ExistingStore, as_json: AsJson = Fals
     for key, words in (("review_share", "in review"), ("unfamiliar_share", "unfamiliar")):
         shares = [100 * board[key] for board in machine.list_boards()]
         lines += _wrap(f"share of joints {words}, over time: {_describe_times(shares)} %")
-    typer.echo("\n".join(lines))
+    for line in lines:
+        say(line)
 
 
 @machines.command("qualify")
@@ -149,7 +152,8 @@ def qualify(
 
         typer.echo(json.dumps({"machine": made.machine, **describe_attempt(made)}, indent=1, ensure_ascii=False))
     else:
-        typer.echo("\n".join(_describe_attempt(made)))
+        for line in _describe_attempt(made):
+            say(line)
     if not made.passed:
         raise typer.Exit(_NEEDS_ATTENTION)
 

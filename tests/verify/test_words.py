@@ -105,7 +105,7 @@ def test_other_files_are_refused(name: str) -> None:
 
 
 def test_every_page_is_whole_and_in_the_same_frame() -> None:
-    assert sorted(NAMES) == ["disagreements", "index", "training"]
+    assert sorted(NAMES) == ["disagreements", "index", "machines", "training"]
     for name in NAMES:
         page = read_page(name)
         assert page.startswith("<!doctype html>") and page.count("<main ") == page.count("</html>") == 1 and "{%" not in page
