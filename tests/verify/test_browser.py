@@ -399,7 +399,7 @@ def test_the_page_of_the_machines_shows_states_and_charts(
     browser: "sync_api.Browser", floor: tuple[Running, Store], tmp_path: Path
 ) -> None:
     service, store = floor
-    plain = make_inspection("MACHINE-1", line=EVIL)
+    plain = make_inspection("MACHINE-1", line=f"{EVIL}2")
     pictures = json.dumps({"U1/lower": {"noise": 0.001, "sharpness": 0.2}})
     store.write(replace(plain, board=replace(plain.board, pictures=pictures, unlike=EVIL)))
     eva = Seat(browser, service, "anna")
@@ -407,8 +407,8 @@ def test_the_page_of_the_machines_shows_states_and_charts(
     eva.page.wait_for_selector("#charts figure")
     assert eva.page.locator("#charts figure").count() == len(FIGURES)
     row = eva.page.locator("#rows tr").first  # the most urgent
-    assert EVIL in row.inner_text() and "unfamiliar" in row.inner_text()
-    assert eva.page.locator("#charts-title").inner_text() == f"Figures of {EVIL}/AXI-1"
+    assert f"{EVIL}2" in row.inner_text() and "unfamiliar" in row.inner_text()
+    assert eva.page.locator("#charts-title").inner_text() == f"Figures of {EVIL}2/AXI-1"
     eva.page.select_option("#language", "zh")
     eva.until(
         "document.querySelector('h1').textContent === '检测设备' && document.querySelector('#rows').innerText.includes('陌生')"
