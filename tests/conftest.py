@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -35,6 +36,17 @@ def _usual_umask() -> Iterator[None]:
     before = os.umask(0o022)
     yield
     os.umask(before)
+
+
+@pytest.fixture(autouse=True)
+def _usual_logging() -> None:
+    """Let the package's logs through, whatever a library or a command of an earlier test has set in this process."""
+    logging.disable(logging.NOTSET)
+    root = logging.getLogger()
+    root.setLevel(min(root.level, logging.WARNING))
+    for name in [name for name in logging.Logger.manager.loggerDict if name.split(".")[0] == "inspect_pop"]:
+        logger = logging.getLogger(name)
+        logger.disabled, logger.propagate = False, True
 
 
 @pytest.fixture(scope="session")
