@@ -5,7 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from inspect_pop.core.geometry import Placement, SliceStack
+from inspect_pop.core.geometry import Grid, Placement, SliceStack
+from inspect_pop.core.recipe import Interface
+from inspect_pop.segment import stray
 from inspect_pop.segment.outlines import find_outlines
 from inspect_pop.segment.stray import StraySolder, find_stray_solder
 from inspect_pop.segment.windows import cut_slices
@@ -83,9 +85,42 @@ def test_a_puddle_fills_the_gaps_of_its_joints() -> None:
     assert (found.aside_um[np.hypot(INTERFACE.x_um, INTERFACE.y_um) > 1.6 * INTERFACE.pitch_um] == 0).all()
 
 
-def test_where_all_gaps_are_grey_none_is_filled() -> None:
-    ghost = with_ball(stack_of(INTERFACE, slices=5), 0.0, 0.0, 9000.0, slice(1, 4), grey=450.0)
-    assert len(find(ghost).size_um) == 0
+def find_gaps(grey_between: dict[tuple[str, str], float], others: tuple[Interface, ...] = (), usual: float = 0.0) -> set[str]:
+    """The joints beside filled gaps, of a picture as grey as `usual` but between these joints."""
+    grid = Grid((400, 400), 12.0, (-2400.0, 2400.0))
+    grey = np.full(grid.shape, usual, dtype=np.float32)
+    for pair, value in grey_between.items():
+        first, second = (INTERFACE.ball.index(ball) for ball in pair)
+        x = (INTERFACE.x_um[first] + INTERFACE.x_um[second]) / 2
+        y = (INTERFACE.y_um[first] + INTERFACE.y_um[second]) / 2
+        row, col = (round(float(v)) for v in grid.to_pixel(x, y))
+        grey[row - 3 : row + 4, col - 3 : col + 4] = value
+    balls = np.stack([INTERFACE.x_um, INTERFACE.y_um, np.full(len(INTERFACE.ball), 140.0)])
+    found = stray._find_filled_gaps(grey, grid, HOME, INTERFACE, balls, others)
+    return {INTERFACE.ball[joint] for joint in found.pairs.ravel()}
+
+
+def test_one_bright_gap_or_two_greyer_ones_that_meet_are_filled() -> None:
+    assert find_gaps({}) == set()
+    assert find_gaps({("C3", "C4"): 0.6}) == {"C3", "C4"}
+    assert find_gaps({("C3", "C4"): 0.5}) == set()  # a ghost along an edge
+    assert find_gaps({("C3", "C4"): 0.4, ("C3", "D3"): 0.4}) == {"C3", "C4", "D3"}
+    assert find_gaps({("C3", "C4"): 0.4, ("C3", "D3"): 0.2}) == set()
+    assert find_gaps({("C3", "C4"): 0.4, ("F6", "G6"): 0.4}) == set()
+
+
+def test_gaps_are_compared_with_those_around() -> None:
+    assert find_gaps({}, usual=0.7) == set()
+    assert find_gaps({("C3", "C4"): 0.9}, usual=0.45) == set()
+    assert find_gaps({("C3", "C4"): 1.1}, usual=0.45) == {"C3", "C4"}
+
+
+def test_gaps_under_the_other_interface_say_nothing() -> None:
+    over = drawn_interface(8)  # its joints lie where these joints are moved to
+    shifted = replace(over, x_um=over.x_um + INTERFACE.pitch_um / 2)
+    beside = {tuple(sorted(pair)) for pair in (("C3", "C4"), ("C3", "D3"))}
+    assert find_gaps(dict.fromkeys(beside, 0.9)) == {"C3", "C4", "D3"}
+    assert len(find_gaps(dict.fromkeys(beside, 0.9), (shifted,))) == 2
 
 
 def test_in_transmission_the_other_interface_is_no_stray_solder() -> None:
