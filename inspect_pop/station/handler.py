@@ -30,6 +30,9 @@ Inspector = Callable[[Path, Path], tuple[Inspection, Recipe | None]]
 InspectorFactory = Callable[[JudgingOptions], tuple[Inspector, Rules]]
 log = logging.getLogger(__name__)
 
+# What ONNX Runtime, OpenCV, the system and Python's threads say where Python itself would raise MemoryError.
+_NO_MEMORY = ("bad_alloc", "insufficient memory", "cannot allocate memory", "can't start new thread", "unable to allocate")
+
 
 class InspectionHandler:
     """Handles inspection jobs.
@@ -75,14 +78,16 @@ class InspectionHandler:
             self._ledger.record(inspection)
         except InputFault as fault:
             return self._quarantine(job, path, fault, started)
-        except MemoryError:
-            self.is_spent = True
-            too_large = FileFault(name, expected="a board that fits in memory", found="a larger one, or too little memory")
-            return self._quarantine(job, path, too_large, started)
         except StoreFault as fault:
             return _refuse(HTTPStatus.SERVICE_UNAVAILABLE, fault, started)
         except PopError as fault:
             return _refuse(HTTPStatus.UNPROCESSABLE_ENTITY, fault, started)
+        except Exception as error:
+            if not _is_short_of_memory(error):
+                raise
+            self.is_spent = True
+            too_large = FileFault(name, expected="a board that fits in memory", found="a larger one, or too little memory")
+            return self._quarantine(job, path, too_large, started)
         recorded = time.monotonic()
         answer = make_answer(inspection, report=None, elapsed_ms=(recorded - started) * 1000)
         page = None if self._pages is None or recipe is None else locate_page(self._pages, inspection.board.record)
@@ -163,6 +168,10 @@ def locate_page(pages: Path, record: str) -> Path:
     """Return the file of a record's page. An identifier that is not letters and digits only is replaced by its digest."""
     name = record if record.isascii() and record.isalnum() else hashlib.sha256(record.encode()).hexdigest()
     return pages / f"{name}.html"
+
+
+def _is_short_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in _NO_MEMORY)
 
 
 def _refuse(status: int, fault: PopError, started: float) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """What is done after the answer costs no verdict."""
 
+import errno
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 
 from inspect_pop.core.errors import InputFault, StoreFault
@@ -45,6 +47,38 @@ def test_a_store_that_cannot_be_tidied_costs_no_verdict(tmp_path: Path, caplog: 
     assert (reply["status"], ledger.entries) == (200, ["S"])
     assert set(reply["ms"]) == {"inspect", "record"}
     assert "not tidied" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Non-zero status code. Status Message: std::bad_alloc"),
+        cv2.error("OpenCV(4.13.0) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 1290240 bytes"),
+        RuntimeError("can't start new thread"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        ImportError("libfoo.so: cannot allocate memory in static TLS block"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_memory_that_runs_short_is_said_whoever_says_it(tmp_path: Path, error: Exception) -> None:
+    def run_short(path: Path, root: Path) -> tuple[Inspection, None]:
+        raise error
+
+    ledger = Untidy()
+    handler = InspectionHandler(run_short, "model", ledger, pages=None)
+    reply = handler.handle({"kind": "inspect", "path": str(tmp_path / "S"), "root": str(tmp_path)})
+    assert (reply["status"], reply["answer"]["verdict"], handler.is_spent) == (422, "error", True)
+    assert "memory" in reply["answer"]["reason"] and len(ledger.entries) == 1
+
+
+def test_another_error_of_a_library_is_not_taken_for_it(tmp_path: Path) -> None:
+    def fail(path: Path, root: Path) -> tuple[Inspection, None]:
+        raise RuntimeError("a fault of ours")
+
+    handler = InspectionHandler(fail, "model", Untidy(), pages=None)
+    with pytest.raises(RuntimeError, match="of ours"):
+        handler.handle({"kind": "inspect", "path": str(tmp_path / "S"), "root": str(tmp_path)})
 
 
 @pytest.mark.parametrize("kind", ["inspect", "upload"])
