@@ -156,7 +156,7 @@ class Classifier:
         return Scores(softmax(scaled), log_odds(scaled), self._distance(embedding))
 
     def _run(self, session: onnxruntime.InferenceSession, inputs: JointInputs) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Run one network; NaN where an input is not finite."""
+        """Run one network; NaN where an input is not finite. Raises MemoryError where the network gets too little."""
         if len(inputs.images) == 0:
             return np.zeros((0, len(CLASSES)), np.float32), np.zeros((0, len(self._mean)), np.float32)
         answers = []
@@ -165,7 +165,12 @@ class Classifier:
             # Checked at this point so that the network finds the pictures in the cache. A sum is twice as fast as a look at each.
             total = np.einsum("ij->i", images.reshape(len(images), math.prod(images.shape[1:])))
             finite = np.isfinite(total) & np.isfinite(scalars).all(axis=1)
-            logits, embedding = session.run(("logits", "embedding"), {"images": images, "scalars": scalars})
+            try:
+                logits, embedding = session.run(("logits", "embedding"), {"images": images, "scalars": scalars})
+            except _errors.RuntimeException as error:
+                if "bad_alloc" in str(error):
+                    raise MemoryError(str(error)) from error
+                raise
             logits[~finite] = np.nan  # networks that clip their inputs, or round them, may make a number of it
             answers.append((logits, embedding))
         return np.concatenate([a[0] for a in answers]), np.concatenate([a[1] for a in answers])

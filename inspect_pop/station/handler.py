@@ -30,8 +30,9 @@ Inspector = Callable[[Path, Path], tuple[Inspection, Recipe | None]]
 InspectorFactory = Callable[[JudgingOptions], tuple[Inspector, Rules]]
 log = logging.getLogger(__name__)
 
-# What ONNX Runtime, OpenCV, the system and Python's threads say where Python itself would raise MemoryError.
-_NO_MEMORY = ("bad_alloc", "insufficient memory", "cannot allocate memory", "can't start new thread", "unable to allocate")
+# What the system and Python's threads raise and say where Python itself would raise MemoryError.
+_SHORT_OF_MEMORY = (MemoryError, RuntimeError, OSError, ImportError)
+_NO_MEMORY = ("cannot allocate memory", "can't start new thread", "unable to allocate")
 
 
 class InspectionHandler:
@@ -82,7 +83,7 @@ class InspectionHandler:
             return _refuse(HTTPStatus.SERVICE_UNAVAILABLE, fault, started)
         except PopError as fault:
             return _refuse(HTTPStatus.UNPROCESSABLE_ENTITY, fault, started)
-        except Exception as error:
+        except _SHORT_OF_MEMORY as error:
             if not _is_short_of_memory(error):
                 raise
             self.is_spent = True
@@ -170,7 +171,7 @@ def locate_page(pages: Path, record: str) -> Path:
     return pages / f"{name}.html"
 
 
-def _is_short_of_memory(error: Exception) -> bool:
+def _is_short_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(words in str(error).lower() for words in _NO_MEMORY)
 
 

@@ -63,6 +63,8 @@ def load_inspector(options: JudgingOptions) -> tuple[Inspector, Rules]:
         PromiseFault: The model cannot keep the promised rates.
     """
     # These load numpy, scipy, onnxruntime and OpenCV: after `main` has forked its child, and not for another factory.
+    import cv2
+
     from inspect_pop.batch.jobs import choose_limits
     from inspect_pop.batch.process_tuning import tune_process
     from inspect_pop.batch.run import count_cores
@@ -91,7 +93,13 @@ def load_inspector(options: JudgingOptions) -> tuple[Inspector, Rules]:
         export = open_export(path, root)
         now, digest = utc_now(), classifier.for_machine(export.machine).digest
         chosen = choose_limits(limits, qualified, export.machine, digest)
-        return inspect_board(export, classifier, chosen, started_at=now, read_ahead=prefetch, keep_stacks=True), export.recipe
+        try:
+            inspection = inspect_board(export, classifier, chosen, started_at=now, read_ahead=prefetch, keep_stacks=True)
+        except cv2.error as error:
+            if error.code == cv2.Error.StsNoMem:
+                raise MemoryError(str(error)) from error
+            raise
+        return inspection, export.recipe
 
     used = classifier.point
     return inspect, Rules(classifier.digest, limits.digest, options.profile or "", used.pass_below, used.fail_above)

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from inspect_pop.classify.inputs import CHANNELS, SCALARS, JointInputs
@@ -38,6 +39,20 @@ def test_no_joints_no_scores(tmp_path: Path) -> None:
     )
     assert scores.probabilities.shape == (0, len(CLASSES))
     assert len(scores.log_odds) == 0
+
+
+def test_a_network_that_gets_no_memory_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime's error is no MemoryError; another of its errors stays what it is."""
+    classifier = Classifier(load(make_model(tmp_path / "m")))
+    error = onnxruntime.capi.onnxruntime_pybind11_state.RuntimeException
+    for words, expected in (("Status Message: std::bad_alloc", MemoryError), ("another", error)):
+
+        def fail(*_: object, words: str = words) -> None:
+            raise error(words)
+
+        monkeypatch.setattr(onnxruntime.InferenceSession, "run", fail)
+        with pytest.raises(expected, match=words):
+            classifier.classify(_inputs([1.0]))
 
 
 def test_calibration_is_applied(tmp_path: Path) -> None:

@@ -7,7 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from inspect_pop.station.contract import WORKER_COMMAND, Rules
+import cv2
+import numpy as np
+import pytest
+
+from inspect_pop.station.contract import WORKER_COMMAND, JudgingOptions, Rules
+from inspect_pop.station.worker import load_inspector
 from tests.station.conftest import FACTORY, REPO
 from tests.station.fakes import write_board
 
@@ -46,3 +51,17 @@ def test_it_loads_heavy_libraries_only_for_the_products_inspector() -> None:
     names = ("onnxruntime", "cv2", "scipy", "sqlalchemy", "starlette", "pandas")
     command = [sys.executable, "-c", code % ", ".join(map(repr, names))]
     assert subprocess.check_output(command, cwd=REPO, text=True).strip() == "[]"
+
+
+@pytest.mark.parametrize("is_memory", [True, False])
+def test_opencv_without_memory_runs_out_of_memory(small_board: Path, monkeypatch: pytest.MonkeyPatch, is_memory: bool) -> None:
+    """Its error is no MemoryError; another of its errors stays what it is."""
+
+    def fail(*_: object, **__: object) -> None:
+        side = 1 << 30 if is_memory else -1
+        cv2.copyMakeBorder(np.zeros((4, 4)), 1 << 15, side, 1 << 15, 1 << 15, cv2.BORDER_CONSTANT)
+
+    monkeypatch.setattr("inspect_pop.pipeline.board.inspect_board", fail)
+    inspect, _ = load_inspector(JudgingOptions())
+    with pytest.raises(MemoryError if is_memory else cv2.error):
+        inspect(small_board, small_board.parents[1])
