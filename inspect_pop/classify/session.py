@@ -20,6 +20,7 @@ from inspect_pop.core.errors import ModelFault
 
 _errors = onnxruntime.capi.onnxruntime_pybind11_state
 # onnxruntime's errors share no base of their own.
+_ANY_ERROR = tuple(e for e in vars(_errors).values() if isinstance(e, type) and issubclass(e, Exception))
 _UNLOADABLE = (_errors.InvalidProtobuf, _errors.InvalidGraph, _errors.InvalidArgument, _errors.Fail, _errors.NotImplemented)
 
 __all__ = [
@@ -167,7 +168,7 @@ class Classifier:
             finite = np.isfinite(total) & np.isfinite(scalars).all(axis=1)
             try:
                 logits, embedding = session.run(("logits", "embedding"), {"images": images, "scalars": scalars})
-            except _errors.RuntimeException as error:
+            except _ANY_ERROR as error:
                 if "bad_alloc" in str(error):
                     raise MemoryError(str(error)) from error
                 raise

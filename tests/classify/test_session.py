@@ -44,10 +44,15 @@ def test_no_joints_no_scores(tmp_path: Path) -> None:
 def test_a_network_that_gets_no_memory_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """ONNX Runtime's error is no MemoryError; another of its errors stays what it is."""
     classifier = Classifier(load(make_model(tmp_path / "m")))
-    error = onnxruntime.capi.onnxruntime_pybind11_state.RuntimeException
-    for words, expected in (("Status Message: std::bad_alloc", MemoryError), ("another", error)):
+    errors = onnxruntime.capi.onnxruntime_pybind11_state
+    short = "FAIL : std::bad_alloc"
+    for error, words, expected in (
+        (errors.RuntimeException, short, MemoryError),
+        (errors.Fail, short, MemoryError),
+        (errors.Fail, "another", errors.Fail),
+    ):
 
-        def fail(*_: object, words: str = words) -> None:
+        def fail(*_: object, error: type[Exception] = error, words: str = words) -> None:
             raise error(words)
 
         monkeypatch.setattr(onnxruntime.InferenceSession, "run", fail)
