@@ -30,6 +30,7 @@ from inspect_pop.core.errors import PopError, UsageFault
 from inspect_pop.core.inspection import BoardRecord, Inspection, PackageRecord
 from inspect_pop.core.joint_table import JointTable, make_frame
 from inspect_pop.core.limits import Limits, load_limits
+from inspect_pop.core.text import pluralize
 from inspect_pop.ingest import BoardExport, find_exports, open_export
 from inspect_pop.pipeline.board import MeasuredBoard, judge_board, measure_board
 from inspect_pop.pipeline.record import find_passing_neighbour, scale_grey
@@ -470,7 +471,7 @@ def _name_joints(joints: JointTable) -> NDArray[np.object_]:
 
 def _count_verdicts(joints: JointTable) -> str:
     verdicts = joints["verdict"].tolist()
-    return f"{len(verdicts)} joints: " + ", ".join(f"{verdicts.count(v)} {v}" for v in VERDICTS)
+    return f"{pluralize(len(verdicts), 'joint')}: " + ", ".join(f"{verdicts.count(v)} {v}" for v in VERDICTS)
 
 
 def _draw_strip(slices: NDArray[np.float32], caption: str) -> NDArray[np.uint8]:

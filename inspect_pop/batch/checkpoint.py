@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from inspect_pop.core.atomic import write_bytes
-from inspect_pop.core.errors import StoreFault
+from inspect_pop.core.errors import StoreFault, describe_error
 from inspect_pop.core.inspection import BoardRecord, Inspection, PackageRecord
 from inspect_pop.store.joint_files import from_arrow, to_arrow
 
@@ -51,7 +51,7 @@ def write_checkpoint(path: Path, inspection: Inspection) -> None:
         write_bytes(path, body + hashlib.sha256(body).digest())
     except OSError as error:
         remedy = "Make room or choose another --out, then repeat the same command to resume."
-        raise StoreFault(str(path.parent), expected="a folder to write to", found=str(error), remedy=remedy) from error
+        raise StoreFault(str(path.parent), expected="a folder to write to", found=describe_error(error), remedy=remedy) from error
 
 
 def read_checkpoint(path: Path) -> Inspection | None:

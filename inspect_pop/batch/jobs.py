@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inspect_pop.core.limits import Limits
+from inspect_pop.core.text import pluralize
 
 if TYPE_CHECKING:
     from inspect_pop.classify.model import OperatingPoint
@@ -141,8 +142,7 @@ class RunSummary:
 
     def __str__(self) -> str:
         counts = ", ".join(f"{n} {verdict}" for verdict, n in sorted(self.verdicts.items()))
-        boards = "1 board" if self.boards == 1 else f"{self.boards} boards"
-        return f"{boards}: {counts or 'none decided'}; {len(self.quarantined)} in quarantine"
+        return f"{pluralize(self.boards, 'board')}: {counts or 'none decided'}; {len(self.quarantined)} in quarantine"
 
 
 def summarize_run(outcomes: Iterable[JobOutcome], out: Path, store_url: str, seconds: float) -> RunSummary:

@@ -18,7 +18,7 @@ from inspect_pop.batch.worker import inspect_only
 from inspect_pop.classify.model import OperatingPoint, load
 from inspect_pop.classify.operating_points import choose_machine_point
 from inspect_pop.core.atomic import write_text
-from inspect_pop.core.errors import InputFault, PopError, StoreFault
+from inspect_pop.core.errors import InputFault, PopError, StoreFault, describe_error
 from inspect_pop.core.joint_table import JointTable
 from inspect_pop.ingest import open_export
 
@@ -69,7 +69,7 @@ def find_machine_points(
         write_text(path, json.dumps({machine: point.model_dump() for machine, point in points}, indent=1))
     except OSError as error:
         remedy = "Make room or choose another --out, then repeat the same command."
-        raise StoreFault(str(path), expected="a file that can be written", found=str(error), remedy=remedy) from error
+        raise StoreFault(str(path), expected="a file that can be written", found=describe_error(error), remedy=remedy) from error
     return points
 
 

@@ -20,7 +20,7 @@ from inspect_pop import __version__
 from inspect_pop.batch.executors import FinishedJob, Result, Work, preload_workers, run_in_process, run_in_processes, time_limit
 from inspect_pop.batch.jobs import BatchSettings, BoardJob, JobOutcome, RunSummary, summarize_run
 from inspect_pop.core.clock import utc_now
-from inspect_pop.core.errors import InputFault, PopError, StoreFault
+from inspect_pop.core.errors import InputFault, PopError, StoreFault, describe_error
 
 if TYPE_CHECKING:
     from inspect_pop.store import Store
@@ -117,7 +117,9 @@ def run_batch(
             raise PermissionError(f"{settings.out} cannot be written")
     except OSError as error:
         remedy = "Choose another --out."
-        raise StoreFault(str(settings.out), expected="a folder to write to", found=str(error), remedy=remedy) from error
+        raise StoreFault(
+            str(settings.out), expected="a folder to write to", found=describe_error(error), remedy=remedy
+        ) from error
     arguments = {
         "exports": [str(p) for p in exports],
         "out": str(settings.out),

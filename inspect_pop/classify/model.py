@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from inspect_pop.classify.inputs import CONTRACT
 from inspect_pop.core.classes import CLASSES
-from inspect_pop.core.errors import ModelFault
+from inspect_pop.core.errors import ModelFault, describe_error
 
 __all__ = [
     "CARD_SCHEMA",
@@ -202,7 +202,7 @@ def load(folder: Path | None) -> Model:
         raise ModelFault(
             f"model {folder}",
             expected="a folder with card.json",
-            found=str(error),
+            found=describe_error(error),
             remedy="Name a model folder, as `inspect-pop models list` shows them.",
         ) from error
     try:
@@ -254,7 +254,7 @@ def _read_checked(folder: Path, name: str, digest: str) -> bytes:
     try:
         content = (folder / name).read_bytes()
     except OSError as error:
-        raise ModelFault(f"{folder / name}", expected="a file that the card names", found=str(error)) from error
+        raise ModelFault(f"{folder / name}", expected="a file that the card names", found=describe_error(error)) from error
     if file_digest(content) != digest:
         raise ModelFault(
             f"{folder / name}",
@@ -279,7 +279,9 @@ def read_pointer(root: Path) -> Pointer | None:
         return None
     except (OSError, ValueError, ValidationError) as error:
         remedy = "Restore it from a copy, or promote a model again."
-        raise ModelFault(str(path), expected=f"a pointer, {_POINTER_SCHEMA}", found=str(error), remedy=remedy) from error
+        raise ModelFault(
+            str(path), expected=f"a pointer, {_POINTER_SCHEMA}", found=describe_error(error), remedy=remedy
+        ) from error
 
 
 def find_current_model() -> Path:

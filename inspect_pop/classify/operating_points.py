@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from inspect_pop.classify.model import Model, OperatingPoint
 from inspect_pop.classify.session import log_odds
 from inspect_pop.core.classes import CLASSES, GOOD
-from inspect_pop.core.errors import ModelFault, PromiseFault
+from inspect_pop.core.errors import ModelFault, PromiseFault, describe_error
 from inspect_pop.core.statistics import clopper_pearson_upper
 
 __all__ = [
@@ -333,7 +333,9 @@ def read_calibration(model: Model) -> CalibrationJoints:
         label = np.array([CLASSES.index(name) for name in table["label"].to_pylist()], np.int64)
         serial, machine = (np.array(table[name].to_pylist(), object) for name in ("serial", "machine"))
     except (OSError, KeyError, ValueError, pa.ArrowException) as error:
-        raise ModelFault(str(path), expected="calibration joints", found=str(error), remedy="Copy the model again.") from error
+        raise ModelFault(
+            str(path), expected="calibration joints", found=describe_error(error), remedy="Copy the model again."
+        ) from error
     return CalibrationJoints(logits, label, serial, machine)
 
 

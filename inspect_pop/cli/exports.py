@@ -33,9 +33,7 @@ Cause = Annotated[str, typer.Option("--cause", metavar="NAME", help="Process cau
 
 GrossShare = Annotated[
     float,
-    typer.Option(
-        "--gross", metavar="SHARE", min=0, max=1, help="Share of joints with defects that anybody would see [default: 0]"
-    ),
+    typer.Option("--gross", metavar="SHARE", min=0, max=1, help="Share of joints with defects that anybody would see."),
 ]
 
 

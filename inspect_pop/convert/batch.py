@@ -18,9 +18,8 @@ from inspect_pop.convert.sources import open_planes
 from inspect_pop.convert.stacks import FoundStack, VolumeLook, finish_volumes, is_volume, look_at_volume, take_pictures
 from inspect_pop.convert.surfaces import FoundHeights, take_heights
 from inspect_pop.convert.write import copy_recipe, make_folder_name, write_board
-from inspect_pop.core.errors import FileFault, InputFault, RecipeFault, UsageFault
+from inspect_pop.core.errors import FileFault, InputFault, RecipeFault, UsageFault, describe_error
 from inspect_pop.core.recipe import Recipe
-from inspect_pop.ingest.files import describe_error
 from inspect_pop.ingest.pop_export import MANIFEST
 from inspect_pop.ingest.recipe_file import read_recipe
 

@@ -12,9 +12,9 @@ from fnmatch import translate
 from functools import cached_property
 from pathlib import Path
 
-from inspect_pop.core.errors import FileFault, PathFault
+from inspect_pop.core.errors import FileFault, PathFault, describe_error
 from inspect_pop.ingest.document import expectation
-from inspect_pop.ingest.files import describe_error, resolve_inside
+from inspect_pop.ingest.files import resolve_inside
 
 __all__ = [
     "FIELDS",

@@ -11,7 +11,7 @@ import numpy as np
 from inspect_pop.convert.planes import Planes, RawLayout, open_positions, open_raw, turn_upright
 from inspect_pop.convert.unpacking import open_packed
 from inspect_pop.convert.volume_header import find_data
-from inspect_pop.core.errors import FileFault
+from inspect_pop.core.errors import FileFault, describe_error
 from inspect_pop.ingest.files import measure_file
 
 __all__ = ["open_nifti"]
@@ -80,7 +80,7 @@ def open_nifti(path: Path, folder: Path) -> Planes:
         planes = open_packed(data, layout, "gzip", **shared) if packed else open_raw(data, layout, **shared)
         return turn_upright(planes, _find_directions(placed, turn, rows_of_affine, spacing[0]))
     except (struct.error, EOFError, zlib.error, OSError, ValueError, OverflowError) as error:
-        raise FileFault(str(path), expected="a NIfTI volume", found=f"a damaged one: {error}") from error
+        raise FileFault(str(path), expected="a NIfTI volume", found=f"a damaged one: {describe_error(error)}") from error
 
 
 def _find_directions(

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inspect_pop.core.errors import FileFault, ImageFault
-from inspect_pop.ingest.files import BOUNDS, describe_error, measure_file
+from inspect_pop.core.errors import FileFault, ImageFault, describe_error
+from inspect_pop.ingest.files import BOUNDS, measure_file
 
 __all__ = [
     "SOURCE_BOUNDS",

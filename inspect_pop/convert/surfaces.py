@@ -21,7 +21,7 @@ from inspect_pop.convert.array_finding import center_grid
 from inspect_pop.convert.map_file import ImageMap
 from inspect_pop.convert.planes import check_plane
 from inspect_pop.convert.sources import open_planes
-from inspect_pop.core.errors import FileFault, ImageFault
+from inspect_pop.core.errors import FileFault, ImageFault, describe_error
 from inspect_pop.core.geometry import HeightMap
 from inspect_pop.ingest.files import BOUNDS, decode_text, read_bytes
 from inspect_pop.ingest.images import DAMAGED
@@ -238,7 +238,7 @@ def _read_x3p(path: Path) -> _Raw:
                 raise FileFault(f"{path}: {name}", expected=f"{needed:,} bytes", found=f"{info.file_size:,}")
             values = np.frombuffer(archive.read(info), kind).reshape(rows, cols)
     except (zipfile.BadZipFile, ElementTree.ParseError, KeyError, ValueError, NotImplementedError, OSError, EOFError) as error:
-        raise FileFault(str(path), expected="an x3p file", found=f"a damaged one: {error!s:.200}") from error
+        raise FileFault(str(path), expected="an x3p file", found=f"a damaged one: {describe_error(error):.200}") from error
     heights = values * (steps[2] if kind in ("<i2", "<i4") else 1.0) + offset
     upright = heights[:: 1 if steps[1] < 0 else -1, :: -1 if steps[0] < 0 else 1]  # y is up, unless its steps go down
     return _Raw(upright.astype(np.float64), 1e6, (abs(steps[0]) * 1e6, abs(steps[1]) * 1e6))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspect_pop.convert.planes import Planes, RawLayout, check_plane, open_positions, simplify
-from inspect_pop.core.errors import FileFault
+from inspect_pop.core.errors import FileFault, describe_error
 
 __all__ = ["open_packed"]
 
@@ -69,7 +69,7 @@ def open_packed(
                 os.write(handle, part[: max(0, needed - done)])
                 done, full = done + len(part), len(part) == _BLOCK
     except (OSError, zlib.error, EOFError) as error:
-        raise FileFault(name, expected=f"{packing} data", found=f"damaged: {error}") from error
+        raise FileFault(name, expected=f"{packing} data", found=f"damaged: {describe_error(error)}") from error
     if done != needed:
         found = f"more than {needed:,}" if done > needed else f"{done:,}"
         raise FileFault(name, expected=f"{needed:,} bytes unpacked, as its header says", found=found)

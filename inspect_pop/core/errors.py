@@ -48,6 +48,7 @@ __all__ = [
     "StoreFault",
     "SupersededFault",
     "UsageFault",
+    "describe_error",
     "make_printable",
 ]
 
@@ -59,6 +60,15 @@ def make_printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in _SPACES else ascii(c)[1:-1] for c in text)
+
+
+def describe_error(error: BaseException) -> str:
+    """Return an exception in words, without the path and the number that the operating system's errors carry."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, KeyError):
+        return f"no {error}"
+    return str(error) or type(error).__name__
 
 
 class PopError(Exception):

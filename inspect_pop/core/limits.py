@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from inspect_pop.core.acceptance import DEFAULT_PROFILE, PROFILES, Profile, change_profile
-from inspect_pop.core.errors import LimitsFault
+from inspect_pop.core.errors import LimitsFault, describe_error
 
 __all__ = ["Limits", "describe_limits", "load_limits"]
 
@@ -110,7 +110,7 @@ def load_limits(path: Path | None, profile: str | None = None) -> Limits:
     try:
         text = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise LimitsFault(str(path), expected="a TOML file of limits", found=str(error)) from error
+        raise LimitsFault(str(path), expected="a TOML file of limits", found=describe_error(error)) from error
     profiles = text.pop("profile", {})
     values = dict(text)
     chosen = DEFAULT_PROFILE

@@ -19,6 +19,7 @@ from inspect_pop.core.classes import DEFECTS, joint_class
 from inspect_pop.core.joint_table import JointTable
 from inspect_pop.core.limits import Limits
 from inspect_pop.core.recipe import Package
+from inspect_pop.core.text import pluralize
 from inspect_pop.diagnose.evidence import (
     CAP,
     Hypothesis,
@@ -326,7 +327,7 @@ def diagnose(joints: JointTable, package: Package, state: PackageState, limits: 
     best = rank_hypotheses(context)[0]
     if best.strength < limits.cause_strength:
         nearest = f"; nearest is {best.name.replace('_', ' ')} ({best.evidence})" if best.strength > 1 else ""
-        return Cause("none", f"{context.n_defects} defects without a clear pattern{nearest}")
+        return Cause("none", f"{pluralize(context.n_defects, 'defect')} without a clear pattern{nearest}")
     return Cause(best.name, best.evidence + _format_joints(best.joints), best.joints, best.strength)
 
 
@@ -370,7 +371,9 @@ def diagnose_lot(lot: LotDefects, causes: Mapping[str, int], limits: Limits | No
     best = max(found, key=lambda cause: cause.strength)
     if best.strength < least:
         n = int(lot.defects.sum())
-        return Cause("none", f"{n} defects on {lot.boards} boards without a clear pattern" if n else "no defects")
+        return Cause(
+            "none", f"{pluralize(n, 'defect')} on {pluralize(lot.boards, 'board')} without a clear pattern" if n else "no defects"
+        )
     others = [c.evidence for c in found if c is not best and c.strength >= least]
     return Cause(best.name, "; besides, ".join([best.evidence, *others]), best.joints, best.strength)
 

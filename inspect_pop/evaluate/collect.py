@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from inspect_pop.core.classes import CLASSES
 from inspect_pop.core.columns import KEY
-from inspect_pop.core.errors import InputFault, LabelsFault, LimitsFault
+from inspect_pop.core.errors import InputFault, LabelsFault, LimitsFault, describe_error
 from inspect_pop.core.limits import Limits
 from inspect_pop.evaluate.label_book import BoardLabels, LabelReport, read_book, report_labels
 from inspect_pop.evaluate.label_match import match_inspections
@@ -113,7 +113,7 @@ def load_dataset_config(path: Path) -> DatasetConfig:
     try:
         return DatasetConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8-sig")))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError) as error:
-        raise LimitsFault(str(path), expected="the configuration of a simulated set", found=str(error)) from error
+        raise LimitsFault(str(path), expected="the configuration of a simulated set", found=describe_error(error)) from error
 
 
 def each_board(

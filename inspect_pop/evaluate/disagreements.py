@@ -105,7 +105,7 @@ class DisagreementReport:
                 f"({percent(self.escape_low)} to {percent(self.escape_high)})"
             )
         lines = [
-            f"{pluralize(self.judged, 'joint')} judged: {self.confirmed} defects confirmed, "
+            f"{pluralize(self.judged, 'joint')} judged: {pluralize(self.confirmed, 'defect')} confirmed, "
             f"{pluralize(self.false_calls, 'false call')}, {self.cleared} cleared in review",
             f"escapes: {escapes}",
             *([self.bias] if self.bias else []),

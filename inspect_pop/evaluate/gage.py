@@ -19,6 +19,7 @@ from inspect_pop.core.classes import GOOD
 from inspect_pop.core.columns import COLUMNS
 from inspect_pop.core.errors import LabelsFault, UsageFault
 from inspect_pop.core.limits import Limits
+from inspect_pop.core.text import pluralize
 from inspect_pop.evaluate.collect import each_board, read_truth
 from inspect_pop.ingest import open_export
 from inspect_pop.pipeline.board import measure_board
@@ -184,8 +185,8 @@ def _refuse(shape: tuple[int, ...]) -> NoReturn:
     raise UsageFault(
         "gage R&R",
         expected="two parts or more, each measured twice or more",
-        found=f"{parts} parts, {machines} machines, {repeats} readings on each",
-        remedy="Inspect the same boards again and give all exports together.",
+        found=f"{pluralize(parts, 'part')}, {pluralize(machines, 'machine')}, {pluralize(repeats, 'reading')} on each",
+        remedy="Inspect the same boards again and give all exports together; copies of an export do not count.",
     )
 
 
@@ -200,8 +201,12 @@ def _should_pool(ss_cross: float, df_cross: int, ss_error: float, df_error: int)
 
 @dataclass(frozen=True)
 class BoardMeasures:
-    """The measurements of one export: values by column and part, where a part is a joint or a package of the board."""
+    """The measurements of one export: values by column and part, where a part is a joint or a package of the board.
 
+    `digest` is the export's.
+    """
+
+    digest: str
     machine: str
     inspected_at: str
     serial: str
@@ -224,7 +229,7 @@ class GageReport:
 
     def lines(self) -> list[str]:
         """Return the report as a table for a terminal."""
-        machines = f"{len(self.machines)} machines ({', '.join(self.machines)})"
+        machines = f"{pluralize(len(self.machines), 'machine')} ({', '.join(self.machines)})"
         head = f"{'column':<18}{'parts':>7}{'repeat':>9}{'reprod':>9}{'GRR':>9}{'part':>9}{'%GRR':>7}{'ndc':>5}  judgement"
         rows = [
             f"{name:<18}{g.parts:>7}{g.repeatability:>9.3g}{g.reproducibility:>9.3g}{g.grr:>9.3g}{g.part:>9.3g}"
@@ -232,7 +237,8 @@ class GageReport:
             for name, g in self.columns.items()
         ]
         aside = [f"put aside: {path}: {why}" for path, why in self.put_aside]
-        return [f"{sum(self.exports.values())} exports of {len(self.exports)} boards, {machines}", head, *rows, *aside]
+        exports, boards = pluralize(sum(self.exports.values()), "export"), pluralize(len(self.exports), "board")
+        return [f"{exports} of {boards}, {machines}", head, *rows, *aside]
 
 
 @dataclass(frozen=True)
@@ -257,15 +263,20 @@ def gage_boards(
     """Compute gage R&R over repeated exports of the same boards, from one or several machines (line and station).
 
     No model and no labels are needed. Repeats are taken in the order of `inspected_at`. `columns` are the measurements to
-    study; None for all. Raises `UsageFault` if nothing repeats, or there is no board.
+    study; None for all. A copy of an export is no second measurement and is put aside. Raises `UsageFault` if nothing repeats,
+    or there is no board.
     """
     wanted = tuple(columns) if columns is not None else (*_JOINT_COLUMNS, *_PACKAGE_COLUMNS)
     boards: list[BoardMeasures] = []
     aside: list[tuple[str, str]] = []
+    digests: set[str] = set()
     for done in each_board(paths, _MeasureBoard(limits or Limits()), processes=processes, progress=progress, doing="measuring"):
         if done.result is None:
             aside.append((str(done.path), done.fault))
+        elif done.result.digest in digests:
+            aside.append((str(done.path), "a copy of another export, which is no second measurement"))
         else:
+            digests.add(done.result.digest)
             boards.append(done.result)
     boards.sort(key=lambda b: b.inspected_at)
     readings = {
@@ -322,4 +333,4 @@ class _MeasureBoard:
                 top = {"warpage_um": package.after.warpage_um, "stack_height_um": package.after.height_um}
                 for column, value in top.items():
                     values.setdefault(column, {})[export.serial, refdes, "", ""] = float(value)
-        return BoardMeasures(export.machine, export.inspected_at, export.serial, values)
+        return BoardMeasures(export.digest, export.machine, export.inspected_at, export.serial, values)

@@ -21,6 +21,7 @@ from inspect_pop.core.classes import CLASSES, joint_class
 from inspect_pop.core.columns import KEY
 from inspect_pop.core.errors import LabelsFault
 from inspect_pop.core.recipe import Recipe
+from inspect_pop.core.text import pluralize
 from inspect_pop.evaluate.decision_labels import SOURCE
 from inspect_pop.evaluate.samples import Samples, split_folds
 from inspect_pop.ingest import Source, find_labels
@@ -106,7 +107,7 @@ class LabelReport:
     def lines(self) -> list[str]:
         """Return the report as text."""
         counts = ", ".join(f"{n} {c}" for c, n in self.by_class.items())
-        lines = [f"{self.joints} labelled joints on {self.boards} boards: {counts}"]
+        lines = [f"{pluralize(self.joints, 'labelled joint')} on {pluralize(self.boards, 'board')}: {counts}"]
         lines += [f"few {c} joints ({self.by_class[c]}): {remedy}" for c, remedy in self.rare.items()]
         if self.repeated:
             lines.append(f"{self.repeated} lines repeat a joint; the last label counts")

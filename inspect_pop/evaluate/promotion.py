@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from inspect_pop.classify.model import POINTER, Card, Pointer, PointerChange, load, read_pointer
 from inspect_pop.core import atomic
 from inspect_pop.core.classes import CLASSES
-from inspect_pop.core.errors import LimitsFault, ModelFault
+from inspect_pop.core.errors import LimitsFault, ModelFault, describe_error
 from inspect_pop.core.statistics import percent
 
 __all__ = [
@@ -77,7 +77,7 @@ def load_gates(path: Path) -> Gates:
     try:
         return Gates.model_validate(tomllib.loads(path.read_text(encoding="utf-8-sig")))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError) as error:
-        raise LimitsFault(str(path), expected="promotion gates", found=str(error)) from error
+        raise LimitsFault(str(path), expected="promotion gates", found=describe_error(error)) from error
 
 
 def check_gates(gates: Gates, new: dict[str, Any], old: dict[str, Any] | None) -> tuple[Gate, ...]:
@@ -152,7 +152,7 @@ def list_models(root: Path) -> list[ModelEntry]:
     try:
         folders = sorted(p for p in root.iterdir() if (p / "card.json").exists())
     except OSError as error:
-        raise ModelFault(str(root), expected="a folder of models", found=str(error)) from error
+        raise ModelFault(str(root), expected="a folder of models", found=describe_error(error)) from error
     models = []
     for folder in folders:
         try:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from inspect_pop.classify.inputs import CHANNELS, CONTRACT, SCALARS
 from inspect_pop.core.classes import CLASSES
-from inspect_pop.core.errors import FileFault, LabelsFault, ModelFault
+from inspect_pop.core.errors import FileFault, LabelsFault, ModelFault, describe_error
 from inspect_pop.segment.windows import SIZE
 
 __all__ = [
@@ -160,7 +160,9 @@ def load(folder: Path) -> Samples:
         about = json.loads((folder / "samples.json").read_text(encoding="utf-8"))
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r" if name == "images" else None) for name in _array_names()}
     except (OSError, ValueError) as error:
-        raise FileFault(f"samples {folder}", expected=SCHEMA, found=str(error), remedy="Collect the set again.") from error
+        raise FileFault(
+            f"samples {folder}", expected=SCHEMA, found=describe_error(error), remedy="Collect the set again."
+        ) from error
     if about.get("schema") != SCHEMA or about.get("contract") != CONTRACT or about.get("classes") != list(CLASSES):
         raise ModelFault(
             f"samples {folder}",

@@ -99,7 +99,7 @@ def find_exports(paths: Iterable[Source | str]) -> list[tuple[Path, Path]]:
             names,
             expected=f"boards: folders with {MANIFEST}",
             found="none",
-            remedy=remedy or "Give the folder that holds them.",
+            remedy=remedy or "Give the folder that holds them. `inspect-pop convert` makes them of a machine's own files.",
         )
     return sorted(found.items())
 

@@ -12,13 +12,12 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
-from inspect_pop.core.errors import FileFault, InputFault, PathFault
+from inspect_pop.core.errors import FileFault, InputFault, PathFault, describe_error
 
 __all__ = [
     "BOUNDS",
     "Bounds",
     "decode_text",
-    "describe_error",
     "fold_name",
     "hash_file",
     "measure_file",
@@ -165,8 +164,3 @@ def decode_text(path: Path, data: bytes, fault: type[InputFault]) -> str:
 def hash_file(path: Path, limit_bytes: int) -> str:
     """Return the sha256 of a file, in hexadecimal. Raises `FileFault` as `read_bytes` does."""
     return hashlib.sha256(read_bytes(path, limit_bytes)).hexdigest()
-
-
-def describe_error(error: Exception) -> str:
-    """Return an exception in words, without the path that the message around it already names."""
-    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)

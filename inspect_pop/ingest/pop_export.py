@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from inspect_pop.core.errors import InputFault, ManifestFault, PathFault, RecipeFault
+from inspect_pop.core.errors import InputFault, ManifestFault, PathFault, RecipeFault, describe_error
 from inspect_pop.core.recipe import Interface, Recipe
 from inspect_pop.ingest.contract import MANIFEST, BoardExport, HeightMapSource, ImageSource, SliceSource
 from inspect_pop.ingest.document import FieldFault, format_value, parse_json, to_fault, to_faults
@@ -110,7 +110,7 @@ def _parse_board(path: Path, root: Path) -> _ParsedBoard:
     try:
         folder, root = folder.resolve(), root.resolve()
     except (OSError, RuntimeError, ValueError) as error:
-        raise PathFault(str(path), expected="a board's folder", found=str(error)) from error
+        raise PathFault(str(path), expected="a board's folder", found=describe_error(error)) from error
     if not folder.is_relative_to(root):
         raise PathFault(str(path), expected=f"a board inside {root}", found=f"{folder}", remedy="Give a root that holds it.")
     file = folder / MANIFEST

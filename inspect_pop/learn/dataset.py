@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from inspect_pop.classify.model import Model
 from inspect_pop.classify.session import Classifier
 from inspect_pop.core.classes import CLASSES, GOOD
-from inspect_pop.core.errors import FileFault, LimitsFault
+from inspect_pop.core.errors import FileFault, LimitsFault, describe_error
 from inspect_pop.core.limits import Limits
 from inspect_pop.evaluate.collect import CollectedSet, DatasetConfig, collect, make_dataset
 from inspect_pop.evaluate.label_book import LabelReport, find_label_doubts
@@ -79,7 +79,7 @@ def load_training_config(path: Path) -> TrainingConfig:
     try:
         return TrainingConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8-sig")))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError) as error:
-        raise LimitsFault(str(path), expected="a training configuration", found=str(error)) from error
+        raise LimitsFault(str(path), expected="a training configuration", found=describe_error(error)) from error
 
 
 @dataclass(frozen=True)

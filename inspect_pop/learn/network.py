@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from inspect_pop.classify.inputs import CHANNELS, SCALARS
 from inspect_pop.core.classes import CLASSES
-from inspect_pop.core.errors import ModelFault
+from inspect_pop.core.errors import ModelFault, describe_error
 
 __all__ = [
     "EMBEDDING",
@@ -216,7 +216,7 @@ def load_network(path: Path) -> tuple[JointNet, tuple[str, ...]]:
         raise ModelFault(
             str(path),
             expected="weights of a joint network",
-            found=str(error),
+            found=describe_error(error),
             remedy="Copy the model again, or train from scratch.",
         ) from error
 

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
 from inspect_pop.classify.model import Card
-from inspect_pop.core.errors import LimitsFault, ModelFault
+from inspect_pop.core.errors import LimitsFault, ModelFault, describe_error
 from inspect_pop.evaluate.collect import collect, load_dataset_config, make_dataset
 from inspect_pop.evaluate.samples import Samples, concat, load, mix_samples
 from inspect_pop.learn.augment import AugmentConfig
@@ -88,7 +88,7 @@ def load_release_config(path: Path) -> ReleaseConfig:
     try:
         return ReleaseConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8-sig")))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError) as error:
-        raise LimitsFault(str(path), expected="the configuration of a release", found=str(error)) from error
+        raise LimitsFault(str(path), expected="the configuration of a release", found=describe_error(error)) from error
 
 
 def gather_sets(

@@ -24,6 +24,7 @@ from inspect_pop.core.classes import CLASSES
 from inspect_pop.core.clock import utc_now
 from inspect_pop.core.errors import ModelFault, UsageFault
 from inspect_pop.core.limits import Limits
+from inspect_pop.core.text import pluralize
 from inspect_pop.evaluate.collect import open_exports
 from inspect_pop.evaluate.comparison import Comparison, compare_outcomes
 from inspect_pop.evaluate.evaluation import LEARNT_EXPORTS, outcomes_of, shorten_digest, summary
@@ -364,7 +365,7 @@ def _judge(
     """Inspect boards with a model and return the evaluation; None without a model. `found` takes the outcomes."""
     if model is None:
         return None
-    request.progress(f"judging {model.card.name} {model.card.version} on {len(boards)} boards")
+    request.progress(f"judging {model.card.name} {model.card.version} on {pluralize(len(boards), 'board')}")
     outcomes, _ = outcomes_of(paths, model, limits=request.limits, processes=request.processes, only=boards)
     if found is not None:
         found.append(outcomes)

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from xml.etree import ElementTree
 
-from inspect_pop.core.errors import PopError, StoreFault, UsageFault
+from inspect_pop.core.errors import PopError, StoreFault, UsageFault, describe_error
 from inspect_pop.store import Store, StoredBoard
 
 __all__ = ["Announcement", "HermesFault", "Lane", "announce", "decode", "encode", "parse_address", "serve_lane"]
@@ -200,7 +200,9 @@ async def serve_lane(address: tuple[str, int], store: Store, machine: str) -> As
     try:
         listener = await asyncio.start_server(server.serve, *address, limit=MESSAGE_BYTES)
     except OSError as error:
-        raise UsageFault(f"--hermes {address[0]}:{address[1]}", expected="an address to listen on", found=str(error)) from error
+        raise UsageFault(
+            f"--hermes {address[0]}:{address[1]}", expected="an address to listen on", found=describe_error(error)
+        ) from error
     feeding = asyncio.create_task(server.feed())
     try:
         async with listener:

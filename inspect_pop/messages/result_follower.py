@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inspect_pop.core.atomic import write_text
-from inspect_pop.core.errors import StoreFault
+from inspect_pop.core.errors import StoreFault, describe_error
 from inspect_pop.report.result_files import ResultsTarget, TemplateFault
 from inspect_pop.store import Store, StoreMark
 
@@ -74,7 +74,9 @@ class FollowedTarget:
             write_text(_locate_position(self.target), json.dumps(document))
         except OSError as error:
             expect = "a folder for results"
-            raise StoreFault(str(self.target.folder), expected=expect, found=str(error), remedy="Free or unlock it.") from error
+            raise StoreFault(
+                str(self.target.folder), expected=expect, found=describe_error(error), remedy="Free or unlock it."
+            ) from error
 
 
 def _locate_position(target: ResultsTarget) -> Path:

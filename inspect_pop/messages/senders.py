@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 import httpx
 
 from inspect_pop.core.atomic import write_text
-from inspect_pop.core.errors import UsageFault
+from inspect_pop.core.errors import UsageFault, describe_error
 from inspect_pop.core.text import resolve_address
 from inspect_pop.messages.publisher import MessageRefused, NotDelivered, Sender
 from inspect_pop.store import Message
@@ -65,7 +65,7 @@ class FolderSender:
             self._folder.mkdir(parents=True, exist_ok=True)
             write_text(path, message.text)
         except OSError as error:
-            raise NotDelivered(str(self._folder), expected="a folder to write to", found=str(error)) from error
+            raise NotDelivered(str(self._folder), expected="a folder to write to", found=describe_error(error)) from error
 
     def close(self) -> None:
         """Do nothing: no file is open."""

@@ -22,7 +22,7 @@ from inspect_pop import __version__
 from inspect_pop.core.atomic import write_text
 from inspect_pop.core.classes import joint_class
 from inspect_pop.core.columns import list_stored_columns
-from inspect_pop.core.errors import StoreFault, UsageFault
+from inspect_pop.core.errors import StoreFault, UsageFault, describe_error
 from inspect_pop.core.text import format_csv
 from inspect_pop.report.write import name_board_file
 from inspect_pop.store import StoredBoard
@@ -65,7 +65,7 @@ class ResultsTarget:
                 raise TemplateFault(f"template {self.template}", expected="at most 1 MiB", found="more")
             source = self.template.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
-            found = f"{type(error).__name__}: {error}"
+            found = describe_error(error)
             raise TemplateFault(f"template {self.template}", expected="a text file in UTF-8", found=found) from error
         finalize = {".csv": _to_cell, ".json": _to_json}.get(self.kind)
         environment = ImmutableSandboxedEnvironment(
@@ -130,7 +130,9 @@ class ResultsTarget:
             write_text(path, text)
         except OSError as error:
             remedy = "Free or unlock the folder."
-            raise StoreFault(str(self.folder), expected="a folder for results", found=str(error), remedy=remedy) from error
+            raise StoreFault(
+                str(self.folder), expected="a folder for results", found=describe_error(error), remedy=remedy
+            ) from error
         return path
 
 

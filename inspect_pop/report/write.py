@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from inspect_pop.core.atomic import write_bytes
 from inspect_pop.core.classes import DEFECTS, VERDICTS
-from inspect_pop.core.errors import StoreFault, UsageFault
+from inspect_pop.core.errors import StoreFault, UsageFault, describe_error
 from inspect_pop.core.inspection import BoardRecord, Inspection
 from inspect_pop.core.recipe import Recipe
 from inspect_pop.core.statistics import clopper_pearson
@@ -165,7 +165,7 @@ def write_page(path: Path, text: str) -> None:
         write_bytes(path, text.encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise StoreFault(
-            str(path), expected="a page written there", found=str(error), remedy="Free or unlock the folder."
+            str(path), expected="a page written there", found=describe_error(error), remedy="Free or unlock the folder."
         ) from error
 
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from sqlalchemy import select
 
 from inspect_pop.core.classes import DEFECTS, GOOD, joint_class
+from inspect_pop.core.text import pluralize
 from inspect_pop.diagnose import Cause, LotDefects, diagnose_lot
 from inspect_pop.report.page import format_number, render, to_words
 from inspect_pop.store import Store
@@ -514,13 +515,13 @@ def _make_panel(measure: MeasureView) -> _Panel:
     unit = _UNITS.get(measure.series.measure.unit, measure.series.measure.unit)
     decimals = 0 if unit == "µm" else 2
     mean, spread = format_number(c.mean, decimals, unit), format_number(c.sigma_overall, decimals + 1, unit)
-    words = [f"mean {mean}, spread {spread} over {c.n} boards"]
+    words = [f"mean {mean}, spread {spread} over {pluralize(c.n, 'board')}"]
     if c.cpk is not None and c.cpk_low is not None and c.cpk_high is not None:
         words.append(f"Cpk {format_number(c.cpk, 2)} ({format_number(c.cpk_low, 2)} to {format_number(c.cpk_high, 2)})")
     if measure.series.low is not None or measure.series.high is not None:
         words.append(f"{c.outside} outside the limits")
     if measure.series.left_out:
-        words.append(f"{measure.series.left_out} boards without the figure")
+        words.append(f"{pluralize(measure.series.left_out, 'board')} without the figure")
     if len(measure.chart.value) < c.n:
         words.append(f"chart of the newest {len(measure.chart.value)}")
     picture = draw_measure_chart(measure.chart, measure.series, unit)

@@ -149,7 +149,9 @@ def find_machine(name: str) -> Machine:
     try:
         return MACHINES[name]
     except KeyError:
-        raise UsageFault(f"machine {name}", expected=f"one of {', '.join(MACHINES)}", remedy="Name one of these.") from None
+        raise UsageFault(
+            f"machine {name}", expected=f"random or one of {', '.join(MACHINES)}", remedy="Name one of these."
+        ) from None
 
 
 def vary_machine(rng: np.random.Generator, machine: Machine) -> Machine:

@@ -120,7 +120,9 @@ def find_recipe(name: str) -> Recipe:
     try:
         return PRODUCTS[name]
     except KeyError:
-        raise UsageFault(f"product {name}", expected=f"one of {', '.join(PRODUCTS)}", remedy="Name one of these.") from None
+        raise UsageFault(
+            f"product {name}", expected=f"random or one of {', '.join(PRODUCTS)}", remedy="Name one of these."
+        ) from None
 
 
 def draw_recipe(rng: np.random.Generator) -> Recipe:

@@ -28,7 +28,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
-from inspect_pop.core.errors import FileFault, PathFault, UsageFault
+from inspect_pop.core.errors import FileFault, PathFault, UsageFault, describe_error
 from inspect_pop.station.schemas import ProblemBody
 from inspect_pop.station.station import Station
 
@@ -203,7 +203,7 @@ def _read_callers(file: Path) -> dict[str, Caller]:
         if not isinstance(entries, list) or not entries:
             raise KeyError("token")
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError) as error:
-        raise UsageFault(str(file), expected=expected, found=f"{type(error).__name__}: {error}") from error
+        raise UsageFault(str(file), expected=expected, found=describe_error(error)) from error
     callers: dict[str, Caller] = {}
     for number, entry in enumerate(entries, 1):
         digest, caller = _parse_entry(entry, f"{file}: token {number}")

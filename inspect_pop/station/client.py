@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import SplitResult, urlsplit
 
-from inspect_pop.core.errors import PopError, StoreFault, UsageFault
+from inspect_pop.core.errors import PopError, StoreFault, UsageFault, describe_error
 from inspect_pop.station.contract import (
     STORE_HEADER,
     Answer,
@@ -93,7 +93,7 @@ def find_services(service: str | None, store: str) -> list[ServiceAddress]:
         if not named:
             remedy = "Call the hook as the service's user, or name the service with --service."
             file = str(locate_address_file(store))
-            raise UsageFault(file, expected="a file that can be read", found=str(error), remedy=remedy) from error
+            raise UsageFault(file, expected="a file that can be read", found=describe_error(error), remedy=remedy) from error
         known = None
     if named:
         is_known = known is not None and _normalize(known.url) == _normalize(named)
@@ -192,7 +192,7 @@ def check_record(answer: Answer, store: str, until: float) -> None:
         with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=max(0.05, until - time.monotonic()))) as database:
             row = database.execute("SELECT serial, verdict FROM boards WHERE record = ?", (answer["record"],)).fetchone()
     except (sqlite3.Error, OSError) as error:
-        raise StoreFault(store, expected="the record of the answer", found=f"{type(error).__name__}: {error}") from error
+        raise StoreFault(store, expected="the record of the answer", found=describe_error(error)) from error
     if row != (answer["serial"], answer["verdict"]):
         remedy = "Ask again; if it stays, restart the service: its store may have been replaced."
         found = "none" if row is None else f"serial {row[0]}, {row[1]}"

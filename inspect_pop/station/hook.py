@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NoReturn
 
-from inspect_pop.core.errors import DeadlineFault, PathFault, PopError, UsageFault
+from inspect_pop.core.errors import DeadlineFault, PathFault, PopError, UsageFault, describe_error
 from inspect_pop.core.streams import open_missing_streams, write_answer_line
 from inspect_pop.station.client import NoService, check_record, check_serial, find_services, post_inspection
 from inspect_pop.station.contract import (
@@ -279,7 +279,10 @@ def _read_token(file: str | None) -> str | None:
             with open(file, encoding="utf-8-sig") as stream:  # noqa: PTH123 (no pathlib where open does)
                 token = stream.read(_TOKEN_BYTES)
         except (OSError, ValueError) as error:
-            raise UsageFault(f"token file {file}", expected="a token in UTF-8", found=str(error)) from error
+            remedy = "Name the file that holds the token."
+            raise UsageFault(
+                f"token file {file}", expected="a token in UTF-8", found=describe_error(error), remedy=remedy
+            ) from error
     if token is None:
         return None
     token = token.strip("\ufeff \t\r\n")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from inspect_pop.core.errors import StoreFault
+from inspect_pop.core.errors import StoreFault, describe_error
 from inspect_pop.station.contract import locate_pages
 from inspect_pop.station.handler import locate_page
 from inspect_pop.store import open_store
@@ -47,7 +47,7 @@ def prune_station(
             if page is not None:
                 page.unlink(missing_ok=True)
         except OSError as error:
-            raise StoreFault(str(page), expected="a page that can be removed", found=str(error)) from error
+            raise StoreFault(str(page), expected="a page that can be removed", found=describe_error(error)) from error
 
     with open_store(url, must_exist=True) as store:
         pages: list[str] = []

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 import uvicorn
 
-from inspect_pop.core.errors import PopError, UsageFault
+from inspect_pop.core.errors import PopError, UsageFault, describe_error
 from inspect_pop.core.text import hide_passwords
 from inspect_pop.station.app import create_app
 from inspect_pop.station.client import is_station, read_address
@@ -73,7 +73,9 @@ def bind(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         remedy = "Is a service running there already? Choose another --port."
-        raise UsageFault(f"{host}:{port}", expected="an address to listen on", found=str(error), remedy=remedy) from error
+        raise UsageFault(
+            f"{host}:{port}", expected="an address to listen on", found=describe_error(error), remedy=remedy
+        ) from error
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from inspect_pop.classify.model import find_current_model, resolve
-from inspect_pop.core.errors import ModelFault, StoreFault, UsageFault
+from inspect_pop.core.errors import ModelFault, StoreFault, UsageFault, describe_error
 from inspect_pop.core.text import hide_passwords
 from inspect_pop.station.contract import DEFAULT_FACTORY, DEFAULT_HANDLE, JudgingOptions, Rules, locate_pages
 from inspect_pop.station.setup import freeze_limits, read_setup
@@ -248,7 +248,7 @@ def _find_start_model(settings: ServiceSettings) -> tuple[Path | None, str]:
     except OSError as error:
         if settings.inspector_factory != DEFAULT_FACTORY:
             return folder.resolve(), ""
-        raise ModelFault(f"model {folder}", expected="a folder with card.json", found=str(error)) from error
+        raise ModelFault(f"model {folder}", expected="a folder with card.json", found=describe_error(error)) from error
 
 
 def check_same_rules(store: str, rules: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from inspect_pop.core.atomic import atomic_file
-from inspect_pop.core.errors import ModelFault, StoreFault
+from inspect_pop.core.errors import ModelFault, StoreFault, describe_error
 from inspect_pop.station.contract import JudgingOptions, locate_setup_file
 
 __all__ = ["StationSetup", "freeze_limits", "make_rules_fault", "read_setup", "write_file", "write_setup"]
@@ -62,7 +62,7 @@ def read_setup(store: str) -> StationSetup | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        found = f"{type(error).__name__}: {error}"
+        found = describe_error(error)
         raise StoreFault(str(file), expected=f"the station's setup, {SCHEMA}", found=found, remedy=_REMEDY) from error
 
 
@@ -74,7 +74,7 @@ def write_setup(store: str, setup: StationSetup) -> None:
     try:
         write_file(file, json.dumps({"schema": SCHEMA, **asdict(setup)}, indent=1), _MODE)
     except OSError as error:
-        raise StoreFault(str(file), expected="a file that can be written", found=str(error)) from error
+        raise StoreFault(str(file), expected="a file that can be written", found=describe_error(error)) from error
 
 
 def write_file(path: Path, text: str, mode: int) -> None:
@@ -98,7 +98,9 @@ def freeze_limits(store: str, limits: Path) -> Path:
     try:
         write_file(copy, limits.read_text(encoding="utf-8"), _MODE)
     except (OSError, UnicodeDecodeError) as error:
-        raise StoreFault(str(limits), expected="limits that can be copied next to the store", found=str(error)) from error
+        raise StoreFault(
+            str(limits), expected="limits that can be copied next to the store", found=describe_error(error)
+        ) from error
     return copy.absolute()
 
 

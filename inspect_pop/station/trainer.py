@@ -23,7 +23,7 @@ from typing import Any
 
 from inspect_pop.core.atomic import write_text
 from inspect_pop.core.clock import utc_now
-from inspect_pop.core.errors import BusyFault, ModelFault, PopError, StoreFault, UsageFault
+from inspect_pop.core.errors import BusyFault, ModelFault, PopError, StoreFault, UsageFault, describe_error
 from inspect_pop.station.contract import locate_setup_file
 
 __all__ = ["ModelChange", "Trainer", "TrainingState", "find_missing_extra"]
@@ -208,7 +208,9 @@ class Trainer:
             shutil.copytree(state.out, models / name, dirs_exist_ok=True)
         except OSError as error:
             remedy = "Start the service with --models-root DIR, a folder that it may write to."
-            raise ModelFault(str(models), expected="a folder of models to write to", found=str(error), remedy=remedy) from error
+            raise ModelFault(
+                str(models), expected="a folder of models to write to", found=describe_error(error), remedy=remedy
+            ) from error
         promote(models, name, at=at, reason=f"by {by}: better on its golden boards, through every gate")
         return ModelChange(str(models / name), state.previous, by, at)
 
@@ -310,14 +312,16 @@ class Trainer:
             return TrainingState()
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             where = str(self._require_folder() / "state.json")
-            raise StoreFault(where, expected=SCHEMA, found=str(error), remedy="Delete the file to begin anew.") from error
+            raise StoreFault(
+                where, expected=SCHEMA, found=describe_error(error), remedy="Delete the file to begin anew."
+            ) from error
 
     def _save(self, state: TrainingState) -> TrainingState:
         file = self._require_folder() / "state.json"
         try:
             write_text(file, json.dumps({"schema": SCHEMA, **asdict(state)}, indent=1), durable=True)
         except OSError as error:
-            raise StoreFault(str(file), expected="a file that can be written", found=str(error)) from error
+            raise StoreFault(str(file), expected="a file that can be written", found=describe_error(error)) from error
         return state
 
 

@@ -23,7 +23,7 @@ from sqlalchemy.engine import URL
 
 from inspect_pop import __version__
 from inspect_pop.core.atomic import PART_SUFFIX, write_text
-from inspect_pop.core.errors import StoreFault, UsageFault
+from inspect_pop.core.errors import StoreFault, UsageFault, describe_error
 from inspect_pop.store.engine import database_url, hide_password, open_engine, run_outside_transaction, translate_errors
 from inspect_pop.store.joint_files import JointFiles
 from inspect_pop.store.read import find_joint_paths
@@ -277,7 +277,7 @@ def _read_manifest(backup: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         remedy = "Name the folder that `inspect-pop store backup` made."
-        raise StoreFault(str(path), expected="the manifest of a backup", found=str(error), remedy=remedy) from error
+        raise StoreFault(str(path), expected="the manifest of a backup", found=describe_error(error), remedy=remedy) from error
     if manifest.get("schema") != _SCHEMA:
         raise StoreFault(str(path), expected=_SCHEMA, found=repr(manifest.get("schema")))
     return manifest

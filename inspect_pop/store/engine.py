@@ -24,7 +24,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from inspect_pop.core.errors import StoreFault
+from inspect_pop.core.errors import StoreFault, describe_error
 from inspect_pop.core.text import hide_passwords, resolve_address
 
 __all__ = [
@@ -57,6 +57,7 @@ _EMPTY_LOG = ("PRAGMA busy_timeout=0", "PRAGMA wal_checkpoint(TRUNCATE)")
 
 _NO_SPACE = "Make room on the disk, then repeat: what was not written is inspected again."
 _NO_PERMISSION = "The store cannot be written by this user."
+_NO_FOLDER = "Check that the folder exists and can be written."
 _REMEDIES = (
     ("full", _NO_SPACE),
     ("no space", _NO_SPACE),
@@ -64,10 +65,11 @@ _REMEDIES = (
     ("readonly", _NO_PERMISSION),
     ("read-only", _NO_PERMISSION),
     ("permission denied", _NO_PERMISSION),
-    ("unable to open", "Check that the folder exists and can be written."),
+    ("unable to open", _NO_FOLDER),
     ("not a database", "Name another file: this one is not a store."),
     ("malformed", "The file is damaged: restore it from a copy. The files of joints can be read without it."),
-    ("[errno 2]", "Restore the joints' files from a copy, or correct files=. The database's counts and defects are complete."),
+    (".parquet", "Restore the joints' files from a copy, or correct files=. The database's counts and defects are complete."),
+    ("no such file or directory", _NO_FOLDER),
     ("connection", "Check that the database server runs and can be reached."),
 )
 
@@ -278,7 +280,8 @@ def translate_errors(where: str) -> Iterator[None]:
         found = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         raise StoreFault(where, found=found, remedy=_find_remedy(found)) from error
     except OSError as error:
-        raise StoreFault(where, found=str(error), remedy=_find_remedy(str(error))) from error
+        found = f"{describe_error(error)} ({error.filename})" if error.filename else describe_error(error)
+        raise StoreFault(where, found=found, remedy=_find_remedy(found)) from error
     except UnicodeError as error:
         raise StoreFault(where, expected="text that UTF-8 can hold", found=str(error)) from error
 

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from sqlalchemy import select
 
-from inspect_pop.core.errors import StoreFault
+from inspect_pop.core.errors import StoreFault, describe_error
 from inspect_pop.core.geometry import Placement
 from inspect_pop.store import Store
 from inspect_pop.store.joint_files import JointFiles, joint_file_path
@@ -94,7 +94,7 @@ def keep_windows(store: Store, windows: WindowSet) -> None:
     try:
         files.save(path, pack_windows(windows))
     except OSError as error:
-        raise StoreFault(files.address(path), expected="a file that can be written", found=str(error)) from error
+        raise StoreFault(files.address(path), expected="a file that can be written", found=describe_error(error)) from error
 
 
 def make_windows_path(day: str, lot: str | None, record: str) -> str:

@@ -3,7 +3,7 @@
 import pytest
 
 from inspect_pop.core import errors
-from inspect_pop.core.errors import FileFault, InputFault, PopError
+from inspect_pop.core.errors import FileFault, InputFault, PopError, describe_error
 
 
 def test_all_errors_are_one_tree() -> None:
@@ -13,6 +13,20 @@ def test_all_errors_are_one_tree() -> None:
     assert all(issubclass(error, PopError) for error in tree)
     assert len({error.about for error in tree}) == len(tree)
     assert all(error.__name__ in (errors.__doc__ or "") for error in tree)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "/x/y"), "No such file or directory"),
+        (OSError("the share is away"), "the share is away"),
+        (KeyError("token"), "no 'token'"),
+        (ValueError("too many"), "too many"),
+        (TimeoutError(), "TimeoutError"),
+    ],
+)
+def test_an_exception_is_described_without_number_or_path(error: Exception, text: str) -> None:
+    assert describe_error(error) == text
 
 
 @pytest.mark.parametrize(

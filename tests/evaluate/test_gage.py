@@ -172,6 +172,17 @@ def test_one_scan_is_not_enough(batch: Path) -> None:
         gage_boards([batch], columns=["diameter_um"])
 
 
+def test_a_copy_of_an_export_is_no_second_measurement(tmp_path: Path) -> None:
+    folder = repeated(tmp_path / "all", [("A", 1.0), ("A", 1.0)])
+    shutil.copytree(folder / "scan1", folder / "copy")
+    report = gage_boards([folder], columns=["diameter_um"])
+    assert report.exports == {"PB-1": 2, "PB-2": 2}
+    assert [why for _, why in report.put_aside] == ["a copy of another export, which is no second measurement"] * 2
+    shutil.rmtree(folder / "scan0")
+    with pytest.raises(UsageFault, match="copies of an export do not count"):
+        gage_boards([folder], columns=["diameter_um"])
+
+
 def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
     folder = repeated(tmp_path / "all", [("A", 1.0), ("A", 1.0), ("A", 1.0)])
     (folder / "scan2" / "boards" / "PB-1" / "export.json").write_text("{")
