@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import logging
+import re
 from collections.abc import AsyncIterator
 from dataclasses import asdict, replace
 from html import escape
+from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -30,7 +32,7 @@ from inspect_pop.station.training_routes import training, training_pages
 from inspect_pop.station.verify_routes import pages, verification
 from inspect_pop.store import Store, open_store
 
-__all__ = ["create_app", "make_pool", "overview", "run_publisher"]
+__all__ = ["create_app", "describe_type", "make_pool", "overview", "run_publisher"]
 
 PUBLISHER_STOP_S = 12.0  # the time-out of one message
 DESCRIPTION = (
@@ -167,24 +169,55 @@ async def run_publisher(settings: ServiceSettings, store: Store) -> AsyncIterato
 async def get_docs(request: Request) -> HTMLResponse:
     """Return the OpenAPI description as a page that loads nothing: a line has no network to load a viewer from."""
     schema = request.app.openapi()
+    named = schema["components"]["schemas"]
     title = escape(schema["info"]["title"])
+    icon = '<link rel="icon" href="verify/static/icon.svg" type="image/svg+xml">'
     parts = [
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>",
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title>{icon}<style>{STYLE}</style>",
         f"<h1>{title} {escape(schema['info']['version'])}</h1><p>{escape(schema['info']['description'])}</p>",
-        "<p>For machines: <a href=openapi.json>openapi.json</a>.</p>",
+        "<p>For machines: <a href=openapi.json>openapi.json</a>. A field in brackets may be left out.</p>",
     ]
     for path, methods in schema["paths"].items():
         for method, operation in methods.items():
-            kinds = ", ".join(f"<code>{escape(k)}</code>" for k in operation.get("requestBody", {}).get("content", {}))
+            fields = "".join(
+                f"<tr><td><code>{escape(name)}</code><td>{escape(about)}"
+                for name, about in (
+                    *((p["name"], describe_type(p["schema"], named)) for p in operation.get("parameters", ())),
+                    *(
+                        (f"body, {kind}", describe_type(body["schema"], named))
+                        for kind, body in operation.get("requestBody", {}).get("content", {}).items()
+                    ),
+                )
+            )
             rows = "".join(
                 f"<tr><td><code>{escape(status)}</code><td>{escape(response['description'])}"
                 for status, response in sorted(operation["responses"].items())
             )
-            parts.append(
-                f"<h2><code>{escape(method.upper())} {escape(path)}</code></h2><p>{escape(operation.get('description', ''))}</p>"
-                f"{f'<p>Body: {kinds}</p>' if kinds else ''}<table>{rows}</table>"
-            )
+            words = escape(operation.get("description", ""))
+            parts.append(f"<h2><code>{escape(method.upper())} {escape(path)}</code></h2><p>{words}<table>{fields}{rows}</table>")
     headers = {
-        "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
+        "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; base-uri 'none'; "
+        "frame-ancestors 'none'"
     }
-    return HTMLResponse("".join(parts) + "</html>", headers=headers)
+    page = re.sub("`([^`]*)`", r"<code>\1</code>", "".join(parts))
+    return HTMLResponse(page + "</html>", headers=headers)
+
+
+def describe_type(schema: dict[str, Any], named: dict[str, Any]) -> str:
+    """Return in words what a JSON schema takes: each field with its type or its choices; a field in brackets may be left out.
+
+    `named` are the schemas that `$ref` refers to.
+    """
+    if "$ref" in schema:
+        return describe_type(named[schema["$ref"].rsplit("/", 1)[1]], named)
+    if "anyOf" in schema:
+        return " or ".join(dict.fromkeys(describe_type(choice, named) for choice in schema["anyOf"]))
+    if "enum" in schema or "const" in schema:
+        return " | ".join(map(str, schema.get("enum", [schema.get("const")])))
+    if schema.get("type") == "array":
+        return f"list of {describe_type(schema.get('items', {}), named)}"
+    if "properties" in schema:
+        required = schema.get("required", ())
+        fields = ((name, describe_type(field, named)) for name, field in schema["properties"].items())
+        return "{" + ", ".join(f"{n}: {words}" if n in required else f"[{n}: {words}]" for n, words in fields) + "}"
+    return str(schema.get("format") or schema.get("type", "anything"))

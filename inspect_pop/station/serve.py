@@ -177,6 +177,7 @@ class Server(uvicorn.Server):
             self.should_exit = True
         else:
             await super().startup(sockets)
+            log.info("the service answers", extra={"url": station.settings.url, "store": store})
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer 'busy' to what waits, finish what is in progress, close."""

@@ -189,6 +189,7 @@ async def watch_until(
         arrivals = Arrivals(folder, is_known, settle_s=settle_s)
         await station.pool.start()
         station.leave_setup(*start_model, ())
+        log.info("the folder is watched", extra={"folder": show_path(str(folder)), "store": settings.store})
         try:
             async with run_publisher(settings, store), watch_machines(station), serve_health(station, health_port):
                 await _inspect_until(stop, station, arrivals, Printer(on_answer), poll_s)

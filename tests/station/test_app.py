@@ -2,6 +2,7 @@
 
 import errno
 import io
+import re
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -144,6 +145,10 @@ def zipped(files: dict[str, bytes]) -> bytes:
 def test_the_page_for_people_needs_no_network(plain: Running) -> None:
     page = plain.get("/docs").text
     assert "POST /v1/inspections" in page
+    assert "state: DefectConfirmed | DefectRejected |" in page
+    assert "`" not in page and "<code>seen</code>" in page
+    icon = re.search(r'rel="icon" href="([^"]+)"', page)
+    assert icon is not None and plain.get(f"/{icon[1]}").status_code == 200
     assert "http://" not in page
     assert "https://" not in page
 
