@@ -25,6 +25,8 @@ READERS = (
     ("a.xml", lambda path: read_boxes(path, "cvat")),
     ("a.json", lambda path: read_boxes(path, "label-studio")),
     ("a.json", lambda path: read_boxes(path, "labelme")),
+    ("data.yaml", lambda path: read_boxes(path, "yolo")),
+    ("S1_lower.txt", lambda path: read_boxes(path.parent, "yolo")),
 )
 
 
@@ -33,6 +35,9 @@ def one(data: bytes) -> None:
     name, read = READERS[data[0] % len(READERS) if data else 0]
     folder = place() / "cad"
     folder.mkdir(exist_ok=True)
+    for left in folder.iterdir():
+        left.unlink()
+    (folder / "classes.txt").write_text("short\nvoid\n")
     (folder / name).write_bytes(data[1:])
     try:
         read(folder / name)

@@ -129,6 +129,8 @@ def cad() -> None:
                 "shapes": [{"label": "x", "points": [[1, 2], [3, 4]], "shape_type": "rectangle"}],
             }
         ),
+        11: "path: .\nnames:\n  0: short\n  1: void\n",
+        12: "0 0.5 0.5 0.1 0.1\n1 0.2 0.2 0.1 0.1\n",
     }
     for number, text in contents.items():
         put(f"cad/reader_{number}", bytes([number]) + text.encode())
