@@ -1,12 +1,14 @@
 """Statements compiled once say what SQLAlchemy would have said."""
 
+import errno
 from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import Connection, bindparam, column, create_engine, insert, literal, select, table, text
 from sqlalchemy.dialects import postgresql
 
-from inspect_pop.store.engine import insert_rows, make_upsert, prepare_statement
+from inspect_pop.core.errors import StoreFault
+from inspect_pop.store.engine import insert_rows, make_upsert, prepare_statement, translate_errors
 
 BALLS = table("balls", column("id"), column("name"), column("um"))
 
@@ -61,3 +63,12 @@ def test_postgresql_gets_its_own_words() -> None:
 
     prepare_statement(insert(BALLS), postgresql.dialect(paramstyle="pyformat"), ("name",))(Driver(), {"name": "A1"})  # type: ignore[arg-type, no-untyped-call]
     assert sent == ["INSERT INTO balls (name) VALUES (%(name)s)", {"name": "A1"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"), [("/nowhere", "Check that the folder exists"), ("/s/a.parquet", "Restore the joints' files")]
+)
+def test_what_is_missing_decides_the_advice(name: str, advice: str) -> None:
+    with pytest.raises(StoreFault, match=advice) as fault, translate_errors("s.db"):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", name)
+    assert f"({name})" in str(fault.value) and "Errno" not in str(fault.value)
