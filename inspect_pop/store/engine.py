@@ -58,7 +58,9 @@ _EMPTY_LOG = ("PRAGMA busy_timeout=0", "PRAGMA wal_checkpoint(TRUNCATE)")
 _NO_SPACE = "Make room on the disk, then repeat: what was not written is inspected again."
 _NO_PERMISSION = "The store cannot be written by this user."
 _NO_FOLDER = "Check that the folder exists and can be written."
+_NO_SERVER = "Check that the database server runs and can be reached."
 _REMEDIES = (
+    ("connection to server", _NO_SERVER),  # first: what follows in such a message names a socket's path and its error
     ("full", _NO_SPACE),
     ("no space", _NO_SPACE),
     ("locked", "Another process holds the store; repeat, and see that none hangs."),
@@ -70,7 +72,7 @@ _REMEDIES = (
     ("malformed", "The file is damaged: restore it from a copy. The files of joints can be read without it."),
     (".parquet", "Restore the joints' files from a copy, or correct files=. The database's counts and defects are complete."),
     ("no such file or directory", _NO_FOLDER),
-    ("connection", "Check that the database server runs and can be reached."),
+    ("connection", _NO_SERVER),
 )
 
 
