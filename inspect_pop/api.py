@@ -34,6 +34,7 @@ from inspect_pop.core.text import pluralize
 from inspect_pop.ingest import BoardExport, find_exports, open_export
 from inspect_pop.pipeline.board import MeasuredBoard, judge_board, measure_board
 from inspect_pop.pipeline.record import find_passing_neighbour, scale_grey
+from inspect_pop.recipes.picture import read_picture
 from inspect_pop.segment.balls import Balls, find_balls
 
 if TYPE_CHECKING:
@@ -355,12 +356,13 @@ def segment_picture(picture: NDArray[np.generic] | str | Path, diameter_px: floa
     Subtracts the background, applies Otsu's threshold, and separates touching balls.
 
     Args:
-        picture: An array (rows, cols) of any numeric dtype, or an image file.
+        picture: An array (rows, cols) of any numeric dtype, or an image file: TIFF (its middle page), PNG, BMP or JPEG.
         diameter_px: The usual diameter of a ball; a third more or less is found.
         polarity: `solder_dark` or `solder_bright`.
 
     Raises:
-        UsageFault: The file cannot be read as an image, the array is not (rows, cols), or the polarity is unknown.
+        FileFault, ImageFault: The file cannot be read as a grey image.
+        UsageFault: The array is not (rows, cols), or the polarity is unknown.
 
     Example:
         >>> result = segment_picture("bga.png", diameter_px=40)
@@ -368,12 +370,7 @@ def segment_picture(picture: NDArray[np.generic] | str | Path, diameter_px: floa
     """
     if polarity not in ("solder_dark", "solder_bright"):
         raise UsageFault("polarity", expected="solder_dark or solder_bright", found=repr(polarity))
-    if isinstance(picture, str | Path):
-        values = cv2.imread(str(picture), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE)
-        if values is None:
-            raise UsageFault(str(picture), expected="an image file", found="none that can be read", remedy="Check the path.")
-    else:
-        values = np.asarray(picture)
+    values = read_picture(Path(picture)) if isinstance(picture, str | Path) else np.asarray(picture)
     if values.ndim != 2:
         raise UsageFault("picture", expected="one grey value per pixel, (rows, cols)", found=f"shape {values.shape}")
     return Segmentation(values, find_balls(values, polarity, diameter_px))

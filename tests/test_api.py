@@ -127,8 +127,17 @@ def test_balls_of_a_file_and_of_an_array(tmp_path: Path) -> None:
     found = pop.segment_picture(tmp_path / "balls.png", 36)
     assert len(found) == len(pop.segment_picture(picture, 36)) == 4
     assert found.show().pixels.shape == (300, 300, 3)
+    marked = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
+    cv2.putText(marked, "12.3 um", (20, 40), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 255))
+    cv2.imwrite(str(tmp_path / "marked.png"), marked)
+    found = pop.segment_picture(tmp_path / "marked.png", 36)  # text in colours is no solder
+    assert len(found) == 4 and found.show().pixels.shape == (300, 300, 3)
     assert set(found.to_dict()) > {"row", "col", "diameter_px"}
-    for wrong, message in ((tmp_path / "none.png", "image file"), (np.zeros((2, 2, 3)), "one grey value per pixel")):
+    for wrong, message in (
+        (tmp_path / "none.png", "a readable file"),
+        (Path(__file__), "a picture: TIFF"),
+        (np.zeros((2, 2, 3)), "one grey value per pixel"),
+    ):
         with pytest.raises(pop.PopError, match=message):
             pop.segment_picture(wrong, 36)
     with pytest.raises(pop.PopError, match="polarity"):

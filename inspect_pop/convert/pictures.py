@@ -70,8 +70,7 @@ def open_pictures(files: list[Path]) -> Planes:
                 raise ImageFault(str(path), expected="one page in each of several files", found=f"{planes.count}")
             heads.append(_Head(planes.shape, 1))
             continue
-        with open_positions(path) as read_at:
-            heads.append(_parse_head(path, read_at(0, 1 << 20)))
+        heads.append(_parse_head(path))
     for path, head in zip(files, heads, strict=True):
         if head.upright != heads[0].upright:
             expect = f"{heads[0].upright[0]} x {heads[0].upright[1]} pixels, as {files[0].name} has"
@@ -90,7 +89,7 @@ def read_picture(path: Path) -> Array:
             raise ImageFault(str(path), expected="one page", found=f"{planes.count}", remedy="Name one picture a plane.")
         return planes.read_plane(0)
     data = read_bytes(path, BOUNDS.image_bytes)
-    head = _parse_head(path, data)
+    head = _parse_head(path)
     check_plane(str(path), 1, head.shape, head.itemsize)
     try:
         values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -209,14 +208,13 @@ def _decode_page(path: Path, number: int, shape: tuple[int, int]) -> Array:
 # PNG, BMP, JPEG
 
 
-def _parse_head(path: Path, data: bytes) -> _Head:
+def _parse_head(path: Path) -> _Head:
     """Read a picture's size from its first bytes. Raises `FileFault`."""
+    with open_positions(path) as read_at:
+        data = read_at(0, 1 << 20)
     with suppress(struct.error, IndexError):
         if data.startswith(b"\x89PNG"):
-            cols, rows, depth = struct.unpack_from(">IIB", data, 16)
-            if data[12:16] != b"IHDR":
-                raise FileFault(str(path), expected="a PNG picture", found="one without its header", remedy=_REMEDY)
-            return _Head((rows, cols), 8 if depth == 16 else 4, _find_png_orientation(path, data))
+            return _parse_png(path)
         if data.startswith(b"BM"):
             cols, rows = struct.unpack_from("<ii", data, 18)
             (bits,) = struct.unpack_from("<H", data, 28)
@@ -253,17 +251,30 @@ def _parse_jpeg(path: Path, data: bytes) -> _Head:
         at += 2 + length
 
 
-def _find_png_orientation(path: Path, data: bytes) -> int:
-    """Return the Orientation of a PNG's chunk eXIf, which lies before the pixels or after them; 1 without it."""
-    at = 8
-    for _ in range(_MOST_CHUNKS):
-        if at + 8 > len(data):
-            break
-        length, kind = struct.unpack_from(">I4s", data, at)
-        if kind == b"eXIf":
-            return _read_exif(path, data[at + 8 : at + 8 + length])
-        at += 12 + length
-    return 1
+def _parse_png(path: Path) -> _Head:
+    """Walk the chunks of a PNG: size from the first, Orientation from eXIf, which lies before the pixels or after them.
+
+    Every chunk must end within the file: the decoder makes room for as much as a chunk claims.
+    """
+    n_bytes, at, kind = path.stat().st_size, 8, b""
+    shape, itemsize, orientation = (0, 0), 4, 1
+    with open_positions(path) as read_at:
+        for _ in range(_MOST_CHUNKS):
+            length, kind = struct.unpack(">I4s", read_at(at, 8).ljust(8, b"\0"))
+            if not shape[0] and kind != b"IHDR":
+                raise FileFault(str(path), expected="a PNG picture", found="one without its header", remedy=_REMEDY)
+            if at + 12 + length > n_bytes:
+                expect = f"{n_bytes:,} bytes or fewer in its chunks"
+                raise FileFault(str(path), expected=expect, found="more: it is cut short or damaged", remedy=_REMEDY)
+            if kind == b"IHDR":
+                cols, rows, depth = struct.unpack(">IIB", read_at(at + 8, 9))
+                shape, itemsize = (rows, cols), 8 if depth == 16 else 4
+            if kind == b"eXIf":
+                orientation = _read_exif(path, read_at(at + 8, length))
+            if kind == b"IEND":
+                return _Head(shape, itemsize, orientation)
+            at += 12 + length
+    raise FileFault(str(path), expected=f"at most {_MOST_CHUNKS:,} chunks", found="more", remedy=_REMEDY)
 
 
 def _read_exif(path: Path, data: bytes) -> int:

@@ -144,6 +144,35 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
         open_pictures([tmp_path / "a.png"])
 
 
+@pytest.mark.parametrize("length", [0xFF00009B, 0x7FFFFFFF, 10_000])
+def test_a_chunk_that_claims_more_than_the_file_holds_is_refused_undecoded(tmp_path: Path, monkeypatch, length: int) -> None:
+    """OpenCV makes room for as many bytes as a chunk claims: 4 GB for a file of 200 bytes."""
+    path = tmp_path / "a.png"
+    cv2.imwrite(str(path), NARROW[0])
+    data = bytearray(path.read_bytes())
+    at = data.index(b"IDAT") - 4
+    data[at : at + 4] = struct.pack(">I", length)
+    path.write_bytes(data)
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it was decoded"))
+    for read in (read_picture, lambda path: open_pictures([path])):
+        with pytest.raises(FileFault, match="cut short or damaged"):
+            read(path)
+
+
+def test_the_orientation_behind_a_large_picture_is_found(tmp_path: Path) -> None:
+    """The chunk eXIf may lie behind the pixels, further than the first megabyte."""
+    path = tmp_path / "a.png"
+    picture = np.random.default_rng(0).integers(0, 65535, (900, 1000), dtype=np.uint16)
+    cv2.imwrite(str(path), picture)
+    exif = make_exif(6)
+    chunk = struct.pack(">I", len(exif)) + b"eXIf" + exif + struct.pack(">I", zlib.crc32(b"eXIf" + exif))
+    data = path.read_bytes()
+    assert len(data) > 1 << 20
+    path.write_bytes(data[:-12] + chunk + data[-12:])
+    planes = open_pictures([path])
+    assert planes.shape == (1000, 900) and np.array_equal(planes.read_plane(0), np.rot90(picture, -1))
+
+
 def test_a_jpeg_in_tiff_that_claims_to_be_larger_than_its_strip_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, NARROW[0], compression="jpeg", photometric="minisblack")
