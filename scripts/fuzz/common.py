@@ -9,6 +9,7 @@ something belongs in `tests/fuzz/corpus/NAME`, together with the fix.
 """
 
 import hashlib
+import os
 import shutil
 import sys
 import time
@@ -42,7 +43,7 @@ def run(one: Callable[[bytes], None], name: str, words: Iterable[str] = ()) -> N
     """
     atheris = _atheris()
     options = sys.argv[1:]
-    work.append(work[0] / name)
+    work.append(work[0] / f"{name}-{os.getpid()}")  # two turns of one harness may overlap
     if all(option.startswith("-") for option in options):
         grown = ROOT / ".fuzz" / name
         grown.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ import argparse
 import csv
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -84,6 +85,7 @@ def one_turn(name: str, most_s: float) -> Turn:
         command = [sys.executable, str(Path(__file__).with_name(f"{name}.py")), "-print_final_stats=1"]
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, cwd=ROOT, start_new_session=True)
         status, cpu_s = wait_for_end(process.pid, most_s)
+    shutil.rmtree(LOG.parent / "work" / f"{name}-{process.pid}", ignore_errors=True)
     output = log_file.read_text(encoding="utf-8", errors="replace")
     figures = {figure: int((re.findall(pattern, output) or [0])[-1]) for figure, pattern in FINAL.items()}
     found = status not in (
