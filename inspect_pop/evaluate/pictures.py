@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from inspect_pop.classify.model import Card, LearntPicture, load
+from inspect_pop.classify.model import Card, LearntPicture
+from inspect_pop.classify.model import load as load_model
 from inspect_pop.core import atomic
 from inspect_pop.core.errors import UsageFault
 from inspect_pop.core.limits import Limits
@@ -75,7 +76,7 @@ def write_pictures(folder: Path, learnt: Sequence[LearntPicture]) -> Card:
     """
     if not learnt:
         raise UsageFault("batches", expected="boards with X-ray slices", found="none", remedy="Name batches with such boards.")
-    card = load(folder).card.model_copy(update={"pictures": tuple(learnt)})
+    card = load_model(folder).card.model_copy(update={"pictures": tuple(learnt)})
     text = json.dumps(card.model_dump(by_alias=True, mode="json"), indent=1, ensure_ascii=False)
     atomic.write_text(folder / "card.json", text)
     return card

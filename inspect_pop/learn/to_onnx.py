@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from inspect_pop.classify.inputs import CHANNELS, SCALARS
-from inspect_pop.classify.model import NETWORK, NETWORK_8BIT
+from inspect_pop.classify.model import NETWORK as ONNX
+from inspect_pop.classify.model import NETWORK_8BIT
 from inspect_pop.classify.session import BATCH, MAX_8BIT_ERROR, log_odds, softmax
 from inspect_pop.core.errors import ModelFault
 from inspect_pop.evaluate.samples import Samples
@@ -136,7 +137,7 @@ def add_int8_network(folder: Path, network: JointNet, training: Samples, held_ou
     path.unlink(missing_ok=True)
     _quantise(network, path, _take_some(training))
     compared = _take_some(held_out)
-    exact, quantised = _compute_log_odds(folder / NETWORK, compared), _compute_log_odds(path, compared)
+    exact, quantised = _compute_log_odds(folder / ONNX, compared), _compute_log_odds(path, compared)
     near = (np.abs(exact) < _NEAR_EVEN) | (np.abs(quantised) < _NEAR_EVEN)
     off = float(np.abs(exact - quantised)[near].max(initial=0.0))
     if off > MAX_8BIT_ERROR:
@@ -155,7 +156,7 @@ def _quantise(network: JointNet, path: Path, joints: Samples) -> None:
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     with TemporaryDirectory() as scratch:
-        exported, named = Path(scratch) / "exported.onnx", Path(scratch) / NETWORK
+        exported, named = Path(scratch) / "exported.onnx", Path(scratch) / ONNX
         to_onnx(prepare_for_int8(network), exported)
         quant_pre_process(str(exported), str(named), skip_symbolic_shape=True)
         quantize_static(
