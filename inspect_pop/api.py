@@ -25,22 +25,22 @@ from inspect_pop.classify.model import load
 from inspect_pop.classify.session import Classifier
 from inspect_pop.core import flags
 from inspect_pop.core.classes import CLASSES, VERDICTS, joint_class
-from inspect_pop.core.clock import utc_now
+from inspect_pop.core.columns import JointTable, make_frame
 from inspect_pop.core.errors import PopError, UsageFault
 from inspect_pop.core.inspection import BoardRecord, Inspection, PackageRecord
-from inspect_pop.core.joint_table import JointTable, make_frame
 from inspect_pop.core.limits import Limits, load_limits
+from inspect_pop.core.system import utc_now
 from inspect_pop.core.text import pluralize
 from inspect_pop.ingest import BoardExport, find_exports, open_export
 from inspect_pop.pipeline.board import MeasuredBoard, judge_board, measure_board
 from inspect_pop.pipeline.record import find_passing_neighbour, scale_grey
-from inspect_pop.recipes.picture import read_picture
+from inspect_pop.recipes.from_image import read_picture
 from inspect_pop.segment.balls import Balls, find_balls
 
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped]
 
-    from inspect_pop.report.ball_map import BallMap
+    from inspect_pop.report.maps import BallMap
     from inspect_pop.store import Store
 
 __all__ = [
@@ -179,8 +179,8 @@ class InspectionResult:
         return f"<InspectionResult {self.serial}: {self.verdict}; {_count_verdicts(self.joints)}>"
 
     def _repr_html_(self) -> str:
-        from inspect_pop.report.ball_map import make_ball_map
-        from inspect_pop.report.style import VERDICT_LOOKS
+        from inspect_pop.report.maps import make_ball_map
+        from inspect_pop.report.page import VERDICT_LOOKS
 
         maps = [make_ball_map(self.joints, package, i) for package in self.export.recipe.packages for i in package.interfaces]
         colour = VERDICT_LOOKS[self.verdict].colour
@@ -403,7 +403,7 @@ def simulate_boards(
     Raises:
         UsageFault: A name is unknown, a number is below one, or the folder already holds a batch.
     """
-    from inspect_pop.simulate.write_batch import simulate_batch
+    from inspect_pop.simulate.board import simulate_batch
 
     simulate_batch(Path(out), boards, seed, machine=machine, product=product, cause=cause, jobs=jobs)
     return [board for board, _ in find_exports([out])]

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from inspect_pop.core.classes import DEFECTS, GOOD
+from inspect_pop.core.columns import CLASSES, COLUMNS, JointTable, concat
 from inspect_pop.core.flags import bit
 from inspect_pop.core.geometry import Grid, HeightMap, Placement
 from inspect_pop.core.inspection import BoardRecord, Crops, Inspection, PackageRecord
-from inspect_pop.core.joint_table import CLASSES, COLUMNS, JointTable, concat
 
 ROWS = "ABCDEFGHJKLMNPRTUVWY"  # JEDEC JEP95 skips I, O, Q, S, X, Z
 PITCH_UM = {"lower": 400.0, "upper": 500.0}

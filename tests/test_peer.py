@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("skimage")
 
-from inspect_pop.core.joint_table import CLASSES, COLUMNS, KEY  # noqa: E402
+from inspect_pop.core.columns import CLASSES, COLUMNS, KEY  # noqa: E402
 
 pytestmark = pytest.mark.training
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"

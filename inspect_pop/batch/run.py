@@ -17,10 +17,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from inspect_pop import __version__
-from inspect_pop.batch.executors import FinishedJob, Result, Work, preload_workers, run_in_process, run_in_processes, time_limit
-from inspect_pop.batch.jobs import BatchSettings, BoardJob, JobOutcome, RunSummary, summarize_run
-from inspect_pop.core.clock import utc_now
+from inspect_pop.batch.jobs import (
+    BatchSettings,
+    BoardJob,
+    FinishedJob,
+    JobOutcome,
+    Result,
+    RunSummary,
+    Work,
+    preload_workers,
+    run_in_process,
+    run_in_processes,
+    summarize_run,
+    time_limit,
+)
 from inspect_pop.core.errors import InputFault, PopError, StoreFault, describe_error
+from inspect_pop.core.system import utc_now
 
 if TYPE_CHECKING:
     from inspect_pop.store import Store
@@ -62,7 +74,7 @@ def local_executor(processes: int = 0) -> Executor:
 
 def cluster_executor(address: str) -> Executor:
     """Return an executor on a Dask cluster, by the address of its scheduler, such as `tcp://10.0.0.5:8786`."""
-    from inspect_pop.batch.executors import run_on_cluster
+    from inspect_pop.batch.jobs import run_on_cluster
 
     return partial(run_on_cluster, address=address)
 
@@ -129,7 +141,7 @@ def run_batch(
         store.begin_run(RunRecord(settings.run_id, "run", __version__, utc_now(), arguments))
         settings = replace(settings, qualified=tuple(store.list_qualified()))
         if settings.follow_machines:
-            from inspect_pop.batch.machine_thresholds import find_machine_points
+            from inspect_pop.batch.worker import find_machine_points
 
             settings = replace(settings, machine_points=find_machine_points(jobs, settings, executor))
         work = work or partial(inspect_in_worker, settings)
@@ -189,7 +201,7 @@ def write_results(outcomes: Sequence[JobOutcome], settings: BatchSettings, store
 
     Two folders that hold the same export are one record, and appear once.
     """
-    from inspect_pop.batch.checkpoint import read_checkpoint
+    from inspect_pop.batch.worker import read_checkpoint
     from inspect_pop.ingest import identify_board
     from inspect_pop.report.board_page import count_joints
     from inspect_pop.report.write import CountedBoard, write_run_report

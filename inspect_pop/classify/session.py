@@ -214,7 +214,7 @@ def _open_session(model: Model, network: bytes, threads: int, device: str) -> on
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.enable_cpu_mem_arena = False  # the process keeps freed memory (batch/process_tuning.py): 20 MB less
+    options.enable_cpu_mem_arena = False  # the process keeps freed memory (batch/jobs.py): 20 MB less
     providers = ["CUDAExecutionProvider", "CPUExecutionProvider"] if device == "cuda" else ["CPUExecutionProvider"]
     try:
         return onnxruntime.InferenceSession(network, options, providers=providers)

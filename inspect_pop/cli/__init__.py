@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from inspect_pop.core.streams import open_missing_streams, write_answer_line
+from inspect_pop.core.system import open_missing_streams, write_answer_line
 from inspect_pop.core.text import hide_arguments
 
 __all__ = ["PRIVATE_UMASK", "main"]

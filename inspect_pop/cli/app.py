@@ -12,21 +12,14 @@ from types import TracebackType
 import typer
 
 from inspect_pop import __version__
-from inspect_pop.cli.convert import convert
-from inspect_pop.cli.disagreements import disagreements
-from inspect_pop.cli.exports import check, simulate
-from inspect_pop.cli.labels import labels
-from inspect_pop.cli.machines import machines
-from inspect_pop.cli.models import evaluate, gage, models, operating_point, study, train
-from inspect_pop.cli.outbox import outbox
+from inspect_pop.cli.exports import check, convert, labels, simulate
+from inspect_pop.cli.figures import compact, list_quarantine, machines, report_yield
+from inspect_pop.cli.inspection import hook, run, serve, watch
+from inspect_pop.cli.models import disagreements, evaluate, gage, models, operating_point, study, train
 from inspect_pop.cli.recipe import recipe
-from inspect_pop.cli.run import run
-from inspect_pop.cli.serve import hook, serve, watch
-from inspect_pop.cli.store import store
-from inspect_pop.cli.users import users
-from inspect_pop.cli.yields import compact, list_quarantine, report_yield
-from inspect_pop.core.clock import utc_now
+from inspect_pop.cli.store import outbox, store, users
 from inspect_pop.core.errors import PopError
+from inspect_pop.core.system import utc_now
 from inspect_pop.core.text import escape_controls, hide_passwords
 
 __all__ = ["UNEXPECTED", "UNUSABLE", "LogUnexpected", "app", "execute", "log_path"]

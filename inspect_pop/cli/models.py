@@ -1,5 +1,6 @@
-"""Commands on models and labelled boards: `train`, `evaluate`, `study`, `gage`, `operating-point` and `models`."""
+"""Commands on models: `train`, `evaluate`, `study`, `gage`, `operating-point`, `models` and `disagreements`."""
 
+import json
 import sys
 import sysconfig
 from pathlib import Path
@@ -11,6 +12,7 @@ from inspect_pop.cli.options import (
     AsJson,
     Confidence,
     Device,
+    ExistingStore,
     JobsOption,
     LabelledPaths,
     LimitsFile,
@@ -25,13 +27,13 @@ from inspect_pop.cli.options import (
     resolve_limits,
     say,
 )
-from inspect_pop.core.clock import utc_now
 from inspect_pop.core.errors import UsageFault
+from inspect_pop.core.system import utc_now
 
 if TYPE_CHECKING:
     from inspect_pop.ingest import Source
 
-__all__ = ["evaluate", "find_shipped_file", "gage", "models", "operating_point", "study", "train"]
+__all__ = ["disagreements", "evaluate", "find_shipped_file", "gage", "models", "operating_point", "study", "train"]
 
 _FIGURE_WIDTH = 10
 _MODELS = Path("models")
@@ -109,7 +111,7 @@ def train(
     try:
         from inspect_pop.evaluate.promotion import Gates, load_gates
         from inspect_pop.learn.dataset import load_training_config
-        from inspect_pop.learn.distributed import join_processes, select_device
+        from inspect_pop.learn.fit import join_processes, select_device
         from inspect_pop.learn.train import train as train_model
     except ImportError as error:
         remedy = "pip install 'inspect_pop[training]'"
@@ -149,8 +151,7 @@ def _gather_decisions(store: str, out: Path, *, is_alone: bool) -> "list[Source]
 
     `is_alone` says that no other boards are given. Raises `UsageFault` if there is no label, or no export of those alone.
     """
-    from inspect_pop.evaluate.decided_exports import find_decided_exports
-    from inspect_pop.evaluate.decision_labels import collect_decision_labels, write_decision_labels
+    from inspect_pop.evaluate.decision_labels import collect_decision_labels, find_decided_exports, write_decision_labels
     from inspect_pop.store import open_store
 
     with open_store(store, must_exist=True) as opened:
@@ -377,8 +378,8 @@ def learn_pictures(batches: Repeated, model: Annotated[Path, typer.Option(help="
     The batches are boards of every machine that the model was trained for; they need no labels. Its networks stay as they are,
     its digest changes.
     """
-    from inspect_pop.evaluate.pictures import learn_pictures as learn
-    from inspect_pop.evaluate.pictures import write_pictures
+    from inspect_pop.evaluate.collect import learn_pictures as learn
+    from inspect_pop.evaluate.collect import write_pictures
 
     learnt = learn(batches, ", ".join(batch.name for batch in batches))
     for one in write_pictures(model, learnt).pictures:
@@ -399,3 +400,31 @@ def rollback(reason: Reason, folder: ModelsDir = Path("models")) -> None:
     from inspect_pop.evaluate.promotion import rollback as roll_back
 
     say(f"current model: {roll_back(folder, at=utc_now('seconds'), reason=reason).current}")
+
+
+# `inspect-pop disagreements`: where the model and people disagree.
+
+
+Limit = Annotated[int, typer.Option("--limit", metavar="N", min=0, help="Most disagreements to list.")]
+
+
+def disagreements(store: ExistingStore, model: ModelDir = None, limit: Limit = 50, as_json: AsJson = False) -> None:
+    """List where the model and people disagree, the most surprising joint first, and whether a new training may pay.
+
+    Surprising is what the model held for least probable. Escapes are counted among the joints that passed and were drawn for
+    people to look at, with an exact 95 % interval over boards.
+    """
+    from inspect_pop.classify.model import load
+    from inspect_pop.evaluate.comparison import find_disagreements, forecast_training
+    from inspect_pop.evaluate.decision_labels import collect_decision_labels
+    from inspect_pop.store import open_store
+
+    current = load(model)
+    with open_store(store, must_exist=True) as opened:
+        found = collect_decision_labels(opened)
+        report = find_disagreements(opened, found, forecast_training(found, current.card, current.folder))
+    if as_json:
+        typer.echo(json.dumps(report.to_dict(limit), indent=1))
+        return
+    for line in report.lines(limit):
+        say(line)

@@ -11,7 +11,7 @@ from inspect_pop.core.text import escape_controls, pluralize
 
 if TYPE_CHECKING:
     from inspect_pop.core.limits import Limits
-    from inspect_pop.report.result_files import ResultsTarget
+    from inspect_pop.report.write import ResultsTarget
 
 __all__ = [
     "AsJson",
@@ -126,7 +126,7 @@ def parse_results(texts: list[str] | None) -> "tuple[ResultsTarget, ...]":
     """Return the targets that `--results` names. Raises `UsageFault` for one that cannot be used."""
     if not texts:
         return ()
-    from inspect_pop.report.result_files import parse_target
+    from inspect_pop.report.write import parse_target
 
     return tuple(parse_target(text) for text in texts)
 

@@ -79,8 +79,7 @@ def from_image(
     """
     from inspect_pop.recipes.draft import parse_choices
     from inspect_pop.recipes.draw import draw_array
-    from inspect_pop.recipes.from_image import read_array
-    from inspect_pop.recipes.picture import read_picture
+    from inspect_pop.recipes.from_image import read_array, read_picture
 
     choices = parse_choices(interface, fields or ())
     picture = read_picture(image, page)
@@ -123,7 +122,7 @@ def from_ipc356(
 ) -> None:
     """Read the arrays of a netlist in IPC-D-356 or 356A."""
     from inspect_pop.recipes.draft import parse_choices
-    from inspect_pop.recipes.from_ipc356 import read_ipc356
+    from inspect_pop.recipes.from_ipc import read_ipc356
 
     choices = parse_choices(interface, fields or ())
     _finish(_write(out, read_ipc356(file, refdes), file, product, choices, add, replace))
@@ -142,7 +141,7 @@ def from_ipc2581(
 ) -> None:
     """Read the arrays of a board in IPC-2581 (XML)."""
     from inspect_pop.recipes.draft import parse_choices
-    from inspect_pop.recipes.from_ipc2581 import read_ipc2581
+    from inspect_pop.recipes.from_ipc import read_ipc2581
 
     choices = parse_choices(interface, fields or ())
     _finish(_write(out, read_ipc2581(file, refdes), file, product, choices, add, replace))
@@ -164,7 +163,7 @@ def from_ball_list(
 ) -> None:
     """Make an array from a list of ball names (CSV or XLSX) and its pitch."""
     from inspect_pop.recipes.draft import parse_choices
-    from inspect_pop.recipes.from_ball_list import read_ball_list
+    from inspect_pop.recipes.from_lists import read_ball_list
 
     choices = parse_choices(interface, fields or ())
     draft = read_ball_list(file, pitch_um, pitch_y_um, refdes or "U1", complete=complete)
@@ -183,7 +182,7 @@ def from_placement(
 ) -> None:
     """Join recipes of single parts with a placement file: each part of the board, turned as it is placed."""
     from inspect_pop.recipes.draft import write_recipe
-    from inspect_pop.recipes.from_placement import join_placement, read_placement
+    from inspect_pop.recipes.from_lists import join_placement, read_placement
 
     recipes = {}
     for text in parts:

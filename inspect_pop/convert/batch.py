@@ -1,9 +1,12 @@
-"""Convert the boards of a machine: find them, read what the map names, write each in the export format, or say why not."""
+"""Convert the boards of a machine, or look at its folder and write a first map."""
 
 import hashlib
 import json
 import multiprocessing
 import os
+import re
+import secrets
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -12,18 +15,185 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from inspect_pop.convert.board_path import FoundBoard, fill_names, find_boards, list_files
-from inspect_pop.convert.map_file import ImageMap, MachineMap, load_map
-from inspect_pop.convert.sources import open_planes
-from inspect_pop.convert.stacks import FoundStack, VolumeLook, finish_volumes, is_volume, look_at_volume, take_pictures
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from inspect_pop.convert import dicom, pictures
+from inspect_pop.convert.map_file import (
+    FoundBoard,
+    ImageMap,
+    MachineMap,
+    fill_names,
+    find_boards,
+    list_files,
+    load_map,
+    natural_key,
+)
+from inspect_pop.convert.stacks import (
+    FEW_PLANES,
+    HEADER_SUFFIXES,
+    FoundStack,
+    VolumeLook,
+    find_suffix,
+    finish_volumes,
+    is_volume,
+    look_at_volume,
+    open_planes,
+    take_pictures,
+)
 from inspect_pop.convert.surfaces import FoundHeights, take_heights
-from inspect_pop.convert.write import copy_recipe, make_folder_name, write_board
 from inspect_pop.core.errors import FileFault, InputFault, RecipeFault, UsageFault, describe_error
 from inspect_pop.core.recipe import Recipe
-from inspect_pop.ingest.pop_export import MANIFEST
+from inspect_pop.core.system import PART_SUFFIX, write_bytes
+from inspect_pop.ingest.files import BOUNDS, parse_json, read_bytes, resolve_inside
+from inspect_pop.ingest.pop_export import MANIFEST, READER
 from inspect_pop.ingest.recipe_file import read_recipe
 
-__all__ = ["Outcome", "convert_batch", "convert_board"]
+__all__ = ["Outcome", "convert_batch", "convert_board", "copy_recipe", "make_folder_name", "probe_source", "write_board"]
+
+_PLAIN = re.compile(r"[^A-Za-z0-9._-]")
+
+
+def make_folder_name(serial: str) -> str:
+    """Return a folder's name for a serial: it never is a path, and no two serials share one."""
+    plain = _PLAIN.sub("_", serial)[:100]
+    if plain == serial and not plain.startswith("."):
+        return plain
+    return f"{plain.lstrip('.') or 'board'}-{hashlib.sha256(serial.encode()).hexdigest()[:8]}"
+
+
+def copy_recipe(path: Path, out: Path) -> Path:
+    """Copy a recipe and its tables into the batch, byte for byte; return where it lies. Raises `RecipeFault` and `PathFault`.
+
+    Another recipe of the same name that is there already stays; this one then goes into a folder named by its digest.
+    """
+    data = read_bytes(path, BOUNDS.recipe_bytes, RecipeFault)
+    document = parse_json(path, data, RecipeFault)
+    names = [i.get("joints") for p in document.get("packages", []) for i in p.get("interfaces", [])]
+    files = {path.name: data}
+    for name in names:
+        table = resolve_inside(str(name), path.parent, path.parent, f"{path}: joints")
+        files[table.relative_to(path.parent.resolve()).as_posix()] = read_bytes(table, BOUNDS.table_bytes, RecipeFault)
+    digest = hashlib.sha256(b"".join(files.values())).hexdigest()[:8]
+    for folder in (out / "recipes", out / "recipes" / digest):
+        if all(not (folder / n).exists() or (folder / n).read_bytes() == content for n, content in files.items()):
+            break
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if not (folder / name).exists():
+            write_bytes(folder / name, content)
+    return folder / path.name
+
+
+def write_board(
+    folder: Path,
+    fields: dict[str, Any],
+    images: Sequence[FoundStack | FoundHeights],
+    assumed: Sequence[str],
+    source: dict[str, Any],
+    root: Path,
+) -> None:
+    """Write the folder of a board; an older one there is replaced once the new one is whole.
+
+    Args:
+        folder: Where it appears.
+        fields: All of export.json but schema, images, `assumed` and `source`.
+        images: What it shows.
+        assumed: What was found or guessed of the board; that of the images follows.
+        source: Where it comes from, kept in export.json.
+        root: The batch, in which the recipe lies.
+
+    Raises:
+        InputFault: What was written would be refused when it is read.
+        OSError: It cannot be written.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = folder.with_name(f".{folder.name[:100]}.{secrets.token_hex(4)}{PART_SUFFIX}")
+    try:
+        part.mkdir()
+        entries = [_write_image(part, image) for image in images]
+        document = {
+            "schema": "pop-export/1",
+            **fields,
+            "images": entries,
+            "assumed": [*assumed, *(text for image in images for text in image.assumed)],
+            "source": source,
+        }
+        (part / MANIFEST).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
+        READER.open(part, root)
+        _replace_folder(part, folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _replace_folder(part: Path, folder: Path) -> None:
+    """Move a folder to its place. Between the two moves of a replacement the place is empty, never half full."""
+    if not folder.exists():
+        part.replace(folder)
+        return
+    if not (folder / MANIFEST).is_file():
+        raise FileFault(str(folder), expected="a board, or nothing there", found="something else", remedy="Name another --out.")
+    old = folder.with_name(f".{folder.name[:100]}.{secrets.token_hex(4)}{PART_SUFFIX}")
+    folder.replace(old)
+    part.replace(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_image(folder: Path, image: FoundStack | FoundHeights) -> dict[str, Any]:
+    if isinstance(image, FoundStack):
+        stack = image.stack
+        file = f"xray/{make_folder_name(stack.refdes)}_{stack.interface}.tif"
+        return {
+            "kind": "xray_slices",
+            "refdes": stack.refdes,
+            "interface": stack.interface,
+            "file": file,
+            "sha256": _write_tiff(folder / file, stack.values),
+            "z_um": [float(z) for z in stack.z_um],
+            "pixel_um": float(stack.grid.pixel_um),
+            "origin_um": [float(v) for v in stack.grid.origin_um],
+            "polarity": stack.polarity,
+            "method": stack.method,
+            "planes": list(image.taken),
+        }
+    heights = image.heights
+    file = f"height/{make_folder_name(heights.refdes)}_{heights.stage}.tif"
+    return {
+        "kind": "height_map",
+        "refdes": heights.refdes,
+        "stage": heights.stage,
+        "file": file,
+        "sha256": _write_tiff(folder / file, heights.height_um),
+        "pixel_um": float(heights.grid.pixel_um),
+        "origin_um": [float(v) for v in heights.grid.origin_um],
+        "scale_um": 1.0,
+        "offset_um": 0.0,
+        "no_data": None,
+    }
+
+
+def _write_tiff(path: Path, values: NDArray[Any]) -> str:
+    """Write the pages of one file and return its sha256."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    predictor = values.dtype.kind == "u"
+    pages = np.ascontiguousarray(values)
+    # zstd packs a plane ten times faster than deflate, and about as small.
+    tifffile.imwrite(
+        path,
+        pages,
+        compression="zstd",
+        compressionargs={"level": 1},
+        predictor=predictor,
+        photometric="minisblack",
+        metadata=None,
+        maxworkers=1,
+    )
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# Convert the boards of a machine: find them, read what the map names, write each in the export format, or say why not.
 
 
 @dataclass(frozen=True)
@@ -233,3 +403,136 @@ def _collect_fields(
         assumed.append(f"inspected_at: {time.isoformat()}, when the newest file was written")
     fields["inspected_at"] = time.isoformat()
     return fields, assumed
+
+
+# Look at a machine's folder and write a first map: what was recognised stands in it, what is missing is a comment.
+
+
+_DEPTH = 4
+_MOST_GROUPS = 16
+_HEIGHT_SUFFIXES = (".x3p", ".sur", ".plux", ".vk4", ".al3d", ".csv", ".asc")
+_TIME = re.compile(r"(?<!\d)20\d{12}(?!\d)")
+_HEIGHT_WORDS = re.compile(r"height|surface|topo|3d|hoehe", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Files of a board that belong together: their pattern below the board's folder, and what was recognised."""
+
+    pattern: str
+    kind: str
+    found: str
+    missing: tuple[str, ...]
+
+
+def probe_source(source: Path) -> str:
+    """Return the text of a first map for the boards below a folder. Raises `UsageFault` where nothing is recognised."""
+    if not source.exists():
+        raise UsageFault(str(source), expected="a file or folder", found="nothing there", remedy="Check its spelling.")
+    source = source.resolve()
+    top = source if source.is_dir() else source.parent
+    folders: list[Path] = []
+    for place, below, files in os.walk(top):
+        folder = Path(place)
+        below[:] = sorted((name for name in below if not name.startswith(".")), key=natural_key)
+        if len(folder.relative_to(top).parts) >= _DEPTH:
+            below.clear()
+        if any(_recognise(folder / file) for file in files):
+            folders.append(folder)
+    if not folders:
+        expect = "pictures, volumes or height maps"
+        raise UsageFault(str(source), expected=expect, found="no file of a known kind", remedy="docs/convert.md lists the kinds.")
+    # A folder whose name holds a time is a board; otherwise the child of the source that holds the first files, or the source.
+    first, parts = folders[0], folders[0].relative_to(top).parts
+    timed = [f for f in (first, *first.parents) if _TIME.search(f.name) and f.is_relative_to(top)]
+    board = timed[0] if timed else top / parts[0] if parts else top
+    groups = [group for folder in folders if folder.is_relative_to(board) for group in _group_files(folder, board)]
+    levels = board.relative_to(source).parts if source.is_dir() else ()
+    pattern, time = "{serial}", _TIME.search(board.name)
+    if time is not None:
+        before, after = board.name[: time.start()], board.name[time.end() :]
+        separator = before[-1:] if before[-1:] in "_- " else ""
+        words = before[:-1].split(separator) if separator else [before]
+        head = "".join(f"{{_{k}}}{separator}" for k in range(len(words) - 1))
+        pattern = f"{head}{{serial}}{separator}{{time:%Y%m%d%H%M%S}}" + ("{_}" if after else "")
+    path = "/".join([*("{_}" for _ in levels[:-1]), pattern])
+    lines = [
+        f"# {source}: a first map, made by looking at {board.name}. Complete what ? marks.",
+        "[board]",
+        f'path = "{path}"  # a board\'s folder; names in braces: serial, product, lot, time:%Y%m%d%H%M%S, …; {{_}} for the rest',
+        'line = "?"',
+        'station = "?"',
+        'recipe = "?"  # the product\'s recipe, relative to this file',
+    ]
+    for number, group in enumerate(groups[:_MOST_GROUPS]):
+        slices = group.kind == "xray_slices"
+        lines += [
+            "",
+            "[[image]]",
+            f"# {group.found}",
+            f'kind = "{group.kind}"',
+            f'files = "{group.pattern}"',
+            'refdes = "U1"  # ?',
+        ]
+        lines.append(f'interface = "{("lower", "upper")[number % 2]}"  # ?' if slices else 'stage = "post_reflow"  # ?')
+        lines += [f"# {text}" for text in group.missing]
+    return "\n".join(lines)
+
+
+def _recognise(path: Path) -> str:
+    suffix = find_suffix(path)
+    if suffix in HEADER_SUFFIXES:
+        return "volume"
+    if suffix in _HEIGHT_SUFFIXES:
+        return "height"
+    if pictures.is_picture(path):
+        return "picture"
+    try:
+        return "dicom" if dicom.is_dicom(path) else ""
+    except InputFault:
+        return ""
+
+
+def _group_files(folder: Path, board: Path) -> Iterator[_Group]:
+    """Group the files of one folder: each volume and height map by itself, pictures of one suffix, a DICOM series."""
+    files = sorted((path for path in folder.iterdir() if path.is_file()), key=lambda path: natural_key(path.name))
+    below = folder.relative_to(board).as_posix()
+    prefix = "" if below == "." else f"{below}/"
+    many: dict[str, list[Path]] = {}
+    for path in files:
+        kind = _recognise(path)
+        if kind in ("volume", "height"):
+            yield _look([path], prefix + path.name, "height_map" if kind == "height" else "xray_slices", board)
+        elif kind == "picture" and _HEIGHT_WORDS.search(str(path.relative_to(board))):
+            yield _look([path], prefix + path.name, "height_map", board)
+        elif kind:
+            many.setdefault(path.suffix, []).append(path)
+    for suffix, paths in many.items():
+        single = len(paths) == 1
+        yield _look(paths, prefix + (paths[0].name if single else f"*{suffix}"), "xray_slices", board)
+
+
+def _look(files: list[Path], pattern: str, kind: str, board: Path) -> _Group:
+    """Open the files and say what is known of them, and what the map must say."""
+    if kind == "height_map":
+        wanted = ("pixel_um = ?", 'unit = "um", or scale_um = ? and no_data = ? for whole numbers')
+        return _Group(pattern, kind, f"{len(files)} file", wanted)
+    try:
+        planes = open_planes(files, board, ImageMap(kind="xray_slices", refdes="U1", interface="lower", files="*"))
+        dtype = planes.read(planes.count // 2, range(1)).dtype
+    except (InputFault, UsageFault) as fault:
+        return _Group(pattern, kind, f"not readable: {fault}", ())
+    found = [f"{planes.count} planes of {planes.shape[0]} x {planes.shape[1]}, {dtype}", *planes.notes]
+    missing: list[str] = []
+    if planes.pixel_um is not None:
+        found.append(f"pixels of {planes.pixel_um[0]:g} x {planes.pixel_um[1]:g} um")
+    else:
+        missing.append("pixel_um = ?  (otherwise found from the pitch of the balls)")
+    if planes.step_um is not None:
+        found.append(f"planes {planes.step_um:g} um apart")
+    elif planes.count > FEW_PLANES:
+        missing.append("z_step_um = ?  (otherwise taken to be the pixels' size)")
+    elif planes.count > 1:
+        missing.append("z_um = [?]  one height for each picture (otherwise evenly from pad to pad)")
+    missing += ['polarity = "auto"', 'method = "laminography"  # or ct, transmission: ?']
+    return _Group(pattern, kind, "; ".join(found), tuple(missing))

@@ -1,28 +1,110 @@
-"""From the planes of a source to the X-ray slices of each interface: pixel size, heights, polarity, origin, and which are taken.
-
-A few pictures are taken as they are. Of a volume, the planes nearest to where the classifier looks are taken; all interfaces that
-the map finds in one volume are found in it together. What neither map nor files say is found from the balls, and listed.
-"""
+"""Open a source, and make the X-ray slices of each interface from its planes."""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inspect_pop.convert.array_finding import center_grid, find_stack, measure_pitch_px, nearest_pitch_um, refine_pixel_um
-from inspect_pop.convert.ghosts import GhostScores, decide_turned, score_ghosts
-from inspect_pop.convert.levels import Crop, Level, cut_plane, find_levels
+from inspect_pop.convert import containers, dicom, pictures, planes
+from inspect_pop.convert.levels import (
+    Crop,
+    GhostScores,
+    Level,
+    center_grid,
+    cut_plane,
+    decide_turned,
+    find_levels,
+    find_stack,
+    measure_pitch_px,
+    nearest_pitch_um,
+    refine_pixel_um,
+    score_ghosts,
+)
 from inspect_pop.convert.map_file import ImageMap
-from inspect_pop.convert.planes import Planes
-from inspect_pop.core.errors import ImageFault, MapFault
+from inspect_pop.convert.planes import Planes, RawLayout, open_raw
+from inspect_pop.core.errors import FileFault, ImageFault, MapFault
 from inspect_pop.core.geometry import Grid, SliceStack
 from inspect_pop.core.recipe import SLICE_HEIGHTS, Interface, Package
 from inspect_pop.ingest.manifest import MOST_SLICES
 
-__all__ = ["FoundStack", "VolumeLook", "finish_volumes", "look_at_volume", "take_pictures"]
+__all__ = [
+    "HEADER_SUFFIXES",
+    "FoundStack",
+    "VolumeLook",
+    "find_suffix",
+    "finish_volumes",
+    "look_at_volume",
+    "open_planes",
+    "take_pictures",
+]
+
+_HEADERS: dict[str, Callable[[Path, Path], Planes]] = {
+    ".vgi": planes.open_vgi,
+    ".pcr": planes.open_pcr,
+    ".nhdr": containers.open_nrrd,
+    ".nrrd": containers.open_nrrd,
+    ".mhd": containers.open_metaimage,
+    ".mha": containers.open_metaimage,
+    ".nii": containers.open_nifti,
+    ".hdr": containers.open_nifti,
+    ".txrm": containers.open_txrm,
+    ".txm": containers.open_txrm,
+}
+HEADER_SUFFIXES = tuple(_HEADERS)
+
+
+def open_planes(files: list[Path], folder: Path, image: ImageMap) -> Planes:
+    """Open the planes of one image of the map.
+
+    Args:
+        files: Its files, in natural order, at least one.
+        folder: The board's folder, which a data file that a header names must lie in.
+        image: What the map says of it.
+
+    Raises:
+        FileFault: A file is missing, cut short, damaged, of no known type, or its size disagrees with its header.
+        ImageFault: Sizes or types are not allowed.
+        PathFault: A header names a file outside the board's folder.
+    """
+    if image.shape is not None and image.dtype is not None:
+        shape = image.shape
+        dtype = np.dtype(image.dtype).newbyteorder("<" if image.byte_order == "little" else ">")
+        rows, cols = shape[-2:]
+        if len(files) == 1:
+            count = shape[0] if len(shape) == 3 else 1
+            return open_raw(files[0], RawLayout(count, (rows, cols), dtype, image.skip_bytes))
+        if len(shape) == 3 and shape[0] != len(files):
+            raise FileFault(str(files[0].parent), expected=f"{shape[0]} files, as shape says", found=f"{len(files)}")
+        singles = [open_raw(path, RawLayout(1, (rows, cols), dtype, image.skip_bytes)) for path in files]
+        name = f"{files[0].parent}: {files[0].name} to {files[-1].name}"
+        return Planes(name, len(files), (rows, cols), lambda plane, part: singles[plane].read(0, part), tuple(files))
+    headers = [path for path in files if find_suffix(path) in HEADER_SUFFIXES]
+    if len(headers) == 1:
+        return _HEADERS[find_suffix(headers[0])](headers[0], folder)
+    if dicom.is_dicom(files[0]):
+        return dicom.open_series(files)
+    if shown := [path for path in files if pictures.is_picture(path)]:
+        return pictures.open_pictures(shown)
+    kinds = ", ".join([*pictures.SUFFIXES, *HEADER_SUFFIXES, ".dcm"])
+    remedy = "For raw pixels without a header give shape and dtype in the map."
+    raise FileFault(str(files[0]), expected=f"one header, or pictures: {kinds}", found=f"{len(files)} files", remedy=remedy)
+
+
+def find_suffix(path: Path) -> str:
+    """Return the suffix of a file in lower case, without that of a packed volume."""
+    name = path.name.lower()
+    return ".nii" if name.endswith(".nii.gz") else path.suffix.lower()
+
+
+# From the planes of a source to the X-ray slices of each interface: pixel size, heights, polarity, origin, and which are taken.
+#
+# A few pictures are taken as they are. Of a volume, the planes nearest to where the classifier looks are taken; all interfaces
+# that the map finds in one volume are found in it together. What neither map nor files say is found from the balls, and listed.
+
 
 Array = NDArray[Any]
 FEW_PLANES = 9  # are a stack of pictures, each of which is taken; of more, those are chosen that the classifier wants

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspect_pop.convert import pictures
-from inspect_pop.convert.array_finding import center_grid
+from inspect_pop.convert.levels import center_grid
 from inspect_pop.convert.map_file import ImageMap
 from inspect_pop.convert.planes import check_plane
-from inspect_pop.convert.sources import open_planes
+from inspect_pop.convert.stacks import open_planes
 from inspect_pop.core.errors import FileFault, ImageFault, describe_error
 from inspect_pop.core.geometry import HeightMap
 from inspect_pop.ingest.files import BOUNDS, decode_text, read_bytes

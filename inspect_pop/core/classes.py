@@ -1,11 +1,11 @@
-"""The table of joint classes, from which pages, messages, causes, labels and the store take what they need.
+"""The tables of joint classes and of process causes.
 
 The order is that of the classifier's outputs. The first class is the one that may pass.
 """
 
 from dataclasses import dataclass
 
-__all__ = ["CLASSES", "DEFECTS", "GOOD", "JOINT_CLASSES", "VERDICTS", "JointClass", "joint_class"]
+__all__ = ["CAUSES", "CLASSES", "DEFECTS", "GOOD", "JOINT_CLASSES", "VERDICTS", "JointClass", "joint_class"]
 
 
 @dataclass(frozen=True)
@@ -125,3 +125,19 @@ _BY_NAME = {c.name: c for c in JOINT_CLASSES}
 def joint_class(name: str) -> JointClass:
     """Look up a class by name. Raises `KeyError` for a name that is not in the table."""
     return _BY_NAME[name]
+
+
+# The process causes that a diagnosis can name and a simulated board can have; `none` first.
+
+
+CAUSES = (
+    "none",
+    "warpage",
+    "excess_paste",
+    "insufficient_paste",
+    "shallow_dip",
+    "placement_offset",
+    "oxidised_balls",
+    "placement_force",
+    "moisture",
+)

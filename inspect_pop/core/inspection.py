@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from inspect_pop.core.columns import JointTable
 from inspect_pop.core.geometry import HeightMap, Placement, SliceStack
-from inspect_pop.core.joint_table import JointTable
 
 __all__ = ["BoardRecord", "Crops", "Inspection", "PackageRecord"]
 

@@ -1,6 +1,6 @@
 """Acceptance criteria and evidence: what measurements say about a joint, whatever the classifier calls it.
 
-A joint passes only where classifier and measurements agree. `core.acceptance` holds the table; here its rows are applied.
+A joint passes only where classifier and measurements agree. `core.limits` holds the table; here its rows are applied.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspect_pop.core import flags as flag_table
-from inspect_pop.core.acceptance import DEFAULT_PROFILE, PROFILES, Criterion, Profile
+from inspect_pop.core.limits import DEFAULT_PROFILE, PROFILES, Criterion, Profile
 from inspect_pop.core.recipe import Interface
 from inspect_pop.core.robust import MAD_TO_SIGMA, mad_sigma, row_median
 from inspect_pop.decide.verdict import JointVerdicts

@@ -1,6 +1,6 @@
 """Diagnose which process step the pattern of defects points to, with its evidence, and what follows for the board."""
 
-from inspect_pop.core.causes import CAUSES
+from inspect_pop.core.classes import CAUSES
 from inspect_pop.diagnose.diagnosis import Cause, LotDefects, choose_disposition, diagnose, diagnose_lot
 from inspect_pop.diagnose.evidence import PackageState
 from inspect_pop.measure.height_maps import Bulge, find_bulge

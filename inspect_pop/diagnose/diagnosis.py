@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from scipy.special import pdtrc
 
-from inspect_pop.core.causes import CAUSES
-from inspect_pop.core.classes import DEFECTS, joint_class
-from inspect_pop.core.joint_table import JointTable
+from inspect_pop.core.classes import CAUSES, DEFECTS, joint_class
+from inspect_pop.core.columns import JointTable
 from inspect_pop.core.limits import Limits
 from inspect_pop.core.recipe import Package
 from inspect_pop.core.text import pluralize
@@ -75,7 +74,7 @@ _CLUSTERED = 3.5
 class Cause:
     """The process step that a pattern points to.
 
-    `name` is one of `inspect_pop.core.causes.CAUSES`; `evidence` says why, in words and numbers; `joints` names the joints
+    `name` is one of `inspect_pop.core.classes.CAUSES`; `evidence` says why, in words and numbers; `joints` names the joints
     that the evidence rests on as `interface ball`, such as `lower C4`, in the order of the recipe. `strength` is the
     log-likelihood ratio against a board without a cause (natural logarithm): 0 for `none`.
     """

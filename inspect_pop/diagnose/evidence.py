@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import bdtrc, log_ndtr, ndtr, pdtrc
 
 from inspect_pop.core.classes import DEFECTS, GOOD, joint_class
-from inspect_pop.core.columns import COLUMNS
-from inspect_pop.core.joint_table import JointTable
+from inspect_pop.core.columns import COLUMNS, JointTable
 from inspect_pop.core.limits import Limits
 from inspect_pop.core.recipe import Package
 from inspect_pop.measure.height_maps import Bulge

@@ -1,4 +1,4 @@
-"""From boards to samples: labelled batches and simulated sets, every board prepared as the line prepares it.
+"""Collect samples and pictures' figures from boards.
 
 A simulated batch holds `truth.csv` beside `labels.csv`, which knows more (`variety`, `volume_ratio`, `gap_um`, `web_um`).
 What it knows steers training; what it does not know is NaN.
@@ -11,6 +11,7 @@ boards with machine, product, number, defect rate and seed; the same configurati
 
 import csv
 import hashlib
+import json
 import multiprocessing
 import os
 import tomllib
@@ -23,21 +24,23 @@ from typing import Generic, TypeVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from inspect_pop.classify.model import Card, LearntPicture
+from inspect_pop.classify.model import load as load_model
+from inspect_pop.core import system
 from inspect_pop.core.classes import CLASSES
 from inspect_pop.core.columns import KEY
-from inspect_pop.core.errors import InputFault, LabelsFault, LimitsFault, describe_error
+from inspect_pop.core.errors import InputFault, LabelsFault, LimitsFault, UsageFault, describe_error
 from inspect_pop.core.limits import Limits
-from inspect_pop.evaluate.label_book import BoardLabels, LabelReport, read_book, report_labels
-from inspect_pop.evaluate.label_match import match_inspections
+from inspect_pop.evaluate.label_book import BoardLabels, LabelReport, match_inspections, read_book, report_labels
 from inspect_pop.evaluate.samples import Samples, SampleWriter, concat, empty, load
 from inspect_pop.ingest import Source, find_exports, find_labels, open_export
 from inspect_pop.ingest.contract import BoardExport, HeightMapSource, SliceSource
 from inspect_pop.pipeline.board import MeasuredBoard, measure_board
 from inspect_pop.simulate.board import SimulatedBoard, simulate_board
-from inspect_pop.simulate.machines import draw_machine, find_machine
-from inspect_pop.simulate.products import draw_recipe, find_recipe
+from inspect_pop.simulate.catalog import draw_machine, draw_recipe, find_machine, find_recipe
 
 __all__ = [
+    "MARGINS",
     "BoardGroup",
     "BoardResult",
     "CollectedSet",
@@ -45,11 +48,15 @@ __all__ = [
     "collect",
     "each_board",
     "extract_samples",
+    "learn_pictures",
     "load_dataset_config",
     "make_dataset",
     "make_simulated_export",
+    "measure_pictures",
     "open_exports",
     "read_truth",
+    "widen_ranges",
+    "write_pictures",
 ]
 
 TRUTH = "truth.csv"
@@ -366,3 +373,71 @@ def _map_processes(work: Callable[[Job], Result], jobs: Sequence[Job], processes
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread per process: more would compete for the same cores
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
         yield from pool.map(work, jobs)
+
+
+# Learn what a machine's pictures are like: the range of each figure that counts as known, per machine.
+#
+# The ranges go into the model's card (`classify.model.LearntPicture`); its networks stay as they are.
+
+
+# What a range is widened by on either side, as (share of the value, least): what one machine's boards of two makers differ by.
+MARGINS: Mapping[str, tuple[float, float]] = {
+    "sharpness": (0.12, 0.0),
+    "noise": (0.5, 0.0005),
+    "grain": (0.25, 0.03),
+    "ball_profile": (0.03, 0.01),
+    "fringe": (0.0, 0.1),
+    "core_spread": (0.3, 0.02),
+    "background_spread": (0.3, 0.03),
+    "contrast": (0.12, 0.01),
+    "levels": (0.3, 0.0),
+}
+_SPREAD = 0.3  # of the range itself, on either side: few boards do not show all of it
+Figures = dict[tuple[str, str], list[dict[str, float]]]
+
+
+def measure_pictures(batches: Sequence[Path], limits: Limits) -> Figures:
+    """Return the figures of all interfaces of the boards, by machine and method. Raises `InputFault` for a faulty board."""
+    found: Figures = {}
+    for board in find_exports(list(batches)):
+        export = open_export(*board)
+        parts = [part for package in measure_board(export, limits).packages for part in package.interfaces if part.picture]
+        for part in parts:
+            found.setdefault((export.machine, part.method), []).append(dict(part.picture))
+    return found
+
+
+def widen_ranges(figures: Sequence[Mapping[str, float]]) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the lowest and the highest value of each figure that counts as known, by `MARGINS`."""
+    low, high = {}, {}
+    for name, (share, least) in MARGINS.items():
+        values = np.array([f[name] for f in figures if np.isfinite(f[name])])
+        if not len(values):
+            continue
+        first, last = float(values.min()), float(values.max())
+        spread = _SPREAD * (last - first)
+        low[name] = float(f"{first - spread - max(share * abs(first), least):.4g}")
+        high[name] = float(f"{last + spread + max(share * abs(last), least):.4g}")
+    return low, high
+
+
+def learn_pictures(batches: Sequence[Path], source: str, limits: Limits | None = None) -> list[LearntPicture]:
+    """Return what each machine's pictures in these boards are like. `source` names the boards in the card."""
+    ranges = {key: widen_ranges(figures) for key, figures in measure_pictures(batches, limits or Limits()).items()}
+    return [
+        LearntPicture(machine=machine, method=method, source=source, low=low, high=high)
+        for (machine, method), (low, high) in ranges.items()
+    ]
+
+
+def write_pictures(folder: Path, learnt: Sequence[LearntPicture]) -> Card:
+    """Write what was learnt into the card of a model folder, in place of what it said before; return the new card.
+
+    The model gets another digest, as every change of what decides does. Raises `UsageFault` without pictures.
+    """
+    if not learnt:
+        raise UsageFault("batches", expected="boards with X-ray slices", found="none", remedy="Name batches with such boards.")
+    card = load_model(folder).card.model_copy(update={"pictures": tuple(learnt)})
+    text = json.dumps(card.model_dump(by_alias=True, mode="json"), indent=1, ensure_ascii=False)
+    system.write_text(folder / "card.json", text)
+    return card

@@ -1,4 +1,4 @@
-"""Labels from what people decided at the verify station, in the form that training and evaluation read.
+"""Labels from people's decisions, and the exports whose joints they judged.
 
 A decision says what the joint is only where it is about the joint's class. `DefectConfirmed` confirms the machine's class, or
 gives another one; `DefectRejected` and `PassConfirmed` say that the joint is good; `DefectMissed` needs the class that the person
@@ -13,22 +13,34 @@ elsewhere was not drawn and stands for itself.
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import and_, func, select
 
-from inspect_pop.core.atomic import write_text
 from inspect_pop.core.classes import GOOD
 from inspect_pop.core.columns import KEY
+from inspect_pop.core.errors import FileFault, InputFault, StoreFault
+from inspect_pop.core.system import write_text
 from inspect_pop.core.text import format_csv, pluralize
+from inspect_pop.ingest import BoardPlace, open_export
 from inspect_pop.store import Store
-from inspect_pop.store.outcome import list_standing
 from inspect_pop.store.schema import boards, decisions, defects, samples
-from inspect_pop.store.types import PASS_CONFIRMED
+from inspect_pop.store.types import PASS_CONFIRMED, list_standing
+from inspect_pop.verify.windows_file import read_windows
 
-__all__ = ["LABEL_COLUMNS", "SOURCE", "DecidedJoint", "DecisionLabels", "collect_decision_labels", "write_decision_labels"]
+__all__ = [
+    "LABEL_COLUMNS",
+    "SOURCE",
+    "DecidedExports",
+    "DecidedJoint",
+    "DecisionLabels",
+    "collect_decision_labels",
+    "find_decided_exports",
+    "write_decision_labels",
+]
 
 SOURCE = "verification"
 LABEL_COLUMNS = (*KEY, "label", "source", "labelled_by", "labelled_at", "note", "inspected_at", "stage", "stands_for")
@@ -168,3 +180,47 @@ def write_decision_labels(found: DecisionLabels, path: Path) -> None:
         [f"{joint.stands_for:g}" if n == "stands_for" else getattr(joint, n) for n in LABEL_COLUMNS] for joint in found.labels
     ]
     write_text(path, format_csv(LABEL_COLUMNS, rows))
+
+
+# Where the exports lie whose joints people judged, as the records say it; and which of them are gone.
+
+
+@dataclass(frozen=True)
+class DecidedExports:
+    """The exports of judged inspections that are still there, and a line on each of the others: serial, and why not."""
+
+    places: tuple[BoardPlace, ...]
+    lost: tuple[str, ...]
+
+
+def find_decided_exports(store: Store, labels: Iterable[DecidedJoint]) -> DecidedExports:
+    """Find the exports of the inspections that labels are about, each once, in order of the labels.
+
+    An export counts as gone if the record does not say where it lay, if nothing can be read there, and if what lies there now is
+    another export than the one that was inspected.
+    """
+    places, lost = [], []
+    for record, serial in dict.fromkeys((joint.record, joint.serial) for joint in labels):
+        try:
+            places.append(_find_place(store, record))
+        except (InputFault, StoreFault) as fault:
+            lost.append(f"{serial}: {fault}")
+    return DecidedExports(tuple(places), tuple(lost))
+
+
+def _find_place(store: Store, record: str) -> BoardPlace:
+    """Return where the export of a record lies. Raises `InputFault` or `StoreFault` that says why there is none to use."""
+    windows = read_windows(store, record)
+    if windows is None or windows.export is None:
+        found = (
+            "nothing: its windows were deleted, or the store keeps no files"
+            if windows is None
+            else "an upload, of which nothing is left"
+        )
+        raise FileFault(f"record {record[:12]}", expected="where its export lies", found=found)
+    place = BoardPlace(Path(windows.export.path), Path(windows.export.root))
+    digest = open_export(place.path, place.root).digest
+    if digest != windows.export.digest:
+        expected, found = f"the export {windows.export.digest[:12]} that was inspected", f"another one, {digest[:12]}"
+        raise FileFault(str(place), expected=expected, found=found)
+    return place

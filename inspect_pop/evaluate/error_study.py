@@ -16,13 +16,11 @@ from numpy.typing import NDArray
 from inspect_pop.classify.model import load
 from inspect_pop.classify.session import Classifier
 from inspect_pop.core.classes import GOOD
-from inspect_pop.core.clock import utc_now
-from inspect_pop.core.columns import KEY
-from inspect_pop.core.joint_table import JointTable
+from inspect_pop.core.columns import KEY, JointTable
 from inspect_pop.core.limits import Limits
+from inspect_pop.core.system import utc_now
 from inspect_pop.evaluate.collect import each_board, open_exports, read_truth
-from inspect_pop.evaluate.label_book import BoardLabels, read_book
-from inspect_pop.evaluate.label_match import match_inspections
+from inspect_pop.evaluate.label_book import BoardLabels, match_inspections, read_book
 from inspect_pop.ingest import find_exports, open_export
 from inspect_pop.pipeline.board import MeasuredBoard, MeasuredInterface, judge_board, measure_board
 

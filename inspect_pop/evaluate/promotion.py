@@ -1,4 +1,4 @@
-"""Whether a new model may replace the current one (gates), and which model of a folder is the current one.
+"""Gates: whether a model may replace the current one, whether its promise would hold, and whether a machine is qualified.
 
 Gates are rules read from `training/gates.toml`; each answers in words. Old and new model are judged on the same golden
 boards, which neither was trained on. A rule rejects the new model only if the old one's interval does not explain the
@@ -9,28 +9,41 @@ Promotion and rollback move the pointer of a folder of models and record it. No 
 
 import json
 import tomllib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from inspect_pop.classify.model import POINTER, Card, Pointer, PointerChange, load, read_pointer
-from inspect_pop.core import atomic
-from inspect_pop.core.classes import CLASSES
-from inspect_pop.core.errors import LimitsFault, ModelFault, describe_error
+from inspect_pop.classify.model import POINTER, Card, Model, Pointer, PointerChange, load, read_pointer
+from inspect_pop.classify.operating_points import choose_operating_point, read_calibration
+from inspect_pop.classify.session import log_odds
+from inspect_pop.core import system
+from inspect_pop.core.classes import CLASSES, GOOD
+from inspect_pop.core.errors import InputFault, LimitsFault, ModelFault, PromiseFault, UsageFault, describe_error
+from inspect_pop.core.limits import Limits
 from inspect_pop.core.statistics import percent
+from inspect_pop.evaluate.evaluation import find_learnt_boards, judge, outcomes_of
+from inspect_pop.ingest import Source, find_exports, open_export
+from inspect_pop.store import Qualification
 
 __all__ = [
     "Gate",
     "Gates",
     "ModelEntry",
+    "PromiseCheck",
+    "check_fresh",
     "check_gates",
+    "check_promise",
+    "check_scores",
     "compare",
     "list_models",
     "load_gates",
     "promote",
+    "qualify_machine",
     "rollback",
     "were_judged_together",
 ]
@@ -237,7 +250,7 @@ def _move_pointer(root: Path, name: str, action: str, at: str, reason: str) -> P
     old = read_pointer(root)
     change = PointerChange(to=name, previous=old.current if old else None, at=at, action=action, reason=reason)
     pointer = Pointer(current=name, history=(*(old.history if old else ()), change))
-    atomic.write_text(root / POINTER, json.dumps(pointer.model_dump(by_alias=True), indent=1), durable=True)
+    system.write_text(root / POINTER, json.dumps(pointer.model_dump(by_alias=True), indent=1), durable=True)
     return pointer
 
 
@@ -252,3 +265,248 @@ def _lookup(metrics: dict[str, Any], path: str) -> float | None:
     for key in path.split("."):
         value = value.get(key) if isinstance(value, dict) else None
     return value if isinstance(value, int | float) else None
+
+
+# Whether a promise would hold if the calibration boards had been other ones.
+#
+# There are two ways to redraw them. `check_scores` takes the boards at hand for all boards: each draw takes as many of them
+# at random, some several times and some not at all, chooses the operating point that keeps the promise on those, and counts
+# its errors on all of them. `check_fresh` splits them: half of the boards choose the operating point, and its errors are
+# counted on the other half, of which the choice knew nothing. The second is stricter: half as many boards choose, and those
+# that judge are few, so that their rate scatters around the true one. With a confidence of 95 % about one draw in twenty may
+# break the promise.
+
+
+_GOOD = CLASSES.index(GOOD)
+
+
+@dataclass(frozen=True)
+class PromiseCheck:
+    """How often a promise was kept, and the mean rates, over redrawn boards.
+
+    Attributes
+    ----------
+    draws, refused
+        Draws whose joints could carry the promise, and those whose joints could not.
+    held_escapes, held_false_calls
+        Draws in which the promised rate was kept on the boards that judge.
+    escape_rate, false_call_ppm, review_share
+        Mean rates on those boards; NaN without draws.
+    """
+
+    max_escape_rate: float | None
+    max_false_call_ppm: float | None
+    draws: int
+    refused: int
+    held_escapes: int
+    held_false_calls: int
+    escape_rate: float
+    false_call_ppm: float
+    review_share: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values for JSON, NaN as None."""
+        return {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in asdict(self).items()}
+
+    def __str__(self) -> str:
+        lines = []
+        if self.max_escape_rate is not None:
+            lines.append(
+                f"at most {self.max_escape_rate:.2%} escapes kept in {self.held_escapes} of {self.draws} ({self.escape_rate:.3%})"
+            )
+        if self.max_false_call_ppm is not None:
+            lines.append(
+                f"at most {self.max_false_call_ppm:.0f} ppm false calls kept in {self.held_false_calls} of {self.draws} "
+                f"({self.false_call_ppm:.0f} ppm)"
+            )
+        return "; ".join([*lines, f"{self.review_share:.2%} of good joints in review", f"{self.refused} draws refused"])
+
+
+def check_promise(
+    model: Model,
+    *,
+    max_escape_rate: float | None = None,
+    max_false_call_ppm: float | None = None,
+    draws: int = 20,
+    seed: int = 0,
+) -> PromiseCheck:
+    """Check a promise on the joints that a model was calibrated on. Raises `ModelFault` if it has none."""
+    joints, calibration = read_calibration(model), model.card.calibration
+    scores = log_odds(joints.logits / calibration.temperature + np.asarray(calibration.bias, np.float32))
+    return check_scores(
+        scores,
+        joints.label != _GOOD,
+        joints.serial.astype(str),
+        max_escape_rate=max_escape_rate,
+        max_false_call_ppm=max_false_call_ppm,
+        draws=draws,
+        seed=seed,
+    )
+
+
+def check_scores(
+    scores: NDArray[np.floating],
+    defective: NDArray[np.bool_],
+    boards: NDArray[np.str_],
+    *,
+    max_escape_rate: float | None = None,
+    max_false_call_ppm: float | None = None,
+    draws: int = 20,
+    seed: int = 0,
+) -> PromiseCheck:
+    """Check a promise on any joints: (n,) log-odds, (n,) whether each is defective, and its board."""
+    rng, groups = np.random.default_rng(seed), _group_by_board(boards)
+    everything = np.arange(len(scores))
+    draws_of_boards = ([groups[k] for k in rng.integers(0, len(groups), len(groups))] for _ in range(draws))
+    pairs = ((chosen, everything) for chosen in draws_of_boards)
+    return _count_draws(scores, defective, pairs, max_escape_rate, max_false_call_ppm)
+
+
+def check_fresh(
+    scores: NDArray[np.floating],
+    defective: NDArray[np.bool_],
+    boards: NDArray[np.str_],
+    *,
+    max_escape_rate: float | None = None,
+    max_false_call_ppm: float | None = None,
+    draws: int = 20,
+    seed: int = 0,
+) -> PromiseCheck:
+    """Check a promise on boards that did not choose it: each draw chooses by half of the boards and counts on the rest."""
+    rng, groups = np.random.default_rng(seed), _group_by_board(boards)
+    orders = (rng.permutation(len(groups)) for _ in range(draws))
+    half = (len(groups) + 1) // 2
+    pairs = (([groups[k] for k in order[:half]], np.concatenate([groups[k] for k in order[half:]])) for order in orders)
+    return _count_draws(scores, defective, pairs, max_escape_rate, max_false_call_ppm)
+
+
+def _group_by_board(boards: NDArray[np.str_]) -> list[NDArray[np.intp]]:
+    """Return the numbers of each board's joints."""
+    return [np.flatnonzero(boards == name) for name in np.unique(boards)]
+
+
+def _count_draws(
+    scores: NDArray[np.floating],
+    defective: NDArray[np.bool_],
+    pairs: Iterable[tuple[list[NDArray[np.intp]], NDArray[np.intp]]],
+    max_escape_rate: float | None,
+    max_false_call_ppm: float | None,
+) -> PromiseCheck:
+    """Count how often the promise held over pairs of (joints by board that choose, joints that judge)."""
+    results: list[tuple[float, float, float]] = []
+    refused = 0
+    for drawn, judged in pairs:
+        rows = np.concatenate(drawn)
+        try:
+            point = choose_operating_point(
+                scores[rows],
+                defective[rows],
+                max_escape_rate=max_escape_rate,
+                max_false_call_ppm=max_false_call_ppm,
+                boards=np.repeat(np.arange(len(drawn)), [len(d) for d in drawn]),
+            ).point
+        except PromiseFault:
+            refused += 1
+            continue
+        bad, good = scores[judged][defective[judged]], scores[judged][~defective[judged]]
+        review = np.mean((good >= point.pass_below) & (good < point.fail_above))
+        results.append((float(np.mean(bad < point.pass_below)), float(np.mean(good >= point.fail_above)), float(review)))
+    rates = np.array(results).reshape(-1, 3)
+    means = rates.mean(axis=0) if len(rates) else np.full(3, np.nan)
+    return PromiseCheck(
+        max_escape_rate=max_escape_rate,
+        max_false_call_ppm=max_false_call_ppm,
+        draws=len(rates),
+        refused=refused,
+        held_escapes=int((rates[:, 0] <= max_escape_rate).sum()) if max_escape_rate is not None else 0,
+        held_false_calls=int((rates[:, 1] <= max_false_call_ppm / 1e6).sum()) if max_false_call_ppm is not None else 0,
+        escape_rate=float(means[0]),
+        false_call_ppm=float(1e6 * means[1]),
+        review_share=float(means[2]),
+    )
+
+
+# Qualify a machine: inspect labelled boards of it and apply the gates that a model must pass.
+#
+# With `unlike_forbids` of 1, a machine whose pictures are unlike all that the model has learnt passes no joint until it is
+# qualified. The boards are inspected
+# as they will be afterwards: with the same model and limits, but for `unlike_forbids`, which is 0.
+
+
+_RATES = ("escape", "false_call", "review")
+
+
+def qualify_machine(
+    machine: str,
+    paths: Sequence[Source],
+    model: Path | None,
+    *,
+    by: str,
+    at: str,
+    limits: Limits | None = None,
+    gates: Gates | None = None,
+    processes: int = 1,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Qualification:
+    """Inspect the labelled boards of a machine and return whether they pass the gates. Nothing is stored.
+
+    Parameters
+    ----------
+    machine
+        Line and station, such as `LINE-A/AXI-1`. Boards of other machines among the paths are left out.
+    paths
+        Boards and their labels.
+    model
+        A model folder, or a folder of models; None for the current model.
+    by, at
+        Who qualifies, and when (ISO 8601 with an offset).
+    limits, gates
+        By which boards are decided, and the outcome is judged; the defaults if None. Boards that the model has learnt from fail.
+
+    Raises
+    ------
+    UsageFault
+        No board of this machine can be opened.
+    LabelsFault
+        None of its boards has labels.
+    ModelFault
+        The model cannot be used.
+    """
+    loaded, configured = load(model), limits or Limits()
+    boards: dict[str, str] = {}
+    others = set()
+    for path, root in find_exports(paths):
+        try:
+            export = open_export(path, root)
+        except InputFault as fault:
+            progress(f"left out: {fault}")
+            continue
+        if export.machine != machine:
+            others.add(export.machine)
+            continue
+        boards[export.serial] = export.digest
+    if not boards:
+        remedy = "Name the machine as its exports do: line/station."
+        found = f"boards of {', '.join(sorted(others))}" if others else "none that can be opened"
+        raise UsageFault(f"machine {machine}", expected="boards that it took", found=found, remedy=remedy)
+    relaxed = replace(configured, unlike_forbids=0.0)
+    outcomes, _ = outcomes_of(paths, loaded, limits=relaxed, processes=processes, progress=progress, only=boards.keys())
+    outcomes = outcomes.take(outcomes.machine == machine)
+    labelled = tuple(dict.fromkeys(outcomes.serial.tolist()))
+    judged, learnt = judge(outcomes), find_learnt_boards(paths, loaded.card, set(labelled))
+    words = "none taught it" if not learnt else f"{len(learnt)} of {len(labelled)} taught it"
+    words = "its card does not say which boards taught it" if learnt is None else words
+    answers = (Gate("boards new to the model", not learnt, words), *check_gates(gates or Gates(), judged, None))
+    decider = loaded.machine_models.get(machine, loaded)
+    figures = {name: judged[name] for name in ("joints", "defects", *_RATES)}
+    return Qualification(
+        machine,
+        decider.digest,
+        configured.profile.name,
+        (configured.digest, relaxed.digest),
+        all(answer.passed for answer in answers),
+        by,
+        at,
+        tuple((serial, boards[serial]) for serial in labelled),
+        {**figures, "gates": [asdict(answer) for answer in answers]},
+    )

@@ -12,15 +12,19 @@ from inspect_pop.core.errors import InputFault
 from inspect_pop.ingest.contract import (
     MANIFEST,
     BoardExport,
+    BoardPlace,
     HeightMapSource,
     ImageSource,
     Reader,
     SliceSource,
+    Source,
+    find_exports,
     find_faults,
+    find_labels,
+    find_passed_over,
     find_reader,
     find_root,
 )
-from inspect_pop.ingest.discovery import BoardPlace, Source, find_exports, find_labels, find_passed_over
 from inspect_pop.ingest.files import BOUNDS, read_bytes, resolve_inside
 
 __all__ = [

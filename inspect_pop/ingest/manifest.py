@@ -12,8 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PlainValidator, ValidationInfo, field_validator
 
-from inspect_pop.ingest.document import FieldFault, StrictModel, expectation, format_value, validate
-from inspect_pop.ingest.files import BOUNDS
+from inspect_pop.ingest.files import BOUNDS, FieldFault, StrictModel, expectation, format_value, validate
 
 __all__ = ["MOST_SLICES", "HeightEntry", "ImageEntry", "Manifest", "ParsedManifest", "SliceEntry", "Text", "parse_manifest"]
 

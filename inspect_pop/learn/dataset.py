@@ -24,8 +24,7 @@ from inspect_pop.evaluate.samples import Samples, Split, concat, empty, hash_boa
 from inspect_pop.ingest import Source, find_exports, find_labels
 from inspect_pop.learn.augment import AugmentConfig
 from inspect_pop.learn.calibrate import Targets
-from inspect_pop.learn.distributed import SINGLE_PROCESS, DistributedContext
-from inspect_pop.learn.fit import FitConfig
+from inspect_pop.learn.fit import SINGLE_PROCESS, DistributedContext, FitConfig
 from inspect_pop.learn.package_model import compute_logits
 
 __all__ = ["Dataset", "TrainingConfig", "TrainingRequest", "gather_dataset", "limit_weights", "load_training_config"]

@@ -27,8 +27,7 @@ from inspect_pop.evaluate.samples import Samples, concat, load, mix_samples
 from inspect_pop.learn.augment import AugmentConfig
 from inspect_pop.learn.calibrate import Targets
 from inspect_pop.learn.dataset import limit_weights
-from inspect_pop.learn.distributed import SINGLE_PROCESS, DistributedContext
-from inspect_pop.learn.fit import FitConfig, fit
+from inspect_pop.learn.fit import SINGLE_PROCESS, DistributedContext, FitConfig, fit
 from inspect_pop.learn.network import JointNet, load_network
 from inspect_pop.learn.package_model import ModelDescription, build_model, make_version
 

@@ -21,23 +21,21 @@ from numpy.typing import NDArray
 from inspect_pop.classify.model import Card, Model, load
 from inspect_pop.classify.session import Classifier
 from inspect_pop.core.classes import CLASSES
-from inspect_pop.core.clock import utc_now
 from inspect_pop.core.errors import ModelFault, UsageFault
 from inspect_pop.core.limits import Limits
+from inspect_pop.core.system import utc_now
 from inspect_pop.core.text import pluralize
 from inspect_pop.evaluate.collect import open_exports
 from inspect_pop.evaluate.comparison import Comparison, compare_outcomes
-from inspect_pop.evaluate.evaluation import LEARNT_EXPORTS, outcomes_of, shorten_digest, summary
+from inspect_pop.evaluate.evaluation import LEARNT_EXPORTS, Outcomes, judge, outcomes_of, shorten_digest, summary
 from inspect_pop.evaluate.label_book import LabelReport
-from inspect_pop.evaluate.outcomes import Outcomes, judge
 from inspect_pop.evaluate.promotion import Gate, Gates, check_gates, promote
 from inspect_pop.evaluate.samples import Samples, Split, split_folds
 from inspect_pop.ingest import Source, find_exports
 from inspect_pop.learn.calibrate import NO_CALIBRATION, apply_calibration
 from inspect_pop.learn.dataset import WORK, Dataset, TrainingConfig, TrainingRequest, gather_dataset
 from inspect_pop.learn.diagnostics import Curve, Fold, choose_share, estimate_curve, predict_four_sided
-from inspect_pop.learn.distributed import SINGLE_PROCESS, DistributedContext
-from inspect_pop.learn.fit import FitResult, fit
+from inspect_pop.learn.fit import SINGLE_PROCESS, DistributedContext, FitResult, fit
 from inspect_pop.learn.network import NETWORK, JointNet, interpolate, load_network
 from inspect_pop.learn.package_model import (
     ModelDescription,

@@ -1,4 +1,4 @@
-"""Publish the messages in the store's outbox: in order, until the receiver confirms each of them.
+"""Publish what is new in a store: messages to the line, and result files.
 
 What waits in the outbox for a record is short: which message is due. These notes are written in the record's transaction, so
 that no record is without its messages; identifier, name and time are final from then on. The message itself follows from the
@@ -17,13 +17,19 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import unquote, urlsplit
 
-from inspect_pop.core.clock import utc_now
-from inspect_pop.core.errors import PopError, StoreFault
+import httpx
+
+from inspect_pop.core.errors import PopError, StoreFault, UsageFault, describe_error
 from inspect_pop.core.inspection import Inspection
+from inspect_pop.core.system import utc_now, write_text
+from inspect_pop.core.text import resolve_address
 from inspect_pop.messages.cfx import (
     RecordContent,
     build_message,
@@ -34,17 +40,24 @@ from inspect_pop.messages.cfx import (
     to_message,
 )
 from inspect_pop.messages.cfx_schema import Method
-from inspect_pop.store import Message, Store
+from inspect_pop.report.write import ResultsTarget, TemplateFault
+from inspect_pop.store import Message, Store, StoreMark
 
 __all__ = [
+    "AmqpSender",
+    "FolderSender",
+    "FollowedTarget",
+    "HttpSender",
     "MessageRefused",
     "MessageRenderer",
     "NotDelivered",
     "OutboxPublisher",
     "Refusals",
+    "ResultsFollower",
     "Sender",
     "drain",
     "pending_messages",
+    "sender_for",
 ]
 
 CLAIM = 32  # messages at once: those of eight boards
@@ -221,3 +234,257 @@ class OutboxPublisher:
                 sender = None
         if sender is not None:
             sender.close()
+
+
+# Ways to send messages: to a folder, to an HTTP address, or to a broker that speaks AMQP 1.0.
+#
+# An AMQP address is `amqp://[user:password@]host[:port]/PATH`; PATH is the broker's name of the target, in which `{message}`
+# stands for the message's name. RabbitMQ takes `/topic/{message}` (the default), whose consumers bind what they want of `CFX.#`,
+# and `/queue/NAME`. It accepts and drops messages for which no queue is bound: create the consumer's durable queue first.
+
+
+TIMEOUT_S = 10.0
+DEFAULT_TARGET = "/topic/{message}"
+# Statuses about the message itself (RFC 9110): bad request, conflict, content too large, media type, content not processable.
+# Others are about the receiver or the way to it (its log-in, its address, its load), and all messages wait.
+_REFUSED = (400, 409, 413, 415, 422)
+# Messages of one board share a time: these come first and last in a folder's order.
+_RANK = {"CFX.Production.WorkStarted": 0, "CFX.Production.WorkCompleted": 2}
+
+
+def sender_for(address: str) -> Callable[[], Sender]:
+    """Return a function that connects to an address.
+
+    Args:
+        address: `amqp(s)://…`, `http(s)://…`, a folder, or `env:NAME` for what the environment variable NAME holds, so that
+            a password appears in no list of processes.
+
+    Raises:
+        UsageFault: The address is of another kind, the environment variable is empty, or Qpid Proton is not installed.
+    """
+    address = resolve_address(address, "--cfx")
+    scheme = urlsplit(address).scheme
+    if scheme in ("amqp", "amqps"):
+        _import_proton()
+        return lambda: AmqpSender(address)
+    if scheme in ("http", "https"):
+        return lambda: HttpSender(address)
+    if "://" in address:
+        raise UsageFault(f"--cfx {scheme}://…", expected="amqp://, amqps://, http://, https:// or a folder", found=scheme)
+    return lambda: FolderSender(Path(address))
+
+
+class FolderSender:
+    """Write one JSON file per message. Names sort in the messages' order; a message that is sent twice is one file."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def send(self, message: Message) -> None:
+        """Write the file atomically."""
+        stamp = message.created_at.replace(":", "").replace("+", "p")
+        path = self._folder / f"{stamp}-{_RANK.get(message.kind, 1)}-{message.id}.json"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write_text(path, message.text)
+        except OSError as error:
+            raise NotDelivered(str(self._folder), expected="a folder to write to", found=describe_error(error)) from error
+
+    def close(self) -> None:
+        """Do nothing: no file is open."""
+
+
+class HttpSender:
+    """POST each message as JSON; any 2xx confirms it. The identifier goes along as `Idempotency-Key`."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        parts = urlsplit(address)
+        self._shown = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()  # without a password
+        self._client = httpx.Client(timeout=TIMEOUT_S)
+
+    def send(self, message: Message) -> None:
+        """Post the message and wait for the confirmation."""
+        headers = {"Content-Type": "application/json", "Idempotency-Key": message.id}
+        try:
+            response = self._client.post(self._address, content=message.text.encode(), headers=headers)
+        except httpx.HTTPError as error:  # its text holds the address
+            raise NotDelivered(self._shown, expected="a confirmation", found=type(error).__name__) from None
+        if response.status_code in _REFUSED:
+            raise MessageRefused(self._shown, expected="a confirmation", found=f"status {response.status_code}")
+        if not response.is_success:
+            raise NotDelivered(self._shown, expected="a confirmation", found=f"status {response.status_code}")
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+
+class AmqpSender:
+    """Send over one AMQP 1.0 connection (Qpid Proton) with one link per target; the broker confirms each message.
+
+    Every failure of the connection raises `NotDelivered`.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._proton = _import_proton()
+        self._errors = (self._proton.ProtonException, OSError)
+        parts = urlsplit(address)
+        self._host = f"{parts.scheme}://{parts.hostname}:{parts.port or (5671 if parts.scheme == 'amqps' else 5672)}"
+        self._target = unquote(parts.path) if parts.path not in ("", "/") else DEFAULT_TARGET
+        self._links: dict[str, Any] = {}
+        user = unquote(parts.username) if parts.username else None
+        password = unquote(parts.password) if parts.password else None
+        connect = self._proton.utils.BlockingConnection
+        try:
+            self._connection = connect(self._host, timeout=TIMEOUT_S, user=user, password=password, heartbeat=None)
+        except self._errors as error:
+            raise NotDelivered(self._host, expected="a broker that answers", found=_first_line(error)) from error
+
+    def send(self, message: Message) -> None:
+        """Send the message and wait until the broker has accepted it."""
+        target = self._target.replace("{message}", message.kind)
+        outgoing = self._proton.Message(id=message.id, subject=message.kind, body=message.text, durable=True)
+        outgoing.content_type = "application/json"
+        try:
+            if target not in self._links:
+                self._links[target] = self._connection.create_sender(target, options=_DurableTarget())
+            self._links[target].send(outgoing, timeout=TIMEOUT_S)
+        except self._errors as error:
+            raise NotDelivered(f"{self._host}{target}", expected="an accepted message", found=_first_line(error)) from error
+
+    def close(self) -> None:
+        """Close the connection, without waiting for a broker that does not answer."""
+        try:
+            self._connection.close()
+        except self._errors:
+            return
+
+
+class _DurableTarget:
+    """A link option of Proton: the target outlives a restart of the broker. RabbitMQ then makes a `/queue/NAME` durable."""
+
+    def test(self, link: Any) -> bool:
+        """Return whether the option applies: to every sender."""
+        return bool(link.is_sender)
+
+    def apply(self, sender: Any) -> None:
+        """Make the target durable."""
+        sender.target.durability = _import_proton().Terminus.DELIVERIES
+
+
+def _import_proton() -> Any:
+    """Import Qpid Proton, which only AMQP addresses need. Raises `UsageFault` where it is not installed."""
+    try:
+        import proton
+        import proton.utils
+    except ImportError as error:
+        raise UsageFault("--cfx amqp://", expected="Qpid Proton", found=str(error), remedy="Install inspect_pop[cfx].") from error
+    return proton
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".strip().splitlines()[0]
+
+
+# Write the results of whatever is new in a store, inspections and people's decisions alike, for the line's neighbours.
+#
+# A thread asks the store; no board and no person waits for a neighbour's folder. Each folder holds how far it is
+# (`.TEMPLATE.position.json`): after a restart, or while a share was away, nothing is lost and nothing is written twice that the
+# neighbour has already taken. A folder without that file begins with the next board.
+
+
+@dataclass
+class FollowedTarget:
+    """A target and how far it is: the mark of the store up to which all results are written."""
+
+    target: ResultsTarget
+    mark: StoreMark
+
+    @classmethod
+    def begin(cls, target: ResultsTarget, store: Store) -> "FollowedTarget":
+        """Continue where an earlier process stopped, or begin with the next board. Raises `StoreFault`."""
+        mark = None
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            document = json.loads(_locate_position(target).read_text(encoding="utf-8"))
+            if document["store"] == store.where:
+                mark = StoreMark(tuple(map(int, document["boards"])), tuple(map(int, document["decisions"])))
+        followed = cls(target, store.find_changes(None)[1] if mark is None else mark)
+        followed.save(store)
+        return followed
+
+    def catch_up(self, store: Store) -> int:
+        """Write the results of what is new, some hundred records at most; return the number of records.
+
+        A record that the template cannot show is named in the log, and the others go on.
+
+        Raises:
+            StoreFault: The store cannot be read or the folder cannot be written. What is not written comes again.
+        """
+        records, mark = store.find_changes(self.mark)
+        for record in records:
+            stored = store.record(record)
+            if stored is None:
+                continue
+            try:
+                self.target.write(stored)
+            except TemplateFault as fault:
+                log.error("no result file for a board", extra={"record": record, "reason": str(fault)})
+        if mark != self.mark:
+            self.mark = mark
+            self.save(store)
+        return len(records)
+
+    def save(self, store: Store) -> None:
+        """Write how far the target is. Raises `StoreFault`."""
+        document = {"store": store.where, "boards": self.mark.boards, "decisions": self.mark.decisions}
+        try:
+            self.target.folder.mkdir(parents=True, exist_ok=True)
+            write_text(_locate_position(self.target), json.dumps(document))
+        except OSError as error:
+            expect = "a folder for results"
+            raise StoreFault(
+                str(self.target.folder), expected=expect, found=describe_error(error), remedy="Free or unlock it."
+            ) from error
+
+
+def _locate_position(target: ResultsTarget) -> Path:
+    return target.folder / f".{target.template.name}.position.json"
+
+
+class ResultsFollower:
+    """A thread for each target, which writes what is new in the store. A target whose folder is away holds up no other."""
+
+    def __init__(self, store: Store, targets: Sequence[ResultsTarget]) -> None:
+        self._store = store
+        self._stop = threading.Event()
+        followed = [FollowedTarget.begin(target, store) for target in targets]
+        self._threads = [
+            threading.Thread(target=self._follow, args=(one,), name=f"results-{k}", daemon=True) for k, one in enumerate(followed)
+        ]
+
+    def start(self) -> None:
+        """Start the threads."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, limit_s: float) -> None:
+        """Write what is new once more, and end the threads."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(limit_s)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether a thread runs."""
+        return any(thread.is_alive() for thread in self._threads)
+
+    def _follow(self, followed: FollowedTarget) -> None:
+        wait_s, is_last = POLL_S, False
+        while not is_last:
+            is_last = self._stop.wait(wait_s)
+            try:
+                wait_s = 0.0 if followed.catch_up(self._store) else POLL_S
+            except StoreFault as fault:
+                log.warning("results wait", extra={"reason": str(fault)})
+                wait_s = min(LONGEST_WAIT_S, wait_s * 2)

@@ -19,13 +19,12 @@ from inspect_pop.classify.inputs import JointInputs, build_inputs
 from inspect_pop.classify.session import Classifier, Scores, describe_unlike
 from inspect_pop.core import flags
 from inspect_pop.core.classes import CLASSES
-from inspect_pop.core.clock import utc_now
-from inspect_pop.core.columns import COLUMNS
+from inspect_pop.core.columns import COLUMNS, JointTable, concat
 from inspect_pop.core.geometry import HeightMap, Placement, SliceStack
 from inspect_pop.core.inspection import Inspection
-from inspect_pop.core.joint_table import JointTable, concat
 from inspect_pop.core.limits import Limits
 from inspect_pop.core.recipe import Interface, Package, describe_construction
+from inspect_pop.core.system import utc_now
 from inspect_pop.decide.criteria import apply_violations, doubt_starved, find_violations
 from inspect_pop.decide.verdict import JointVerdicts, decide_board, decide_joints, leave_undecided
 from inspect_pop.diagnose import PackageState, diagnose, find_bulge

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from inspect_pop import __version__
 from inspect_pop.classify.model import OperatingPoint
 from inspect_pop.core.classes import CLASSES, DEFECTS, GOOD
-from inspect_pop.core.clock import LARGEST_AHEAD_S
+from inspect_pop.core.columns import JointTable
 from inspect_pop.core.geometry import Placement
 from inspect_pop.core.inspection import BoardRecord, Crops, PackageRecord
-from inspect_pop.core.joint_table import JointTable
 from inspect_pop.core.recipe import DISPOSITION_ORDER, Interface, Package, describe_construction
+from inspect_pop.core.system import LARGEST_AHEAD_S
 from inspect_pop.diagnose import Cause, choose_disposition
 from inspect_pop.ingest.contract import BoardExport
 from inspect_pop.measure import TopShape

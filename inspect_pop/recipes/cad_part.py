@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from inspect_pop.core.errors import RecipeFault, UsageFault
-from inspect_pop.recipes.ball_names import find_a1_corner, parse_ball
-from inspect_pop.recipes.draft import ArrayDraft
+from inspect_pop.recipes.draft import ArrayDraft, find_a1_corner, parse_ball
 
 __all__ = ["CadPart", "choose_parts", "draft_part", "read_sizes"]
 

@@ -1,10 +1,7 @@
-"""Build a recipe from what a source gave, options, and defaults; write it, read back by the product's own reader first.
-
-A recipe says what was assumed (`assumed`), where it came from (`source`) and what should be checked (`notes`): the reader of
-recipes ignores these fields, people do not.
-"""
+"""Draft a recipe: ball names, usual values by pitch, and the file."""
 
 import json
+import math
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -18,30 +15,144 @@ from numpy.typing import NDArray
 from inspect_pop.core.errors import RecipeFault, UsageFault
 from inspect_pop.core.recipe import Recipe
 from inspect_pop.core.text import format_csv, pluralize
-from inspect_pop.ingest.document import parse_json
-from inspect_pop.ingest.files import BOUNDS, read_bytes
+from inspect_pop.ingest.files import BOUNDS, parse_json, read_bytes
 from inspect_pop.ingest.recipe_file import read_recipe
-from inspect_pop.recipes.ball_names import find_a1_corner
-from inspect_pop.recipes.defaults import (
-    GAP_BETWEEN_UM,
-    MEMORY_HEIGHT_UM,
-    STACK_HEIGHT_UM,
-    WARPAGE_LIMIT_UM,
-    compute_standoff,
-    guess_ball,
-    guess_pad,
-)
 
 __all__ = [
+    "CORNERS",
+    "GAP_BETWEEN_UM",
+    "MEMORY_HEIGHT_UM",
+    "STACK_HEIGHT_UM",
+    "WARPAGE_LIMIT_UM",
     "ArrayDraft",
     "Choices",
     "WrittenRecipe",
     "build_package",
+    "compute_standoff",
+    "find_a1_corner",
+    "guess_ball",
+    "guess_pad",
     "join_packages",
+    "list_names",
     "load_packages",
+    "name_ball",
+    "parse_ball",
     "parse_choices",
+    "turn_to_a1",
     "write_recipe",
 ]
+
+LETTERS = "ABCDEFGHJKLMNPRTUVWY"
+CORNERS = ("upper_left", "upper_right", "lower_right", "lower_left")  # clockwise: each a quarter turn from the one before
+_NAME = re.compile(r"([A-Za-z]{1,3})(\d{1,3})")
+
+
+def name_ball(row: int, column: int) -> str:
+    """Return the name of the ball at a row and a column, both from 0: `A1`, `Y20`, `AA1`."""
+    letters = ""
+    left = row + 1
+    while left:
+        left, digit = divmod(left - 1, len(LETTERS))
+        letters = LETTERS[digit] + letters
+    return f"{letters}{column + 1}"
+
+
+def parse_ball(name: str) -> tuple[int, int] | None:
+    """Return row and column, both from 0, of a JEDEC name; None for any other name, also one with a skipped letter."""
+    match = _NAME.fullmatch(name.strip())
+    if match is None or int(match[2]) == 0 or any(letter not in LETTERS for letter in match[1].upper()):
+        return None
+    row = 0
+    for letter in match[1].upper():
+        row = row * len(LETTERS) + LETTERS.index(letter) + 1
+    return row - 1, int(match[2]) - 1
+
+
+def turn_to_a1(column: NDArray[np.intp], row: NDArray[np.intp], corner: str) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return (row, column) of names, from 0, for places of a picture counted from its upper left corner.
+
+    `column` counts to the right and `row` downwards, both from 0. A package whose A1 lies at another corner is turned, not
+    mirrored: rows and columns of its names turn with it.
+    """
+    turns = CORNERS.index(corner)
+    for _ in range(turns):  # take the package back by a quarter turn counter-clockwise: the right edge becomes the upper one
+        column, row = row, column.max(initial=0) - column
+    return row, column
+
+
+def list_names(column: NDArray[np.intp], row: NDArray[np.intp], corner: str) -> tuple[str, ...]:
+    """Return the JEDEC names of places counted from the picture's upper left corner; `corner` is where A1 lies."""
+    named_row, named_column = turn_to_a1(column, row, corner)
+    return tuple(name_ball(int(r), int(c)) for r, c in zip(named_row, named_column, strict=True))
+
+
+def find_a1_corner(ball: Sequence[str], x_um: NDArray[np.float64], y_um: NDArray[np.float64]) -> str | None:
+    """Return the corner at which row A and column 1 meet, x to the right and y up; None where the names do not tell.
+
+    None also where names and places are mirrored, so that no turn brings A1 to the upper left with rows going down.
+    """
+    places = [parse_ball(name) for name in ball]
+    if any(place is None for place in places) or len(ball) < 3:
+        return None
+    number = np.array(places, dtype=float)
+    design = np.column_stack([x_um - x_um.mean(), y_um - y_um.mean()])
+    if np.linalg.matrix_rank(design) < 2:
+        return None
+    down, along = np.linalg.lstsq(design, number - number.mean(axis=0), rcond=None)[0].T  # where rows and columns rise
+    if along[0] * down[1] - along[1] * down[0] >= 0:
+        return None
+    a1 = -(down / np.linalg.norm(down) + along / np.linalg.norm(along))
+    return f"{'upper' if a1[1] > 0 else 'lower'}_{'left' if a1[0] < 0 else 'right'}"
+
+
+# Usual values of what neither CAD nor a picture knows, by pitch: ball, pad, stand-off, and what belongs to the package.
+#
+# Each is marked as assumed in the recipe that uses it (`assumed`): a data sheet knows better.
+
+
+# Ball and pad in um by pitch. 350 to 650: the usual ones of PoP lower and upper interfaces. 800 and 1000: the most frequent in
+# the names of the BGA footprints of KiCad's library (Package_BGA: `P0.8mm_Ball0.5mm_Pad0.4mm`, `P1.0mm_Ball0.5mm_Pad0.4mm`).
+_PITCH_UM = (350.0, 400.0, 500.0, 650.0, 800.0, 1000.0)
+_BALL_UM = (200.0, 250.0, 300.0, 400.0, 500.0, 500.0)
+_PAD_UM = (180.0, 220.0, 260.0, 330.0, 400.0, 400.0)
+STACK_HEIGHT_UM = 1400.0  # of a stack of two packages, or of one BGA; only pads above it would be refused
+WARPAGE_LIMIT_UM = 80.0  # the rule of thumb for packages during reflow (Ishibashi, Nokia, ECTC 2007, has 66 to 72 for PoP)
+MEMORY_HEIGHT_UM = 600.0  # from the uppermost pads to the stack's top: the memory package
+GAP_BETWEEN_UM = 350.0  # from the lower interface's upper pads to the upper interface's lower pads: one package's thickness
+
+
+def guess_ball(pitch_um: float) -> float:
+    """Return the usual diameter in um of a ball before reflow at this pitch."""
+    return _interpolate(pitch_um, _BALL_UM)
+
+
+def guess_pad(pitch_um: float, ball_um: float) -> float:
+    """Return the usual diameter in um of the wetted pad of a ball at this pitch."""
+    return _interpolate(pitch_um, _PAD_UM) * ball_um / guess_ball(pitch_um)
+
+
+def compute_standoff(ball_um: float, pad_um: float) -> float:
+    """Return the distance of two equal pads, in um, between which a ball's volume stands as a truncated sphere.
+
+    pi h (6 a^2 + h^2) / 6 = pi d^3 / 6 (export format, version 1), solved for h by Cardano's formula.
+    """
+    third, half = 2 * (pad_um / 2) ** 2, ball_um**3 / 2
+    root = math.sqrt(half * half + third**3)
+    return math.cbrt(half + root) + math.cbrt(half - root)
+
+
+def _interpolate(pitch_um: float, values: tuple[float, ...]) -> float:
+    if pitch_um < _PITCH_UM[0] or pitch_um > _PITCH_UM[-1]:  # beyond the table: in proportion to the pitch
+        end = 0 if pitch_um < _PITCH_UM[0] else -1
+        return values[end] * pitch_um / _PITCH_UM[end]
+    return float(np.interp(pitch_um, _PITCH_UM, values))
+
+
+# Build a recipe from what a source gave, options, and defaults; write it, read back by the product's own reader first.
+#
+# A recipe says what was assumed (`assumed`), where it came from (`source`) and what should be checked (`notes`): the reader of
+# recipes ignores these fields, people do not.
+
 
 RECIPE_FILE = "recipe.json"
 

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inspect_pop.core.atomic import write_bytes, write_text
 from inspect_pop.core.errors import UsageFault
 from inspect_pop.core.recipe import Package, Recipe
+from inspect_pop.core.system import write_bytes, write_text
 from inspect_pop.recipes.from_image import ImageArray
 from inspect_pop.segment.balls import make_solder_bright
 

@@ -1,18 +1,47 @@
-"""Make an interface's array from one good board's picture: every ball once, with its JEDEC name, and where that is not sure."""
+"""Make an interface's array from one good board's picture: every ball once, with its JEDEC name."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from inspect_pop.convert.pictures import open_pictures
 from inspect_pop.core.errors import UsageFault
 from inspect_pop.core.text import pluralize
-from inspect_pop.recipes.array_search import ABSENT, PRESENT, Array, find_array
-from inspect_pop.recipes.ball_names import CORNERS, list_names, turn_to_a1
-from inspect_pop.recipes.defaults import compute_standoff, guess_ball, guess_pad
-from inspect_pop.recipes.draft import ArrayDraft
+from inspect_pop.recipes.draft import CORNERS, ArrayDraft, compute_standoff, guess_ball, guess_pad, list_names, turn_to_a1
+from inspect_pop.recipes.lattice import ABSENT, PRESENT, Array, find_array
 
-__all__ = ["ImageArray", "read_array"]
+__all__ = ["ImageArray", "read_array", "read_picture"]
+
+
+def read_picture(path: Path, page: int | None = None) -> NDArray[Any]:
+    """Return one picture (rows, cols) as grey; marks in colours that were burnt in are NaN.
+
+    Parameters
+    ----------
+    path
+        A TIFF (also with JPEG inside), PNG, BMP or JPEG.
+    page
+        Which page of a TIFF, from 1; None for the middle one.
+
+    Raises
+    ------
+    FileFault, ImageFault
+        The file cannot be read, or is no such picture.
+    UsageFault
+        It has no such page.
+    """
+    planes = open_pictures([path])
+    if page is not None and not 1 <= page <= planes.count:
+        pages = "one page" if planes.count == 1 else f"the pages of {path}"
+        raise UsageFault(f"--page {page}", expected=f"1 to {planes.count}: {pages}")
+    return planes.read_plane(planes.count // 2 if page is None else page - 1)
+
+
+# Make an interface's array from one good board's picture: every ball once, with its JEDEC name, and where that is not sure.
+
 
 NOMINAL_STEP_UM = 50.0  # pitches of parts are multiples of it, or 1.27 mm
 INCH_PITCH_UM = 1270.0

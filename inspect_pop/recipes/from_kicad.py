@@ -1,11 +1,7 @@
-"""Read arrays of balls from KiCad: a footprint (`.kicad_mod`) or a board (`.kicad_pcb`), of version 5 and later.
-
-KiCad's y points down; a footprint's pads are in its own frame, which the board turns counter-clockwise by its angle. A part on
-the bottom is stored as seen from the top, through the board: it is mirrored here, since it is inspected from its own side. A
-pad is defined by the solder mask (SMD) where its mask opening is smaller than its copper: a negative mask margin.
-"""
+"""Make arrays of balls from KiCad's footprints and boards."""
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +11,63 @@ from inspect_pop.core.errors import RecipeFault
 from inspect_pop.ingest.files import BOUNDS, decode_text, read_bytes
 from inspect_pop.recipes.cad_part import CadPart, choose_parts, draft_part
 from inspect_pop.recipes.draft import ArrayDraft
-from inspect_pop.recipes.s_expression import Node, find_nodes, find_value, parse_expression
 
-__all__ = ["read_kicad"]
+__all__ = ["Node", "find_nodes", "find_value", "parse_expression", "read_kicad"]
+
+Node = list["Node | str"]
+
+MOST_DEEP = 64  # lists within lists: boards have about ten
+_TOKEN = re.compile(r'\s*(?:(\()|(\))|"((?:[^"\\]|\\.)*)"|([^\s()"]+))', re.DOTALL)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+
+
+def parse_expression(path: Path, text: str) -> Node:
+    """Parse one list; words and quoted texts are strings. Raises `RecipeFault` for what is not one complete list."""
+    top: Node = []
+    stack = [top]
+    at, end = 0, len(text.rstrip())
+    while at < end:
+        token = _TOKEN.match(text, at)
+        if token is None:
+            raise RecipeFault(f"{path}: character {at:,}", expected="an S-expression", found="a quotation that does not close")
+        at = token.end()
+        if token[1]:
+            inner: Node = []
+            stack[-1].append(inner)
+            stack.append(inner)
+            if len(stack) > MOST_DEEP:
+                raise RecipeFault(f"{path}: character {at:,}", expected=f"at most {MOST_DEEP} lists in one another", found="more")
+        elif token[2]:
+            stack.pop()
+            if not stack:
+                break
+        else:
+            stack[-1].append(_ESCAPED.sub(r"\1", token[3]) if token[3] is not None else token[4])
+        if len(stack) == 1 and at < end:
+            break
+    if len(stack) != 1 or len(top) != 1 or not isinstance(top[0], list) or at < end:
+        found = "one that is cut short" if len(stack) > 1 else "something else"
+        raise RecipeFault(str(path), expected="one complete S-expression, as KiCad writes it", found=found)
+    return top[0]
+
+
+def find_nodes(node: Node, *names: str) -> list[Node]:
+    """Return the lists directly inside a list that begin with one of these words."""
+    return [child for child in node if isinstance(child, list) and child and child[0] in names]
+
+
+def find_value(node: Node, name: str) -> Node | None:
+    """Return what follows the word in the first list inside a list that begins with it; None without such a list."""
+    found = find_nodes(node, name)
+    return found[0][1:] if found else None
+
+
+# Read arrays of balls from KiCad: a footprint (`.kicad_mod`) or a board (`.kicad_pcb`), of version 5 and later.
+#
+# KiCad's y points down; a footprint's pads are in its own frame, which the board turns counter-clockwise by its angle. A part on
+# the bottom is stored as seen from the top, through the board: it is mirrored here, since it is inspected from its own side. A
+# pad is defined by the solder mask (SMD) where its mask opening is smaller than its copper: a negative mask margin.
+
 
 _FOOTPRINT = ("footprint", "module")  # `module` before version 6
 _OUTLINE = ("fp_line", "fp_rect")

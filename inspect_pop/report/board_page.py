@@ -15,16 +15,14 @@ from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
 from inspect_pop.core.classes import CLASSES, GOOD, JOINT_CLASSES
+from inspect_pop.core.columns import JointTable
 from inspect_pop.core.flags import FLAGS
 from inspect_pop.core.inspection import Crops, Inspection, PackageRecord
-from inspect_pop.core.joint_table import JointTable
 from inspect_pop.core.recipe import Package, Recipe
 from inspect_pop.core.robust import MAD_TO_SIGMA, nan_median
 from inspect_pop.core.text import pluralize
-from inspect_pop.report.ball_map import BallMap, find_places_um, make_ball_map, render_markers
-from inspect_pop.report.height_picture import HeightPicture, draw_height_picture
-from inspect_pop.report.page import encode_jpeg_url, format_number, render, to_plain, to_words
-from inspect_pop.report.style import DISPLAYS
+from inspect_pop.report.maps import BallMap, HeightPicture, draw_height_picture, find_places_um, make_ball_map, render_markers
+from inspect_pop.report.page import DISPLAYS, encode_jpeg_url, format_number, render, to_plain, to_words
 
 __all__ = [
     "STRIP_WIDTH",

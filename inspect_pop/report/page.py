@@ -1,13 +1,14 @@
-"""What all pages share: rendering of a template to one self-contained HTML file, and how figures, times and names read.
+"""What all pages share: how they show classes, verdicts and figures, and how a template becomes one HTML file.
 
-Styles, script and pictures are inside the page; nothing comes from the network. The page's policy allows only its own script,
-by digest, and pictures that the page carries itself: text from an export could not run even if escaping failed.
+The colours of the classes are Okabe and Ito's (Color Universal Design, 2008), which readers of every colour vision can tell
+apart. Shape and letter say the same again, so that a black and white print loses nothing.
 """
 
 import base64
 import hashlib
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -18,12 +19,108 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from inspect_pop.core.classes import CLASSES, DEFECTS, JOINT_CLASSES
+from inspect_pop.core.classes import CLASSES, DEFECTS, GOOD, JOINT_CLASSES
+from inspect_pop.core.columns import COLUMNS, Display
 from inspect_pop.core.recipe import CONSTRUCTIONS, describe_disposition
 from inspect_pop.core.text import pluralize
-from inspect_pop.report.style import CLASS_LOOKS, VERDICT_LOOKS, make_style
 
-__all__ = ["encode_jpeg_url", "encode_png_url", "format_number", "format_time", "render", "to_plain", "to_sentence", "to_words"]
+__all__ = [
+    "CLASS_LOOKS",
+    "DISPLAYS",
+    "MARK_RADIUS",
+    "VERDICT_LOOKS",
+    "ClassLook",
+    "VerdictLook",
+    "encode_jpeg_url",
+    "encode_png_url",
+    "format_number",
+    "format_time",
+    "make_style",
+    "render",
+    "to_plain",
+    "to_sentence",
+    "to_words",
+]
+
+# Browsers round very small fonts: marks are drawn this large and scaled down where they are placed.
+MARK_RADIUS = 10
+_INK, _PAPER = "#16202a", "#fff"
+
+
+@dataclass(frozen=True)
+class ClassLook:
+    """How pages mark a joint.
+
+    Attributes:
+        name: Its class in the records, or `undecided`.
+        words: The class as people read it.
+        colour, letter, outline: The mark; the outline is an SVG path of radius about `MARK_RADIUS`.
+        verdict: The verdict with which a legend shows the mark.
+    """
+
+    name: str
+    words: str
+    colour: str
+    letter: str
+    outline: str
+    verdict: str
+
+    @property
+    def letter_colour(self) -> str:
+        """The colour of the letter: dark on bright marks (luma of Rec. 601 above 140 of 255), white on others."""
+        red, green, blue = bytes.fromhex(self.colour[1:])
+        return _INK if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else _PAPER
+
+
+CLASS_LOOKS = {
+    look.name: look
+    for look in (
+        *(ClassLook(c.name, c.words, c.colour, c.letter, c.outline, "pass" if c.name == GOOD else "fail") for c in JOINT_CLASSES),
+        ClassLook("undecided", "for review", _INK, "?", JOINT_CLASSES[0].outline, "review"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class VerdictLook:
+    """How pages show a verdict: word, sign and colour (dark enough for white text at 4.5:1)."""
+
+    name: str
+    words: str
+    sign: str
+    colour: str
+
+
+VERDICT_LOOKS = {
+    v.name: v
+    for v in (
+        VerdictLook("pass", "Pass", "✓", "#1b6e3c"),
+        VerdictLook("fail", "Fail", "✕", "#a3241c"),
+        VerdictLook("review", "Review", "?", "#7a4f00"),
+    )
+}
+
+# The columns that pages show, in their order: those of a joint's card, other sizes and shares, and those with a sign.
+DISPLAYS: dict[str, Display] = dict(
+    sorted(
+        ((c.name, c.display) for c in COLUMNS if c.display is not None),
+        key=lambda item: (not item[1].strip, item[1].signed),
+    )
+)
+
+
+def make_style() -> str:
+    """Return the CSS that follows from the tables: a colour per verdict, and colours of mark and letter per class."""
+    verdicts = " ".join(f"--{v.name}: {v.colour};" for v in VERDICT_LOOKS.values())
+    classes = "\n".join(f".k-{c.name} {{ --c: {c.colour}; --letter: {c.letter_colour}; }}" for c in CLASS_LOOKS.values())
+    return f":root {{ {verdicts} }}\n{classes}\n"
+
+
+# What all pages share: rendering of a template to one self-contained HTML file, and how figures, times and names read.
+#
+# Styles, script and pictures are inside the page; nothing comes from the network. The page's policy allows only its own script,
+# by digest, and pictures that the page carries itself: text from an export could not run even if escaping failed.
+
 
 _CLASS_WORDS = {c.name: c.words for c in JOINT_CLASSES}
 # X-ray crops are grain, in which only runs repeat; maps have a hundred colours, which code better than their differences.

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from inspect_pop.core.recipe import Interface, Package
-from inspect_pop.segment.outlines import Outlines, find_outlines
-from inspect_pop.segment.voids import find_void_fraction
+from inspect_pop.segment.outlines import Outlines, find_outlines, find_void_fraction
 from inspect_pop.segment.windows import CONFIRMED_FROM, SIZE, Windows, sample_windows
 
 __all__ = ["SegmentedJoints", "Webs", "find_overlapped", "find_webs", "neighbour_pairs", "segment_joints"]

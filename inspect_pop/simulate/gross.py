@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inspect_pop.simulate.bodies import STARVED_BELOW, Bodies
-from inspect_pop.simulate.population import Population, Spurs, Voids
+from inspect_pop.simulate.scene import Population, Spurs, Voids
 
 __all__ = ["CUT", "GROSS", "add_gross_defects"]
 

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NoReturn
 
 from inspect_pop.core.errors import DeadlineFault, PathFault, PopError, UsageFault, describe_error
-from inspect_pop.core.streams import open_missing_streams, write_answer_line
+from inspect_pop.core.system import open_missing_streams, write_answer_line
 from inspect_pop.station.client import NoService, check_record, check_serial, find_services, post_inspection
 from inspect_pop.station.contract import (
     DEFAULT_STORE,
@@ -29,14 +29,15 @@ from inspect_pop.station.contract import (
     WORKER_COMMAND,
     Answer,
     JudgingOptions,
+    StationSetup,
     build_worker_environment,
     check_answer,
     locate_pages,
     make_error_answer,
+    read_setup,
     show_path,
     to_json,
 )
-from inspect_pop.station.setup import StationSetup, read_setup
 
 __all__ = ["StandaloneOptions", "main", "run_hook"]
 

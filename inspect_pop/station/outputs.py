@@ -14,10 +14,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from inspect_pop.core.clock import utc_now
 from inspect_pop.core.errors import InputFault, PopError, StoreFault
 from inspect_pop.core.inspection import Inspection
 from inspect_pop.core.recipe import Recipe
+from inspect_pop.core.system import utc_now
 
 if TYPE_CHECKING:
     from inspect_pop.verify.windows import WindowSet

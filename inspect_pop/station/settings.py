@@ -14,13 +14,20 @@ from urllib.parse import urlsplit
 from inspect_pop.classify.model import find_current_model, resolve
 from inspect_pop.core.errors import ModelFault, StoreFault, UsageFault, describe_error
 from inspect_pop.core.text import hide_passwords
-from inspect_pop.station.contract import DEFAULT_FACTORY, DEFAULT_HANDLE, JudgingOptions, Rules, locate_pages
-from inspect_pop.station.setup import freeze_limits, read_setup
+from inspect_pop.station.contract import (
+    DEFAULT_FACTORY,
+    DEFAULT_HANDLE,
+    JudgingOptions,
+    Rules,
+    freeze_limits,
+    locate_pages,
+    read_setup,
+)
 from inspect_pop.station.uploads import ArchiveLimits
 from inspect_pop.store.accounts import PERSON_ROLES
 
 if TYPE_CHECKING:
-    from inspect_pop.report.result_files import ResultsTarget
+    from inspect_pop.report.write import ResultsTarget
 
 __all__ = ["ServiceSettings", "StartModel", "check_same_rules", "is_loopback", "settle_settings"]
 

@@ -1,26 +1,164 @@
-"""One running station: its settings, inspecting processes, store and metrics, and the way of one inspection through them."""
+"""One running station, the probe of its store, and how long it keeps what it made.
+
+The store is probed once at a time, in a thread of its own: a database that hangs holds up neither the event loop nor the other
+threads.
+"""
 
 import asyncio
 import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from inspect_pop.core.clock import utc_now
-from inspect_pop.core.errors import BusyFault, DeadlineFault, PopError, StoreFault
+from inspect_pop.core.errors import BusyFault, DeadlineFault, PopError, StoreFault, describe_error
+from inspect_pop.core.system import utc_now
 from inspect_pop.ingest import identify_board
 from inspect_pop.messages import from_fault
-from inspect_pop.station.contract import Answer, find_embedded_file, make_error_answer
+from inspect_pop.station.contract import Answer, StationSetup, find_embedded_file, locate_pages, make_error_answer, write_setup
 from inspect_pop.station.pool import Job, Pool, WorkerDied
 from inspect_pop.station.settings import ServiceSettings
-from inspect_pop.station.setup import StationSetup, write_setup
-from inspect_pop.station.store_probe import StoreProbe, StoreState
 from inspect_pop.station.trainer import Trainer
-from inspect_pop.store import QuarantinedExport, Store
+from inspect_pop.station.worker import locate_page
+from inspect_pop.store import QuarantinedExport, Store, open_store
+from inspect_pop.store.retention import Pruned, find_old_records
 
-__all__ = ["STORE_RETRY_S", "InspectionReply", "Metrics", "Station", "refuse"]
+__all__ = [
+    "STORE_RETRY_S",
+    "InspectionReply",
+    "Metrics",
+    "PrunedStation",
+    "Station",
+    "StoreProbe",
+    "StoreState",
+    "prune_station",
+    "refuse",
+]
+
+FRESH_S = 0.1  # one look serves all who ask within this time: anybody may ask, and a look locks the store for a moment
+PATIENCE_S = 3.0  # a probe of a balancer waits some seconds
+
+
+@dataclass(frozen=True)
+class StoreState:
+    """What a look at the store found.
+
+    Attributes:
+        fault: Why it cannot be written; empty if it can.
+        waiting: Number of messages that are not delivered; None if it cannot be read.
+        set_aside: Number of messages that the receiver refused for good; None if it cannot be read.
+        is_new: Whether this look ended after the caller asked, so that an earlier failure is over.
+    """
+
+    fault: str
+    waiting: int | None = None
+    set_aside: int | None = None
+    is_new: bool = False
+
+
+class StoreProbe:
+    """Looks at a store for whoever asks."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store-probe")
+        self._look: asyncio.Future[StoreState] | None = None
+        self._state, self._at = StoreState("the store was not asked yet"), -FRESH_S
+
+    async def find_state(self) -> StoreState:
+        """Return the state of the store: of the last look, or of a new one, for which it waits some seconds."""
+        if self._look is None:
+            if time.monotonic() - self._at < FRESH_S:
+                return replace(self._state, is_new=False)
+            self._look = asyncio.get_running_loop().run_in_executor(self._thread, self._try)
+            self._look.add_done_callback(self._keep)
+        done, _ = await asyncio.wait([self._look], timeout=PATIENCE_S)
+        if not done:
+            return StoreState(f"the store has not answered for {PATIENCE_S:g} s")
+        return self._state
+
+    def close(self) -> None:
+        """Start no more looks."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _try(self) -> StoreState:
+        try:
+            return StoreState("", self._store.check_writable(), self._store.count_set_aside(), is_new=True)
+        except StoreFault as fault:
+            return StoreState(str(fault), is_new=True)
+
+    def _keep(self, look: "asyncio.Future[StoreState]") -> None:
+        self._look = None
+        if not look.cancelled() and look.exception() is None:
+            self._state, self._at = look.result(), time.monotonic()
+
+
+# How long a station's records, joint files and pages are kept.
+
+
+@dataclass(frozen=True)
+class PrunedStation:
+    """What was deleted, or would be: by the bound of records, of joint files, and the number of pages by that of pages."""
+
+    records: Pruned
+    joints: Pruned
+    pages: int
+
+
+def prune_station(
+    url: str,
+    *,
+    who: str,
+    records_days: int | None = None,
+    joints_days: int | None = None,
+    pages_days: int | None = None,
+    today: str | None = None,
+    dry_run: bool = False,
+) -> PrunedStation:
+    """Delete what is older than so many days (None: of no age). A deleted record's page goes with it. See `store.retention`.
+
+    Raises `UsageFault` for a bound or day that is none, `StoreFault` where something cannot be read or removed.
+    """
+    folder = locate_pages(url)
+
+    def find_page(record: str) -> Path | None:
+        page = None if folder is None else locate_page(Path(folder), record)
+        return page if page is not None and page.is_file() else None
+
+    def remove_page(record: str) -> None:
+        page = find_page(record)
+        try:
+            if page is not None:
+                page.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreFault(str(page), expected="a page that can be removed", found=describe_error(error)) from error
+
+    with open_store(url, must_exist=True) as store:
+        pages: list[str] = []
+        if pages_days is not None:
+            first_day = store.find_first_day(pages_days, today=today)
+            with store.reading() as connection:
+                pages = [record for record in find_old_records(connection, first_day) if find_page(record) is not None]
+            for record in () if dry_run else pages:
+                remove_page(record)
+            if pages and not dry_run:
+                store.audit(who, "pages deleted", f"before {first_day}", before={"records": pages})
+        records, joints = store.prune(
+            who=who,
+            records_days=records_days,
+            joints_days=joints_days,
+            today=today,
+            dry_run=dry_run,
+            remove_page=remove_page,
+        )
+    return PrunedStation(records, joints, len(pages))
+
+
+# One running station: its settings, inspecting processes, store and metrics, and the way of one inspection through them.
+
 
 STORE_RETRY_S = 5  # a full disk or a locked database needs a person
 # Seconds; a board of 820 joints takes some tenths, the default time limit is 30.

@@ -21,9 +21,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from inspect_pop.core.atomic import write_text
-from inspect_pop.core.clock import utc_now
 from inspect_pop.core.errors import BusyFault, ModelFault, PopError, StoreFault, UsageFault, describe_error
+from inspect_pop.core.system import utc_now, write_text
 from inspect_pop.station.contract import locate_setup_file
 
 __all__ = ["ModelChange", "Trainer", "TrainingState", "find_missing_extra"]

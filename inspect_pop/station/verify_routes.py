@@ -1,17 +1,30 @@
-"""The routes of the verify station: the page, who is logged in, what waits, one board, decisions, the audit trail."""
+"""The routes of the verify station: the page, decisions, windows of joints, and learning."""
 
 import asyncio
+import json
 import logging
 from collections.abc import Sequence
+from dataclasses import asdict
 from http import HTTPStatus
+from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends, Query
+from fastapi import APIRouter, Body, Depends, Query, Response
 from fastapi.responses import HTMLResponse, JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from inspect_pop.core.clock import utc_now
-from inspect_pop.core.errors import ConflictFault, StageFault, StoreFault, SupersededFault, UsageFault
+from inspect_pop.core.errors import (
+    BusyFault,
+    ConflictFault,
+    InputFault,
+    ModelFault,
+    StageFault,
+    StoreFault,
+    SupersededFault,
+    UsageFault,
+)
+from inspect_pop.core.system import utc_now
 from inspect_pop.messages import from_verification
 from inspect_pop.station.access import (
     NOT_FOUND_RESPONSE,
@@ -19,6 +32,7 @@ from inspect_pop.station.access import (
     REFUSAL_RESPONSES,
     ROLES,
     Caller,
+    Responses,
     StationDep,
     require,
 )
@@ -34,13 +48,14 @@ from inspect_pop.station.schemas import (
     RecordBody,
 )
 from inspect_pop.station.station import Station
-from inspect_pop.store import UNCHECKED, Decision, Message, StoredBoard
-from inspect_pop.verify.board import describe_board
-from inspect_pop.verify.golden import find_golden
-from inspect_pop.verify.windows_file import read_windows
-from inspect_pop.verify.words import read_page
+from inspect_pop.station.trainer import ModelChange, Trainer, find_missing_extra
+from inspect_pop.store import UNCHECKED, Decision, Message, Store, StoredBoard
+from inspect_pop.verify.board import Golden, choose_golden, describe_board, find_golden, forget_golden, read_golden_window
+from inspect_pop.verify.windows import JointWindow
+from inspect_pop.verify.windows_file import cut_again, read_window, read_windows
+from inspect_pop.verify.words import read_looks, read_page, read_static, read_words
 
-__all__ = ["pages", "verification"]
+__all__ = ["WINDOWS_HEADER", "pages", "training", "training_pages", "verification", "windows"]
 
 log = logging.getLogger(__name__)
 Reader = Annotated[Caller, Depends(require("read"))]
@@ -195,3 +210,333 @@ async def list_audit(
 async def show_page() -> HTMLResponse:
     """Return the page of the verify station."""
     return HTMLResponse(read_page())
+
+
+# HTTP routes of the verify page: its files and words, the windows of joints, and the choice of golden boards.
+
+
+WINDOWS_HEADER = "X-Windows"
+_WINDOW_CACHE = "private, max-age=3600, immutable"
+_PAGE_CACHE = "no-cache"
+_RECORD_LENGTH, _JOINT_LENGTH = 200, 200
+windows = APIRouter(tags=["verify"])
+
+
+class GoldenBody(BaseModel):
+    """Which record is the golden board."""
+
+    model_config = ConfigDict(extra="forbid")
+    record: str = Field(min_length=1, max_length=_RECORD_LENGTH)
+
+
+class GoldenReply(BaseModel):
+    """The golden board of a product; `chosen_by` is null where nobody chose it."""
+
+    product: str
+    record: str
+    serial: str
+    chosen_by: str | None
+    chosen_at: str | None
+
+
+@windows.get(
+    "/v1/records/{record}/windows/{joint:path}",
+    response_class=Response,
+    responses={
+        **REFUSAL_RESPONSES,
+        **NOT_FOUND_RESPONSE,
+        200: {
+            "content": {"application/octet-stream": {}},
+            "description": f"Grey values; the header {WINDOWS_HEADER} describes them",
+        },
+    },
+    dependencies=[Depends(require("read"))],
+)
+async def get_window(record: str, joint: str, station: StationDep) -> Response:
+    """Return the slices of one joint as little-endian uint16, then its heights.
+
+    A joint whose picture was not kept is cut again from the export.
+    """
+    try:
+        window, is_stored = await asyncio.to_thread(_find_window, station.store, record, joint)
+    except (UsageFault, InputFault) as fault:
+        raise HTTPException(404, str(fault)) from fault
+    parts = [window.codes, *([window.heights.codes] if window.heights is not None else [])]
+    headers = {WINDOWS_HEADER: json.dumps(_describe_window(window, is_stored)), "Cache-Control": _WINDOW_CACHE}
+    body = b"".join(part.astype("<u2", copy=False).tobytes() for part in parts)
+    return Response(body, media_type="application/octet-stream", headers=headers)
+
+
+def _find_window(store: Store, record: str, joint: str) -> tuple[JointWindow, bool]:
+    """Return a joint's window and whether it was kept. Raises `UsageFault` or `InputFault` where there is none."""
+    stored = read_windows(store, record)
+    if stored is not None and joint in stored.roles:
+        window = read_window(store.require_files(), stored.path, joint)
+        if window is not None:
+            return window, True
+    golden = read_golden_window(store, record, joint)
+    if golden is not None:
+        return golden, True
+    if stored is None:
+        raise UsageFault(f"record {record}", expected="windows of its joints", found="none: they were not kept, or are removed")
+    if joint.count(".") < 2:
+        raise UsageFault(f"joint {joint}", expected="a name such as U1.lower.C4", found="another form")
+    return cut_again(stored, joint), False
+
+
+def _describe_window(window: JointWindow, is_stored: bool) -> dict[str, Any]:
+    """Return what the page needs to draw the codes."""
+    about = {k: v for k, v in vars(window).items() if k not in {"codes", "heights", "joint"}}
+    about |= {"shape": window.codes.shape, "kept": is_stored, "heights": None}
+    if window.heights is not None:
+        heights = {k: v for k, v in vars(window.heights).items() if k != "codes"}
+        about["heights"] = heights | {"shape": window.heights.codes.shape}
+    return about
+
+
+@windows.get("/verify/static/{name}", include_in_schema=False)
+async def get_static(name: str) -> Response:
+    """Return a file of the page. It holds no data of the store: everybody may load it."""
+    try:
+        content, media_type = read_static(name)
+    except UsageFault as fault:
+        raise HTTPException(404, str(fault)) from fault
+    return Response(content, media_type=media_type, headers={"Cache-Control": _PAGE_CACHE})
+
+
+@windows.get("/verify/words/{language}.json", include_in_schema=False)
+async def get_words(language: str) -> Response:
+    """Return the page's words in a language."""
+    try:
+        words = read_words(language)
+    except UsageFault as fault:
+        raise HTTPException(404, str(fault)) from fault
+    content = json.dumps(words, ensure_ascii=False)
+    return Response(content, media_type="application/json", headers={"Cache-Control": _PAGE_CACHE})
+
+
+@windows.get("/verify/looks.json", include_in_schema=False)
+async def get_looks() -> list[dict[str, str]]:
+    """Return how the page marks each class."""
+    return read_looks()
+
+
+@windows.get(
+    "/v1/golden/{product:path}",
+    responses={**REFUSAL_RESPONSES, 404: PROBLEM_RESPONSE | {"description": "No board of this product can be the golden one"}},
+    dependencies=[Depends(require("read"))],
+)
+async def get_golden(product: str, station: StationDep) -> GoldenReply:
+    """Return the golden board of a product: the chosen one, or the latest that passed."""
+    golden = await asyncio.to_thread(find_golden, station.store, product)
+    if golden is None:
+        raise HTTPException(404, "no board of this product passed, or none of them can be cut again")
+    return _reply(golden)
+
+
+@windows.put(
+    "/v1/golden/{product:path}",
+    responses={
+        **REFUSAL_RESPONSES,
+        **NOT_FOUND_RESPONSE,
+        422: PROBLEM_RESPONSE | {"description": "This record cannot be the golden board"},
+    },
+)
+async def put_golden(
+    product: str, body: GoldenBody, station: StationDep, caller: Annotated[Caller, Depends(require("train"))]
+) -> GoldenReply:
+    """Choose the golden board of a product, and keep all of its joints."""
+    try:
+        golden = await asyncio.to_thread(choose_golden, station.store, product, body.record, by=caller.name)
+    except (UsageFault, InputFault) as fault:
+        raise HTTPException(422, str(fault)) from fault
+    return _reply(golden)
+
+
+@windows.delete("/v1/golden/{product:path}", status_code=204, responses={**REFUSAL_RESPONSES, **NOT_FOUND_RESPONSE})
+async def delete_golden(product: str, station: StationDep, caller: Annotated[Caller, Depends(require("train"))]) -> None:
+    """Withdraw the choice of a product's golden board."""
+    await asyncio.to_thread(forget_golden, station.store, product, by=caller.name)
+
+
+def _reply(golden: Golden) -> GoldenReply:
+    return GoldenReply(**asdict(golden))
+
+
+# Routes of learning: where model and people disagree, the training, its promotion and the way back; and their two pages.
+
+
+training = APIRouter(tags=["training"])
+training_pages = APIRouter(include_in_schema=False)
+TrainingCaller = Annotated[Caller, Depends(require("train"))]
+PromotingCaller = Annotated[Caller, Depends(require("promote"))]
+_CONFLICT: Responses = {409: PROBLEM_RESPONSE | {"description": "Not in this state of the training"}}
+_SHOWN_RATES = ("escape", "false_call", "review")
+
+
+class GateBody(BaseModel):
+    """The answer of one gate."""
+
+    name: str
+    passed: bool
+    explanation: str
+
+
+class TrainingBody(BaseModel):
+    """The training of this station.
+
+    `missing` says why nothing can be trained here; `progress` is the done share of the present fit; `figures` has escapes, false
+    calls and review of the present (`old`) and the new model on the same golden boards; `bias` says how people chose the joints.
+    """
+
+    state: str
+    started_at: str
+    started_by: str
+    finished_at: str
+    reason: str
+    missing: str
+    progress: float | None
+    lines: list[str]
+    gates: list[GateBody]
+    figures: dict[str, Any]
+    curve: str
+    bias: str
+    model: str
+    can_start: bool
+    can_cancel: bool
+    can_promote: bool
+    can_roll_back: bool
+
+
+class DisagreementsBody(BaseModel):
+    """Where the model and people disagree, the most surprising first, and the numbers (`inspect-pop disagreements --json`)."""
+
+    report: dict[str, Any]
+
+
+@training.get("/v1/training", responses=REFUSAL_RESPONSES, dependencies=[Depends(require("read"))])
+async def show_training(station: StationDep) -> TrainingBody:
+    """Return the state of the training, and what may be done now."""
+    return await asyncio.to_thread(_describe_training, station)
+
+
+@training.post("/v1/training/start", responses={**REFUSAL_RESPONSES, **_CONFLICT})
+async def start_training(station: StationDep, caller: TrainingCaller) -> TrainingBody:
+    """Start a training from the decisions in the store: a process of its own, at low priority, one at a time."""
+
+    def start() -> TrainingBody:
+        try:
+            station.trainer.start(by=caller.name, model=station.find_model())
+        except (UsageFault, BusyFault) as fault:
+            raise HTTPException(HTTPStatus.CONFLICT, str(fault)) from fault
+        station.store.audit(caller.name, "training started", str(station.find_model()))
+        return _describe_training(station)
+
+    return await asyncio.to_thread(start)
+
+
+@training.post("/v1/training/cancel", responses=REFUSAL_RESPONSES)
+async def cancel_training(station: StationDep, caller: TrainingCaller) -> TrainingBody:
+    """End the training that runs."""
+
+    def cancel() -> TrainingBody:
+        station.trainer.cancel()
+        station.store.audit(caller.name, "training cancelled", "")
+        return _describe_training(station)
+
+    return await asyncio.to_thread(cancel)
+
+
+@training.post("/v1/training/promote", responses={**REFUSAL_RESPONSES, **_CONFLICT})
+async def promote_model(station: StationDep, caller: PromotingCaller) -> TrainingBody:
+    """Judge by the new model from now on. Only one that is offered: through its gates, and better on its golden boards."""
+    trainer: Trainer = station.trainer
+    try:
+        change = await asyncio.to_thread(trainer.install, station.settings.model_folders[0], by=caller.name)
+        await station.take_model(change.model)
+    except (UsageFault, ModelFault) as fault:
+        raise HTTPException(HTTPStatus.CONFLICT, str(fault)) from fault
+    await asyncio.to_thread(trainer.note_promotion, change)
+    await asyncio.to_thread(_audit_change, station, caller, "model promoted", change.previous, change.model)
+    return await asyncio.to_thread(_describe_training, station)
+
+
+@training.post("/v1/training/rollback", responses={**REFUSAL_RESPONSES, **_CONFLICT})
+async def roll_back(station: StationDep, caller: PromotingCaller) -> TrainingBody:
+    """Judge by the model before the last promotion again."""
+    trainer: Trainer = station.trainer
+    try:
+        change: ModelChange = await asyncio.to_thread(trainer.find_last_change)
+        await station.take_model(change.previous)
+    except (UsageFault, ModelFault) as fault:
+        raise HTTPException(HTTPStatus.CONFLICT, str(fault)) from fault
+    await asyncio.to_thread(trainer.note_rollback, by=caller.name)
+    await asyncio.to_thread(_audit_change, station, caller, "model rolled back", change.model, change.previous)
+    return await asyncio.to_thread(_describe_training, station)
+
+
+@training.get("/v1/disagreements", responses=REFUSAL_RESPONSES, dependencies=[Depends(require("read"))])
+async def list_disagreements(station: StationDep, limit: Annotated[int, Query(ge=0, le=2000)] = 100) -> DisagreementsBody:
+    """Return where the model and people disagree, the most surprising joint first."""
+
+    def find() -> DisagreementsBody:
+        from inspect_pop.classify.model import load
+        from inspect_pop.evaluate.comparison import find_disagreements, forecast_training
+        from inspect_pop.evaluate.decision_labels import collect_decision_labels
+
+        found = collect_decision_labels(station.store)
+        try:
+            model = load(station.find_model())
+        except ModelFault as fault:
+            raise HTTPException(HTTPStatus.CONFLICT, str(fault)) from fault
+        report = find_disagreements(station.store, found, forecast_training(found, model.card, model.folder))
+        return DisagreementsBody(report=report.to_dict(limit))
+
+    return await asyncio.to_thread(find)
+
+
+@training_pages.get("/training", dependencies=[Depends(require("read"))])
+async def show_training_page() -> HTMLResponse:
+    """Return the page of the training."""
+    return HTMLResponse(read_page("training"))
+
+
+@training_pages.get("/disagreements", dependencies=[Depends(require("read"))])
+async def show_disagreement_page() -> HTMLResponse:
+    """Return the page of the disagreements."""
+    return HTMLResponse(read_page("disagreements"))
+
+
+def _describe_training(station: Station) -> TrainingBody:
+    trainer: Trainer = station.trainer
+    state, missing = trainer.read_state(), find_missing_extra()
+    report = {} if state.state in ("idle", "running") else trainer.read_report()
+    figures = {
+        name: {rate: report[name][rate] for rate in _SHOWN_RATES} | {n: report[name][n] for n in ("boards", "joints", "defects")}
+        for name in ("old", "new")
+        if report.get(name)
+    }
+    running = state.state == "running"
+    return TrainingBody(
+        state=state.state,
+        started_at=state.started_at,
+        started_by=state.started_by,
+        finished_at=state.finished_at,
+        reason=state.reason,
+        missing=missing,
+        progress=trainer.find_progress() if running else None,
+        lines=trainer.read_lines(),
+        gates=[GateBody(**gate) for gate in report.get("gates", ())],
+        figures=figures,
+        curve=(report.get("curve") or {}).get("summary", ""),
+        bias=(report.get("labels") or {}).get("bias", ""),
+        model=Path(station.find_model()).name,
+        can_start=not running and not missing,
+        can_cancel=running,
+        can_promote=state.state == "offered",
+        can_roll_back=bool(state.history),
+    )
+
+
+def _audit_change(station: Station, caller: Caller, action: str, before: str, after: str) -> None:
+    station.store.audit(caller.name, action, Path(after).name, before={"model": before}, after={"model": after})

@@ -26,16 +26,15 @@ from fastapi import FastAPI
 from sqlalchemy import select
 
 from inspect_pop import __version__
-from inspect_pop.core.clock import utc_now
 from inspect_pop.core.errors import StoreFault, UsageFault
+from inspect_pop.core.system import utc_now
 from inspect_pop.station import routes
-from inspect_pop.station.app import make_pool, run_publisher
 from inspect_pop.station.arrivals import Arrival, Arrivals
 from inspect_pop.station.contract import Answer, show_path
 from inspect_pop.station.login import Gate
-from inspect_pop.station.machines import watch_machines
 from inspect_pop.station.middleware import RequestGuard
-from inspect_pop.station.serve import bind
+from inspect_pop.station.routes import watch_machines
+from inspect_pop.station.serve import bind, make_pool, run_publisher
 from inspect_pop.station.settings import ServiceSettings, settle_settings
 from inspect_pop.station.station import STORE_RETRY_S, InspectionReply, Station
 from inspect_pop.store import RunRecord, Store, open_store

@@ -3,8 +3,8 @@
 SQLite or PostgreSQL holds what is queried often. Parquet files beside it hold every joint's measurements.
 """
 
+from inspect_pop.store.accounts import Qualification
 from inspect_pop.store.joint_files import CompactionResult
-from inspect_pop.store.qualification import Qualification
 from inspect_pop.store.rows import extract_defects
 from inspect_pop.store.store import Store, open_store
 from inspect_pop.store.types import (

@@ -1,29 +1,102 @@
-"""People who log in: their passwords, their sessions, and what happens after wrong passwords.
-
-A password is kept as its digest by scrypt with N = 2^15, r = 8, p = 3 (32 MiB; one of the equal choices of the OWASP Password
-Storage Cheat Sheet). A session is known by a cookie of 256 random bits, of which only the digest is kept.
-
-After `FREE_TRIES` wrong passwords for a name, or `FREE_TRIES_OF_ADDRESS` from an address, no password is looked at for
-`FIRST_DELAY_S`; each further wrong one doubles it, up to `LONGEST_DELAY_S`. What is refused meanwhile does not count.
-"""
+"""People who log in, qualified machines, and the audit trail of who did what."""
 
 import base64
 import hashlib
 import hmac
+import json
 import secrets
 import unicodedata
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Engine, delete, func, select, update
 
 from inspect_pop.core.errors import UsageFault
-from inspect_pop.store.audit import add_audit, format_time
 from inspect_pop.store.engine import insert_rows, make_upsert, reading, writing
-from inspect_pop.store.schema import login_failures, sessions, users
+from inspect_pop.store.schema import audit, login_failures, qualifications, sessions, users
+from inspect_pop.store.types import escape_text, parse_time_us
 
-__all__ = ["LANGUAGES", "PERSON_ROLES", "Accounts", "LoginResult", "Session", "User"]
+__all__ = [
+    "LANGUAGES",
+    "PERSON_ROLES",
+    "Accounts",
+    "AuditEntry",
+    "LoginResult",
+    "Qualification",
+    "QualifiedMachine",
+    "Session",
+    "User",
+    "add_audit",
+    "add_qualification",
+    "format_time",
+    "list_audit",
+    "list_qualifications",
+    "name_qualified",
+    "select_valid",
+]
+
+
+@dataclass(frozen=True)
+class AuditEntry:
+    """One row of the trail. `at` is ISO 8601 in UTC; `before` and `after` are plain values, None where there is none."""
+
+    id: int
+    at: str
+    who: str
+    action: str
+    subject: str
+    before: Any
+    after: Any
+
+
+def format_time(now_us: int) -> str:
+    """Format microseconds since 1970 as ISO 8601 in UTC, with milliseconds."""
+    return datetime.fromtimestamp(now_us / 1e6, UTC).isoformat(timespec="milliseconds")
+
+
+def add_audit(
+    connection: Connection, now_us: int, who: str, action: str, subject: str, *, before: Any = None, after: Any = None
+) -> None:
+    """Add a row to the trail, in the transaction of what it tells.
+
+    Parameters
+    ----------
+    now_us
+        The time, in microseconds since 1970.
+    who
+        The person or token that did it.
+    action, subject
+        What was done, and to what.
+    before, after
+        Plain values of what changed.
+    """
+    row = {"at": format_time(now_us), "at_us": now_us, "who": escape_text(who), "action": action, "subject": escape_text(subject)}
+    texts = {"before": before, "after": after}
+    row |= {name: escape_text(json.dumps(value, ensure_ascii=False)) for name, value in texts.items()}
+    insert_rows(connection, audit, [row])
+
+
+def list_audit(connection: Connection, *, since_us: int | None = None, limit: int | None = None) -> list[AuditEntry]:
+    """List the trail in order, from a time on; the first `limit` rows, None for all."""
+    query = select(audit).order_by(audit.c.id).limit(limit)
+    if since_us is not None:
+        query = query.where(audit.c.at_us >= since_us)
+    return [
+        AuditEntry(row.id, row.at, row.who, row.action, row.subject, json.loads(row.before), json.loads(row.after))
+        for row in connection.execute(query)
+    ]
+
+
+# People who log in: their passwords, their sessions, and what happens after wrong passwords.
+#
+# A password is kept as its digest by scrypt with N = 2^15, r = 8, p = 3 (32 MiB; one of the equal choices of the OWASP Password
+# Storage Cheat Sheet). A session is known by a cookie of 256 random bits, of which only the digest is kept.
+#
+# After `FREE_TRIES` wrong passwords for a name, or `FREE_TRIES_OF_ADDRESS` from an address, no password is looked at for
+# `FIRST_DELAY_S`; each further wrong one doubles it, up to `LONGEST_DELAY_S`. What is refused meanwhile does not count.
+
 
 PERSON_ROLES = ("operator", "repair", "engineer", "admin")
 LANGUAGES = ("en", "zh")
@@ -264,3 +337,78 @@ def _count_failures(connection: Connection, keys: Mapping[str, int], now_us: int
     oldest_us = connection.scalar(newest)
     if oldest_us is not None:
         connection.execute(delete(login_failures).where(login_failures.c.last_us <= oldest_us))
+
+
+# Qualified machines: labelled boards of a machine passed the gates, by a model and limits. Rows are added, never changed.
+#
+# For a qualified machine a picture unlike all that the model has learnt is named in the record and forbids nothing.
+
+
+QualifiedMachine = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class Qualification:
+    """One attempt to qualify a machine.
+
+    Attributes:
+        machine: Line and station, as `BoardExport.machine` has them.
+        model_digest: The model that inspected the boards.
+        profile: The acceptance profile, for people.
+        limits_digests: The limits that it holds for: as they are, and with `unlike_forbids` 0, by which a qualified machine's
+            boards are decided.
+        passed: Whether all gates passed.
+        qualified_by, qualified_at: Who, and when (ISO 8601 with an offset).
+        boards: Serial and export digest of each board.
+        figures: The gates' answers and the rates with their intervals.
+    """
+
+    machine: str
+    model_digest: str
+    profile: str
+    limits_digests: tuple[str, ...]
+    passed: bool
+    qualified_by: str
+    qualified_at: str
+    boards: tuple[tuple[str, str], ...]
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+    def holds_for(self, model_digest: str, limits_digest: str) -> bool:
+        """Return whether it is about this model and these limits."""
+        return self.model_digest == model_digest and limits_digest in self.limits_digests
+
+
+def add_qualification(connection: Connection, made: Qualification) -> None:
+    """Add an attempt, and a row of the audit trail. Raises `StoreFault` for a time without an offset."""
+    at_us = parse_time_us(made.qualified_at, "qualified_at")
+    row = asdict(made) | {"passed": int(made.passed)}
+    row |= {name: json.dumps(row[name], ensure_ascii=False) for name in ("limits_digests", "boards", "figures")}
+    insert_rows(connection, qualifications, [{n: escape_text(v) if isinstance(v, str) else v for n, v in row.items()}])
+    about = {"passed": made.passed, "model": made.model_digest, "profile": made.profile, "boards": dict(made.boards)}
+    action = "machine qualified" if made.passed else "machine not qualified"
+    add_audit(connection, at_us, made.qualified_by, action, made.machine, after=about)
+
+
+def list_qualifications(connection: Connection) -> list[Qualification]:
+    """Return all attempts, in the order in which they were made."""
+    found = []
+    for row in connection.execute(select(qualifications).order_by(qualifications.c.id)).mappings():
+        values = {n: row[n] for n in ("machine", "model_digest", "profile", "qualified_by", "qualified_at")}
+        digests, boards = tuple(json.loads(row["limits_digests"])), tuple((s, d) for s, d in json.loads(row["boards"]))
+        more = {"limits_digests": digests, "boards": boards, "figures": json.loads(row["figures"])}
+        found.append(Qualification(**values, **more, passed=bool(row["passed"])))
+    return found
+
+
+def name_qualified(attempts: Iterable[Qualification]) -> list[QualifiedMachine]:
+    """Return machine, model digest and limits digest of what is qualified."""
+    return [(q.machine, q.model_digest, limits) for q in select_valid(attempts) for limits in dict.fromkeys(q.limits_digests)]
+
+
+def select_valid(attempts: Iterable[Qualification], model_digest: str | None = None) -> list[Qualification]:
+    """Return the qualifications that hold: of each machine, model and limits the last attempt, where it passed.
+
+    `model_digest` names one model; None for all.
+    """
+    last = {(a.machine, a.model_digest, a.limits_digests): a for a in attempts}
+    return [a for a in last.values() if a.passed and model_digest in (None, a.model_digest)]

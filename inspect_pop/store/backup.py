@@ -22,11 +22,11 @@ from sqlalchemy import Connection, func, inspect, select
 from sqlalchemy.engine import URL
 
 from inspect_pop import __version__
-from inspect_pop.core.atomic import PART_SUFFIX, write_text
 from inspect_pop.core.errors import StoreFault, UsageFault, describe_error
+from inspect_pop.core.system import PART_SUFFIX, write_text
 from inspect_pop.store.engine import database_url, hide_password, open_engine, run_outside_transaction, translate_errors
 from inspect_pop.store.joint_files import JointFiles
-from inspect_pop.store.read import find_joint_paths
+from inspect_pop.store.rows import find_joint_paths
 from inspect_pop.store.schema import boards
 from inspect_pop.store.store import Store, open_store
 

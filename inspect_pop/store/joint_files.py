@@ -28,11 +28,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from sqlalchemy import Connection, Engine, insert, select, update
 
-from inspect_pop.core.atomic import PART_SUFFIX, atomic_file, sync_folder, write_bytes, write_text
-from inspect_pop.core.columns import COLUMNS
+from inspect_pop.core.columns import COLUMNS, JointTable
 from inspect_pop.core.errors import StoreFault
 from inspect_pop.core.inspection import Inspection
-from inspect_pop.core.joint_table import JointTable
+from inspect_pop.core.system import PART_SUFFIX, atomic_file, sync_folder, write_bytes, write_text
 from inspect_pop.store.engine import hide_password, reading, translate_errors, writing
 from inspect_pop.store.schema import boards, contexts, files
 from inspect_pop.store.types import parse_local_day
@@ -417,7 +416,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Sync a folder's entries to the disk. Unlike `core.atomic.sync_folder` it raises OSError: the file must not count then.
+    """Sync a folder's entries to the disk. Unlike `core.system.sync_folder` it raises OSError: the file must not count then.
 
     Some shares cannot sync a folder and say so (fsync(2): EINVAL). They keep their entries themselves.
     """

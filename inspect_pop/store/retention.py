@@ -15,9 +15,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Select, and_, delete, exists, func, or_, select, update
 
-from inspect_pop.core.clock import utc_now
 from inspect_pop.core.errors import UsageFault
-from inspect_pop.store.audit import add_audit
+from inspect_pop.core.system import utc_now
+from inspect_pop.store.accounts import add_audit
 from inspect_pop.store.engine import hide_password, reading, translate_errors, writing
 from inspect_pop.store.joint_files import JointFiles, joint_file_path
 from inspect_pop.store.schema import boards, contexts, decisions, defects, files, interfaces, messages, packages, queue, samples

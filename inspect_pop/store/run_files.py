@@ -14,8 +14,8 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from inspect_pop.core.atomic import write_text
 from inspect_pop.core.inspection import BoardRecord, Inspection, PackageRecord
+from inspect_pop.core.system import write_text
 from inspect_pop.core.text import format_csv
 from inspect_pop.store.engine import translate_errors
 from inspect_pop.store.joint_files import RECORD_SCHEMA, parquet_options, to_arrow

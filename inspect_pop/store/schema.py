@@ -2,7 +2,7 @@
 
 Everything about a table is declared here: types, keys, indexes. The columns of classes, of joint measurements and of their
 aggregates follow from `inspect_pop.core.classes` and `inspect_pop.core.columns`. Statements and DDL follow from the tables;
-`inspect_pop.store.migration` creates them.
+`inspect_pop.store.engine` creates them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,8 +25,7 @@ from sqlalchemy import (
 )
 
 from inspect_pop.core.classes import CLASSES
-from inspect_pop.core.columns import AGGREGATES, column, list_stored_columns
-from inspect_pop.core.sample import DEFAULT_SAMPLE
+from inspect_pop.core.columns import AGGREGATES, DEFAULT_SAMPLE, column, list_stored_columns
 
 __all__ = [
     "AGGREGATE_COLUMNS",
@@ -436,7 +435,7 @@ audit = Table(
 )
 
 # Whether a machine's labelled boards passed the gates: a row per attempt, the last one of a machine, model and limits counts.
-# `limits_digests`, `boards` and `figures` are JSON (`store.qualification`).
+# `limits_digests`, `boards` and `figures` are JSON (`store.accounts`).
 qualifications = Table(
     "qualifications",
     METADATA,

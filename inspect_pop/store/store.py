@@ -16,16 +16,26 @@ from typing import Any, Self, TypeVar
 import pyarrow as pa
 from sqlalchemy import Connection, Engine, RowMapping, delete, false, func, select, text, update
 
+from inspect_pop.core.columns import DEFAULT_SAMPLE
 from inspect_pop.core.errors import PopError, StoreFault, UsageFault
 from inspect_pop.core.inspection import Inspection
-from inspect_pop.core.sample import DEFAULT_SAMPLE
-from inspect_pop.store import read
-from inspect_pop.store.accounts import Accounts
-from inspect_pop.store.audit import AuditEntry, add_audit, list_audit
+from inspect_pop.store import rows
+from inspect_pop.store.accounts import (
+    Accounts,
+    AuditEntry,
+    Qualification,
+    QualifiedMachine,
+    add_audit,
+    add_qualification,
+    list_audit,
+    list_qualifications,
+    name_qualified,
+)
 from inspect_pop.store.engine import (
     checkpoint,
     database_url,
     hide_password,
+    migrate,
     open_engine,
     reading,
     translate_errors,
@@ -40,20 +50,12 @@ from inspect_pop.store.joint_files import (
     open_joint_files,
     repair_files,
 )
-from inspect_pop.store.migration import migrate
 from inspect_pop.store.ownership import MARKER, FilesOwner, ensure_identity, open_default_folder, open_given_folder
-from inspect_pop.store.qualification import (
-    Qualification,
-    QualifiedMachine,
-    add_qualification,
-    list_qualifications,
-    name_qualified,
-)
-from inspect_pop.store.queue import read_queue
 from inspect_pop.store.retention import Pruned, find_first_day, prune_joints, prune_records
 from inspect_pop.store.rows import make_message_row
 from inspect_pop.store.schema import boards, quarantine, runs, samples
 from inspect_pop.store.schema import messages as outbox
+from inspect_pop.store.summaries import read_queue
 from inspect_pop.store.types import (
     UNCHECKED,
     Decision,
@@ -300,12 +302,12 @@ class Store:
     def board(self, serial: str) -> list[StoredBoard]:
         """Return all records of a serial, the first inspection first. Empty for an unknown serial."""
         with self.reading() as connection:
-            return read.read_boards(connection, serial=escape_text(serial))
+            return rows.read_boards(connection, serial=escape_text(serial))
 
     def record(self, record: str) -> StoredBoard | None:
         """Return one record, or None."""
         with self.reading() as connection:
-            return next(iter(read.read_boards(connection, record=record)), None)
+            return next(iter(rows.read_boards(connection, record=record)), None)
 
     def find_changes(self, since: StoreMark | None) -> tuple[list[str], StoreMark]:
         """Return the records that are new, or about which a person decided, since a mark, and the mark of now.
@@ -313,11 +315,11 @@ class Store:
         Without a mark nothing is new.
         """
         with self.reading() as connection:
-            return read.find_changes(connection, since)
+            return rows.find_changes(connection, since)
 
     def inspection(self, record: str) -> Inspection:
         """Return the inspection as it was written, without its pictures. Raises `StoreFault` for an unknown record."""
-        return self._read_files(lambda connection: read.read_inspection(connection, self.require_files(), record))
+        return self._read_files(lambda connection: rows.read_inspection(connection, self.require_files(), record))
 
     def joints(self, *, day: str | None = None, lot: str | None = None, record: str | None = None) -> pa.Table:
         """Return all joints of a day, lot or record; only their files are read.
@@ -326,15 +328,15 @@ class Store:
         """
 
         def read_once(connection: Connection) -> pa.Table:
-            paths = read.find_joint_paths(connection, day=day, lot=lot, record=record)
-            return read.read_joints(self.require_files(), paths)
+            paths = rows.find_joint_paths(connection, day=day, lot=lot, record=record)
+            return rows.read_joints(self.require_files(), paths)
 
         return self._read_files(read_once)
 
     def joint_files(self, *, day: str | None = None, lot: str | None = None) -> list[str]:
         """Return the addresses of the Parquet files that count, for other tools such as DuckDB."""
         with self.reading() as connection:
-            located = read.find_joint_paths(connection, day=day, lot=lot)
+            located = rows.find_joint_paths(connection, day=day, lot=lot)
         return [self.require_files().address(p) for p in dict.fromkeys(p for _, p in located) if p]
 
     def queue_of(self, stage: str, *, limit: int = 50, offset: int = 0, search: str = "") -> tuple[int, list[dict[str, Any]]]:

@@ -13,10 +13,9 @@ from sqlalchemy import Connection, case, select, update
 from inspect_pop.core.classes import CLASSES
 from inspect_pop.core.errors import ConflictFault, StageFault, StoreFault, SupersededFault, UsageFault
 from inspect_pop.store import rows
-from inspect_pop.store.audit import add_audit
-from inspect_pop.store.queue import fill_queue, read_standing, refresh_queue
-from inspect_pop.store.rollup import add_contribution
+from inspect_pop.store.accounts import add_audit
 from inspect_pop.store.schema import boards, decisions, defects, digests, interfaces, positions, rollups, sites
+from inspect_pop.store.summaries import add_contribution, fill_queue, read_standing, refresh_queue
 from inspect_pop.store.types import (
     DECISION_STATES,
     PASS_CONFIRMED,

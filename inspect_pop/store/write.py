@@ -28,11 +28,10 @@ from sqlalchemy import (
     update,
 )
 
-from inspect_pop.core.clock import LARGEST_AHEAD_S
+from inspect_pop.core.columns import DEFAULT_SAMPLE, JointTable
 from inspect_pop.core.errors import StoreFault
 from inspect_pop.core.inspection import BoardRecord, Inspection
-from inspect_pop.core.joint_table import JointTable
-from inspect_pop.core.sample import DEFAULT_SAMPLE
+from inspect_pop.core.system import LARGEST_AHEAD_S
 from inspect_pop.store import rows
 from inspect_pop.store.engine import (
     PreparedStatement,
@@ -45,9 +44,6 @@ from inspect_pop.store.engine import (
     writing,
 )
 from inspect_pop.store.joint_files import BackgroundJointWriter, JointFiles
-from inspect_pop.store.outcome import InspectionState, resolve_outcome
-from inspect_pop.store.queue import add_to_queue, read_standing, refresh_queue
-from inspect_pop.store.rollup import add_contribution
 from inspect_pop.store.schema import (
     OUTCOME_COLUMNS,
     boards,
@@ -61,7 +57,8 @@ from inspect_pop.store.schema import (
     recipes,
     sites,
 )
-from inspect_pop.store.types import InspectionSequence, Message, WriteResult, parse_time_us
+from inspect_pop.store.summaries import add_contribution, add_to_queue, read_standing, refresh_queue
+from inspect_pop.store.types import InspectionSequence, InspectionState, Message, WriteResult, parse_time_us, resolve_outcome
 
 __all__ = [
     "DimensionKeys",

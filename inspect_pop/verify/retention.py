@@ -11,7 +11,7 @@ from sqlalchemy import select
 from inspect_pop.core.errors import StoreFault, UsageFault
 from inspect_pop.store import Store
 from inspect_pop.store.schema import boards, contexts
-from inspect_pop.verify.golden import list_golden_files
+from inspect_pop.verify.board import list_golden_files
 from inspect_pop.verify.windows import WindowSet
 from inspect_pop.verify.windows_file import make_windows_path, pack_windows, read_stored
 

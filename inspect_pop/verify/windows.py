@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from inspect_pop.core.columns import DEFAULT_SAMPLE, JointTable, choose_sample
 from inspect_pop.core.geometry import Grid, HeightMap, Placement, SliceStack
 from inspect_pop.core.inspection import Inspection
-from inspect_pop.core.joint_table import JointTable
 from inspect_pop.core.recipe import Interface, Recipe
-from inspect_pop.core.sample import DEFAULT_SAMPLE, choose_sample
 
 __all__ = [
     "MOST_SAMPLES",

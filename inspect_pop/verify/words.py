@@ -11,7 +11,7 @@ from importlib.resources.abc import Traversable
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from inspect_pop.core.errors import UsageFault
-from inspect_pop.report.style import CLASS_LOOKS
+from inspect_pop.report.page import CLASS_LOOKS
 
 __all__ = ["LANGUAGES", "STATIC_TYPES", "read_looks", "read_page", "read_static", "read_words"]
 

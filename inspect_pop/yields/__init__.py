@@ -14,10 +14,22 @@ from inspect_pop.yields.control_charts import (
     u_chart,
     xbar_r_chart,
 )
-from inspect_pop.yields.groups import YieldGroup, as_csv, as_json, as_table, compute_yield, fill_days, report_yield
-from inspect_pop.yields.pareto import REJECTED, ParetoBar, PositionMap, map_positions, rank_causes, rank_defects
-from inspect_pop.yields.selection import KEYS
-from inspect_pop.yields.series import MEASURES, ProcessMeasure, Series, read_series
+from inspect_pop.yields.groups import (
+    REJECTED,
+    ParetoBar,
+    PositionMap,
+    YieldGroup,
+    as_csv,
+    as_json,
+    as_table,
+    compute_yield,
+    fill_days,
+    map_positions,
+    rank_causes,
+    rank_defects,
+    report_yield,
+)
+from inspect_pop.yields.selection import KEYS, MEASURES, ProcessMeasure, Series, read_series
 
 __all__ = [
     "KEYS",

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from inspect_pop.core.errors import UsageFault
 from inspect_pop.yields.groups import YieldGroup
-from inspect_pop.yields.series import Series
+from inspect_pop.yields.selection import Series
 
 __all__ = [
     "ROUTINE",

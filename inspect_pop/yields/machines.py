@@ -22,7 +22,7 @@ from sqlalchemy import Connection, func, select
 from inspect_pop.core.errors import UsageFault
 from inspect_pop.core.flags import bit
 from inspect_pop.store import Qualification, Store
-from inspect_pop.store.qualification import list_qualifications, select_valid
+from inspect_pop.store.accounts import list_qualifications, select_valid
 from inspect_pop.store.schema import boards, contexts, defects, digests
 from inspect_pop.store.types import parse_time_us
 
@@ -48,7 +48,7 @@ Floats = NDArray[np.float64]
 STATES = ("drifting", "unfamiliar", "qualified", "known", "unwatched")
 
 # The figures that are watched, with the least sigma: (share of the baseline, least value). What differs by less than some of them
-# does not concern the classifier: a tenth of the margins by which a model's ranges are widened (`evaluate/pictures.py`), and for
+# does not concern the classifier: a tenth of the margins by which a model's ranges are widened (`evaluate/collect.py`), and for
 # the scores what the boards of one sample line differ by. The upper quantile of the scores and the shares of joints in review
 # follow the defects, which a machine is not to blame for: they are listed and not watched.
 FIGURES: Mapping[str, tuple[float, float]] = {

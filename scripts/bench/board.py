@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from inspect_pop.batch.process_tuning import tune_process
+from inspect_pop.batch.jobs import tune_process
 from inspect_pop.batch.worker import inspect_path
 from inspect_pop.classify.inputs import CHANNELS, SCALARS, JointInputs
 from inspect_pop.classify.model import load

@@ -14,18 +14,17 @@ from pathlib import Path
 
 import numpy as np
 
-from inspect_pop.core.causes import CAUSES
+from inspect_pop.core.classes import CAUSES
+from inspect_pop.core.columns import JointTable, concat
 from inspect_pop.core.errors import InputFault
 from inspect_pop.core.geometry import HeightMap, SliceStack
-from inspect_pop.core.joint_table import JointTable, concat
 from inspect_pop.core.limits import Limits
 from inspect_pop.diagnose import Cause, PackageState, diagnose
 from inspect_pop.ingest.contract import BoardExport, HeightMapSource, SliceSource
 from inspect_pop.measure import find_bulge
 from inspect_pop.pipeline.board import MeasuredBoard, measure_board
 from inspect_pop.simulate.board import SimulatedBoard, simulate_board
-from inspect_pop.simulate.machines import MACHINES
-from inspect_pop.simulate.products import PRODUCTS
+from inspect_pop.simulate.catalog import MACHINES, PRODUCTS
 
 
 def main() -> None:

@@ -40,7 +40,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
-from inspect_pop.batch.process_tuning import tune_process
+from inspect_pop.batch.jobs import tune_process
 from inspect_pop.batch.run import count_cores
 from inspect_pop.classify.model import load
 from inspect_pop.classify.session import Classifier

@@ -26,11 +26,10 @@ import numpy as np
 import sqlalchemy
 from sqlalchemy import Connection, insert, text
 
+from inspect_pop.core.columns import CLASSES, COLUMNS, JointTable
 from inspect_pop.core.inspection import Inspection
-from inspect_pop.core.joint_table import CLASSES, COLUMNS, JointTable
 from inspect_pop.store import Store, open_store
 from inspect_pop.store.engine import writing
-from inspect_pop.store.rollup import rebuild_rollups
 from inspect_pop.store.schema import (
     COUNT_COLUMNS,
     MEASURED_COLUMNS,
@@ -45,6 +44,7 @@ from inspect_pop.store.schema import (
     recipes,
     sites,
 )
+from inspect_pop.store.summaries import rebuild_rollups
 from inspect_pop.yields import (
     MEASURES,
     ControlChart,

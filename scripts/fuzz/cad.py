@@ -5,12 +5,10 @@ from common import instrument, place, run
 
 with instrument(__name__):
     from inspect_pop.core.errors import InputFault, UsageFault
-    from inspect_pop.evaluate.label_formats import read_boxes
-    from inspect_pop.recipes.from_ball_list import read_ball_list
-    from inspect_pop.recipes.from_ipc356 import read_ipc356
-    from inspect_pop.recipes.from_ipc2581 import read_ipc2581
+    from inspect_pop.evaluate.label_import import read_boxes
+    from inspect_pop.recipes.from_ipc import read_ipc356, read_ipc2581
     from inspect_pop.recipes.from_kicad import read_kicad
-    from inspect_pop.recipes.from_placement import read_placement
+    from inspect_pop.recipes.from_lists import read_ball_list, read_placement
 
 NAME = "cad"
 READERS = (

@@ -5,7 +5,7 @@ from common import instrument, place, run
 
 with instrument(__name__):
     from inspect_pop.convert.map_file import ImageMap, load_map
-    from inspect_pop.convert.sources import open_planes
+    from inspect_pop.convert.stacks import open_planes
     from inspect_pop.convert.surfaces import take_heights
     from inspect_pop.core.errors import InputFault, UsageFault
 

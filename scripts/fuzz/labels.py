@@ -6,7 +6,7 @@ from common import instrument, place, run
 with instrument(__name__):
     from inspect_pop.core.classes import CLASSES
     from inspect_pop.core.errors import InputFault
-    from inspect_pop.ingest.labels import check_labels, read_labels
+    from inspect_pop.ingest.pop_export import check_labels, read_labels
     from inspect_pop.ingest.recipe_file import read_recipe
 
 NAME = "labels"

@@ -19,10 +19,10 @@ from common import instrument, place, run
 with instrument(__name__, "starlette", "python_multipart"):
     from inspect_pop.core.errors import FileFault, InputFault, ModelFault
     from inspect_pop.ingest import open_export
-    from inspect_pop.station.app import create_app
-    from inspect_pop.station.handler import InspectionHandler
+    from inspect_pop.station.serve import create_app
     from inspect_pop.station.settings import ServiceSettings
     from inspect_pop.station.uploads import ArchiveLimits, unpack
+    from inspect_pop.station.worker import InspectionHandler
     from inspect_pop.store import open_store
 from tests.factories import make_inspection
 

@@ -16,8 +16,7 @@ import numpy as np
 from inspect_pop.classify.model import load
 from inspect_pop.evaluate.samples import load as load_samples
 from inspect_pop.learn.network import NETWORK, load_network
-from inspect_pop.learn.package_model import seal
-from inspect_pop.learn.to_onnx import add_int8_network
+from inspect_pop.learn.package_model import add_int8_network, seal
 
 
 def main() -> None:

@@ -17,8 +17,8 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
-from inspect_pop.core import acceptance, classes, errors, flags, limits
-from inspect_pop.core import joint_table as joints
+from inspect_pop.core import classes, errors, flags, limits
+from inspect_pop.core import columns as joints
 from inspect_pop.station import hook
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -125,11 +125,11 @@ def reference_page() -> str:
                         c.unit,
                         *("" if limit is None else f"{limit:g}" for limit in (c.fail, c.review)),
                         f"{c.low:g} to {c.high:g}",
-                        "all" if c.methods == acceptance.METHODS else ", ".join(c.methods),
+                        "all" if c.methods == limits.METHODS else ", ".join(c.methods),
                         c.words,
                         c.source,
                     )
-                    for c in acceptance.CRITERIA
+                    for c in limits.CRITERIA
                 ),
             ),
             "## Errors\n\n```text",

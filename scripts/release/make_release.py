@@ -12,7 +12,7 @@ import argparse
 from datetime import UTC, datetime
 from pathlib import Path
 
-from inspect_pop.learn.distributed import join_processes, select_device
+from inspect_pop.learn.fit import join_processes, select_device
 from inspect_pop.learn.release import gather_sets, load_release_config, train_release
 
 TOP = Path(__file__).resolve().parents[2]

@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from inspect_pop.core.columns import CLASSES
 from inspect_pop.core.errors import InputFault
-from inspect_pop.core.joint_table import CLASSES
 from inspect_pop.core.limits import Limits
 from inspect_pop.ingest import find_exports, find_labels, open_export
-from inspect_pop.ingest.labels import read_labels
+from inspect_pop.ingest.pop_export import read_labels
 from inspect_pop.pipeline.board import measure_board
 from inspect_pop.segment.windows import SAMPLES_PER_PITCH, SIZE
 

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from inspect_pop.classify.model import Card, load, resolve
-from inspect_pop.evaluate.evaluation import outcomes_of
-from inspect_pop.evaluate.outcomes import Outcomes, judge, row, table
+from inspect_pop.evaluate.evaluation import Outcomes, judge, outcomes_of, row, table
 from inspect_pop.learn.package_model import seal
-from inspect_pop.simulate.write_batch import simulate_batch
+from inspect_pop.simulate.board import simulate_batch
 
 KINDS = (
     ("line-a, 12 mm", "line_a", "apx17", 901),

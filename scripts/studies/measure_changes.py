@@ -38,8 +38,7 @@ from inspect_pop.ingest.contract import BoardExport
 from inspect_pop.ingest.images import read_pages
 from inspect_pop.pipeline.board import inspect_board
 from inspect_pop.simulate.board import simulate_board
-from inspect_pop.simulate.machines import draw_machine, find_machine
-from inspect_pop.simulate.products import find_recipe
+from inspect_pop.simulate.catalog import draw_machine, find_machine, find_recipe
 
 SEED = 971
 MACHINES = ("line_a", "line_b", "worn_tube", "ct9")

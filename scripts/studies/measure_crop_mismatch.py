@@ -37,8 +37,7 @@ from inspect_pop.ingest import find_exports, open_export
 from inspect_pop.ingest.contract import BoardExport, ImageSource, SliceSource
 from inspect_pop.pipeline.board import MeasuredBoard, judge_board, measure_board
 from inspect_pop.simulate.board import simulate_board
-from inspect_pop.simulate.machines import MACHINES, draw_machine, find_machine
-from inspect_pop.simulate.products import PRODUCTS, draw_recipe, find_recipe
+from inspect_pop.simulate.catalog import MACHINES, PRODUCTS, draw_machine, draw_recipe, find_machine, find_recipe
 
 SEED = 941
 SMALL = ("tst4", "fine5")

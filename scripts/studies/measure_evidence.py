@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from inspect_pop.classify.model import load
 from inspect_pop.classify.session import Classifier
-from inspect_pop.core.clock import utc_now
+from inspect_pop.core.columns import JointTable
 from inspect_pop.core.errors import InputFault
-from inspect_pop.core.joint_table import JointTable
 from inspect_pop.core.limits import Limits, load_limits
 from inspect_pop.core.recipe import Package
 from inspect_pop.core.robust import mad_sigma
+from inspect_pop.core.system import utc_now
 from inspect_pop.ingest import find_exports, open_export
 from inspect_pop.pipeline.board import judge_board, measure_board
 from inspect_pop.segment.joints import neighbour_pairs

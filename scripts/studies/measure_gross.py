@@ -23,9 +23,8 @@ from inspect_pop.core.statistics import clopper_pearson
 from inspect_pop.evaluate.collect import make_simulated_export
 from inspect_pop.pipeline.board import inspect_board
 from inspect_pop.simulate.board import simulate_board
+from inspect_pop.simulate.catalog import MACHINES, PRODUCTS, draw_machine, draw_recipe
 from inspect_pop.simulate.gross import GROSS
-from inspect_pop.simulate.machines import MACHINES, draw_machine
-from inspect_pop.simulate.products import PRODUCTS, draw_recipe
 
 VERDICTS = ("fail", "review", "pass")
 

@@ -25,14 +25,13 @@ from measure_retraining import NAMED
 from inspect_pop import cli
 from inspect_pop.classify.model import load, resolve
 from inspect_pop.core.classes import GOOD
-from inspect_pop.evaluate.comparison import compare_models
+from inspect_pop.evaluate.comparison import compare_models, find_disagreements, forecast_training
 from inspect_pop.evaluate.decision_labels import collect_decision_labels
-from inspect_pop.evaluate.disagreements import find_disagreements, forecast_training
 from inspect_pop.evaluate.promotion import promote
 from inspect_pop.evaluate.samples import hash_board
-from inspect_pop.ingest.labels import Labels, read_labels
-from inspect_pop.simulate.machines import Machine, draw_machine
-from inspect_pop.simulate.write_batch import simulate_batch
+from inspect_pop.ingest.pop_export import Labels, read_labels
+from inspect_pop.simulate.board import simulate_batch
+from inspect_pop.simulate.catalog import Machine, draw_machine
 from inspect_pop.station.trainer import Trainer, TrainingState
 from inspect_pop.store import Decision, open_store
 

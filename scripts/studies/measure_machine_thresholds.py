@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from inspect_pop.batch.machine_thresholds import defect_log_odds
+from inspect_pop.batch.worker import defect_log_odds
 from inspect_pop.classify.model import OperatingPoint, load, resolve
 from inspect_pop.classify.operating_points import choose_machine_point
 from inspect_pop.classify.session import Classifier
@@ -22,8 +22,7 @@ from inspect_pop.core.limits import Limits
 from inspect_pop.evaluate.collect import make_simulated_export
 from inspect_pop.pipeline.board import inspect_board
 from inspect_pop.simulate.board import simulate_board
-from inspect_pop.simulate.machines import Machine, draw_machine, find_machine
-from inspect_pop.simulate.products import find_recipe
+from inspect_pop.simulate.catalog import Machine, draw_machine, find_machine, find_recipe
 
 NAMED = ("line_a", "line_b", "worn_tube", "ct9", "transmission")
 PRODUCT = "apx17"

@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 
 from inspect_pop.classify.model import load
 from inspect_pop.classify.session import Classifier
-from inspect_pop.core.clock import utc_now
 from inspect_pop.core.geometry import SliceStack
 from inspect_pop.core.limits import Limits
+from inspect_pop.core.system import utc_now
 from inspect_pop.ingest import find_exports, open_export
 from inspect_pop.ingest.contract import BoardExport
 from inspect_pop.pipeline.board import inspect_board

@@ -32,15 +32,12 @@ import torch
 from numpy.typing import NDArray
 
 from inspect_pop.classify.model import Model, load, resolve
-from inspect_pop.core.joint_table import CLASSES, KEY
+from inspect_pop.core.columns import CLASSES, KEY
 from inspect_pop.core.statistics import estimate_rate
-from inspect_pop.evaluate.evaluation import outcomes_of
-from inspect_pop.evaluate.outcomes import HEAD, Outcomes, judge, row
+from inspect_pop.evaluate.evaluation import HEAD, Outcomes, judge, outcomes_of, row
 from inspect_pop.ingest import find_exports
-from inspect_pop.simulate.board import SimulatedBoard, simulate_board
-from inspect_pop.simulate.machines import find_machine
-from inspect_pop.simulate.products import find_recipe
-from inspect_pop.simulate.write_batch import simulate_batch
+from inspect_pop.simulate.board import SimulatedBoard, simulate_batch, simulate_board
+from inspect_pop.simulate.catalog import find_machine, find_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 # (machine, product, boards, seed); no other script and no recipe under datasets/ uses these seeds.

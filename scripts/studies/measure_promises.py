@@ -17,10 +17,10 @@ import numpy as np
 from inspect_pop.classify.model import Model, load, resolve
 from inspect_pop.classify.operating_points import read_calibration
 from inspect_pop.classify.session import Classifier, calibrate_logits, log_odds
-from inspect_pop.core.joint_table import CLASSES
+from inspect_pop.core.columns import CLASSES
 from inspect_pop.core.statistics import clopper_pearson
 from inspect_pop.evaluate.collect import collect
-from inspect_pop.evaluate.promise_check import PromiseCheck, check_fresh, check_scores
+from inspect_pop.evaluate.promotion import PromiseCheck, check_fresh, check_scores
 from inspect_pop.learn.package_model import compute_logits
 
 ESCAPES = (0.01, 0.02, 0.03, 0.05)

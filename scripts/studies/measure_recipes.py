@@ -24,11 +24,10 @@ from numpy.typing import NDArray
 from inspect_pop.core.errors import PopError
 from inspect_pop.core.recipe import Interface, Package, Recipe
 from inspect_pop.ingest import open_export
-from inspect_pop.recipes.ball_names import name_ball
-from inspect_pop.recipes.defaults import compute_standoff, guess_ball, guess_pad
+from inspect_pop.recipes.draft import compute_standoff, guess_ball, guess_pad, name_ball
 from inspect_pop.recipes.from_image import ImageArray, read_array
 from inspect_pop.simulate.board import simulate_board
-from inspect_pop.simulate.machines import find_machine
+from inspect_pop.simulate.catalog import find_machine
 
 PITCHES = (350.0, 400.0, 500.0, 650.0, 800.0, 1000.0)
 LAYOUTS = ("full", "peripheral", "depopulated", "two fields")

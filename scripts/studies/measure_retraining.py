@@ -22,10 +22,9 @@ from pathlib import Path
 import numpy as np
 
 from inspect_pop.classify.model import load, resolve
-from inspect_pop.evaluate.evaluation import outcomes_of
-from inspect_pop.evaluate.outcomes import Outcomes, judge, row, table
-from inspect_pop.simulate.machines import Machine, draw_machine
-from inspect_pop.simulate.write_batch import simulate_batch
+from inspect_pop.evaluate.evaluation import Outcomes, judge, outcomes_of, row, table
+from inspect_pop.simulate.board import simulate_batch
+from inspect_pop.simulate.catalog import Machine, draw_machine
 
 PRODUCT = "apx17"
 TAUGHT = 4

@@ -22,8 +22,7 @@ from inspect_pop.measure import measure_joints, measure_standoff, measure_top
 from inspect_pop.segment.joints import segment_joints
 from inspect_pop.segment.windows import correct_heights, cut_slices
 from inspect_pop.simulate.board import SimulatedBoard, simulate_board
-from inspect_pop.simulate.machines import find_machine
-from inspect_pop.simulate.products import find_recipe
+from inspect_pop.simulate.catalog import find_machine, find_recipe
 
 PRODUCTS = ("std11", "psfc10", "exd10", "apx17")
 COLUMNS = ("product", "interface", "gap bias, um", "gap error, um", "volume bias", "warpage error, um", "unknown")

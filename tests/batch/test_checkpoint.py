@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inspect_pop.batch.checkpoint import checkpoint_path, read_checkpoint, write_checkpoint
+from inspect_pop.batch.worker import checkpoint_path, read_checkpoint, write_checkpoint
 from inspect_pop.core.errors import StoreFault
 from tests.factories import make_inspection
 

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from inspect_pop import cli
-from inspect_pop.batch.executors import FinishedJob, run_in_process, run_in_processes, run_on_cluster
-from inspect_pop.batch.jobs import BoardJob
+from inspect_pop.batch.jobs import BoardJob, FinishedJob, run_in_process, run_in_processes, run_on_cluster
 from inspect_pop.core.errors import UsageFault
 from tests.batch.boards import command, many, start, tables, wait_for_another
 from tests.batch.work import by_name, good
@@ -62,7 +61,7 @@ def test_no_jobs(tmp_path: Path) -> None:
 PARENT = """
 import sys, time
 from pathlib import Path
-from inspect_pop.batch.executors import run_in_processes
+from inspect_pop.batch.jobs import run_in_processes
 from inspect_pop.batch.jobs import BoardJob
 from tests.batch.test_executors import say_and_wait
 if __name__ == "__main__":
@@ -138,7 +137,7 @@ def test_a_worker_that_joins_takes_part(cluster: Any, tmp_path: Path) -> None:
 @on_cluster
 def test_no_scheduler_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
-    monkeypatch.setattr("inspect_pop.batch.executors.CONNECT_TIMEOUT_S", 1)
+    monkeypatch.setattr("inspect_pop.batch.jobs.CONNECT_TIMEOUT_S", 1)
     with pytest.raises(UsageFault, match="a Dask scheduler"):
         list(run_on_cluster(by_name, [], "tcp://127.0.0.1:9"))
 

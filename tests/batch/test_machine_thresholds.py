@@ -8,10 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from inspect_pop import cli
-from inspect_pop.batch import machine_thresholds
-from inspect_pop.batch.executors import run_in_process
-from inspect_pop.batch.jobs import BatchSettings, BoardJob
-from inspect_pop.batch.machine_thresholds import defect_log_odds, find_first_boards, find_machine_points
+from inspect_pop.batch import worker
+from inspect_pop.batch.jobs import BatchSettings, BoardJob, run_in_process
+from inspect_pop.batch.worker import defect_log_odds, find_first_boards, find_machine_points
 from inspect_pop.core.classes import CLASSES
 from inspect_pop.core.errors import StoreFault
 from inspect_pop.core.limits import Limits
@@ -48,7 +47,7 @@ def settings(out: Path, model: Path, **more: object) -> BatchSettings:
 
 
 def test_first_boards_of_each_machine_are_enough(small_board: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine_thresholds, "JOINTS_PER_MACHINE", 100)  # the sample board has 88
+    monkeypatch.setattr(worker, "JOINTS_PER_MACHINE", 100)  # the sample board has 88
     assert [j.order for j in find_first_boards(jobs(small_board, 5))] == [0, 1]
 
 

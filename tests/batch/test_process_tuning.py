@@ -23,7 +23,7 @@ print(resident_mb() - before)
 """
 
 
-TUNE = "from inspect_pop.batch.process_tuning import release_memory, tune_process; tune_process()"
+TUNE = "from inspect_pop.batch.jobs import release_memory, tune_process; tune_process()"
 
 
 def growth_mb(tune: str, then: str = "") -> float:
@@ -43,19 +43,19 @@ def test_memory_goes_back_when_it_is_given() -> None:
 
 
 def test_nothing_happens_with_a_c_library_other_than_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
-    from inspect_pop.batch import process_tuning
+    from inspect_pop.batch import jobs
 
     monkeypatch.setattr(os, "confstr_names", {})
-    monkeypatch.setattr(process_tuning.ctypes, "CDLL", lambda _: pytest.fail("asked the C library"))
-    process_tuning.tune_process()
-    process_tuning.release_memory()
+    monkeypatch.setattr(jobs.ctypes, "CDLL", lambda _: pytest.fail("asked the C library"))
+    jobs.tune_process()
+    jobs.release_memory()
 
 
 @pytest.mark.skipif("CS_GNU_LIBC_VERSION" not in os.confstr_names, reason="needs glibc")
 def test_what_boards_leave_in_circles_is_found_between_them() -> None:
     """Far fewer objects than Python would look for by itself, each with a lot of memory."""
     leave = f"""
-from inspect_pop.batch.process_tuning import release_between_boards
+from inspect_pop.batch.jobs import release_between_boards
 gc.disable()
 for board in range(32):
     circle = [np.ones({LARGE_MB} * 1_000_000 // 32 // 8)]
@@ -67,7 +67,7 @@ for board in range(32):
 
 
 def test_memory_that_leaps_is_given_back_once() -> None:
-    from inspect_pop.batch.process_tuning import _PeakMemory
+    from inspect_pop.batch.jobs import _PeakMemory
 
     peak, mb = _PeakMemory(), 1 << 20
     leaps = [peak.has_grown(held * mb) for held in (400, 430, 420, 480, 480, 430, 500, 545)]
@@ -76,11 +76,11 @@ def test_memory_that_leaps_is_given_back_once() -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads memory from /proc")
 def test_what_is_held_is_counted_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    from inspect_pop.batch import process_tuning
+    from inspect_pop.batch import jobs
 
-    before = process_tuning._resident_bytes()
+    before = jobs._resident_bytes()
     with mmap.mmap(-1, 50 << 20) as block:  # not from memory that lies about free
         block.write(b"x" * len(block))
-        assert process_tuning._resident_bytes() - before > 49 << 20
-    monkeypatch.setattr(process_tuning, "_STATM", Path("/not/there"))
-    assert process_tuning._resident_bytes() == 0
+        assert jobs._resident_bytes() - before > 49 << 20
+    monkeypatch.setattr(jobs, "_STATM", Path("/not/there"))
+    assert jobs._resident_bytes() == 0

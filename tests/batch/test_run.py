@@ -8,8 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from inspect_pop.batch import BatchSettings, RunSummary, local_executor, run_batch
-from inspect_pop.batch.executors import run_in_process
-from inspect_pop.batch.jobs import BoardJob
+from inspect_pop.batch.jobs import BoardJob, run_in_process
 from inspect_pop.batch.run import run_jobs
 from inspect_pop.core.errors import StoreFault, UsageFault
 from inspect_pop.core.limits import Limits

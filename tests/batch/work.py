@@ -5,9 +5,8 @@ import signal
 import time
 from pathlib import Path
 
-from inspect_pop.batch.checkpoint import checkpoint_path, write_checkpoint
-from inspect_pop.batch.executors import time_limit
-from inspect_pop.batch.jobs import BatchSettings, BoardJob, JobOutcome
+from inspect_pop.batch.jobs import BatchSettings, BoardJob, JobOutcome, time_limit
+from inspect_pop.batch.worker import checkpoint_path, write_checkpoint
 from inspect_pop.core.errors import ManifestFault, StoreFault
 from inspect_pop.store import open_store
 from tests.factories import make_inspection

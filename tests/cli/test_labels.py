@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from inspect_pop import cli
-from inspect_pop.ingest.labels import read_labels
+from inspect_pop.ingest.pop_export import read_labels
 from inspect_pop.store import Decision, open_store
 from tests.factories import make_inspection
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from inspect_pop.batch import JobOutcome, RunSummary
-from inspect_pop.cli.run import print_summary, show_progress
+from inspect_pop.cli.inspection import print_summary, show_progress
 
 Captured = pytest.CaptureFixture[str]
 

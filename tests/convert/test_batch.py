@@ -130,7 +130,7 @@ def test_nothing_half_written_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("inspect_pop.convert.write._replace_folder", fail)
+    monkeypatch.setattr("inspect_pop.convert.batch._replace_folder", fail)
     with pytest.raises(OSError, match="No space"):
         convert(tmp_path, path)
     assert list((tmp_path / "batch/boards").iterdir()) == []

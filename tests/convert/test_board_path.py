@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from inspect_pop.convert.board_path import BoardPattern, fill_names, find_boards, list_files
+from inspect_pop.convert.map_file import BoardPattern, fill_names, find_boards, list_files
 from inspect_pop.core.errors import PathFault
 
 

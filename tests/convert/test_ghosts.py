@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from inspect_pop.convert.ghosts import decide_turned
+from inspect_pop.convert.levels import decide_turned
 
 
 def scores(up: float, down: float, at: int = 20) -> NDArray[np.float64]:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from inspect_pop.convert.batch import probe_source
 from inspect_pop.convert.map_file import load_map
-from inspect_pop.convert.probe import probe_source
 from inspect_pop.core.errors import UsageFault
 from tests.convert.boards import draw_slices, draw_volume, write_pictures, write_vgi
 

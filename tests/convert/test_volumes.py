@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from inspect_pop.convert.map_file import ImageMap
-from inspect_pop.convert.sources import open_planes
+from inspect_pop.convert.stacks import open_planes
 from inspect_pop.core.errors import FileFault, ImageFault, InputFault, PathFault
 from tests.convert.boards import write_vgi
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from inspect_pop.convert.write import copy_recipe, make_folder_name, write_board
+from inspect_pop.convert.batch import copy_recipe, make_folder_name, write_board
 from inspect_pop.core.errors import FileFault, InputFault
 from tests.convert.boards import write_recipe
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from inspect_pop.core.atomic import PART_SUFFIX, atomic_file, write_bytes, write_text
+from inspect_pop.core.system import PART_SUFFIX, atomic_file, write_bytes, write_text
 
 
 @pytest.mark.parametrize("durable", [False, True])

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from inspect_pop.core.clock import utc_now
+from inspect_pop.core.system import utc_now
 
 
 def test_now_is_iso_text_in_utc() -> None:

@@ -5,8 +5,8 @@ import sys
 import numpy as np
 import pytest
 
+from inspect_pop.core.columns import JointTable, concat
 from inspect_pop.core.errors import UsageFault
-from inspect_pop.core.joint_table import JointTable, concat
 
 
 @pytest.fixture

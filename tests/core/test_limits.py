@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from inspect_pop.core.acceptance import DEFAULT_PROFILE
 from inspect_pop.core.errors import LimitsFault
-from inspect_pop.core.limits import Limits, describe_limits, load_limits
+from inspect_pop.core.limits import DEFAULT_PROFILE, Limits, describe_limits, load_limits
 
 
 @pytest.fixture

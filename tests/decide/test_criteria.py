@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from inspect_pop.core import flags
-from inspect_pop.core.acceptance import CRITERIA, DEFAULT_PROFILE, PROFILES, Profile, change_profile
 from inspect_pop.core.errors import LimitsFault
+from inspect_pop.core.limits import CRITERIA, DEFAULT_PROFILE, PROFILES, Profile, change_profile
 from inspect_pop.decide.criteria import apply_violations, collect_measures, doubt_starved, find_violations
 from inspect_pop.decide.verdict import JointVerdicts
 from tests.drawn import drawn_interface

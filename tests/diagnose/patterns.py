@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from inspect_pop.core.joint_table import CLASSES, JointTable, concat
+from inspect_pop.core.columns import CLASSES, JointTable, concat
 from inspect_pop.core.recipe import Interface, Package
 from inspect_pop.diagnose import Bulge, PackageState
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from inspect_pop.core.classes import DEFECTS
-from inspect_pop.core.joint_table import JointTable
+from inspect_pop.core.columns import JointTable
 from inspect_pop.core.limits import Limits
 from inspect_pop.diagnose import CAUSES, LotDefects, PackageState, choose_disposition, diagnose, diagnose_lot
 from inspect_pop.diagnose.diagnosis import find_repeating_positions

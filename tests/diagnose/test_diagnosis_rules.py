@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from inspect_pop.core.causes import CAUSES
+from inspect_pop.core.classes import CAUSES
 from inspect_pop.core.limits import Limits
 from inspect_pop.diagnose import Bulge, PackageState
 from inspect_pop.diagnose.diagnosis import (

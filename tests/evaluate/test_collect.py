@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from inspect_pop.classify.inputs import CHANNELS
+from inspect_pop.core.columns import CLASSES
 from inspect_pop.core.errors import LabelsFault, LimitsFault
-from inspect_pop.core.joint_table import CLASSES
 from inspect_pop.core.limits import Limits
 from inspect_pop.evaluate.collect import BoardGroup, DatasetConfig, collect, extract_samples, load_dataset_config, make_dataset
 from inspect_pop.ingest import open_export

@@ -5,7 +5,7 @@ import pytest
 
 from inspect_pop.core.errors import LabelsFault
 from inspect_pop.evaluate.comparison import NOT_BETTER, compare_outcomes
-from inspect_pop.evaluate.outcomes import Outcomes
+from inspect_pop.evaluate.evaluation import Outcomes
 from tests.evaluate.test_outcomes import make_outcomes
 
 

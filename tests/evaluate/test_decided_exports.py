@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from inspect_pop.evaluate.collect import collect
-from inspect_pop.evaluate.decided_exports import find_decided_exports
-from inspect_pop.evaluate.decision_labels import collect_decision_labels, write_decision_labels
+from inspect_pop.evaluate.decision_labels import collect_decision_labels, find_decided_exports, write_decision_labels
 from inspect_pop.ingest import export_digest
 from inspect_pop.store import Decision, Store, open_store
 from inspect_pop.verify.windows import ExportPlace, WindowSet

@@ -6,7 +6,7 @@ import pytest
 
 from inspect_pop.evaluate.collect import collect
 from inspect_pop.evaluate.decision_labels import collect_decision_labels, write_decision_labels
-from inspect_pop.ingest.labels import read_labels
+from inspect_pop.ingest.pop_export import read_labels
 from inspect_pop.store import Decision, Store, open_store
 from tests.factories import again, make_inspection
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from inspect_pop.core.statistics import clopper_pearson
+from inspect_pop.evaluate.comparison import DisagreementReport, Forecast, find_disagreements, forecast_training
 from inspect_pop.evaluate.decision_labels import DecisionLabels, collect_decision_labels
-from inspect_pop.evaluate.disagreements import DisagreementReport, Forecast, find_disagreements, forecast_training
 from inspect_pop.store import Decision, open_store
 from tests.factories import make_inspection
 

@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from inspect_pop.core.columns import CLASSES
 from inspect_pop.core.errors import LabelsFault
-from inspect_pop.core.joint_table import CLASSES
 from inspect_pop.evaluate.label_book import find_label_doubts, predict_out_of_fold, read_book, report_labels
 from inspect_pop.evaluate.samples import Samples
 from tests.learn.sets import make_samples

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from inspect_pop.core.errors import LabelsFault, PathFault, UsageFault
-from inspect_pop.evaluate.label_formats import Box, read_boxes
+from inspect_pop.evaluate.label_import import Box, read_boxes
 
 
 def write(folder: Path, content: object, name: str = "labels.json") -> Path:

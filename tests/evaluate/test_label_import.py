@@ -7,10 +7,9 @@ import pytest
 from inspect_pop.align import align_slices
 from inspect_pop.core.errors import LabelsFault, UsageFault
 from inspect_pop.core.limits import Limits
-from inspect_pop.evaluate.label_formats import Box, LabelledPicture
-from inspect_pop.evaluate.label_import import import_boxes, read_class_table, write_labels
+from inspect_pop.evaluate.label_import import Box, LabelledPicture, import_boxes, read_class_table, write_labels
 from inspect_pop.ingest import BoardExport, open_export
-from inspect_pop.ingest.labels import read_labels
+from inspect_pop.ingest.pop_export import read_labels
 
 NAME = "export/PB2411-010204_U1_lower_z2.png"
 

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from inspect_pop.evaluate.label_book import LabelBook
-from inspect_pop.evaluate.label_match import describe_unmatched, find_changed_serials, match_inspections
+from inspect_pop.evaluate.label_book import LabelBook, describe_unmatched, find_changed_serials, match_inspections
 from inspect_pop.ingest import BoardExport, open_export
-from inspect_pop.ingest.labels import LabelledJoint
+from inspect_pop.ingest.pop_export import LabelledJoint
 from tests.ingest.boards import SERIAL, write_board
 
 FIRST, SECOND = "2026-11-22T08:00:00+01:00", "2026-11-22T09:00:00+00:00"

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from inspect_pop.classify.model import OperatingPoint
-from inspect_pop.core.joint_table import CLASSES
-from inspect_pop.evaluate.outcomes import HEAD, Outcomes, judge, row, table
+from inspect_pop.core.columns import CLASSES
+from inspect_pop.evaluate.evaluation import HEAD, Outcomes, judge, row, table
 from tests.learn.sets import make_samples
 
 

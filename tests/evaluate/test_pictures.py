@@ -8,7 +8,7 @@ import pytest
 from inspect_pop.classify.model import LearntPicture, load
 from inspect_pop.classify.session import describe_unlike
 from inspect_pop.core.errors import UsageFault
-from inspect_pop.evaluate.pictures import MARGINS, learn_pictures, widen_ranges, write_pictures
+from inspect_pop.evaluate.collect import MARGINS, learn_pictures, widen_ranges, write_pictures
 from inspect_pop.ingest import open_export
 from inspect_pop.measure.joints import PICTURE_FIGURES
 from tests.learn.models import make_model

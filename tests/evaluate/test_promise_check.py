@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from inspect_pop.classify.model import load
-from inspect_pop.evaluate.promise_check import check_fresh, check_promise, check_scores
+from inspect_pop.evaluate.promotion import check_fresh, check_promise, check_scores
 from tests.classify.test_operating_points import scores
 from tests.learn.models import make_model
 

@@ -10,7 +10,7 @@ from inspect_pop.classify.session import Classifier
 from inspect_pop.core.classes import CLASSES, DEFECTS
 from inspect_pop.core.errors import LimitsFault, ModelFault
 from inspect_pop.core.statistics import clopper_pearson
-from inspect_pop.evaluate.outcomes import judge
+from inspect_pop.evaluate.evaluation import judge
 from inspect_pop.evaluate.promotion import Gates, check_gates, compare, list_models, load_gates, promote, rollback
 from tests.evaluate.test_outcomes import make_outcomes
 from tests.learn.models import make_model

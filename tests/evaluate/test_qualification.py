@@ -10,8 +10,7 @@ from inspect_pop import cli
 from inspect_pop.classify.model import LearntPicture, load
 from inspect_pop.core.errors import LabelsFault, UsageFault
 from inspect_pop.core.limits import Limits
-from inspect_pop.evaluate.promotion import Gates
-from inspect_pop.evaluate.qualification import qualify_machine
+from inspect_pop.evaluate.promotion import Gates, qualify_machine
 from inspect_pop.store import Qualification, open_store
 from tests.factories import make_inspection
 from tests.learn.conftest import make_batch

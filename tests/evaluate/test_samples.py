@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inspect_pop.core.columns import CLASSES
 from inspect_pop.core.errors import FileFault, LabelsFault, ModelFault
-from inspect_pop.core.joint_table import CLASSES
 from inspect_pop.evaluate.samples import (
     SampleWriter,
     concat,

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from inspect_pop.core.errors import RecipeFault
-from inspect_pop.ingest.array_checks import explain_mirror, guess_unit
-from inspect_pop.ingest.recipe_file import read_recipe
+from inspect_pop.ingest.recipe_file import explain_mirror, guess_unit, read_recipe
 from tests.drawn import drawn_interface
 from tests.ingest.boards import edit, joints
 from tests.scenes import ring

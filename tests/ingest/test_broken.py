@@ -9,7 +9,7 @@ from inspect_pop.core import errors
 from inspect_pop.core.errors import InputFault
 from inspect_pop.core.geometry import SliceStack
 from inspect_pop.ingest import check_export, find_exports, open_export
-from inspect_pop.ingest.labels import read_labels
+from inspect_pop.ingest.pop_export import read_labels
 from tests.ingest.bounded import within_bounds
 from tests.ingest.broken import DECIDE, KINDS, Kind
 

@@ -7,7 +7,7 @@ import pytest
 
 from inspect_pop.core.errors import FileFault, PathFault, UsageFault
 from inspect_pop.ingest import BoardPlace, find_exports, find_labels, find_passed_over, open_export
-from inspect_pop.ingest import discovery as find
+from inspect_pop.ingest import contract as find
 from tests.ingest.boards import write_board
 
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from inspect_pop.core.columns import CLASSES
 from inspect_pop.core.errors import FileFault, LabelsFault
-from inspect_pop.core.joint_table import CLASSES
 from inspect_pop.core.recipe import Recipe
-from inspect_pop.ingest.labels import check_labels, read_labels
+from inspect_pop.ingest.pop_export import check_labels, read_labels
 from inspect_pop.ingest.recipe_file import read_recipe
 
 HEAD = "serial,refdes,interface,ball,label\n"

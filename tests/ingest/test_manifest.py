@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inspect_pop.ingest.document import FieldFault
+from inspect_pop.ingest.files import FieldFault
 from inspect_pop.ingest.manifest import HeightEntry, SliceEntry, parse_manifest
 from tests.ingest.boards import manifest
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from inspect_pop.classify.inputs import CHANNELS, SCALARS
-from inspect_pop.core.joint_table import CLASSES
+from inspect_pop.core.columns import CLASSES
 from inspect_pop.evaluate.samples import Samples
 from inspect_pop.segment.windows import SIZE
 

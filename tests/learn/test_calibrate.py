@@ -3,7 +3,7 @@ import pytest
 from numpy.typing import NDArray
 
 from inspect_pop.classify.model import Calibration, OperatingPoint
-from inspect_pop.core.joint_table import CLASSES
+from inspect_pop.core.columns import CLASSES
 from inspect_pop.core.statistics import calibration_error
 from inspect_pop.learn.calibrate import (
     PreviousModel,

@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 from inspect_pop.classify.model import load  # noqa: E402
 from inspect_pop.core.errors import UsageFault  # noqa: E402
-from inspect_pop.learn.distributed import SINGLE_PROCESS, DistributedContext, join_processes, select_device  # noqa: E402
+from inspect_pop.learn.fit import SINGLE_PROCESS, DistributedContext, join_processes, select_device  # noqa: E402
 
 pytestmark = [pytest.mark.training]
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 from inspect_pop.classify.inputs import CHANNELS, SCALARS  # noqa: E402
 from inspect_pop.core.errors import ModelFault  # noqa: E402
-from inspect_pop.learn import to_onnx as export  # noqa: E402
+from inspect_pop.learn import package_model as export  # noqa: E402
 from inspect_pop.learn.fit import FitConfig, TrainingSet, fit, predict  # noqa: E402
 from inspect_pop.learn.network import JointNet, Shape  # noqa: E402
 from inspect_pop.segment.windows import SIZE  # noqa: E402

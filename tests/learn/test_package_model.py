@@ -8,7 +8,7 @@ import pytest
 
 from inspect_pop.classify.model import load
 from inspect_pop.core.errors import UsageFault
-from inspect_pop.evaluate.outcomes import judge
+from inspect_pop.evaluate.evaluation import judge
 from inspect_pop.learn.package_model import ModelDescription, add_machine_model, machine_folder, seal
 from tests.evaluate.test_outcomes import make_outcomes
 from tests.learn.models import make_model

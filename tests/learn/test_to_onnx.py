@@ -15,10 +15,15 @@ from inspect_pop.classify.inputs import CHANNELS  # noqa: E402
 from inspect_pop.classify.model import Card, load  # noqa: E402
 from inspect_pop.core.errors import ModelFault  # noqa: E402
 from inspect_pop.evaluate.samples import save  # noqa: E402
-from inspect_pop.learn import to_onnx as module  # noqa: E402
+from inspect_pop.learn import package_model as module  # noqa: E402
 from inspect_pop.learn.network import LIMIT, NETWORK, JointNet, Shape, load_network, save_network  # noqa: E402
-from inspect_pop.learn.package_model import seal  # noqa: E402
-from inspect_pop.learn.to_onnx import check_agreement, prepare_for_int8, strip_metadata, to_onnx  # noqa: E402
+from inspect_pop.learn.package_model import (  # noqa: E402
+    check_agreement,
+    prepare_for_int8,
+    seal,
+    strip_metadata,
+    to_onnx,
+)
 from tests.learn.models import make_model  # noqa: E402
 from tests.learn.sets import make_samples  # noqa: E402
 

@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from inspect_pop.learn.distributed import DistributedContext, join_processes
-from inspect_pop.learn.fit import FitConfig, fit
+from inspect_pop.learn.fit import DistributedContext, FitConfig, fit, join_processes
 from tests.learn.sets import make_samples
 
 # A loss of zero leaves a head without a gradient, which the processes must not wait for.

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from inspect_pop.core.columns import list_measured_columns
+from inspect_pop.core.columns import JointTable, list_measured_columns
 from inspect_pop.core.flags import bit
 from inspect_pop.core.geometry import Placement, SliceStack
-from inspect_pop.core.joint_table import JointTable
 from inspect_pop.core.recipe import Interface
 from inspect_pop.measure import measure_joints
 from inspect_pop.measure.joints import AXIAL_VARIANCE_UM2, SCALE, SliceMeasures, estimate_volume_ratio, is_turned, measure_slices

@@ -13,7 +13,7 @@ import pytest
 from inspect_pop.core.errors import UsageFault
 from inspect_pop.messages import hermes
 from inspect_pop.messages.hermes import HermesFault, Lane, decode, encode, parse_address, serve_lane
-from inspect_pop.station.app import run_publisher
+from inspect_pop.station.serve import run_publisher
 from inspect_pop.station.settings import ServiceSettings
 from inspect_pop.store import Decision, Store, open_store
 from tests.factories import make_inspection

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from inspect_pop.core.errors import StoreFault
-from inspect_pop.messages.result_follower import FollowedTarget, ResultsFollower
-from inspect_pop.report.result_files import ResultsTarget, parse_target
-from inspect_pop.station.app import run_publisher
+from inspect_pop.messages.publisher import FollowedTarget, ResultsFollower
+from inspect_pop.report.write import ResultsTarget, parse_target
+from inspect_pop.station.serve import run_publisher
 from inspect_pop.station.settings import ServiceSettings
 from inspect_pop.store import Decision, Store, open_store
 from tests.factories import make_inspection
@@ -100,7 +100,7 @@ def test_a_board_that_the_template_cannot_show_holds_up_no_other(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logged: list[str] = []  # a command that ran in this process before may have taken the root's handlers
-    monkeypatch.setattr("inspect_pop.messages.result_follower.log.error", lambda message, **_: logged.append(message))
+    monkeypatch.setattr("inspect_pop.messages.publisher.log.error", lambda message, **_: logged.append(message))
     (tmp_path / "a.txt.j2").write_text("{% if board.serial == 'S1' %}{{ 1 / 0 }}{% endif %}x")
     target = parse_target(f"{tmp_path / 'a.txt.j2'}={tmp_path / 'out'}")
     followed = FollowedTarget.begin(target, store)
@@ -112,7 +112,7 @@ def test_a_board_that_the_template_cannot_show_holds_up_no_other(
 
 
 def test_thousands_of_boards_are_caught_up_in_parts(store: Store, target: ResultsTarget, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inspect_pop.store.read._CHANGES_AT_ONCE", 3)
+    monkeypatch.setattr("inspect_pop.store.rows._CHANGES_AT_ONCE", 3)
     followed = FollowedTarget.begin(target, store)
     for k in range(7):
         add(store, f"S{k}")

@@ -13,8 +13,7 @@ import pytest
 
 from inspect_pop.core.errors import UsageFault
 from inspect_pop.messages import Envelope, from_inspection
-from inspect_pop.messages.publisher import NotDelivered, drain
-from inspect_pop.messages.senders import AmqpSender, FolderSender, HttpSender, sender_for
+from inspect_pop.messages.publisher import AmqpSender, FolderSender, HttpSender, NotDelivered, drain, sender_for
 from inspect_pop.store import Store, open_store
 from tests.factories import make_inspection
 from tests.station.broker import Broker, is_installed

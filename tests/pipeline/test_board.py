@@ -13,11 +13,11 @@ import tifffile
 from inspect_pop.classify.inputs import JointInputs
 from inspect_pop.classify.model import LearntPicture, OperatingPoint, load
 from inspect_pop.classify.session import Classifier, Scores
+from inspect_pop.core.columns import CLASSES, COLUMNS
 from inspect_pop.core.errors import FrameFault
 from inspect_pop.core.flags import bit
 from inspect_pop.core.geometry import SliceStack
 from inspect_pop.core.inspection import Inspection
-from inspect_pop.core.joint_table import CLASSES, COLUMNS
 from inspect_pop.core.limits import Limits, load_limits
 from inspect_pop.ingest import open_export
 from inspect_pop.ingest.contract import BoardExport, SliceSource

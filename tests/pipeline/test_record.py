@@ -8,7 +8,7 @@ import pytest
 
 from inspect_pop.classify.model import OperatingPoint
 from inspect_pop.core.classes import CLASSES
-from inspect_pop.core.joint_table import JointTable
+from inspect_pop.core.columns import JointTable
 from inspect_pop.core.recipe import Interface, Package, Recipe, describe_disposition
 from inspect_pop.diagnose import Cause
 from inspect_pop.ingest import open_export

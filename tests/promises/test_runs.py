@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from inspect_pop import cli
-from inspect_pop.batch import executors
+from inspect_pop.batch import jobs
 from inspect_pop.batch.jobs import BoardJob
 from inspect_pop.batch.worker import inspect_job
 from inspect_pop.pipeline import board as pipeline
@@ -172,13 +172,13 @@ def test_a_store_that_stays_locked_ends_the_run_which_goes_on_later(
 def test_a_board_that_vanishes_lies_in_quarantine(
     batch: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drain = executors._drain
+    drain = jobs._drain
 
     def late(pool, work, waiting, **more):
         (batch / "boards" / "board-3" / "export.json").unlink()
         return drain(pool, work, waiting, **more)
 
-    monkeypatch.setattr(executors, "_drain", late)
+    monkeypatch.setattr(jobs, "_drain", late)
     assert run(batch, tmp_path / "out", model) == 1
     assert "board-3" in (tmp_path / "out" / "quarantine.csv").read_text()
     assert pq.read_table(tmp_path / "out" / "boards.parquet").num_rows == 3

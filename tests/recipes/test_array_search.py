@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from inspect_pop.recipes.array_search import find_array
+from inspect_pop.recipes.lattice import find_array
 from tests.recipes.samples import grid, picture
 
 

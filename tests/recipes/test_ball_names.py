@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from inspect_pop.recipes.ball_names import find_a1_corner, list_names, name_ball, parse_ball, turn_to_a1
+from inspect_pop.recipes.draft import find_a1_corner, list_names, name_ball, parse_ball, turn_to_a1
 
 
 def test_letters_are_skipped_and_doubled() -> None:

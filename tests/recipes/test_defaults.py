@@ -2,7 +2,7 @@
 
 import pytest
 
-from inspect_pop.recipes.defaults import compute_standoff, guess_ball, guess_pad
+from inspect_pop.recipes.draft import compute_standoff, guess_ball, guess_pad
 
 
 @pytest.mark.parametrize(

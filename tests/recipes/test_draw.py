@@ -9,7 +9,7 @@ import pytest
 from inspect_pop.core.errors import UsageFault
 from inspect_pop.recipes.draw import DOUBT, EMPTY, draw_array, draw_recipe
 from inspect_pop.recipes.from_image import read_array
-from inspect_pop.simulate.products import find_recipe
+from inspect_pop.simulate.catalog import find_recipe
 from tests.recipes.samples import grid, picture
 
 

@@ -7,7 +7,7 @@ import openpyxl
 import pytest
 
 from inspect_pop.core.errors import RecipeFault
-from inspect_pop.recipes.from_ball_list import read_ball_list
+from inspect_pop.recipes.from_lists import read_ball_list
 from tests.recipes.samples import shared
 
 ROWS = [("signal", "ball"), ("VDD", "A1"), ("DQ0", "A2"), ("DQ1", "A4"), ("GND", "J1"), ("CK", "K4")]

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 from inspect_pop.core.errors import FrameFault, UsageFault
-from inspect_pop.recipes.array_search import find_array
-from inspect_pop.recipes.ball_names import name_ball
-from inspect_pop.recipes.from_image import ImageArray, read_array
-from inspect_pop.recipes.picture import read_picture
+from inspect_pop.recipes.draft import name_ball
+from inspect_pop.recipes.from_image import ImageArray, read_array, read_picture
+from inspect_pop.recipes.lattice import find_array
 from tests.recipes.samples import grid, picture, shared
 
 NAMES = [name_ball(r, c) for r in range(9) for c in range(11)]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from inspect_pop.core.errors import RecipeFault, UsageFault
-from inspect_pop.recipes.from_ipc2581 import read_ipc2581
+from inspect_pop.recipes.from_ipc import read_ipc2581
 from tests.recipes.samples import ipc2581, shared
 
 

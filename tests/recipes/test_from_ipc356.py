@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from inspect_pop.core.errors import RecipeFault, UsageFault
-from inspect_pop.recipes.from_ipc356 import read_ipc356
+from inspect_pop.recipes.from_ipc import read_ipc356
 from tests.recipes.samples import netlist, shared
 
 

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from inspect_pop.core.errors import RecipeFault, UsageFault
-from inspect_pop.recipes.from_kicad import read_kicad
-from inspect_pop.recipes.s_expression import parse_expression
+from inspect_pop.recipes.from_kicad import parse_expression, read_kicad
 from tests.recipes.samples import board, footprint, shared
 
 

@@ -8,7 +8,7 @@ from inspect_pop.core.errors import RecipeFault, UsageFault
 from inspect_pop.ingest.recipe_file import read_recipe
 from inspect_pop.recipes.draft import Choices, build_package, write_recipe
 from inspect_pop.recipes.from_kicad import read_kicad
-from inspect_pop.recipes.from_placement import join_placement, read_placement
+from inspect_pop.recipes.from_lists import join_placement, read_placement
 from tests.recipes.samples import footprint, shared
 
 DIALECTS = {

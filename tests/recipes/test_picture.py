@@ -8,7 +8,7 @@ import pytest
 import tifffile
 
 from inspect_pop.core.errors import FileFault, ImageFault, UsageFault
-from inspect_pop.recipes.picture import read_picture
+from inspect_pop.recipes.from_image import read_picture
 
 VALUES = np.arange(40 * 30, dtype=np.uint16).reshape(40, 30) * 40
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from inspect_pop.report.ball_map import choose_mark, find_places_um, make_ball_map
+from inspect_pop.report.maps import choose_mark, find_places_um, make_ball_map
 from tests.factories import make_inspection
 from tests.report.recipes import recipe_of
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from inspect_pop.core.robust import nan_median
-from inspect_pop.report.ball_map import find_places_um
 from inspect_pop.report.board_page import (
     STRIP_WIDTH,
     Strip,
@@ -23,6 +22,7 @@ from inspect_pop.report.board_page import (
     render_board_page,
     render_strips,
 )
+from inspect_pop.report.maps import find_places_um
 from inspect_pop.station.contract import make_answer
 from tests.factories import ROWS, make_inspection
 from tests.report.recipes import recipe_of

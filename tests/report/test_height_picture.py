@@ -9,7 +9,7 @@ import pytest
 
 from inspect_pop.core.geometry import Grid, HeightMap, Placement
 from inspect_pop.core.recipe import Package
-from inspect_pop.report.height_picture import HeightPicture, draw_height_picture, round_up_step
+from inspect_pop.report.maps import HeightPicture, draw_height_picture, round_up_step
 from tests.drawn import drawn_interface
 
 PACKAGE = Package("U1", "POP4", "tmv", (4400.0, 4400.0), 1350.0, 80.0, ())

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 from inspect_pop.core.errors import StoreFault, UsageFault
-from inspect_pop.report.result_files import SHIPPED, TEMPLATES, ResultsTarget, TemplateFault, collect_values, parse_target
+from inspect_pop.report.write import SHIPPED, TEMPLATES, ResultsTarget, TemplateFault, collect_values, parse_target
 from inspect_pop.store import Decision, InspectionSequence, StoredBoard, extract_defects
 from tests.factories import make_inspection
 

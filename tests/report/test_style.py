@@ -4,7 +4,7 @@ import re
 
 from inspect_pop.core.classes import JOINT_CLASSES
 from inspect_pop.core.columns import COLUMNS
-from inspect_pop.report.style import CLASS_LOOKS, DISPLAYS, VERDICT_LOOKS, make_style
+from inspect_pop.report.page import CLASS_LOOKS, DISPLAYS, VERDICT_LOOKS, make_style
 
 
 def test_every_class_has_a_look_of_its_own() -> None:

@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from inspect_pop.segment.outlines import find_outlines
-from inspect_pop.segment.voids import find_void_fraction
+from inspect_pop.segment.outlines import find_outlines, find_void_fraction
 from inspect_pop.segment.windows import cut_slices
 from tests.drawn import drawn_interface
 from tests.scenes import HOME, discs, stack_of

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from inspect_pop.simulate.board import SimulatedBoard, simulate_board
-from inspect_pop.simulate.machines import MACHINES, Machine
-from inspect_pop.simulate.products import PRODUCTS
+from inspect_pop.simulate.catalog import MACHINES, PRODUCTS, Machine
 
 QUICK = replace(MACHINES["line_a"], name="quick", pixel_um=24.0, slices=3, views=8, height_pixel_um=48.0, shading=0.0)
 

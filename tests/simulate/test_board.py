@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from inspect_pop.core.joint_table import CLASSES
+from inspect_pop.core.columns import CLASSES
 from inspect_pop.simulate.board import simulate_board
-from inspect_pop.simulate.machines import MACHINES
-from inspect_pop.simulate.products import PRODUCTS
+from inspect_pop.simulate.catalog import MACHINES, PRODUCTS
 
 
 def test_a_board_has_a_row_for_every_joint_and_a_picture_of_everything(board):

@@ -12,7 +12,7 @@ from inspect_pop.simulate.bodies import (
     cap_volume,
     empty_bodies,
 )
-from inspect_pop.simulate.products import PRODUCTS
+from inspect_pop.simulate.catalog import PRODUCTS
 
 LOWER = PRODUCTS["tst4"].packages[0].interface("lower")
 N = 60

@@ -4,8 +4,8 @@ import pytest
 from inspect_pop.core.classes import CLASSES
 from inspect_pop.core.errors import UsageFault
 from inspect_pop.simulate.bodies import VARIETIES
+from inspect_pop.simulate.catalog import PRODUCTS
 from inspect_pop.simulate.causes import CAUSES, draw_varieties, plan_board
-from inspect_pop.simulate.products import PRODUCTS
 
 PACKAGE = PRODUCTS["apx17"].packages[0]
 

@@ -11,10 +11,9 @@ from inspect_pop.core.limits import Limits
 from inspect_pop.evaluate.collect import make_simulated_export
 from inspect_pop.pipeline.board import inspect_board
 from inspect_pop.simulate.board import collect_truth, simulate_board
+from inspect_pop.simulate.catalog import MACHINES, PRODUCTS
 from inspect_pop.simulate.gross import GROSS, add_gross_defects
-from inspect_pop.simulate.machines import MACHINES
-from inspect_pop.simulate.population import Population, populate
-from inspect_pop.simulate.products import PRODUCTS
+from inspect_pop.simulate.scene import Population, populate
 
 PACKAGE = PRODUCTS["wide9"].packages[0]
 LOWER = PACKAGE.interfaces[0]

@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 
 from inspect_pop.core.geometry import Grid, Placement
-from inspect_pop.simulate.height_map import Domes, HeightScene, render_height_map
-from inspect_pop.simulate.machines import MACHINES
-from inspect_pop.simulate.products import PRODUCTS
+from inspect_pop.simulate.catalog import MACHINES, PRODUCTS
+from inspect_pop.simulate.causes import make_stack
+from inspect_pop.simulate.pictures import Domes, HeightScene, render_height_map
 from inspect_pop.simulate.scene import Passive
-from inspect_pop.simulate.warpage import make_stack
 
 PACKAGE = PRODUCTS["tst4"].packages[0]
 CLEAN = replace(MACHINES["line_a"], height_noise_um=0.0, dropouts=0.0, outliers=0.0)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from inspect_pop.core.errors import UsageFault
-from inspect_pop.simulate.machines import MACHINES, draw_machine, find_machine
+from inspect_pop.simulate.catalog import MACHINES, draw_machine, find_machine
 
 
 def test_named_machines_bear_their_names():

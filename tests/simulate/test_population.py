@@ -1,8 +1,8 @@
 import numpy as np
 
 from inspect_pop.simulate.bodies import build_bodies
-from inspect_pop.simulate.population import add_webs, make_spurs, populate
-from inspect_pop.simulate.products import PRODUCTS
+from inspect_pop.simulate.catalog import PRODUCTS
+from inspect_pop.simulate.scene import add_webs, make_spurs, populate
 
 LOWER = PRODUCTS["tst4"].packages[0].interface("lower")
 N = len(LOWER.ball)

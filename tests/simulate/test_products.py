@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from inspect_pop.core.errors import UsageFault
-from inspect_pop.simulate.products import PRODUCTS, ball_names, draw_recipe, find_recipe
+from inspect_pop.simulate.catalog import PRODUCTS, ball_names, draw_recipe, find_recipe
 
 
 def test_ball_names_are_jedecs():

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from inspect_pop.simulate.products import PRODUCTS
-from inspect_pop.simulate.warpage import WarpedSurface, compute_warpage, make_stack
+from inspect_pop.simulate.catalog import PRODUCTS
+from inspect_pop.simulate.causes import WarpedSurface, compute_warpage, make_stack
 
 PACKAGE = PRODUCTS["tst4"].packages[0]
 FLAT = (0.0, 0.0, 1.0, 0.0)

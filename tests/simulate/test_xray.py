@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from inspect_pop.core.geometry import Grid, Placement
-from inspect_pop.simulate.machines import MACHINES
+from inspect_pop.simulate.catalog import MACHINES
+from inspect_pop.simulate.pictures import add_capsules, add_discs, add_rectangles, reconstruct, to_grey_values
 from inspect_pop.simulate.scene import Capsules, Discs, Scene, SolderLayers
-from inspect_pop.simulate.xray import add_capsules, add_discs, add_rectangles, reconstruct, to_grey_values
 
 STILL = replace(MACHINES["line_a"], noise=0.0, views=12, unsharp=0.0, crisp=0.0, hardening=0.0)
 GRID = Grid((160, 160), 12.0, (-960.0, 960.0))

@@ -9,7 +9,7 @@ import pytest
 
 from inspect_pop.core.errors import InputFault, StoreFault
 from inspect_pop.core.inspection import Inspection
-from inspect_pop.station.handler import InspectionHandler
+from inspect_pop.station.worker import InspectionHandler
 from inspect_pop.verify.windows import ExportPlace, WindowSet
 from tests.factories import make_inspection
 from tests.verify.boards import make_seen_board
@@ -84,7 +84,7 @@ def test_windows_are_kept_after_the_answer_and_cost_no_verdict(
 ) -> None:
     ledger = Untidy()
     seen = make_seen_board("S", defects={"U1.lower.B2": "open"}, export_digest="e" * 64)
-    monkeypatch.setattr("inspect_pop.station.handler.unpack", lambda *_: tmp_path / "S")
+    monkeypatch.setattr("inspect_pop.station.worker.unpack", lambda *_: tmp_path / "S")
     handler = InspectionHandler(lambda *_: seen, "model", ledger, pages=tmp_path / "pages")
     job = {"kind": kind, "path": str(tmp_path / "S"), "root": str(tmp_path), "into": str(tmp_path / "into"), "limits": {}}
     reply = handler.handle(job)

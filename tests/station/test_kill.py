@@ -15,8 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from inspect_pop.messages.publisher import NotDelivered, drain
-from inspect_pop.messages.senders import sender_for
+from inspect_pop.messages.publisher import NotDelivered, drain, sender_for
 from inspect_pop.store import Store, open_store
 from tests.station import broker as brokers
 from tests.station.conftest import FACTORY, REPO

@@ -12,9 +12,9 @@ from starlette.requests import HTTPConnection
 
 from inspect_pop.station import login as module
 from inspect_pop.station.access import LOCAL_PROGRAM
-from inspect_pop.station.handler import locate_page
 from inspect_pop.station.login import COOKIE, Gate, find_local_path, is_of_this_site
 from inspect_pop.station.settings import ServiceSettings
+from inspect_pop.station.worker import locate_page
 from inspect_pop.store import accounts, open_store
 from tests.station.conftest import Running, running
 

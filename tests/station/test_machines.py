@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from inspect_pop.messages.cfx_schema import Envelope
-from inspect_pop.station.contract import JudgingOptions
+from inspect_pop.station.contract import JudgingOptions, StationSetup, read_setup, write_setup
 from inspect_pop.station.hook import StandaloneOptions, _configure_worker
-from inspect_pop.station.machines import MachineWatch
-from inspect_pop.station.setup import StationSetup, read_setup, write_setup
+from inspect_pop.station.routes import MachineWatch
 from inspect_pop.store import Qualification, Store
 from inspect_pop.yields.machines import BASELINE
 from tests.factories import make_inspection

@@ -7,8 +7,8 @@ import pytest
 from inspect_pop.cli import main
 from inspect_pop.core.errors import StoreFault
 from inspect_pop.station.contract import locate_pages
-from inspect_pop.station.handler import locate_page
-from inspect_pop.station.retention import prune_station
+from inspect_pop.station.station import prune_station
+from inspect_pop.station.worker import locate_page
 from inspect_pop.store import open_store
 from tests.factories import make_inspection
 

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from inspect_pop.core.errors import StoreFault, UsageFault
-from inspect_pop.station.contract import JudgingOptions, Rules, locate_setup_file
+from inspect_pop.station.contract import JudgingOptions, Rules, StationSetup, locate_setup_file, read_setup, write_setup
 from inspect_pop.station.hook import StandaloneOptions, run_hook
 from inspect_pop.station.settings import ServiceSettings, check_same_rules, settle_settings
-from inspect_pop.station.setup import StationSetup, read_setup, write_setup
 from tests.station.conftest import FACTORY
 from tests.station.fakes import write_board
 

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from inspect_pop.core.errors import StoreFault
-from inspect_pop.station import store_probe
+from inspect_pop.station import station
 from inspect_pop.station.routes import get_metrics
-from inspect_pop.station.station import Station
-from inspect_pop.station.store_probe import StoreProbe
+from inspect_pop.station.station import Station, StoreProbe
 from inspect_pop.store import open_store
 
 
@@ -52,7 +51,7 @@ def test_many_who_ask_cause_one_look(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_store_that_hangs_is_a_fault_after_some_seconds_and_takes_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_probe, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(station, "PATIENCE_S", 0.05)
 
     async def use() -> None:
         store = FakeStore()
@@ -67,7 +66,7 @@ def test_a_store_that_hangs_is_a_fault_after_some_seconds_and_takes_one_thread(m
 
 
 def test_a_station_is_not_ready_while_its_store_is_away_and_ready_again_without_a_board(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_probe, "FRESH_S", 0.0)
+    monkeypatch.setattr(station, "FRESH_S", 0.0)
 
     async def use() -> None:
         store: Any = FakeStore()
@@ -98,7 +97,7 @@ def test_metrics_are_read_while_the_store_is_away() -> None:
 
 
 def test_a_failed_board_counts_until_the_next_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_probe, "FRESH_S", 600.0)
+    monkeypatch.setattr(station, "FRESH_S", 600.0)
 
     async def use() -> None:
         station = Station(SimpleNamespace(store="records.db"), SimpleNamespace(), FakeStore())  # type: ignore[arg-type]

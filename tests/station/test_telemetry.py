@@ -8,8 +8,8 @@ import time
 
 import pytest
 
+from inspect_pop.station.pool import BackgroundHandler, log_output
 from inspect_pop.station.serve import JsonFormatter
-from inspect_pop.station.telemetry import BackgroundHandler, log_output
 
 
 def record(message: str, **more: object) -> logging.LogRecord:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from inspect_pop.store.outcome import BoardOutcome, InspectionState, list_standing, resolve_outcome
+from inspect_pop.store.types import BoardOutcome, InspectionState, list_standing, resolve_outcome
 
 LOWER, UPPER = ("U1", "lower"), ("U1", "upper")
 BOTH = frozenset((LOWER, UPPER))

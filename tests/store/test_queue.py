@@ -6,7 +6,7 @@ from sqlalchemy import text
 from inspect_pop.core.errors import UsageFault
 from inspect_pop.store import Decision, Store
 from inspect_pop.store.engine import writing
-from inspect_pop.store.queue import fill_queue
+from inspect_pop.store.summaries import fill_queue
 from tests.factories import again, make_inspection
 
 AT = "2026-03-02T10:00:00+01:00"

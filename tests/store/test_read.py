@@ -5,7 +5,7 @@ import pytest
 from inspect_pop.core.errors import StoreFault
 from inspect_pop.store import Store
 from inspect_pop.store.joint_files import RECORD_SCHEMA, LocalFiles
-from inspect_pop.store.read import find_joint_paths, read_boards, read_joints
+from inspect_pop.store.rows import find_joint_paths, read_boards, read_joints
 from tests.factories import again, make_inspection
 
 LATER = "2026-03-03T08:00:00+01:00"

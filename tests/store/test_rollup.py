@@ -4,8 +4,8 @@ from sqlalchemy import select
 
 from inspect_pop.store import Store
 from inspect_pop.store.engine import writing
-from inspect_pop.store.rollup import LEVELS, add_contribution, select_sums
 from inspect_pop.store.schema import SUM_COLUMNS, boards, rollups
+from inspect_pop.store.summaries import LEVELS, add_contribution, select_sums
 from tests.factories import again, make_inspection
 
 

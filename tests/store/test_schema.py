@@ -10,8 +10,7 @@ from inspect_pop.core.classes import CLASSES
 from inspect_pop.core.columns import AGGREGATES, COLUMNS
 from inspect_pop.core.errors import StoreFault
 from inspect_pop.store import Store, open_store
-from inspect_pop.store.engine import database_url, open_engine
-from inspect_pop.store.migration import migrate
+from inspect_pop.store.engine import database_url, migrate, open_engine
 from inspect_pop.store.schema import METADATA, TABLES, VERSION, VIEWS
 from tests.factories import make_inspection
 

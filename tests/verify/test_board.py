@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from inspect_pop.core import flags
+from inspect_pop.core.columns import JointTable
 from inspect_pop.core.inspection import Inspection
-from inspect_pop.core.joint_table import JointTable
 from inspect_pop.store import Decision, open_store
 from inspect_pop.verify.board import describe_board
 from tests.factories import joint_name, make_inspection

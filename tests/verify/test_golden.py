@@ -6,8 +6,7 @@ import pytest
 
 from inspect_pop.core.errors import StoreFault, UsageFault
 from inspect_pop.store import Store, open_store
-from inspect_pop.verify import golden
-from inspect_pop.verify.golden import choose_golden, find_golden, forget_golden, read_golden_window
+from inspect_pop.verify.board import choose_golden, find_golden, forget_golden, read_golden_window
 from inspect_pop.verify.windows import ExportPlace, cut_windows
 from inspect_pop.verify.windows_file import keep_windows
 from tests.verify.boards import make_seen_board
@@ -43,7 +42,7 @@ def test_a_chosen_board_is_kept_whole_until_the_choice_is_withdrawn(
     record = add(store, "A", tmp_path)
     board, recipe = make_seen_board("A", defects={"U1.lower.D4": "open"})
     whole = cut_windows(board, recipe, None)
-    monkeypatch.setattr(golden, "cut_all", lambda _: whole)
+    monkeypatch.setattr(board, "cut_all", lambda _: whole)
     chosen = choose_golden(store, "APX-17", record, by="eva")
     assert (chosen.record, chosen.serial, chosen.chosen_by) == (record, "A", "eva")
     add(store, "B", tmp_path, inspected_at="2027-03-02T07:00:00+01:00")

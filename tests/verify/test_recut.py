@@ -12,17 +12,16 @@ from inspect_pop.align import align_height, align_slices
 from inspect_pop.core.errors import FileFault, UsageFault
 from inspect_pop.core.limits import Limits
 from inspect_pop.ingest import open_export
-from inspect_pop.verify import recut
-from inspect_pop.verify.recut import cut_again, cut_all, is_there
+from inspect_pop.verify import windows_file
 from inspect_pop.verify.windows import ExportPlace, cut_slice_window
-from inspect_pop.verify.windows_file import StoredWindows, pack_windows
+from inspect_pop.verify.windows_file import StoredWindows, cut_again, cut_all, is_there, pack_windows
 
 SAMPLE = Path(__file__).resolve().parents[2] / "datasets" / "sample"
 
 
 @pytest.fixture
 def kept(tmp_path: Path) -> StoredWindows:
-    recut._read_interface.cache_clear()
+    windows_file._read_interface.cache_clear()
     batch = Path(shutil.copytree(SAMPLE, tmp_path / "batch", copy_function=shutil.copyfile))
     (board,) = (batch / "boards").iterdir()
     export = open_export(board)

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from inspect_pop.cli.app import app
 from inspect_pop.core.errors import StoreFault, UsageFault
 from inspect_pop.store import Store, open_store
-from inspect_pop.verify.golden import find_golden
+from inspect_pop.verify.board import find_golden
 from inspect_pop.verify.retention import GB, prune_windows
 from inspect_pop.verify.windows import ExportPlace, cut_windows
 from inspect_pop.verify.windows_file import keep_windows, pack_windows, read_windows

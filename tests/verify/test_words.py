@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from inspect_pop.core.acceptance import CRITERIA
-from inspect_pop.core.causes import CAUSES
-from inspect_pop.core.classes import CLASSES, VERDICTS
+from inspect_pop.core.classes import CAUSES, CLASSES, VERDICTS
 from inspect_pop.core.columns import COLUMNS
 from inspect_pop.core.errors import UsageFault
 from inspect_pop.core.flags import FLAGS
+from inspect_pop.core.limits import CRITERIA
 from inspect_pop.verify import words
 from inspect_pop.verify.words import LANGUAGES, read_looks, read_page, read_static, read_words
 from inspect_pop.yields.machines import FIGURES, STATES

@@ -19,7 +19,7 @@ from inspect_pop.yields import (
     xbar_r_chart,
 )
 from inspect_pop.yields.control_charts import FACTORS, RULES, WESTERN_ELECTRIC, Signal, apply_run_rules
-from inspect_pop.yields.series import MEASURES, Series
+from inspect_pop.yields.selection import MEASURES, Series
 
 
 def group(day: str, boards: int, passed: int, bridged: int = 0) -> YieldGroup:

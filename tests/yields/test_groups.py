@@ -14,8 +14,8 @@ from inspect_pop.core.classes import CLASSES
 from inspect_pop.core.errors import StoreFault, UsageFault
 from inspect_pop.store import Decision, RunRecord, Store, open_store
 from inspect_pop.store.engine import writing
-from inspect_pop.store.rollup import LEVELS, rebuild_rollups
 from inspect_pop.store.schema import COUNT_COLUMNS, rollups
+from inspect_pop.store.summaries import LEVELS, rebuild_rollups
 from inspect_pop.yields import YieldGroup, as_csv, as_json, as_table, compute_yield, fill_days, report_yield
 from tests.factories import again, make_inspection
 from tests.yields.conftest import board, boards, decide
