@@ -264,7 +264,7 @@ def _read_by_library(path: Path) -> _Raw:
             import SurfaceTopography
     except ImportError as error:
         kinds = ", ".join([*pictures.SUFFIXES, *_TEXT, ".x3p"])
-        remedy = "Install SurfaceTopography, which reads sur, plux, vk4, al3d and others."
+        remedy = "Install inspect_pop[formats], which reads sur, plux, vk4, al3d and others."
         raise FileFault(str(path), expected=f"a height map: {kinds}", found=path.suffix or "no suffix", remedy=remedy) from error
     known = vars(getattr(SurfaceTopography, "Exceptions", SurfaceTopography)).values()
     refusals = (e for e in known if isinstance(e, type) and issubclass(e, Exception))  # they have no base in common
