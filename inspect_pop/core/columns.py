@@ -4,7 +4,6 @@ Parquet, SQL, pages, charts, messages, studies and the reference page follow fro
 here and the code that computes it in `inspect_pop.measure`.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -23,14 +22,12 @@ __all__ = [
     "AGGREGATES",
     "CLASSES",
     "COLUMNS",
-    "DEFAULT_SAMPLE",
     "KEY",
     "VERDICTS",
     "Aggregate",
     "Column",
     "Display",
     "JointTable",
-    "choose_sample",
     "column",
     "concat",
     "list_measured_columns",
@@ -330,7 +327,6 @@ AGGREGATES = tuple(
 # A joint that is missing or could not be measured keeps its row, with flags that say why.
 
 
-_COLUMNS_BY_NAME = {column.name: column for column in COLUMNS}
 _HTML_ROWS, _HTML_COLUMNS = 10, (*KEY, "label", "verdict", "reason", "p_good", "diameter_um", "volume_ratio", "void_fraction")
 
 
@@ -355,7 +351,7 @@ class JointTable:
     """
 
     def __init__(self, columns: Mapping[str, Sequence[Any] | NDArray[Any]]) -> None:
-        unknown = sorted(set(columns) - set(_COLUMNS_BY_NAME))
+        unknown = sorted(set(columns) - set(_BY_NAME))
         if unknown:
             raise ValueError(f"undeclared columns {unknown}; declare them in core.columns.COLUMNS")
         self._columns: dict[str, NDArray[Any]] = {}
@@ -459,35 +455,3 @@ def make_frame(columns: Mapping[str, NDArray[Any]]) -> "pandas.DataFrame":
         remedy = "Install it: pip install pandas."
         raise UsageFault("to_pandas", expected="pandas", found="no such package", remedy=remedy) from error
     return pandas.DataFrame(dict(columns))
-
-
-# Choose the joints that passed and that a person looks at all the same, so that escapes are found where nobody looks.
-#
-# The choice follows from the record and the joints' names alone: whoever writes the windows of joints, keeps the queue or shows
-# the page chooses the same joints, and nobody can foresee them before the board is inspected.
-
-
-DEFAULT_SAMPLE = 1  # joints of each board: as many as the operator has time for beside the suspects
-
-
-def choose_sample(record: str, joints: JointTable, n: int = DEFAULT_SAMPLE) -> NDArray[np.int64]:
-    """Choose up to `n` joints that passed: those whose name has the smallest digest with the record's.
-
-    Parameters
-    ----------
-    record
-        The record's identifier.
-    joints
-        The board's joints, with verdicts.
-    n
-        Number of joints; fewer are returned where fewer passed.
-
-    Returns
-    -------
-    (m,) int64, the rows of the chosen joints in the table, in ascending order.
-    """
-    passed = np.flatnonzero(joints["verdict"] == "pass")
-    names = zip(*(joints[column][passed] for column in ("refdes", "interface", "ball")), strict=True)
-    digests = [hashlib.sha256(f"{record}/{refdes}.{interface}.{ball}".encode()).digest() for refdes, interface, ball in names]
-    chosen = sorted(range(len(digests)), key=digests.__getitem__)[: max(n, 0)]
-    return np.sort(passed[chosen]).astype(np.int64)

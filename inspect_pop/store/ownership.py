@@ -14,8 +14,8 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, insert, select, text, update
 
-from inspect_pop.core.columns import DEFAULT_SAMPLE
 from inspect_pop.core.errors import StoreFault, UsageFault
+from inspect_pop.core.inspection import DEFAULT_SAMPLE
 from inspect_pop.store.engine import reading, translate_errors, writing
 from inspect_pop.store.joint_files import JointFiles, LocalFiles
 from inspect_pop.store.schema import boards, identity

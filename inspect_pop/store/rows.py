@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Select, select
 
 from inspect_pop.core.classes import GOOD
-from inspect_pop.core.columns import AGGREGATES, DEFAULT_SAMPLE, JointTable, choose_sample
+from inspect_pop.core.columns import AGGREGATES, JointTable
 from inspect_pop.core.errors import StoreFault
-from inspect_pop.core.inspection import BoardRecord, Inspection, PackageRecord
+from inspect_pop.core.inspection import DEFAULT_SAMPLE, BoardRecord, Inspection, PackageRecord, choose_sample
 from inspect_pop.store.joint_files import RECORD_SCHEMA, JointFiles, from_arrow, joint_file_path
 from inspect_pop.store.schema import (
     COUNT_COLUMNS,

@@ -25,7 +25,8 @@ from sqlalchemy import (
 )
 
 from inspect_pop.core.classes import CLASSES
-from inspect_pop.core.columns import AGGREGATES, DEFAULT_SAMPLE, column, list_stored_columns
+from inspect_pop.core.columns import AGGREGATES, column, list_stored_columns
+from inspect_pop.core.inspection import DEFAULT_SAMPLE
 
 __all__ = [
     "AGGREGATE_COLUMNS",

@@ -16,9 +16,8 @@ from typing import Any, Self, TypeVar
 import pyarrow as pa
 from sqlalchemy import Connection, Engine, RowMapping, delete, false, func, select, text, update
 
-from inspect_pop.core.columns import DEFAULT_SAMPLE
 from inspect_pop.core.errors import PopError, StoreFault, UsageFault
-from inspect_pop.core.inspection import Inspection
+from inspect_pop.core.inspection import DEFAULT_SAMPLE, Inspection
 from inspect_pop.store import rows
 from inspect_pop.store.accounts import (
     Accounts,

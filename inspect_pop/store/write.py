@@ -28,9 +28,9 @@ from sqlalchemy import (
     update,
 )
 
-from inspect_pop.core.columns import DEFAULT_SAMPLE, JointTable
+from inspect_pop.core.columns import JointTable
 from inspect_pop.core.errors import StoreFault
-from inspect_pop.core.inspection import BoardRecord, Inspection
+from inspect_pop.core.inspection import DEFAULT_SAMPLE, BoardRecord, Inspection
 from inspect_pop.core.system import LARGEST_AHEAD_S
 from inspect_pop.store import rows
 from inspect_pop.store.engine import (

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inspect_pop.core.columns import DEFAULT_SAMPLE, JointTable, choose_sample
+from inspect_pop.core.columns import JointTable
 from inspect_pop.core.geometry import Grid, HeightMap, Placement, SliceStack
-from inspect_pop.core.inspection import Inspection
+from inspect_pop.core.inspection import DEFAULT_SAMPLE, Inspection, choose_sample
 from inspect_pop.core.recipe import Interface, Recipe
 
 __all__ = [

@@ -1,6 +1,6 @@
 """The joints that passed and that a person looks at, too."""
 
-from inspect_pop.core.columns import choose_sample
+from inspect_pop.core.inspection import choose_sample
 from tests.factories import make_inspection
 
 

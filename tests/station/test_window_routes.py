@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
-from inspect_pop.core.columns import choose_sample
+from inspect_pop.core.inspection import choose_sample
 from inspect_pop.verify.windows import ExportPlace, WindowSet, cut_windows
 from inspect_pop.verify.windows_file import keep_windows
 from tests.station.conftest import Running, running

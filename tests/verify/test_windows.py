@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inspect_pop.core.columns import choose_sample
+from inspect_pop.core.inspection import choose_sample
 from inspect_pop.verify.windows import (
     MOST_SAMPLES,
     ExportPlace,
