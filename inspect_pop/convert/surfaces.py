@@ -23,13 +23,32 @@ from inspect_pop.convert.planes import check_plane
 from inspect_pop.convert.stacks import open_planes
 from inspect_pop.core.errors import FileFault, ImageFault, describe_error
 from inspect_pop.core.geometry import HeightMap
-from inspect_pop.ingest.files import BOUNDS, decode_text, read_bytes
+from inspect_pop.ingest.files import BOUNDS, decode_text, measure_file, read_bytes
 from inspect_pop.ingest.images import DAMAGED
 
 __all__ = ["FoundHeights", "take_heights"]
 
 Array = NDArray[Any]
 _TEXT = (".txt", ".csv", ".asc", ".dat", ".xyz")
+# Formats of optical profilers, by suffix, as SurfaceTopography names them. It guesses by content, too, and would then read
+# whatever claims to be a matrix of MATLAB, HDF5 or numpy.
+_BY_LIBRARY = {
+    ".sur": "sur",
+    ".al3d": "al3d",
+    ".plu": "plu",
+    ".plux": "plux",
+    ".dat": "metropro",
+    ".opd": "opd",
+    ".opdx": "opdx",
+    ".vk3": "vk",
+    ".vk4": "vk",
+    ".vk6": "vk",
+    ".vk7": "vk",
+    ".tmd": "tmd",
+    ".nms": "nms",
+    ".lext": "lext",
+    ".frt": "frt",
+}
 _UM = {"m": 1e6, "mm": 1e3, "um": 1.0, "µm": 1.0, "μm": 1.0, "nm": 1e-3}
 _NUMBER = re.compile(r"^[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?$")
 _NO_DATA = {"nan", "bad", "***", "---", "-", "", "na", "null", "inf", "-inf"}
@@ -258,24 +277,44 @@ def _find_text(path: Path, root: Any, place: str, default: str | None = None) ->
 
 
 def _read_by_library(path: Path) -> _Raw:
-    """Read sur, plux, vk4, al3d and the others that SurfaceTopography knows, where it is installed."""
+    """Read a profiler's own format by SurfaceTopography, where it is installed; the size is bounded before heights are read."""
+    kinds = ", ".join([*pictures.SUFFIXES, *_TEXT, ".x3p", *_BY_LIBRARY])
+    kind = _BY_LIBRARY.get(path.suffix.lower())
+    if kind is None:
+        raise FileFault(str(path), expected=f"a height map: {kinds}", found=path.suffix or "no suffix")
     try:
         with warnings.catch_warnings(action="ignore", category=ImportWarning):  # it can do without MPI, and says so
             import SurfaceTopography
     except ImportError as error:
-        kinds = ", ".join([*pictures.SUFFIXES, *_TEXT, ".x3p"])
-        remedy = "Install inspect_pop[formats], which reads sur, plux, vk4, al3d and others."
-        raise FileFault(str(path), expected=f"a height map: {kinds}", found=path.suffix or "no suffix", remedy=remedy) from error
+        remedy = f"Install inspect_pop[formats], which reads {path.suffix}."
+        raise FileFault(str(path), expected="SurfaceTopography", found="no such package", remedy=remedy) from error
     known = vars(getattr(SurfaceTopography, "Exceptions", SurfaceTopography)).values()
     refusals = (e for e in known if isinstance(e, type) and issubclass(e, Exception))  # they have no base in common
-    errors: tuple[type[Exception], ...] = (*DAMAGED, *refusals)
+    errors: tuple[type[Exception], ...] = (*DAMAGED, MemoryError, *refusals)
+    if measure_file(path) > BOUNDS.image_bytes:
+        raise FileFault(str(path), expected=f"at most {BOUNDS.image_bytes:,} bytes", found="more", remedy="Nothing was read.")
     try:
-        surface: Any = SurfaceTopography.read_topography(str(path))
-        values = np.ma.filled(np.ma.asarray(surface.heights(), dtype=np.float64), np.nan)
-        across, down = (float(v) for v in surface.pixel_size)
+        if zipfile.is_zipfile(path):
+            _check_unpacked(path)
+        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+            channel: Any = SurfaceTopography.open_topography(str(path), format=kind).default_channel
+            cols, rows = (int(n) for n in channel.nb_grid_pts)
+            check_plane(str(path), 1, (rows, cols), 8)
+            surface: Any = channel.topography()
+            values = np.ma.filled(np.ma.asarray(surface.heights(), dtype=np.float64), np.nan)
+            across, down = (float(v) for v in surface.pixel_size)
         unit = _UM.get(str(surface.unit))
     except errors as error:
         found = f"{type(error).__name__}: {' '.join(str(error).split()):.200}"
         raise FileFault(str(path), expected="a height map", found=found) from error
     pixel = (across * unit, down * unit) if unit else None
-    return _Raw(values.T[::-1], unit, pixel)  # its first axis is x, its second y, which is up
+    return _Raw(values.T, unit, pixel)  # its axes are column and row from the top, as in Gwyddion, whichever a format begins with
+
+
+def _check_unpacked(path: Path) -> None:
+    """Refuse a zip whose members unpack to more than a height map may have."""
+    with zipfile.ZipFile(path) as archive:
+        n_bytes = sum(member.file_size for member in archive.infolist())
+    if n_bytes > BOUNDS.decoded_bytes:
+        expect = f"members of at most {BOUNDS.decoded_bytes:,} bytes"
+        raise FileFault(str(path), expected=expect, found=f"{n_bytes:,}", remedy="Nothing was read.")

@@ -12,7 +12,7 @@ with instrument(__name__):
 NAME = "convert"
 VOLUMES = ("a.vgi", "a.pcr", "a.nhdr", "a.nrrd", "a.mhd", "a.mha", "a.nii", "a.nii.gz", "a.hdr", "a.dcm", "a.txrm")
 PICTURES = ("a.tif", "a.png", "a.bmp", "a.jpg")
-HEIGHTS = ("a.x3p", "a.csv", "a.png")
+HEIGHTS = ("a.x3p", "a.csv", "a.png", "a.al3d", "a.sur", "a.dat", "a.opd", "a.vk4", "a.plux")
 SLICES = ImageMap(kind="xray_slices", refdes="U1", interface="lower", files="*")
 MAP = ImageMap(kind="height_map", refdes="U1", stage="post_reflow", files="*", pixel_um=10.0, unit="um")
 

@@ -1,8 +1,8 @@
 """Height maps from pictures with a scale, text and x3p."""
 
 import sys
-import types
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 from inspect_pop.convert.map_file import ImageMap
 from inspect_pop.convert.surfaces import take_heights
 from inspect_pop.core.errors import FileFault, ImageFault
+from inspect_pop.ingest.files import BOUNDS
 
 HEIGHTS = np.round(1000 + 50 * np.random.default_rng(0).random((20, 30)), 2)
 
@@ -100,36 +101,70 @@ def test_surfaces_of_other_tools_are_read(shared: Path, monkeypatch: pytest.Monk
         take(folder / "metropro-1.dat")
 
 
-def test_without_the_library_a_file_of_another_kind_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def write_al3d(path: Path, values: Any, **changed: Any) -> None:
+    """Write `values` (rows, cols) in m as Alicona's AL3D: records of 52 bytes, then rows of float32 padded to 8 bytes."""
+    rows, cols = values.shape
+    tags = {"Version": 1, "TagCount": 8, "Cols": cols, "Rows": rows, "NumberOfPlanes": 1, "DepthImageOffset": 0}
+    tags |= {"PixelSizeXMeter": 1e-5, "PixelSizeYMeter": 1e-5, "InvalidPixelValue": 3e15, "TextureImageOffset": 0}
+    tags |= {"IconOffset": 0, "TexturePtr": 0} | changed
+    tags["TagCount"] = len(tags) - 2
+    start = 17 + 52 * (len(tags) + 1)
+    tags |= {"DepthImageOffset": start} | changed
+    head = b"AliconaImaging\0\r\n"
+    for name, value in tags.items():
+        head += name.encode().ljust(20, b"\0") + str(value).encode().ljust(30, b"\0") + b"\r\n"
+    lines = np.zeros((rows, (cols + 1) // 2 * 2), "<f4")
+    lines[:, :cols] = values
+    path.write_bytes(head.ljust(start, b"\0") + lines.tobytes())
+
+
+def test_without_the_library_a_profilers_file_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "SurfaceTopography", None)
     (tmp_path / "a.sur").write_bytes(b"DIGITAL SURF")
-    with pytest.raises(FileFault, match=r"inspect_pop\[formats\], which reads sur"):
+    with pytest.raises(FileFault, match=r"inspect_pop\[formats\], which reads \.sur"):
         take(tmp_path / "a.sur")
 
 
-def test_what_the_library_reads_is_turned_and_scaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its first axis is x, its second y, which is up; lengths are in its unit."""
-
-    class Surface:
-        unit, pixel_size = "nm", (2000.0, 2000.0)
-
-        def heights(self) -> np.ndarray:
-            return np.ma.masked_equal(HEIGHTS[::-1].T * 1000, HEIGHTS[2, 3] * 1000)
-
-    library = types.SimpleNamespace(read_topography=lambda path: Surface())
-    monkeypatch.setitem(sys.modules, "SurfaceTopography", library)
-    (tmp_path / "a.sur").write_bytes(b"DIGITAL SURF")
-    found = take(tmp_path / "a.sur", pixel_um=None).heights
-    want = HEIGHTS.copy()
+def test_what_the_library_reads_is_turned_and_scaled(tmp_path: Path) -> None:
+    """Its first axis is the column, its second the row, from the top (AL3D begins with the top row); lengths are in its unit."""
+    path = tmp_path / "a.al3d"
+    want = np.random.default_rng(0).uniform(0, 100, (30, 41))
+    write_al3d(path, want * 1e-6)
+    found = take(path, pixel_um=None).heights
+    assert np.allclose(found.height_um, want, atol=1e-3) and found.grid.pixel_um == pytest.approx(10)
     want[2, 3] = np.nan
-    assert np.allclose(found.height_um, want, atol=1e-3, equal_nan=True) and found.grid.pixel_um == 2.0
+    write_al3d(path, np.nan_to_num(want * 1e-6, nan=3e15))
+    assert np.allclose(take(path, pixel_um=None).heights.height_um, want, atol=1e-3, equal_nan=True)
 
-    def fail(path: str) -> None:
-        raise ValueError("no such block")
 
-    library.read_topography = fail
-    with pytest.raises(FileFault, match="ValueError: no such block"):
-        take(tmp_path / "a.sur")
+def test_a_profilers_file_is_bounded_before_its_heights_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.al3d"
+    write_al3d(path, np.ones((30, 40)), Rows=60_000, Cols=60_000)
+    with pytest.raises(ImageFault, match=r"pixels and .* bytes"):
+        take(path)
+    write_al3d(path, np.ones((30, 40)), Rows=31)
+    with pytest.raises(FileFault, match="a height map"):
+        take(path)
+    monkeypatch.setattr("inspect_pop.convert.surfaces.BOUNDS", replace(BOUNDS, image_bytes=1000))
+    with pytest.raises(FileFault, match="at most 1,000 bytes"):
+        take(path)
+
+
+def test_a_zip_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with zipfile.ZipFile(tmp_path / "a.plux", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("index.xml", b" " * 100_000)
+    monkeypatch.setattr("inspect_pop.convert.surfaces.BOUNDS", replace(BOUNDS, decoded_bytes=50_000))
+    with pytest.raises(FileFault, match="members of at most 50,000 bytes"):
+        take(tmp_path / "a.plux")
+
+
+@pytest.mark.parametrize("suffix", ["mat", "npy", "h5", "xlsx", "gwy", "md"])
+def test_the_library_does_not_guess_by_content(tmp_path: Path, suffix: str) -> None:
+    """An input of 20 bytes that it takes for a matrix of MATLAB made it reserve more memory than there is."""
+    for path in (tmp_path / f"a.{suffix}", tmp_path / "a.dat", tmp_path / "a.sur"):
+        path.write_bytes(bytes.fromhex("000000000001352f3400000000000000013b353b"))
+        with pytest.raises(FileFault, match="a height map"):
+            take(path)
 
 
 def test_the_library_itself_reads_real_files(shared: Path) -> None:
