@@ -8,8 +8,12 @@ The names of `inspect_pop.api` are attributes of this package. They are imported
 and the command line stay quick.
 """
 
+import os
 from importlib import import_module
 from typing import Any
+
+# onnxruntime sends figures of use to its maker, unless this is set before it is loaded. Nothing of a plant leaves it.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 __version__ = "0.1.0"
 

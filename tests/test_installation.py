@@ -51,6 +51,8 @@ def make_wheel(folder: Path) -> Path:
     about = "some_package-1.dist-info"
     files = {
         "some_package.py": "x = 1\n",
+        "some_package-1.data/scripts/some-command": "#!python\n",
+        "some_package-1.data/data/share/models/model.onnx": "weights",
         f"{about}/METADATA": "Metadata-Version: 2.1\nName: some-package\nVersion: 1\n",
         f"{about}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
@@ -75,6 +77,8 @@ def test_an_installed_file_that_was_changed_is_gone_or_is_new_is_named(tmp_path:
         return done.returncode, done.stdout
 
     assert check()[0] == 0
+    listed = subprocess.run([python, str(ROOT / "scripts/release/check_installed.py"), "--list"], capture_output=True, text=True)
+    assert {"some_package.py", "some-command", "model.onnx"} <= {line.rpartition("/")[2] for line in listed.stdout.splitlines()}
     (module,) = tmp_path.glob("venv/lib/*/site-packages/some_package.py")
     module.write_text("x = 2\n", encoding="utf-8")
     assert check()[1].startswith(f"{module}: expected the content that some-package was installed with")

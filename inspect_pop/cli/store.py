@@ -153,7 +153,7 @@ def prune(
     for bound, what, n, waiting in (
         (records_days, "records", done.records.records, done.records.waiting),
         (joints_days, "joints", done.joints.records, done.joints.waiting),
-        (pages_days, "pages", done.pages, 0),
+        (pages_days, "pages", done.pages, done.waiting_pages),
     ):
         if bound is not None:
             rest = f"; those of {pluralize(waiting, 'record')} as old wait, and stay" if waiting else ""
@@ -167,6 +167,7 @@ def prune(
     say(
         f"pictures of {pluralize(pruned.emptied, 'board')} removed, {pruned.freed_bytes / 1e6:.1f} MB; "
         f"{pruned.left_bytes / 1e6:.1f} MB left"
+        + (f"; those of {pluralize(pruned.waiting, 'board')} wait, and stay" if pruned.waiting else "")
     )
 
 

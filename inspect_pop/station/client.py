@@ -31,6 +31,7 @@ from inspect_pop.station.contract import (
 
 __all__ = [
     "CHALLENGE_HEADER",
+    "PROOF_PATH",
     "NoService",
     "ServiceAddress",
     "ServiceReply",

@@ -24,6 +24,7 @@ __all__ = [
     "DEFAULT_HANDLE",
     "DEFAULT_STORE",
     "EXIT_STATUS",
+    "PYTHON",
     "STORE_HEADER",
     "WORKER_COMMAND",
     "Answer",
@@ -56,7 +57,8 @@ DEFAULT_STORE = "records.db"  # in the current folder
 DEFAULT_HANDLE = "inspect_pop"  # the station's name in CFX messages
 DEFAULT_FACTORY = "inspect_pop.station.worker:load_inspector"
 STORE_HEADER = "X-Store"  # the hook names its store here; a service with another store answers 409
-WORKER_COMMAND = (sys.executable, "-m", "inspect_pop.station.worker")
+PYTHON = (sys.executable, "-P")  # whatever lies in the folder where it starts is no module
+WORKER_COMMAND = (*PYTHON, "-m", "inspect_pop.station.worker")
 
 _PLACES = ("host", "hostaddr", "port", "dbname", "service")  # parameters of an address that say where the database is
 _MAX_NAMED_JOINTS = 3  # joints that a reason names; `defects` lists all

@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from inspect_pop.core.errors import StoreFault, make_printable
 from inspect_pop.core.text import hide_passwords
 from inspect_pop.station.access import LOCAL_CALLER, UNKNOWN, Caller
+from inspect_pop.station.client import PROOF_PATH
 from inspect_pop.station.login import CSRF_HEADER, Gate, is_of_this_site, is_program_of_this_machine
 from inspect_pop.station.settings import ServiceSettings
 from inspect_pop.station.station import STORE_RETRY_S, Metrics
@@ -35,7 +36,7 @@ LINGER_BYTES = 16 << 20
 LEAST_READ_BYTES = 64 << 10  # of an answer, in `reader_s`: a network that carries pictures carries hundreds of times as much
 SEND_BUFFER_BYTES = 128 << 10  # of the kernel for each connection; left to itself it takes megabytes for who does not read
 CLIENT_LEFT = 499  # in logs and metrics: the caller went away before its request was read; nginx's number
-OPEN_PATHS = frozenset({"/healthz", "/readyz", "/login"})  # need no token
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/login", PROOF_PATH})  # need no token: a hook sends its own after the proof
 LOGIN_PATHS = frozenset({"/login", "/logout"})  # need no CSRF token: a form without script sends none
 PAGES = ("/board/", "/v1/reports/")  # besides `/`: who opens them in a browser is asked to log in
 DECISIONS_FACTOR = 8  # some hundred decisions in one body

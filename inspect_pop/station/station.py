@@ -106,6 +106,7 @@ class PrunedStation:
     records: Pruned
     joints: Pruned
     pages: int
+    waiting_pages: int
 
 
 def prune_station(
@@ -138,10 +139,12 @@ def prune_station(
 
     with open_store(url, must_exist=True) as store:
         pages: list[str] = []
+        waiting: list[str] = []
         if pages_days is not None:
             first_day = store.find_first_day(pages_days, today=today)
             with store.reading() as connection:
-                pages = [record for record in find_old_records(connection, first_day) if find_page(record) is not None]
+                found = find_old_records(connection, first_day)
+            pages, waiting = ([record for record in records if find_page(record) is not None] for records in found)
             for record in () if dry_run else pages:
                 remove_page(record)
             if pages and not dry_run:
@@ -154,7 +157,7 @@ def prune_station(
             dry_run=dry_run,
             remove_page=remove_page,
         )
-    return PrunedStation(records, joints, len(pages))
+    return PrunedStation(records, joints, len(pages), len(waiting))
 
 
 # One running station: its settings, inspecting processes, store and metrics, and the way of one inspection through them.

@@ -13,7 +13,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ from typing import Any
 
 from inspect_pop.core.errors import BusyFault, ModelFault, PopError, StoreFault, UsageFault, describe_error
 from inspect_pop.core.system import utc_now, write_text
-from inspect_pop.station.contract import locate_setup_file
+from inspect_pop.station.contract import PYTHON, locate_setup_file
 
 __all__ = ["ModelChange", "Trainer", "TrainingState", "find_missing_extra"]
 
@@ -101,7 +100,7 @@ class Trainer:
         self,
         store: str,
         *,
-        command: Sequence[str] = (sys.executable, "-m", "inspect_pop", "train"),
+        command: Sequence[str] = (*PYTHON, "-m", "inspect_pop", "train"),
         limit_s: float = LIMIT_S,
     ) -> None:
         file = locate_setup_file(store)

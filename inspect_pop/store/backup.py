@@ -72,7 +72,7 @@ def back_up_store(
     files: str | Path | None = None,
     list_others: Callable[[Store], Iterable[str]] = lambda _: (),
 ) -> BackupReport:
-    """Copy a store to the new folder `out`, also while it is written.
+    """Copy a store to the new folder `out`, which only its owner can read, also while the store is written.
 
     Parameters
     ----------
@@ -96,15 +96,18 @@ def back_up_store(
         raise UsageFault(str(out), expected="a new folder for the backup", found="one that exists")
     part = out.with_name(f".{out.name}{PART_SUFFIX}")
     with translate_errors(str(out)), open_store(url, files=files, must_exist=True) as store:
-        for attempt in range(1, _TRIES + 1):
+        try:
+            for attempt in range(1, _TRIES + 1):
+                shutil.rmtree(part, ignore_errors=True)
+                part.mkdir(mode=0o700, parents=True)  # it holds the digests of passwords and sessions
+                missing = _copy_store(store, _strip_files(database_url(url)), part)
+                if not missing or attempt == _TRIES:
+                    break
+            _copy_files(store, set(list_others(store)), part / _FILES)
+            report = _write_manifest(part, store, missing, made_at)
+            part.replace(out)
+        finally:
             shutil.rmtree(part, ignore_errors=True)
-            part.mkdir(parents=True)
-            missing = _copy_store(store, _strip_files(database_url(url)), part)
-            if not missing or attempt == _TRIES:
-                break
-        _copy_files(store, set(list_others(store)), part / _FILES)
-        report = _write_manifest(part, store, missing, made_at)
-        part.replace(out)
     return replace(report, where=str(out), missing=tuple(missing))
 
 
@@ -318,7 +321,9 @@ def _restore_postgresql(source: Path, target: URL) -> None:
     if names:
         remedy = "Make a new database with `createdb`."
         raise UsageFault(hide_password(target), expected="an empty database", found=f"{len(names)} tables", remedy=remedy)
-    _call_postgresql("pg_restore", target, "--no-owner", "--exit-on-error", "--single-transaction", str(source))
+    _call_postgresql(
+        "pg_restore", target, "--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction", str(source)
+    )
 
 
 def _call_postgresql(program: str, url: URL, *arguments: str) -> None:
@@ -327,7 +332,7 @@ def _call_postgresql(program: str, url: URL, *arguments: str) -> None:
     if command is None:
         remedy = "Install PostgreSQL's client programs of the server's version, such as Debian's postgresql-client."
         raise StoreFault(hide_password(url), expected=f"the program {program}", found="none", remedy=remedy)
-    address = url.set(drivername="postgresql", password=None).render_as_string()
+    address = url._replace(drivername="postgresql", password=None).render_as_string()  # `set` leaves what it is given as None
     environment = os.environ | ({} if url.password is None else {"PGPASSWORD": str(url.password)})
     done = subprocess.run(
         [command, f"--dbname={address}", *arguments], env=environment, capture_output=True, text=True, check=False

@@ -461,16 +461,23 @@ def migrate(
     metadata: MetaData = METADATA,
     version: int = VERSION,
     fill: Callable[[Connection, int], None] | None = None,
+    *,
+    must_exist: bool = False,
 ) -> None:
     """Create the tables, or add what an existing store lacks.
 
     `fill` gets the connection and the version that an existing store had, to fill what was added, in the same transaction.
-    Raises `StoreFault` if the store is newer than this software, or if the database belongs to other software.
+    Raises `StoreFault` if the store is newer than this software, or if the database belongs to other software, or, where the
+    store `must_exist`, is empty.
     """
     digest = _digest_tables(metadata)
     with reading(engine) as connection:
-        if (version, digest) == _read_latest(connection, metadata)[1:]:
-            return
+        number, *latest = _read_latest(connection, metadata)
+    if [version, digest] == latest:
+        return
+    if must_exist and not number:
+        remedy = "Inspect something first, or correct the address."
+        raise StoreFault(hide_password(engine.url), expected="a store", found="an empty database", remedy=remedy)
     if engine.dialect.name == "sqlite":
         use_write_ahead_log(engine)
     with writing(engine, alone=True) as connection:

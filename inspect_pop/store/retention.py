@@ -23,7 +23,7 @@ from inspect_pop.store.joint_files import JointFiles, joint_file_path
 from inspect_pop.store.schema import boards, contexts, decisions, defects, files, interfaces, messages, packages, queue, samples
 from inspect_pop.store.types import parse_local_day, parse_time_us
 
-__all__ = ["Pruned", "find_first_day", "find_old_records", "prune_joints", "prune_records"]
+__all__ = ["Pruned", "find_first_day", "find_old_records", "find_waiting_records", "prune_joints", "prune_records"]
 
 BOARDS_PER_STEP = 100  # how many inspections a transaction deletes, roughly: the line's writes wait for so long
 
@@ -79,9 +79,16 @@ def _waits() -> Any:
     return or_(exists(undecided), exists(in_queue), exists(unsent))
 
 
-def find_old_records(connection: Connection, first_day: str) -> list[str]:
-    """Return the records of boards without an inspection of `first_day` or later, waiting or not."""
-    return [row.record for row in connection.execute(_select_old(first_day))]
+def find_old_records(connection: Connection, first_day: str) -> tuple[list[str], list[str]]:
+    """Return the records of boards without an inspection of `first_day` or later: those that may go, and those that wait."""
+    old = _select_old(first_day)
+    free, waiting = (connection.execute(old.where(which)).all() for which in (~_waits(), _waits()))
+    return [row.record for row in free], [row.record for row in waiting]
+
+
+def find_waiting_records(connection: Connection) -> set[str]:
+    """Return the records of all boards about which a person still has to decide, or a receiver has to hear."""
+    return set(connection.scalars(select(boards.c.record).where(_waits())))
 
 
 def prune_records(

@@ -100,7 +100,7 @@ def open_store(
         Where the Parquet files of all joints are: a folder or an fsspec address. By default SQLite keeps them beside the
         database (`records.db` has `records-files/`), and PostgreSQL keeps none.
     must_exist
-        Refuse a SQLite file that does not exist instead of creating it; for commands that only read.
+        Refuse a file that does not exist or an empty database instead of making a store; for commands that only read.
     time_zone
         The plant's time zone by its IANA name: the day of each board that is written from now on is the day there. The store
         keeps it. By default a board's day is the date of `inspected_at` as it is written, in its own offset.
@@ -130,7 +130,7 @@ def open_store(
             path.parent.mkdir(parents=True, exist_ok=True)
     engine = open_engine(where, read_only=must_exist)
     try:
-        migrate(engine, fill=fill_added)
+        migrate(engine, fill=fill_added, must_exist=must_exist)
         identity = ensure_identity(engine, time_zone, verify_sample)
         watch_identity(engine, identity.id)
         joint_files = _open_files(engine, identity.id, files_address)

@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from inspect_pop.core.errors import StoreFault, UsageFault
 from inspect_pop.store import Store
+from inspect_pop.store.retention import find_waiting_records
 from inspect_pop.store.schema import boards, contexts
 from inspect_pop.verify.board import list_golden_files
 from inspect_pop.verify.windows import WindowSet
@@ -22,11 +23,15 @@ GB = 1_000_000_000
 
 @dataclass(frozen=True)
 class PrunedWindows:
-    """How many files lost their pictures (`emptied`), how many bytes that freed, and how many bytes all files take now."""
+    """How many files lost their pictures (`emptied`), and how many bytes that freed; how many bytes all files take now.
+
+    `waiting` boards are as old or as many, and keep their pictures, since somebody still has to decide about them.
+    """
 
     emptied: int
     freed_bytes: int
     left_bytes: int
+    waiting: int
 
 
 @dataclass(frozen=True)
@@ -75,8 +80,8 @@ def check_windows(store: Store) -> WindowsCheck:
 def prune_windows(store: Store, *, today: str, days: int | None = None, gigabytes: float | None = None) -> PrunedWindows:
     """Remove the pictures of boards that are older than `days`, and of the oldest until all files take at most `gigabytes`.
 
-    An emptied file still says where the export lies and how its joints are cut again. Golden boards are kept. A day is that of
-    the store; a board of today is 0 days old.
+    An emptied file still says where the export lies and how its joints are cut again. Golden boards are kept, and so are boards
+    that wait for a person. A day is that of the store; a board of today is 0 days old.
 
     Parameters
     ----------
@@ -101,7 +106,9 @@ def prune_windows(store: Store, *, today: str, days: int | None = None, gigabyte
     first_day = "" if days is None else (date.fromisoformat(today) - timedelta(days=days)).isoformat()
     most = None if gigabytes is None else round(gigabytes * GB)
     found = sorted(files.list_windows(), key=lambda f: (f[0].split("/")[1], f[1], f[0]))  # the oldest day first
-    total, emptied, freed = sum(size for _, _, size in found), 0, 0
+    with store.reading() as connection:
+        records = find_waiting_records(connection)
+    total, emptied, freed, waiting = sum(size for _, _, size in found), 0, 0, 0
     for path, _, size in found:
         is_old = path.split("/")[1].removeprefix("day=") < first_day
         is_over = most is not None and total > most
@@ -110,7 +117,10 @@ def prune_windows(store: Store, *, today: str, days: int | None = None, gigabyte
         stored = read_stored(files, path)
         if stored is None or not stored.roles:
             continue
+        if stored.record in records:
+            waiting += 1
+            continue
         content = pack_windows(WindowSet(stored.record, "", None, stored.export, stored.placements))
         files.save(path, content)
         emptied, freed, total = emptied + 1, freed + size - len(content), total - size + len(content)
-    return PrunedWindows(emptied, freed, total)
+    return PrunedWindows(emptied, freed, total, waiting)

@@ -13,7 +13,7 @@ import base64
 import hashlib
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
@@ -50,16 +50,22 @@ def find_files() -> Iterator[Path]:
         yield from (path for path in sorted(place.rglob("*")) if path.is_file() and path.suffix not in BYTE_CODE)
 
 
+def find_known(packages: Iterable[Distribution]) -> set[Path]:
+    """Return the files that packages brought, wherever they lie: models below share/ and commands in bin/, too."""
+    files = (Path(str(package.locate_file(file))).resolve() for package in packages for file in package.files or ())
+    return {path for path in files if path.is_file() and path.suffix not in BYTE_CODE}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--list", action="store_true", help="print the sha256 of every installed file instead")
     arguments = parser.parse_args()
+    packages = [p for p in distributions() if Path(str(p.locate_file(""))).resolve() in PLACES]
     if arguments.list:
-        for path in find_files():
+        for path in sorted({*find_files(), *find_known(packages)}):
             print(f"{compute_digest(path)}  {path}")
         return
     known: set[Path] = set()
-    packages = [p for p in distributions() if Path(str(p.locate_file(""))).resolve() in PLACES]
     faults = [fault for package in packages for fault in check_package(package, known)]
     faults += [f"{path}: expected a file of a package, found one of none" for path in find_files() if path.resolve() not in known]
     print("\n".join(faults), end="\n" if faults else "")

@@ -69,7 +69,8 @@ def running(tmp_path: Path, **settings: Any) -> Iterator[Running]:
         "workers": 1,
         "inspector_factory": FACTORY,
     } | settings
-    with listen(ServiceSettings(**options)) as (server, bound):
+    with pytest.MonkeyPatch.context() as patch, listen(ServiceSettings(**options)) as (server, bound):
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(REPO), os.environ.get("PYTHONPATH", "")]))  # where the factory is
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
         thread.start()
         while not server.started and thread.is_alive():
@@ -106,7 +107,5 @@ def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 @contextmanager
 def _shared(folders: pytest.TempPathFactory, **limits: Any) -> Iterator[Running]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(REPO), os.environ.get("PYTHONPATH", "")]))
-        with running(folders.mktemp("shared"), **limits) as service:
-            yield service
+    with running(folders.mktemp("shared"), **limits) as service:
+        yield service

@@ -14,6 +14,7 @@ import httpx
 import pytest
 from starlette.requests import Request
 
+from inspect_pop.station.hook import run_hook
 from tests.station.conftest import Running, running
 from tests.station.fakes import write_board
 
@@ -53,6 +54,24 @@ def entry(name: str, role: str, token: str, more: str = "") -> str:
 
 def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
+
+
+# The hook
+
+
+@pytest.mark.parametrize(
+    ("token", "status", "word"),
+    [("the-station", 0, ""), ("wrong", 3, "token"), (None, 3, "token"), ("the-reviewer", 3, "reviewer")],
+)
+def test_a_hook_is_served_by_its_token_and_never_goes_round_the_service(
+    guarded: Running, monkeypatch: pytest.MonkeyPatch, token: str | None, status: int, word: str
+) -> None:
+    """The service proves itself before it has seen a token; one that refuses the token is no reason to inspect without it."""
+    monkeypatch.setattr("inspect_pop.station.hook._inspect_standalone", lambda *_: pytest.fail("it inspected alone"))
+    board = guarded.board(f"HOOK-{token}")
+    found, answer = run_hook(board, guarded.settings.store, 60, token=token)
+    assert (found, answer["verdict"]) == (status, "error" if status else "pass")
+    assert word in answer["reason"]
 
 
 # Paths

@@ -44,6 +44,15 @@ def test_pages_are_deleted_by_age_alone(database: Path) -> None:
         assert [(e.action, e.before) for e in store.list_audit()] == [("pages deleted", {"records": ["a" * 32]})]
 
 
+def test_the_page_of_a_board_that_waits_stays(database: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with open_store(database) as store:
+        store.write(make_inspection("W", record="c" * 32, defects={"U1.lower.A1": "open"}))
+    locate_page(Path(locate_pages(str(database)) or ""), "c" * 32).write_text("page")
+    assert main(["store", "prune", "--store", str(database), "--today", TODAY, "--pages-days", "5"]) == 0
+    assert "pages of 1 inspection deleted; those of 1 record as old wait, and stay" in capsys.readouterr().out
+    assert list_pages(database) == "bc"
+
+
 def test_a_record_takes_its_page_with_it(database: Path) -> None:
     assert prune_station(str(database), who="me", records_days=5, today=TODAY).records.records == 1
     assert list_pages(database) == "b"

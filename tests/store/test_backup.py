@@ -1,15 +1,17 @@
 """A backup holds everything, is made while the store is written, and is refused where a file of it is not as it was."""
 
 import json
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import make_url
 
 from inspect_pop.core.errors import StoreFault, UsageFault
 from inspect_pop.store import Decision, Store, open_store
-from inspect_pop.store.backup import MANIFEST, back_up_store, check_store, restore_store
+from inspect_pop.store.backup import MANIFEST, _call_postgresql, back_up_store, check_store, restore_store
 from tests.factories import again, make_inspection
 from tests.store.conftest import KINDS, empty_database
 
@@ -155,6 +157,47 @@ def test_joints_that_are_fewer_than_the_record_says_are_a_fault(small: Path, tmp
     one, two = sorted((tmp_path / "records-files").rglob("*.parquet"))
     one.write_bytes(two.read_bytes())  # whole, but of another record
     assert [f"has 0 joints, expected {BOARDS[0].board.n_joints}" in fault for fault in check_store(small).faults] == [True]
+
+
+def test_only_its_owner_can_read_a_backup(small: Path, tmp_path: Path) -> None:
+    """It holds the digests of passwords and sessions."""
+    back_up_store(small, tmp_path / "backup", made_at=AT)
+    assert (tmp_path / "backup").stat().st_mode & 0o077 == 0
+
+
+def test_a_backup_that_fails_leaves_nothing(small: Path, tmp_path: Path) -> None:
+    def fail(_: Store) -> list[str]:
+        raise StoreFault("the pictures", expected="a list", found="none")
+
+    with pytest.raises(StoreFault, match="the pictures"):
+        back_up_store(small, tmp_path / "folder" / "backup", made_at=AT, list_others=fail)
+    assert list((tmp_path / "folder").iterdir()) == []
+
+
+def test_an_empty_database_is_no_store_to_back_up_or_to_check(new_url: str, tmp_path: Path) -> None:
+    """A database that was made a moment ago, or the wrong one: no tables are made in it."""
+    if not new_url.startswith("postgresql"):
+        Path(make_url(new_url).database if "://" in new_url else new_url).touch()  # type: ignore[arg-type]
+    for work in (lambda: check_store(new_url), lambda: back_up_store(new_url, tmp_path / "backup", made_at=AT)):
+        with pytest.raises(StoreFault, match="an empty database"):
+            work()
+    with open_store(new_url) as store:
+        assert store.board("S") == []
+
+
+def test_the_programs_get_the_password_by_the_environment_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `***` in the address, or any password, they would not look into the environment."""
+    calls = []
+
+    def run(command: list[str], env: dict[str, str], **_: object) -> subprocess.CompletedProcess[str]:
+        calls.append((command, env["PGPASSWORD"]))
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr("subprocess.run", run)
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    _call_postgresql("pg_dump", make_url("postgresql+psycopg://pop:s%40cret@host:5433/db?sslmode=require"), "--format=custom")
+    expected = ["/usr/bin/pg_dump", "--dbname=postgresql://pop@host:5433/db?sslmode=require", "--format=custom"]
+    assert calls == [(expected, "s@cret")]
 
 
 def test_postgresql_without_its_programs_is_told(new_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from inspect_pop.cli.app import app
 from inspect_pop.core.errors import StoreFault, UsageFault
-from inspect_pop.store import Store, open_store
+from inspect_pop.store import UNCHECKED, Decision, Store, open_store
 from inspect_pop.verify.board import find_golden
 from inspect_pop.verify.retention import GB, prune_windows
 from inspect_pop.verify.windows import ExportPlace, cut_windows
@@ -17,9 +17,16 @@ from tests.verify.boards import make_seen_board
 DAYS = ("2026-03-01", "2026-03-02", "2026-03-03")
 
 
+def judge(store: Store, *records: str) -> None:
+    """Decide about the defect of these boards, so that nobody waits for them any more."""
+    given = [Decision(record, "U1", "lower", "A1", "DefectRejected", "Ada", f"{record}T23:59:00+01:00") for record in records]
+    for decision in given:
+        store.add_decisions([decision], [UNCHECKED], lambda *_: None)
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    store = open_store(tmp_path / "records.db")
+def waiting(tmp_path: Path) -> Store:
+    store = open_store(tmp_path / "records.db", verify_sample=0)
     for day in DAYS:
         board, recipe = make_seen_board(day, record=day, defects={"U1.lower.A1": "open"}, inspected_at=f"{day}T23:30:00+01:00")
         windows = cut_windows(board, recipe, ExportPlace(f"/exports/{day}", "/exports", "d"))
@@ -27,6 +34,12 @@ def store(tmp_path: Path) -> Store:
         store.write(board)
     store.require_files().save("windows/golden/g.parquet", pack_windows(windows))
     return store
+
+
+@pytest.fixture
+def store(waiting: Store) -> Store:
+    judge(waiting, *DAYS)
+    return waiting
 
 
 def shown(store: Store) -> list[str]:
@@ -41,6 +54,17 @@ def test_by_days(store: Store) -> None:
     assert prune_windows(store, today="2026-03-03", days=1).emptied == 0
     prune_windows(store, today="2026-03-03", days=0)
     assert shown(store) == ["2026-03-03"]
+
+
+def test_boards_that_wait_for_a_person_keep_their_pictures(waiting: Store, tmp_path: Path) -> None:
+    judge(waiting, DAYS[1])
+    for bounds in ({"days": 0}, {"gigabytes": 0.0}):
+        prune_windows(waiting, today="2026-03-09", **bounds)  # type: ignore[arg-type]
+        assert shown(waiting) == [DAYS[0], DAYS[2]]
+    result = CliRunner().invoke(app, ["store", "prune", "--store", str(tmp_path / "records.db"), "--windows-gb", "0"])
+    assert "those of 2 boards wait, and stay" in result.output
+    judge(waiting, DAYS[0])
+    assert prune_windows(waiting, today="2026-03-09", days=0).emptied == 1
 
 
 def test_an_emptied_file_still_says_where_the_export_lies(store: Store) -> None:
