@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -103,3 +104,35 @@ def test_the_package_builds_without_an_index_by_the_setuptools_of_its_environmen
     )
     assert done.returncode == 0, done.stderr
     assert f"inspect_pop-{version('inspect_pop')}" in done.stdout.replace("-pop", "_pop")
+
+
+def test_nothing_is_sent_to_the_maker_of_a_library(tmp_path: Path) -> None:
+    """onnxruntime would leave an identifier of the machine in the user's cache, and send figures of use to its maker."""
+    code = (
+        "import inspect_pop.classify.session, onnxruntime, pathlib, sys;"
+        "onnxruntime.InferenceSession(pathlib.Path(sys.argv[1]).read_bytes(), providers=['CPUExecutionProvider'])"
+    )
+    network = min((ROOT / "models").glob("*/model.onnx"))
+    environment = {k: v for k, v in os.environ.items() if k not in ("XDG_CACHE_HOME", "ORT_DISABLE_TELEMETRY")}
+    command = [sys.executable, "-c", code, str(network)]
+    subprocess.run(command, check=True, cwd=ROOT, env=environment | {"HOME": str(tmp_path)})
+    assert list(tmp_path.rglob("*")) == []
+
+
+def test_a_build_takes_no_module_that_an_earlier_one_left(tmp_path: Path) -> None:
+    """setuptools copies into `build/` and packs what it finds there."""
+    source = tmp_path / "source"
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0")
+    for name in tracked:
+        if name.startswith(("inspect_pop/", "scripts/release/", "pyproject", "README", "LICENSE", "models/", "training/")):
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, source / name)
+    left = source / "build" / "lib" / "inspect_pop" / "zz_old.py"
+    left.parent.mkdir(parents=True)
+    left.write_text("x = 1\n")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", str(source)]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    subprocess.run([*command, "--wheel-dir", str(tmp_path)], check=True, cwd=tmp_path, env=environment)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "inspect_pop/api.py" in names and "inspect_pop/zz_old.py" not in names

@@ -1,5 +1,6 @@
--- An account that reads figures and changes nothing, for Grafana, Power BI or a data warehouse. Run it as the store's owner, in the
--- store's database, after the station has started once; again after an update of the software, which makes the views anew:
+-- An account that reads figures and changes nothing, for Grafana, Power BI or a data warehouse. Run it as a superuser, who
+-- may make accounts, in the store's database, after the station has started once; again after an update of the software, which makes
+-- the views anew, and after a restore, which brings no rights of accounts:
 --   psql --set=reporter=reporting --set=ON_ERROR_STOP=1 --file=deploy/postgresql/reporting.sql DATABASE
 -- Then set its password with \password, which leaves none in a log.
 -- It reads the views of records (board_records, package_records, interface_records, defect_records) and the sums of yield tables,

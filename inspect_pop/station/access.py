@@ -4,7 +4,7 @@ Tokens are stored as digests, compared in constant time and never logged. The to
 
     [[token]]
     name = "axi-2"                 # shown in logs and stored with decisions
-    role = "station"               # station, reviewer or admin
+    role = "station"               # monitor, station, reviewer or admin
     sha256 = "…"                   # of the token: printf %s "$TOKEN" | sha256sum
     roots = ["/exports/line-a"]    # optional: exports below these folders only; default: all of the service's roots
 
@@ -50,6 +50,7 @@ __all__ = [
 ]
 
 ROLES = {
+    "monitor": frozenset({"observe"}),
     "station": frozenset({"inspect", "read", "observe"}),
     "reviewer": frozenset({"verify", "read", "observe"}),
     "operator": frozenset({"verify", "read"}),
@@ -57,7 +58,7 @@ ROLES = {
     "engineer": frozenset({"verify", "read", "observe", "overrule", "train", "promote"}),
     "admin": frozenset({"inspect", "verify", "read", "observe", "overrule", "train", "promote", "administer"}),
 }
-TOKEN_ROLES = ("station", "reviewer", "admin")
+TOKEN_ROLES = ("monitor", "station", "reviewer", "admin")
 # At which stages of the verification a role may decide, the usual one first.
 STAGES_OF_ROLE = {
     "reviewer": ("operator",),

@@ -223,7 +223,7 @@ def locate_address_file(store: str) -> Path | None:
 
 
 def locate_setup_file(store: str) -> Path | None:
-    """Return the file with the setup of the station that keeps the store (`setup.StationSetup`); see `locate_address_file`."""
+    """Return the file with the setup of the station that keeps the store (`StationSetup`); see `locate_address_file`."""
     return _locate_next_to(store, ".station.json")
 
 

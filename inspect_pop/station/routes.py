@@ -95,7 +95,11 @@ _REPORT_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 }
-_NO_PAGE = HTTPException(404, "this record has no page; a page is written in the moment after the answer")
+_NO_PAGE = HTTPException(
+    404,
+    "this record has no page: it is written in the moment after the answer, kept for so long as `store prune` is given, and "
+    "not part of a backup; a PostgreSQL store has none. Inspect the same export again, or open /board/RECORD",
+)
 
 
 @inspections.post("/v1/inspections", response_model=AnswerBody, responses=_INSPECTION_RESPONSES, openapi_extra=_INSPECTION_BODY)

@@ -14,11 +14,20 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from inspect_pop.core import errors
 from inspect_pop.core.errors import BusyFault, DeadlineFault, PopError, StoreFault, describe_error
 from inspect_pop.core.system import utc_now
 from inspect_pop.ingest import identify_board
 from inspect_pop.messages import from_fault
-from inspect_pop.station.contract import Answer, StationSetup, find_embedded_file, locate_pages, make_error_answer, write_setup
+from inspect_pop.station.contract import (
+    EXIT_STATUS,
+    Answer,
+    StationSetup,
+    find_embedded_file,
+    locate_pages,
+    make_error_answer,
+    write_setup,
+)
 from inspect_pop.station.pool import Job, Pool, WorkerDied
 from inspect_pop.station.settings import ServiceSettings
 from inspect_pop.station.trainer import Trainer
@@ -166,6 +175,8 @@ def prune_station(
 STORE_RETRY_S = 5  # a full disk or a locked database needs a person
 # Seconds; a board of 820 joints takes some tenths, the default time limit is 30.
 BUCKETS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
+# What a board may go to quarantine for: `about` of each declared error.
+_CAUSES = sorted({k.about for k in vars(errors).values() if isinstance(k, type) and issubclass(k, PopError)})
 log = logging.getLogger(__name__)
 
 
@@ -177,6 +188,10 @@ class Metrics:
         self.latency = Histogram("inspect_pop_inspection_seconds", "From request to answer", buckets=BUCKETS, registry=registry)
         self.verdicts = Counter("inspect_pop_verdicts", "Boards answered, by verdict", ["verdict"], registry=registry)
         self.quarantined = Counter("inspect_pop_quarantined", "Boards not inspected, by cause", ["about"], registry=registry)
+        for verdict in EXIT_STATUS:  # a series that begins with its first event hides it from `increase`
+            self.verdicts.labels(verdict)
+        for cause in _CAUSES:
+            self.quarantined.labels(cause)
         self.busy = Counter("inspect_pop_busy", "Requests answered 'busy'", registry=registry)
         self.requests = Counter("inspect_pop_requests", "Requests, by route and status", ["route", "status"], registry=registry)
         self.waiting = Gauge("inspect_pop_queue_waiting", "Inspections in the queue", registry=registry)

@@ -5,6 +5,7 @@ its hash, holds setuptools already (requirements-line.txt): this backend takes i
 one, it asks pip to fetch one, as usual (PEP 517, get_requires_for_build_wheel).
 """
 
+import shutil
 import sys
 import sysconfig
 from importlib.metadata import PackageNotFoundError, version
@@ -26,6 +27,12 @@ _missing = _find_requirements()
 if not _missing:
     from setuptools import build_meta as _backend
     from setuptools.build_meta import *  # noqa: F403 (the hooks of PEP 517 and PEP 660)
+
+
+def build_wheel(directory: str, settings: dict[str, str] | None = None, metadata: str | None = None) -> str:
+    """Build from the sources as they are: setuptools would also take modules that an earlier build left in `build/`."""
+    shutil.rmtree("build", ignore_errors=True)
+    return _backend.build_wheel(directory, settings, metadata)
 
 
 def get_requires_for_build_wheel(settings: dict[str, str] | None = None) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from inspect_pop.core.errors import FileFault, PathFault, UsageFault
-from inspect_pop.station.access import LOCAL_CALLER, Caller, Tokens, load_tokens, resolve_path
+from inspect_pop.station.access import LOCAL_CALLER, ROLES, Caller, Tokens, load_tokens, resolve_path
 
 DIGEST = hashlib.sha256(b"secret").hexdigest()
 GOOD = f'[[token]]\nname = "a"\nrole = "station"\nsha256 = "{DIGEST}"\n'
@@ -123,6 +123,12 @@ def test_a_caller_with_roots_reads_no_records() -> None:
         kept = Caller("a", role, roots=(Path("/exports/a"),))
         assert not any(kept.may(act) for act in ("read", "verify", "administer"))
         assert kept.may("inspect") is (role != "reviewer")
+
+
+def test_a_monitor_reads_metrics_and_nothing_else(tmp_path: Path) -> None:
+    (caller,) = [load_tokens(write(tmp_path, GOOD.replace('"station"', '"monitor"'))).find_caller("Bearer secret")]
+    assert caller is not None
+    assert [right for right in sorted(ROLES["admin"]) if caller.may(right)] == ["observe"]
 
 
 def test_paths_that_a_caller_is_kept_from_read_the_same_there_or_not(tmp_path: Path) -> None:

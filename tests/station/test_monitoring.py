@@ -48,6 +48,14 @@ def test_rules_and_dashboard_name_metrics_that_there_are() -> None:
 
 
 @needs_promtool
+def test_counters_begin_at_0_for_every_cause_so_that_the_first_event_is_an_increase() -> None:
+    samples = [s for family in Metrics().registry.collect() for s in family.samples]
+    causes = {s.labels["about"]: s.value for s in samples if s.name == "inspect_pop_quarantined_total"}
+    verdicts = {s.labels["verdict"]: s.value for s in samples if s.name == "inspect_pop_verdicts_total"}
+    assert {"image", "json", "recipe", "error"} <= causes.keys() and set(causes.values()) == {0}
+    assert verdicts == {"pass": 0, "fail": 0, "review": 0, "error": 0}
+
+
 def test_prometheus_takes_the_configuration_and_the_rules(tmp_path: Path) -> None:
     for path in MONITORING.glob("*.yml"):
         shutil.copy(path, tmp_path)
