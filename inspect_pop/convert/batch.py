@@ -46,7 +46,8 @@ from inspect_pop.convert.surfaces import FoundHeights, take_heights
 from inspect_pop.core.errors import FileFault, InputFault, RecipeFault, UsageFault, describe_error
 from inspect_pop.core.recipe import Recipe
 from inspect_pop.core.system import PART_SUFFIX, write_bytes
-from inspect_pop.ingest.files import BOUNDS, parse_json, read_bytes, resolve_inside
+from inspect_pop.ingest.document import parse_json
+from inspect_pop.ingest.files import BOUNDS, read_bytes, resolve_inside
 from inspect_pop.ingest.pop_export import MANIFEST, READER
 from inspect_pop.ingest.recipe_file import read_recipe
 

@@ -19,19 +19,20 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from inspect_pop.core.errors import FileFault, MapFault, PathFault, describe_error
-from inspect_pop.ingest.files import (
-    BOUNDS,
+from inspect_pop.ingest.document import (
+    Coordinate,
     FieldFault,
+    Note,
+    PathText,
+    Serial,
     StrictModel,
-    decode_text,
+    Text,
     expectation,
     format_value,
-    read_bytes,
-    resolve_inside,
     to_fault,
     validate,
 )
-from inspect_pop.ingest.manifest import Coordinate, Note, PathText, Serial, Text
+from inspect_pop.ingest.files import BOUNDS, decode_text, read_bytes, resolve_inside
 
 __all__ = [
     "FIELDS",

@@ -29,7 +29,7 @@ from inspect_pop.convert.planes import Planes, RawLayout, open_raw
 from inspect_pop.core.errors import FileFault, ImageFault, MapFault
 from inspect_pop.core.geometry import Grid, SliceStack
 from inspect_pop.core.recipe import SLICE_HEIGHTS, Interface, Package
-from inspect_pop.ingest.manifest import MOST_SLICES
+from inspect_pop.ingest.document import MOST_SLICES
 
 __all__ = [
     "HEADER_SUFFIXES",

@@ -27,7 +27,8 @@ from inspect_pop.evaluate.decision_labels import SOURCE
 from inspect_pop.evaluate.samples import Samples, split_folds
 from inspect_pop.ingest import Source, find_labels
 from inspect_pop.ingest.contract import BoardExport
-from inspect_pop.ingest.files import BOUNDS, decode_text, read_bytes, read_rows
+from inspect_pop.ingest.document import read_rows
+from inspect_pop.ingest.files import BOUNDS, decode_text, read_bytes
 from inspect_pop.ingest.pop_export import JointKey, LabelledJoint, check_labels, read_labels
 
 __all__ = [

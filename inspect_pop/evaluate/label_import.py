@@ -24,7 +24,8 @@ from inspect_pop.core.errors import FileFault, InputFault, LabelsFault, UsageFau
 from inspect_pop.core.limits import Limits
 from inspect_pop.core.text import format_csv
 from inspect_pop.ingest import BoardExport
-from inspect_pop.ingest.files import BOUNDS, decode_text, read_bytes, read_rows, resolve_inside
+from inspect_pop.ingest.document import read_rows
+from inspect_pop.ingest.files import BOUNDS, decode_text, read_bytes, resolve_inside
 
 __all__ = [
     "FORMATS",

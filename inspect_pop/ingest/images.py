@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 
 from inspect_pop.core.errors import FileFault, ImageFault
 from inspect_pop.core.geometry import Grid, HeightMap, SliceStack
+from inspect_pop.ingest.document import HeightEntry, SliceEntry
 from inspect_pop.ingest.files import BOUNDS, Bounds, read_bytes
-from inspect_pop.ingest.manifest import HeightEntry, SliceEntry
 
 __all__ = [
     "DAMAGED",

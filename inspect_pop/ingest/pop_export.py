@@ -14,23 +14,22 @@ from inspect_pop.core.errors import InputFault, LabelsFault, ManifestFault, Path
 from inspect_pop.core.recipe import Interface, Recipe
 from inspect_pop.core.text import restore_cell
 from inspect_pop.ingest.contract import MANIFEST, BoardExport, HeightMapSource, ImageSource, SliceSource
-from inspect_pop.ingest.files import (
-    BOUNDS,
+from inspect_pop.ingest.document import (
     FieldFault,
-    decode_text,
+    ImageEntry,
+    Manifest,
+    ParsedManifest,
+    SliceEntry,
     format_value,
-    hash_file,
-    measure_file,
     parse_json,
+    parse_manifest,
     parse_number,
-    read_bytes,
     read_rows,
-    resolve_inside,
     to_fault,
     to_faults,
 )
+from inspect_pop.ingest.files import BOUNDS, decode_text, hash_file, measure_file, read_bytes, resolve_inside
 from inspect_pop.ingest.images import read_heights, read_slices
-from inspect_pop.ingest.manifest import ImageEntry, Manifest, ParsedManifest, SliceEntry, parse_manifest
 from inspect_pop.ingest.recipe_file import find_recipe_faults, read_recipe
 
 __all__ = ["MANIFEST", "READER", "JointKey", "LabelledJoint", "Labels", "PopExportReader", "check_labels", "read_labels"]

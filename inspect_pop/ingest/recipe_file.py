@@ -13,22 +13,20 @@ from scipy.spatial import cKDTree
 
 from inspect_pop.core.errors import InputFault, RecipeFault
 from inspect_pop.core.recipe import Interface, Package, Recipe
-from inspect_pop.ingest.files import (
-    BOUNDS,
+from inspect_pop.ingest.document import (
     FieldFault,
+    PathText,
     StrictModel,
-    decode_text,
+    Text,
     expectation,
     parse_json,
     parse_number,
-    read_bytes,
     read_rows,
-    resolve_inside,
     to_fault,
     to_faults,
     validate,
 )
-from inspect_pop.ingest.manifest import PathText, Text
+from inspect_pop.ingest.files import BOUNDS, decode_text, read_bytes, resolve_inside
 
 __all__ = ["explain_mirror", "find_recipe_faults", "guess_unit", "read_recipe"]
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from inspect_pop.core.errors import RecipeFault, UsageFault
 from inspect_pop.core.recipe import Recipe
 from inspect_pop.core.text import format_csv, pluralize
-from inspect_pop.ingest.files import BOUNDS, parse_json, read_bytes
+from inspect_pop.ingest.document import parse_json
+from inspect_pop.ingest.files import BOUNDS, read_bytes
 from inspect_pop.ingest.recipe_file import read_recipe
 
 __all__ = [

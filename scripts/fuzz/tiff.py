@@ -7,9 +7,9 @@ from common import instrument, place, run
 
 with instrument(__name__, "tifffile"):
     from inspect_pop.core.errors import InputFault
+    from inspect_pop.ingest.document import HeightEntry, SliceEntry
     from inspect_pop.ingest.files import BOUNDS
     from inspect_pop.ingest.images import read_heights, read_slices
-    from inspect_pop.ingest.manifest import HeightEntry, SliceEntry
 
 NAME = "tiff"
 SMALL = replace(BOUNDS, image_pixels=1_000_000, decoded_bytes=4_000_000)  # small, so that a run tries many inputs

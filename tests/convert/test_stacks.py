@@ -10,7 +10,7 @@ from inspect_pop.convert.planes import Planes
 from inspect_pop.convert.stacks import is_volume, make_turn, mask_boxes, take_pictures
 from inspect_pop.core.errors import ImageFault
 from inspect_pop.core.recipe import Package
-from inspect_pop.ingest.manifest import MOST_SLICES
+from inspect_pop.ingest.document import MOST_SLICES
 from inspect_pop.ingest.recipe_file import read_recipe
 from tests.convert.boards import PIXEL_UM, SHAPE, draw_plane, write_recipe
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from inspect_pop.core.errors import ManifestFault, RecipeFault
-from inspect_pop.ingest.files import (
+from inspect_pop.ingest.document import (
     FieldFault,
     StrictModel,
     format_value,

@@ -12,9 +12,9 @@ import pytest
 import tifffile
 
 from inspect_pop.core.errors import FileFault, ImageFault
+from inspect_pop.ingest.document import HeightEntry, SliceEntry
 from inspect_pop.ingest.files import BOUNDS
 from inspect_pop.ingest.images import read_heights, read_pages, read_slices
-from inspect_pop.ingest.manifest import HeightEntry, SliceEntry
 from tests.ingest.boards import manifest, slices
 from tests.ingest.broken import tags_of
 

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inspect_pop.ingest.files import FieldFault
-from inspect_pop.ingest.manifest import HeightEntry, SliceEntry, parse_manifest
+from inspect_pop.ingest.document import FieldFault, HeightEntry, SliceEntry, parse_manifest
 from tests.ingest.boards import manifest
 
 TEXT = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=256)

@@ -10,7 +10,7 @@ import tifffile
 
 from inspect_pop.core.errors import UsageFault
 from inspect_pop.ingest.pop_export import READER
-from inspect_pop.simulate import board
+from inspect_pop.simulate import board as module
 from inspect_pop.simulate.board import simulate_board
 from inspect_pop.simulate.catalog import MACHINES, find_recipe
 
@@ -23,7 +23,7 @@ def batch(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(MACHINES, "quick", QUICK)
         calls = []
-        board.simulate_batch(out, 2, 5, machine="quick", progress=lambda done, total: calls.append((done, total)))
+        module.simulate_batch(out, 2, 5, machine="quick", progress=lambda done, total: calls.append((done, total)))
     assert calls == [(1, 2), (2, 2)]
     return out
 
@@ -52,7 +52,7 @@ def test_a_batch_can_be_read_back(batch):
 
 
 def test_a_machine_of_ones_own_takes_the_same_pictures_as_one_by_name(batch, tmp_path):
-    board.simulate_batch(tmp_path / "given", 2, 5, machine=QUICK)
+    module.simulate_batch(tmp_path / "given", 2, 5, machine=QUICK)
     assert digests(tmp_path / "given") == digests(batch)
 
 
@@ -84,14 +84,14 @@ def test_board_truth_counts_the_defects(batch):
 
 def test_the_same_seed_writes_the_same_bytes(batch, tmp_path, monkeypatch):
     monkeypatch.setitem(MACHINES, "quick", QUICK)
-    board.simulate_batch(tmp_path / "again", 2, 5, machine="quick")
+    module.simulate_batch(tmp_path / "again", 2, 5, machine="quick")
     assert digests(tmp_path / "again") == digests(batch)
 
 
 def test_a_folder_that_holds_a_batch_is_left_alone(batch):
     before = digests(batch)
     with pytest.raises(UsageFault, match="batch"):
-        board.simulate_batch(batch, 1, 5)
+        module.simulate_batch(batch, 1, 5)
     assert digests(batch) == before
 
 
@@ -99,13 +99,13 @@ def test_a_folder_that_holds_a_batch_is_left_alone(batch):
 def test_wrong_arguments_are_refused_before_anything_is_written(tmp_path, wrong):
     arguments = {"boards": 1, "seed": 1, **wrong}
     with pytest.raises(UsageFault):
-        board.simulate_batch(tmp_path / "batch", **arguments)
+        module.simulate_batch(tmp_path / "batch", **arguments)
     assert not (tmp_path / "batch").exists()
 
 
 def test_a_map_in_whole_numbers_comes_back_within_half_a_step(tmp_path):
     board = simulate_board(np.random.default_rng(1), find_recipe("tst4"), QUICK)
-    board.write_board(tmp_path, replace(board, machine=MACHINES["line_b"]), "B1", 1)
+    module.write_board(tmp_path, replace(board, machine=MACHINES["line_b"]), "B1", 1)
     entry = json.loads((tmp_path / "export.json").read_text())["images"][-1]
     height = board.heights[1]
     assert entry["file"].endswith(f"{height.stage}.tif")
@@ -118,5 +118,5 @@ def test_a_map_in_whole_numbers_comes_back_within_half_a_step(tmp_path):
 
 def test_two_processes_write_what_one_does(tmp_path):
     for jobs in (1, 2):
-        board.simulate_batch(tmp_path / str(jobs), 2, 3, machine="transmission", jobs=jobs)
+        module.simulate_batch(tmp_path / str(jobs), 2, 3, machine="transmission", jobs=jobs)
     assert digests(tmp_path / "1") == digests(tmp_path / "2")

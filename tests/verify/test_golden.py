@@ -42,7 +42,7 @@ def test_a_chosen_board_is_kept_whole_until_the_choice_is_withdrawn(
     record = add(store, "A", tmp_path)
     board, recipe = make_seen_board("A", defects={"U1.lower.D4": "open"})
     whole = cut_windows(board, recipe, None)
-    monkeypatch.setattr(board, "cut_all", lambda _: whole)
+    monkeypatch.setattr("inspect_pop.verify.board.cut_all", lambda _: whole)
     chosen = choose_golden(store, "APX-17", record, by="eva")
     assert (chosen.record, chosen.serial, chosen.chosen_by) == (record, "A", "eva")
     add(store, "B", tmp_path, inspected_at="2027-03-02T07:00:00+01:00")
