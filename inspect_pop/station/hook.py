@@ -32,6 +32,7 @@ from inspect_pop.station.contract import (
     StationSetup,
     build_worker_environment,
     check_answer,
+    find_embedded_file,
     locate_pages,
     make_error_answer,
     read_setup,
@@ -141,6 +142,8 @@ def run_hook(
         answer = _ask_service(path, store, service, token, until) if use_service else None
         if answer is None:
             named = (service or os.environ.get("INSPECT_POP_SERVICE")) if use_service else None
+            if use_service and named is None and store and find_embedded_file(store) is None:
+                named = f"of {store}"  # a database server: its station may run elsewhere, and this user does not see its setup
             answer = _inspect_standalone(path, store or DEFAULT_STORE, standalone or StandaloneOptions(), until, named)
     except TimeoutError:
         answer = make_error_answer(_deadline_fault(deadline_s))

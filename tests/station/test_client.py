@@ -152,6 +152,17 @@ def test_an_answer_for_a_store_that_is_not_there_does_not_count(tmp_path: Path) 
     assert (status, answer["problem"]["about"]) == (3, "store")
 
 
+def test_a_database_servers_station_that_is_not_known_is_3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may run on another machine or under another account: what it judges by is not known then."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    board = write_board(tmp_path / "boards" / "A", "A")
+    status, answer = run_hook(str(board), "postgresql://me:secret@127.0.0.1:1/x", 20)
+    assert (status, "nor its setup" in answer["reason"], "--alone" in answer["problem"]["remedy"]) == (3, True, True)
+    assert "secret" not in json.dumps(answer)
+    _, alone = run_hook(str(board), "postgresql://me:secret@127.0.0.1:1/x", 60, use_service=False)
+    assert alone["problem"]["about"] == "store"  # it went on to the store, which is away
+
+
 def test_a_named_service_that_is_away_and_never_left_its_setup_is_3(tmp_path: Path) -> None:
     status, answer = run_hook(str(write_board(tmp_path / "b", "S")), str(tmp_path / "r.db"), 20, service="http://127.0.0.1:9")
     assert (status, answer["problem"]["about"]) == (3, "usage")
