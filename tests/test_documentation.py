@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from typer.main import get_command
 
 from inspect_pop import cli
@@ -318,13 +320,13 @@ def test_pins_name_no_address_and_each_line_file_has_its_hash() -> None:
 
 
 def test_every_extra_of_the_line_and_the_station_is_pinned_in_a_file_of_hashes() -> None:
-    from packaging.requirements import Requirement
-
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     pins = dict(pinned(ROOT / "constraints.txt"))
     for extra in ("postgresql", "cfx", "object-store", "formats", "recipes"):
         found = dict(pinned(ROOT / f"requirements-{extra}.txt"))
-        assert {Requirement(text).name for text in extras[extra]} <= found.keys()
+        assert {canonicalize_name(Requirement(text).name) for text in extras[extra]} <= {
+            canonicalize_name(name) for name in found
+        }
         assert {n: v for n, v in found.items() if pins.get(n, v) != v} == {}
 
 
@@ -351,7 +353,9 @@ def test_the_line_installs_what_it_imports_and_no_more() -> None:
 
 
 def pinned(path: Path) -> list[tuple[str, str]]:
-    return re.findall(r"^([\w.-]+)==([^\s;\\]+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    """The pinned packages, by the name that an index knows them by, and their versions."""
+    pins = re.findall(r"^([\w.-]+)==([^\s;\\]+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return [(canonicalize_name(name), version) for name, version in pins]
 
 
 def test_each_promise_names_a_test_that_exists() -> None:
