@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
+from scipy.stats import f as f_distribution
 from skimage.feature import blob_log
 
 from inspect_pop.core.errors import FrameFault
@@ -115,7 +116,7 @@ def fit_lattice(points: Points) -> Lattice | None:
     lattice = Lattice(*steps, np.zeros((int(field.max()) + 1, 2)), column, row, field, staggered)
     lattice = _fit_steps(points, lattice)
     lattice = _fit_steps(points, _join_fields(lattice))
-    lattice = _fit_steps(points, _attach_strays(points, lattice))
+    lattice = _make_square(points, _fit_steps(points, _attach_strays(points, lattice)))
     return _align_fields(lattice)
 
 
@@ -244,6 +245,37 @@ def _fit_steps(points: Points, lattice: Lattice) -> Lattice:
             break
         field = lattice.field
     return lattice
+
+
+def _make_square(points: Points, lattice: Lattice) -> Lattice:
+    """Fit one pitch and a right angle where the points do not speak for two pitches or another angle (F test, 1 %).
+
+    Two numbers fewer come from the same points, so that what is left is known better: an array of 60 balls that reflow has moved
+    by 15 um lies 0.2 pixels off its place at an end by four numbers, and 0.1 by two.
+    """
+    on = np.flatnonzero(lattice.on)
+    sign = np.sign(lattice.step_x[0] * lattice.step_y[1] - lattice.step_x[1] * lattice.step_y[0])
+    seen = points[on] @ np.array([1, 1j])
+    origins = np.zeros((len(on), len(lattice.origin)), dtype=complex)
+    origins[np.arange(len(on)), lattice.field[on]] = 1
+    square = np.column_stack([origins, lattice.column[on] + 1j * sign * lattice.row[on]])
+    free = 2 * len(on) - 2 * len(lattice.origin) - 4
+    if free < 1:
+        return lattice
+    solution = np.linalg.lstsq(square, seen, rcond=None)[0]
+    fitted = lattice.place(lattice.column[on], lattice.row[on], lattice.field[on])
+    any_rss = max(float(np.sum((points[on] - fitted) ** 2)), np.finfo(float).tiny)
+    square_rss = float(np.sum(np.abs(seen - square @ solution) ** 2))
+    if (square_rss - any_rss) / 2 > any_rss / free * f_distribution.ppf(0.99, 2, free):
+        return lattice
+    step = solution[-1]
+    turned = 1j * sign * step
+    return replace(
+        lattice,
+        step_x=np.array([step.real, step.imag]),
+        step_y=np.array([turned.real, turned.imag]),
+        origin=np.column_stack([solution[:-1].real, solution[:-1].imag]),
+    )
 
 
 def _join_fields(lattice: Lattice) -> Lattice:
