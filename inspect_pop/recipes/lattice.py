@@ -33,6 +33,7 @@ ON_PLACE = 0.25  # of the shortest step: distance from its place beyond which a 
 WHOLE = 0.12  # of a step: two fields lie on one lattice where the steps between them are this close to a whole number
 SQUARE = 0.02  # pitches that differ by less are one pitch: a picture's scale may differ by 1 % between its sides
 LEAST_FIELD = 4  # points of a field that has a place of its own
+_SURE = 1 - 1e-6  # of the F test: ghosts of the other interface move balls together, so that chance alone is a small part
 
 
 @dataclass(frozen=True)
@@ -248,7 +249,7 @@ def _fit_steps(points: Points, lattice: Lattice) -> Lattice:
 
 
 def _make_square(points: Points, lattice: Lattice) -> Lattice:
-    """Fit one pitch and a right angle where the points do not speak for two pitches or another angle (F test, 1 %).
+    """Fit one pitch and a right angle where the points do not speak for two pitches or another angle (F test).
 
     Two numbers fewer come from the same points, so that what is left is known better: an array of 60 balls that reflow has moved
     by 15 um lies 0.2 pixels off its place at an end by four numbers, and 0.1 by two.
@@ -266,7 +267,7 @@ def _make_square(points: Points, lattice: Lattice) -> Lattice:
     fitted = lattice.place(lattice.column[on], lattice.row[on], lattice.field[on])
     any_rss = max(float(np.sum((points[on] - fitted) ** 2)), np.finfo(float).tiny)
     square_rss = float(np.sum(np.abs(seen - square @ solution) ** 2))
-    if (square_rss - any_rss) / 2 > any_rss / free * f_distribution.ppf(0.99, 2, free):
+    if (square_rss - any_rss) / 2 > any_rss / free * f_distribution.ppf(_SURE, 2, free):
         return lattice
     step = solution[-1]
     turned = 1j * sign * step
