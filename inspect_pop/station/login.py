@@ -20,6 +20,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 
+from inspect_pop.core.errors import StoreFault
 from inspect_pop.station.access import LOCAL_CALLER, LOCAL_PROGRAM, Caller, Tokens
 from inspect_pop.station.settings import ServiceSettings, is_loopback
 from inspect_pop.store.accounts import LONGEST_NAME, PERSON_ROLES, Accounts, LoginResult, User
@@ -110,8 +111,13 @@ class Gate:
         authorization = connection.headers.get("authorization", "")
         if self._tokens is not None and authorization.lower().startswith("bearer"):
             return self._tokens.find_caller(authorization)
-        if await self.is_open():
-            return LOCAL_CALLER
+        try:
+            if await self.is_open():
+                return LOCAL_CALLER
+        except StoreFault:
+            if self._is_local_program(connection):  # with users or without, it may do this much: metrics are read meanwhile
+                return LOCAL_PROGRAM
+            raise
         caller = await self._find_proxied(connection)
         if caller is not None:
             return caller

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from starlette.requests import HTTPConnection
 
+from inspect_pop.core.errors import StoreFault
 from inspect_pop.station import login as module
 from inspect_pop.station.access import LOCAL_PROGRAM
 from inspect_pop.station.login import COOKIE, Gate, find_local_path, is_of_this_site
@@ -330,6 +331,22 @@ def test_a_directorys_name_counts_only_from_a_trusted_proxy(make_gate: Callable[
     assert run(find(gate, x_remote_user="Unknown")) is None  # no role
     assert run(find(gate)) is None
     assert run(find(gate, x_remote_user="")) is None
+
+
+def test_a_program_of_this_machine_goes_on_while_the_store_is_away(tmp_path: Path) -> None:
+    """Prometheus reads the metrics then, whenever the users were last asked for; a browser is not known."""
+
+    class Away:
+        def has_users(self) -> bool:
+            raise StoreFault("postgresql://db/pop", expected="an answer", found="none")
+
+    settings = ServiceSettings(roots=(tmp_path,), store=str(tmp_path / "records.db"))
+    gate = Gate(settings, None, Away())  # type: ignore[arg-type]
+    local = {"client": "127.0.0.1", "host": "127.0.0.1:8737"}
+    assert run(find(gate, **local)) == (LOCAL_PROGRAM.name, LOCAL_PROGRAM.role)
+    for stranger in ({**local, "cookie": "pop=x"}, {**local, "host": "evil.example"}, {**local, "x_forwarded_for": "10.0.0.6"}):
+        with pytest.raises(StoreFault):
+            run(find(gate, **stranger))
 
 
 def test_a_header_that_the_caller_sent_or_had_dropped_counts_for_nothing(make_gate: Callable[..., Gate]) -> None:
