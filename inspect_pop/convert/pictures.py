@@ -256,7 +256,7 @@ def _parse_png(path: Path) -> _Head:
 
     Every chunk must end within the file: the decoder makes room for as much as a chunk claims.
     """
-    n_bytes, at, kind = path.stat().st_size, 8, b""
+    n_bytes, at = path.stat().st_size, 8
     shape, itemsize, orientation = (0, 0), 4, 1
     with open_positions(path) as read_at:
         for _ in range(_MOST_CHUNKS):

@@ -1,6 +1,7 @@
 """The inspecting process by itself: the lines of JSON that it reads and writes."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import asdict
@@ -22,6 +23,17 @@ def exchange(*lines: object) -> tuple[int, list[dict[str, Any]]]:
     text = "".join(json.dumps(line) + "\n" for line in lines)
     done = subprocess.run(WORKER_COMMAND, input=text, capture_output=True, text=True, timeout=120, cwd=REPO, check=False)
     return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_what_lies_in_the_current_folder_is_no_module(tmp_path: Path) -> None:
+    """The hook is called in any folder, also in the unpacked sources of another version."""
+    (tmp_path / "inspect_pop").mkdir()
+    (tmp_path / "inspect_pop" / "__init__.py").write_text("raise SystemExit(42)\n")
+    environment = os.environ | {"PYTHONPATH": str(REPO)}
+    lines = json.dumps({"store": str(tmp_path / "r.db"), "inspector_factory": FACTORY}) + "\n"
+    done = subprocess.run(WORKER_COMMAND, input=lines, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["ready"]
 
 
 def test_each_job_is_answered_and_then_done(tmp_path: Path) -> None:
