@@ -137,6 +137,17 @@ def test_what_the_library_reads_is_turned_and_scaled(tmp_path: Path) -> None:
     assert np.allclose(take(path, pixel_um=None).heights.height_um, want, atol=1e-3, equal_nan=True)
 
 
+def test_an_x3p_is_bounded_before_its_matrix_is_read(tmp_path: Path) -> None:
+    write_x3p(tmp_path / "a.x3p", np.ones((30, 40)))
+    with zipfile.ZipFile(tmp_path / "a.x3p") as archive:
+        head, data = archive.read("main.xml").decode(), archive.read("bindata/data.bin")
+    with zipfile.ZipFile(tmp_path / "a.x3p", "w") as archive:
+        archive.writestr("main.xml", head.replace("<SizeX>40<", "<SizeX>60000<").replace("<SizeY>30<", "<SizeY>60000<"))
+        archive.writestr("bindata/data.bin", data)
+    with pytest.raises(ImageFault, match=r"pixels and .* bytes"):
+        take(tmp_path / "a.x3p", pixel_um=None)
+
+
 def test_a_profilers_file_is_bounded_before_its_heights_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.al3d"
     write_al3d(path, np.ones((30, 40)), Rows=60_000, Cols=60_000)
