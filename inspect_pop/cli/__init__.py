@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     hide_arguments(arguments)
-    if arguments[:1] in (["hook"], ["serve"], ["watch"], ["run"]):
+    if arguments[:1] in (["hook"], ["serve"], ["watch"], ["run"], ["store"]):
         # They write records, pages and messages, with serials and people's names: not for every account of the machine.
         os.umask(os.umask(PRIVATE_UMASK) | PRIVATE_UMASK)
     if arguments[:1] == ["hook"]:

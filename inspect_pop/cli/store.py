@@ -158,14 +158,16 @@ def prune(
         if bound is not None:
             rest = f"; those of {pluralize(waiting, 'record')} as old wait, and stay" if waiting else ""
             say(f"{what} of {pluralize(n, 'inspection')} {would}{rest}")
-    if dry_run or (windows_days is None and windows_gb is None):
+    if windows_days is None and windows_gb is None:
         return
     from inspect_pop.store import open_store
 
     with open_store(store, must_exist=True) as opened:
-        pruned = prune_windows(opened, today=today or opened.find_first_day(0), days=windows_days, gigabytes=windows_gb)
+        day = today or opened.find_first_day(0)
+        pruned = prune_windows(opened, today=day, days=windows_days, gigabytes=windows_gb, dry_run=dry_run)
+    removed = "would be removed" if dry_run else "removed"
     say(
-        f"pictures of {pluralize(pruned.emptied, 'board')} removed, {pruned.freed_bytes / 1e6:.1f} MB; "
+        f"pictures of {pluralize(pruned.emptied, 'board')} {removed}, {pruned.freed_bytes / 1e6:.1f} MB; "
         f"{pruned.left_bytes / 1e6:.1f} MB left"
         + (f"; those of {pluralize(pruned.waiting, 'board')} wait, and stay" if pruned.waiting else "")
     )

@@ -88,7 +88,7 @@ def find_violations(columns: Columns, interface: Interface, method: str, profile
     """Judge the measurements of one interface's joints by a profile.
 
     A joint that the pictures do not show is not judged, nor is one that another interface's solder lies over by what that would
-    change. One whose pictures are in doubt does not fail by them.
+    change. One whose pictures are in doubt does not fail by them, nor one that is beyond a limit by less than `blur_error`.
 
     Parameters
     ----------
@@ -114,12 +114,13 @@ def find_violations(columns: Columns, interface: Interface, method: str, profile
             continue
         values = measures[criterion.name]
         judged = clear if criterion.clear_view else seen
-        failing, doubtful = (_violate(values, limit, criterion.below) & judged for limit in (criterion.fail, criterion.review))
-        fails |= failing & sure
-        reviews |= failing | doubtful
-        for joint in np.flatnonzero(failing | doubtful).tolist():
+        error = criterion.blur_error if method == "laminography" else 0.0
+        over, doubtful = (_violate(values, limit, criterion.below) & judged for limit in (criterion.fail, criterion.review))
+        fails |= over & _violate(values - error, criterion.fail, criterion.below) & sure
+        reviews |= over | doubtful
+        for joint in np.flatnonzero(over | doubtful).tolist():
             names[joint].append(criterion.name)
-            limit = criterion.fail if failing[joint] else criterion.review
+            limit = criterion.fail if over[joint] else criterion.review
             words[joint].append(_explain(criterion, float(values[joint]), limit))
     return Violations(_join(names, ";"), _join(words, "; "), fails, reviews)
 

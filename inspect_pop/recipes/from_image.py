@@ -11,7 +11,7 @@ from inspect_pop.convert.pictures import open_pictures
 from inspect_pop.core.errors import UsageFault
 from inspect_pop.core.text import pluralize
 from inspect_pop.recipes.draft import CORNERS, ArrayDraft, compute_standoff, guess_ball, guess_pad, list_names, turn_to_a1
-from inspect_pop.recipes.lattice import ABSENT, PRESENT, Array, find_array
+from inspect_pop.recipes.lattice import ABSENT, PRESENT, Array, Lattice, find_array
 
 __all__ = ["ImageArray", "read_array", "read_picture"]
 
@@ -218,20 +218,8 @@ def _find_doubts(array: Array, names: tuple[str, ...], notes: list[str]) -> dict
     return doubts
 
 
-def _note_picture(array: Array, pitch_um: float, scale_um: float, notes: list[str]) -> float | None:
-    """Note what the picture itself makes doubtful; return the balls' diameter in um where it is not the usual one."""
-    lattice = array.lattice
-    holes = int(_is_inside(array).sum())
-    notes.append(f"{len(array.column)} balls, {holes} empty places inside the array: compare with the part's data sheet")
-    if array.cut:
-        notes.append(
-            "places of the array lie where the picture holds no data: balls there are not seen, and names rest on the gap"
-        )
-    if len(array.strays):
-        notes.append(f"{len(array.strays)} round bodies lie on no place of the lattice and are left out")
-    if array.residual_px > MOST_RESIDUAL * lattice.pitch:
-        share = array.residual_px / lattice.pitch
-        notes.append(f"balls lie {share:.1%} of the pitch off the lattice (rms): distorted picture, or no regular array")
+def _note_lattice(lattice: Lattice, pitch_um: float, notes: list[str]) -> None:
+    """Note what is unusual about the lattice: angles, two pitches, every second place."""
     if abs(lattice.shear_deg) > 0.5:
         notes.append(f"rows and columns are {lattice.shear_deg:+.2f} degrees off the right angle: the picture is seen askew")
     x, y = (float(np.hypot(*step)) for step in (lattice.step_x, lattice.step_y))
@@ -247,6 +235,27 @@ def _note_picture(array: Array, pitch_um: float, scale_um: float, notes: list[st
         notes.append(f"the array is turned by {lattice.angle_deg:+.1f} degrees in the picture")
     if lattice.staggered:
         notes.append("a staggered array: rows and columns are counted on the grid of all places, of which every second is empty")
+
+
+def _note_picture(array: Array, pitch_um: float, scale_um: float, notes: list[str]) -> float | None:
+    """Note what the picture itself makes doubtful; return the balls' diameter in um where it is not the usual one."""
+    lattice = array.lattice
+    holes = int(_is_inside(array).sum())
+    notes.append(f"{len(array.column)} balls, {holes} empty places inside the array: compare with the part's data sheet")
+    if array.cut:
+        notes.append(
+            "places of the array lie where the picture holds no data: balls there are not seen, and names rest on the gap"
+        )
+    if array.ghosts:
+        notes.append(
+            f"a fainter array of {array.ghosts} bodies is taken for another interface's ghosts and left out: look at the picture"
+        )
+    if len(array.strays):
+        notes.append(f"{len(array.strays)} round bodies lie on no place of the lattice and are left out")
+    if array.residual_px > MOST_RESIDUAL * lattice.pitch:
+        share = array.residual_px / lattice.pitch
+        notes.append(f"balls lie {share:.1%} of the pitch off the lattice (rms): distorted picture, or no regular array")
+    _note_lattice(lattice, pitch_um, notes)
     usual_um = guess_ball(pitch_um)
     pad_um = guess_pad(pitch_um, usual_um)
     # A joint's widest diameter is that of the truncated sphere between its pads: 2 sqrt(a^2 + h^2 / 4).

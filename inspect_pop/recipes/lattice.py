@@ -362,6 +362,8 @@ BALL_TO_PITCH = (0.25, 0.9)  # width of a ball over the pitch
 PRESENT, ABSENT = 0.6, 0.3  # contrast at a place over that of the median ball: a ball above, none below, unsure between
 _SEARCH_PX = 512  # blobs are searched in a copy of about this many pixels per side
 _SIGMAS = (1.6, 25.0)  # of blobs in that copy: balls of 4.5 to 70 pixels
+# An array scores that much of the best one at least, and ghosts have less than that of its contrast.
+_CLEAR_SCORE, _GHOST_CONTRAST = 0.04, 0.4
 _MOST_SIZES = 4  # sizes tried for each polarity
 
 
@@ -373,6 +375,7 @@ class Array:
     `field` (n,) its field. `evidence` (n,): contrast at its place over that of the median ball. `seen` (n,): whether it was
     found as a round body. `empty` (m, 3): column, row and field of places inside the array without a ball; `empty_evidence`
     (m,). `strays` (k, 2): x, y of round bodies that are on no place. `residual_px`: rms distance of balls from their places.
+    `ghosts`: balls of a fainter array, larger than this one, that was left.
     """
 
     lattice: Lattice
@@ -388,6 +391,7 @@ class Array:
     strays: FloatArray
     residual_px: float
     cut: bool
+    ghosts: int
 
     @property
     def place(self) -> FloatArray:
@@ -401,6 +405,7 @@ class _Candidate:
     diameter_px: float
     points: FloatArray
     lattice: Lattice
+    contrast: float
     score: float
 
 
@@ -413,19 +418,17 @@ def find_array(image: NDArray[np.generic], polarity: str = "auto") -> Array:
     for name in ("solder_bright", "solder_dark") if polarity == "auto" else (polarity,):
         tried: list[float] = []
         for diameter in _guess_diameters(image, name):
-            candidate = _try_size(image, name, diameter)
+            found = _try_size(image, name, diameter)
             tried.append(diameter)
-            if candidate is None:
-                continue
-            candidates.append(candidate)
-            if all(abs(candidate.diameter_px / t - 1) >= 0.15 for t in tried):  # once more with the size found
-                tried.append(candidate.diameter_px)
-                again = _try_size(image, name, candidate.diameter_px)
-                candidates += [again] if again is not None else []
+            candidates += found
+            for width in [c.diameter_px for c in found]:
+                if all(abs(width / t - 1) >= 0.15 for t in tried):  # once more with the size found
+                    tried.append(width)
+                    candidates += _try_size(image, name, width)
     if not candidates:
         remedy = "Give a picture that shows the whole array from above, turned by less than 20 degrees."
         raise FrameFault("the picture", expected=f"a lattice of at least {LEAST_BALLS} balls", found="none", remedy=remedy)
-    best = max(candidates, key=lambda c: c.score)
+    best, ghosts = _choose_candidate(candidates)
     lattice = best.lattice
     flat = flatten(image, best.polarity, best.diameter_px)
     on = lattice.on
@@ -461,6 +464,7 @@ def find_array(image: NDArray[np.generic], polarity: str = "auto") -> Array:
         strays=best.points[~on],
         residual_px=float(np.sqrt((away**2).sum(axis=1).mean())),
         cut=bool((~is_inside & _is_within(places, column, row)).any()),
+        ghosts=ghosts,
     )
 
 
@@ -492,25 +496,44 @@ def _guess_diameters(image: NDArray[np.generic], polarity: str) -> list[float]:
     return [2 * math.sqrt(2) * s * factor for s in ordered[:_MOST_SIZES]]
 
 
-def _try_size(image: NDArray[np.generic], polarity: str, diameter_px: float) -> _Candidate | None:
-    """Return the lattice of the balls of about this size; None where they have none."""
+def _try_size(image: NDArray[np.generic], polarity: str, diameter_px: float) -> list[_Candidate]:
+    """Return the lattices of the balls of about this size: of all, and of the clear ones among them."""
     balls = find_balls(image, polarity, diameter_px)
     if len(balls) < LEAST_BALLS:
-        return None
+        return []
+    flat = flatten(image, polarity, diameter_px)
+    label = balls.labels.ravel()
+    grey = np.bincount(label, flat.values.ravel(), len(balls) + 1)[1:] / np.maximum(
+        np.bincount(label, None, len(balls) + 1)[1:], 1
+    )
+    clear = grey >= _GHOST_CONTRAST * np.sort(grey)[-LEAST_BALLS]
     points = np.column_stack([balls.col, -balls.row])
-    lattice = fit_lattice(points)
-    if lattice is None or lattice.on.sum() < LEAST_BALLS:
-        return None
-    width = float(np.median(balls.diameter_px[lattice.on]))
-    if not BALL_TO_PITCH[0] <= width / lattice.pitch <= BALL_TO_PITCH[1]:
-        return None
-    share = float(lattice.on.mean())
-    flat = flatten(image, polarity, width)
-    inside = np.bincount(balls.labels.ravel(), flat.values.ravel(), len(balls) + 1)[1:] / np.bincount(balls.labels.ravel())[1:]
-    contrast = float(np.median(inside[lattice.on]) / max(flat.noise, 1e-9))
-    # Area counts, not number: between four balls there is a smaller gap, as many gaps as balls.
-    score = lattice.on.sum() * share**2 * math.log1p(contrast) * width / lattice.pitch
-    return _Candidate(polarity, width, points, lattice, score)
+    found = []
+    for use in (np.ones(len(balls), dtype=bool), clear) if not clear.all() else (clear,):
+        lattice = fit_lattice(points[use]) if use.sum() >= LEAST_BALLS else None
+        if lattice is None or lattice.on.sum() < LEAST_BALLS:
+            continue
+        width = float(np.median(balls.diameter_px[use][lattice.on]))
+        if not BALL_TO_PITCH[0] <= width / lattice.pitch <= BALL_TO_PITCH[1]:
+            continue
+        contrast = float(np.median(grey[use][lattice.on]))
+        noise = max(flatten(image, polarity, width).noise, 1e-9)
+        # Area counts, not number: between four balls there is a smaller gap, as many gaps as balls.
+        score = lattice.on.sum() * float(lattice.on.mean()) ** 2 * math.log1p(contrast / noise) * width / lattice.pitch
+        found.append(_Candidate(polarity, width, points[use], lattice, contrast, score))
+    return found
+
+
+def _choose_candidate(candidates: list[_Candidate]) -> tuple[_Candidate, int]:
+    """Return the best one, and how many balls a better one of ghosts has, 0 for none.
+
+    Ghosts of another interface, and the gaps between them, are many and faint.
+    """
+    most = max(candidates, key=lambda c: c.score)
+    clear = [c for c in candidates if c.score >= _CLEAR_SCORE * most.score]
+    least = _GHOST_CONTRAST * max(c.contrast for c in clear)
+    best = max((c for c in clear if c.contrast >= least), key=lambda c: c.score)
+    return best, 0 if best is most else int(most.lattice.on.sum())
 
 
 def _is_within(places: NDArray[np.intp], column: NDArray[np.intp], row: NDArray[np.intp]) -> NDArray[np.bool_]:

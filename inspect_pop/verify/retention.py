@@ -77,7 +77,9 @@ def check_windows(store: Store) -> WindowsCheck:
     return WindowsCheck(len(found), without, tuple(faults))
 
 
-def prune_windows(store: Store, *, today: str, days: int | None = None, gigabytes: float | None = None) -> PrunedWindows:
+def prune_windows(
+    store: Store, *, today: str, days: int | None = None, gigabytes: float | None = None, dry_run: bool = False
+) -> PrunedWindows:
     """Remove the pictures of boards that are older than `days`, and of the oldest until all files take at most `gigabytes`.
 
     An emptied file still says where the export lies and how its joints are cut again. Golden boards are kept, and so are boards
@@ -91,6 +93,8 @@ def prune_windows(store: Store, *, today: str, days: int | None = None, gigabyte
         The day now, such as `2026-03-02`.
     days, gigabytes
         The bounds; None: none of this kind. 1 GB is 10^9 bytes.
+    dry_run
+        Change nothing, and return what would be removed.
 
     Raises
     ------
@@ -102,7 +106,7 @@ def prune_windows(store: Store, *, today: str, days: int | None = None, gigabyte
     for name, bound in (("--windows-days", days), ("--windows-gb", gigabytes)):
         if bound is not None and bound < 0:
             raise UsageFault(name, expected="0 or more", found=f"{bound:g}")
-    files = store.claim_files()
+    files = store.require_files() if dry_run else store.claim_files()
     first_day = "" if days is None else (date.fromisoformat(today) - timedelta(days=days)).isoformat()
     most = None if gigabytes is None else round(gigabytes * GB)
     found = sorted(files.list_windows(), key=lambda f: (f[0].split("/")[1], f[1], f[0]))  # the oldest day first
@@ -121,6 +125,7 @@ def prune_windows(store: Store, *, today: str, days: int | None = None, gigabyte
             waiting += 1
             continue
         content = pack_windows(WindowSet(stored.record, "", None, stored.export, stored.placements))
-        files.save(path, content)
+        if not dry_run:
+            files.save(path, content)
         emptied, freed, total = emptied + 1, freed + size - len(content), total - size + len(content)
     return PrunedWindows(emptied, freed, total, waiting)

@@ -10,15 +10,23 @@ weights and thresholds do not change, but the card's digest does, so do this bef
 """
 
 import argparse
+import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from inspect_pop.classify.model import Card, load, resolve
+from inspect_pop.core.classes import CLASSES
+from inspect_pop.core.limits import CRITERIA
 from inspect_pop.evaluate.evaluation import Outcomes, judge, outcomes_of, row, table
 from inspect_pop.learn.package_model import seal
 from inspect_pop.simulate.board import simulate_batch
 
+GOOD = CLASSES.index("good")
+JOINT = ("serial", "refdes", "interface", "ball")
+VOID_REVIEW = next(criterion.review for criterion in CRITERIA if criterion.name == "void_area") or 0.0
 KINDS = (
     ("line-a, 12 mm", "line_a", "apx17", 901),
     ("line-a, 14 mm", "line_a", "pop14", 902),
@@ -57,11 +65,12 @@ def main() -> None:
     figures, everything = {}, []
     for kind, batch in batches(options):
         outcomes, aside = outcomes_of([batch], model)
+        outcomes, voided = without_voided(outcomes, batch)
         known = learnt_from(model.card, outcomes)
         named = kind + (" (learnt from)" if known else "")
         figures[named] = judge(outcomes)
         everything += [] if known else [outcomes]
-        print(row(named, figures[named]) + (f" {len(aside)} refused" if aside else ""), flush=True)
+        print(row(named, figures[named]) + (f" {len(aside)} refused" if aside else "") + voided, flush=True)
     if options.into_card:
         seal(model.folder, update_card(model.card, figures, Outcomes.concat(everything)))
         print(f"\nwritten into {model.folder / 'card.json'} and {model.folder / 'README.md'}")
@@ -76,6 +85,18 @@ def batches(options: argparse.Namespace) -> Iterator[tuple[str, Path]]:
         yield kind, batch
     for batch in options.labelled:
         yield f"{batch.name}, labelled", batch
+
+
+def without_voided(outcomes: Outcomes, batch: Path) -> tuple[Outcomes, str]:
+    """Return the outcomes without the good joints whose true void is over the limit for review, and what became of those."""
+    if not (batch / "truth.csv").exists():
+        return outcomes, ""
+    with (batch / "truth.csv").open(newline="") as file:
+        void = {tuple(line[key] for key in JOINT): float(line["void_area_fraction"]) for line in csv.DictReader(file)}
+    keys = zip(outcomes.serial, outcomes.refdes, outcomes.interface, outcomes.ball, strict=True)
+    over = (outcomes.truth == GOOD) & (np.asarray([void[key] for key in keys]) > VOID_REVIEW)
+    counts = ", ".join(f"{int((outcomes.verdict[over] == verdict).sum())} {verdict}" for verdict in ("pass", "review", "fail"))
+    return outcomes.take(~over), f" {int(over.sum())} good joints with voids over {VOID_REVIEW:.2f} left out: {counts}"
 
 
 def learnt_from(card: Card, outcomes: Outcomes) -> bool:

@@ -11,7 +11,7 @@ from inspect_pop.cli import main
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes of POSIX")
-@pytest.mark.parametrize("command", ["hook", "serve", "watch", "run"])
+@pytest.mark.parametrize("command", ["hook", "serve", "watch", "run", "store"])
 @pytest.mark.parametrize(("before", "after"), [(0o022, 0o027), (0o000, 0o027), (0o077, 0o077)])
 def test_what_is_written_is_not_for_every_account(command: str, before: int, after: int) -> None:
     umask = os.umask(before)

@@ -28,7 +28,7 @@ def sound() -> dict[str, np.ndarray]:
 
 # What makes a joint violate each criterion: values of some columns, and the verdict that follows.
 WRONG: dict[str, tuple[dict[str, float], str]] = {
-    "void_area": ({"void_fraction": 0.30}, "fail"),
+    "void_area": ({"void_fraction": 0.43}, "fail"),
     "clearance": ({"clearance_um": 10.0}, "review"),
     "offset": ({"dx_um": 0.26 * INTERFACE.pitch_um}, "fail"),
     "diameter": ({"diameter_um": 0.6 * NOMINAL_UM}, "review"),
@@ -97,7 +97,14 @@ def test_measure_only_judges_no_criterion(name: str) -> None:
 
 @pytest.mark.parametrize(("void", "verdict"), [(0.2499, "pass"), (0.25, "review"), (0.2999, "review"), (0.30, "fail")])
 def test_the_limits_themselves_belong_to_the_violation(void: float, verdict: str) -> None:
-    assert judge({"void_fraction": np.float32(void)})[1].verdict[JOINT] == verdict
+    assert judge({"void_fraction": np.float32(void)}, method="ct")[1].verdict[JOINT] == verdict
+
+
+@pytest.mark.parametrize(("void", "verdict", "limit"), [(0.29, "review", 0.25), (0.41, "review", 0.30), (0.43, "fail", 0.30)])
+def test_laminography_fails_a_void_only_beyond_its_error(void: float, verdict: str, limit: float) -> None:
+    found, decided = judge({"void_fraction": np.float32(void)}, method="laminography")
+    assert decided.verdict[JOINT] == verdict
+    assert f"(limit {limit:.2f})" in found.reason[JOINT]
 
 
 def test_all_that_is_violated_is_named() -> None:

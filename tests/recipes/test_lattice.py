@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from inspect_pop.recipes.from_image import read_array
 from inspect_pop.recipes.lattice import fit_lattice
-from tests.recipes.samples import grid
+from tests.recipes.samples import grid, picture
 
 
 def moved(points: np.ndarray, sd: float = 0.3) -> np.ndarray:
@@ -93,3 +94,16 @@ def test_no_lattice() -> None:
     assert fit_lattice(np.array([(x, 0.0) for x in range(9)], dtype=float)) is None, "a single row"
     for turn in (22.0, 26.0, 30.0, 34.0):
         assert fit_lattice(shape(grid(6, 6, turn_deg=turn))) is None, "turned too far"
+
+
+def test_an_array_is_preferred_to_the_many_faint_ghosts_around_it() -> None:
+    """As of the package above: nearer together, and ten times as many; and the recipe tells of them."""
+    inner = grid(4, 4, pitch=40.0, at=(170.0, 170.0))
+    around = grid(17, 17, at=(20.0, 20.0))
+    ghosts = around[np.abs(around - 228.0).max(axis=1) > 110]
+    image = picture(inner, (560, 560), noise=0.5).astype(float)
+    image += 0.3 * (picture(ghosts, (560, 560), noise=0.0).astype(float) - 50)
+    found = read_array(image.clip(0, 255).astype(np.uint8), pitch_um=500.0)
+    assert len(found.draft.ball) == len(inner)
+    assert found.pixel_um == pytest.approx(500.0 / 40, rel=0.001)
+    assert any("fainter array of 208 bodies" in note for note in found.draft.notes)

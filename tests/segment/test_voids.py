@@ -45,6 +45,14 @@ def test_area_of_one_void(radius: float, x: float) -> None:
     assert fraction[np.arange(36) != 14].max() == 0
 
 
+@pytest.mark.parametrize("radius", [55.0, 70.0])
+def test_a_void_that_blur_makes_shallow_keeps_its_area(radius: float) -> None:
+    """As deep as laminography shows it, a paraboloid: its rim lies below the depths that count."""
+    steps = [(0.0, 0.0, radius * (1 - k / 6) ** 0.5, 1) for k in range(6)]
+    fraction = measured({14: steps}, depth=0.06)
+    assert fraction[14] == pytest.approx((radius / RADIUS_UM) ** 2, rel=0.25)
+
+
 def test_voids_at_different_heights_add_up_as_projected() -> None:
     two = measured({14: [(-50.0, 0.0, 35.0, 0), (50.0, 0.0, 35.0, 2)]})[14]
     same = measured({14: [(40.0, 0.0, 35.0, 0), (40.0, 0.0, 35.0, 2)]})[14]

@@ -94,6 +94,9 @@ def test_bounds_below_zero_are_refused(store: Store) -> None:
 
 def test_the_command(store: Store, tmp_path: Path) -> None:
     url = str(tmp_path / "records.db")
+    result = CliRunner().invoke(app, ["store", "prune", "--store", url, "--windows-gb", "0", "--dry-run"])
+    assert result.exit_code == 0 and "pictures of 3 boards would be removed" in result.output
+    assert shown(store) == list(DAYS)
     result = CliRunner().invoke(app, ["store", "prune", "--store", url, "--windows-gb", "0"])
     assert result.exit_code == 0 and "pictures of 3 boards removed" in result.output
     assert shown(store) == []
