@@ -9,6 +9,7 @@ BEGIN;
 SELECT format('CREATE ROLE %I LOGIN', :'reporter')
 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'reporter') \gexec
 SELECT format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), :'reporter') \gexec
+SELECT format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database()) \gexec
 GRANT USAGE ON SCHEMA public TO :"reporter";
 REVOKE ALL ON ALL TABLES IN SCHEMA public FROM :"reporter";
 GRANT SELECT ON board_records, package_records, interface_records, defect_records, contexts, rollups TO :"reporter";

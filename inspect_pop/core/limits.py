@@ -52,8 +52,8 @@ class Criterion:
         source: Where the limits come from.
         evidence: Whether it is a contradiction of a pass rather than a limit of a contract.
         below: Whether small values violate it.
-        blur_error: By how much a value must exceed `fail` in laminography, where blur makes the measure uncertain: twice its
-            standard deviation. What lies between goes to review, as ISO 14253-1 asks of what no measurement proves.
+        blur_error: By how much a value must exceed `fail` in laminography, where blur makes the measure uncertain: its standard
+            deviation. What lies between goes to review, as ISO 14253-1 asks of what no measurement proves.
         clear_view: Whether it is judged only where the other interface's solder does not lie over the joint (flag `overlapped`).
     """
 
@@ -77,8 +77,8 @@ CRITERIA = (
         "void_area", "1", 0.30, 0.25, 0.0, 1.0, METHODS,
         "voids take {value} of the ball's picture (limit {limit})",
         "IPC-A-610: 25 or 30 % of the ball's X-ray image, by revision; laminography measures it to 0.06 (one sigma), and fails "
-        "what is 0.12 above the limit",
-        clear_view=True, blur_error=0.12,
+        "what is as much above the limit",
+        clear_view=True, blur_error=0.06,
     ),
     Criterion(
         "clearance", "um", None, 25.0, 0.0, 500.0, METHODS,

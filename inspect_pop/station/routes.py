@@ -61,7 +61,8 @@ __all__ = ["MachineWatch", "Upload", "admin", "inspections", "machines", "receiv
 
 UPLOAD_FIELD = "file"
 PAGE_WAIT_S, PAGE_POLL_S = 5.0, 0.1  # a page is complete a tenth of a second after its board was answered
-PAGE_FRESH = timedelta(minutes=1)  # the page of an older record is not on its way
+PAGE_FRESH = timedelta(minutes=1)  # the page of an older record is on its way only where the same export was inspected again
+PAGE_AGAIN_S = 1.0
 
 inspections = APIRouter(tags=["line"])
 records = APIRouter(tags=["records"])
@@ -273,20 +274,23 @@ def _find_boards(station: Station, serial: str) -> list[StoredBoard]:
     dependencies=[Depends(require("read"))],
 )
 async def get_report(record: str, station: StationDep) -> Response:
-    """Return the page of one record. If the record is less than a minute old, wait up to 5 s for its page."""
+    """Return the page of one record. Wait up to 5 s for that of a record of the last minute, and 1 s for an older one's."""
     if station.settings.pages is None:
         raise _NO_PAGE
-    page, until = locate_page(station.settings.pages, record), time.monotonic() + PAGE_WAIT_S
+    page, begun = locate_page(station.settings.pages, record), time.monotonic()
 
-    def is_fresh() -> bool:
+    def find_wait_s() -> float:
         stored = station.store.record(record)
-        return stored is not None and datetime.now(UTC) - datetime.fromisoformat(stored.board.finished_at) < PAGE_FRESH
+        if stored is None:
+            return 0.0
+        is_fresh = datetime.now(UTC) - datetime.fromisoformat(stored.board.finished_at) < PAGE_FRESH
+        return PAGE_WAIT_S if is_fresh else PAGE_AGAIN_S
 
     while True:
         with contextlib.suppress(FileNotFoundError):
             found = await asyncio.to_thread(page.stat)
             return FileResponse(page, media_type="text/html; charset=utf-8", stat_result=found, headers=_REPORT_HEADERS)
-        if time.monotonic() > until or not await asyncio.to_thread(is_fresh):
+        if time.monotonic() - begun >= await asyncio.to_thread(find_wait_s):
             raise _NO_PAGE
         await asyncio.sleep(PAGE_POLL_S)
 

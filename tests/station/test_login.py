@@ -1,8 +1,10 @@
 """Log-in, cookies and what another site's page could try: on a real service, and at the gate itself."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from starlette.requests import HTTPConnection
 
 from inspect_pop.core.errors import StoreFault
 from inspect_pop.station import login as module
+from inspect_pop.station import routes
 from inspect_pop.station.access import LOCAL_PROGRAM
 from inspect_pop.station.login import COOKIE, Gate, find_local_path, is_of_this_site
 from inspect_pop.station.settings import ServiceSettings
@@ -122,6 +125,25 @@ def test_a_report_opens_in_the_browser_of_whoever_is_logged_in(people: Running) 
         assert (answer.status_code, "S1" in answer.text) == (200, True)
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_report_is_waited_for_also_where_an_old_record_is_inspected_again(
+    people: Running, monkeypatch: pytest.MonkeyPatch, old: bool
+) -> None:
+    if old:
+        monkeypatch.setattr(routes, "PAGE_FRESH", timedelta(0))
+    with people.store() as store:
+        record = store.board("S1")[0].board.record
+    assert people.settings.pages is not None
+    file = locate_page(people.settings.pages, record)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    later = threading.Timer(0.3, lambda: file.write_text("<!doctype html><title>S1</title>"))
+    with browser(people, "Ada") as page:
+        assert page.client.get("/v1/reports/none").status_code == 404
+        later.start()
+        assert page.client.get(f"/v1/reports/{record}").status_code == 200
+    later.join()
 
 
 @pytest.mark.parametrize(

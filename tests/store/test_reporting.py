@@ -44,9 +44,12 @@ def test_a_reporting_account_reads_records_and_sums_and_changes_nothing(new_url:
         assert readable == READS
         with engine.connect() as connection:
             assert connection.scalar(text("SELECT serial FROM board_records")) == "S"
-        for change in ("DELETE FROM rollups", "DELETE FROM boards", "UPDATE contexts SET lot = 'x'", "CREATE TABLE t (x int)"):
-            with engine.connect() as connection, pytest.raises(Exception, match=r"permission denied|read-only"):
-                connection.execute(text(change))
+        tables = ("CREATE TABLE t (x int)", "CREATE TEMPORARY TABLE t (x int)")
+        for change in ("DELETE FROM rollups", "DELETE FROM boards", "UPDATE contexts SET lot = 'x'", *tables):
+            for setting in ("on", "off"):  # the account may write where it says so, but has nothing to write to
+                with engine.connect() as connection, pytest.raises(Exception, match=r"permission denied|read-only"):
+                    connection.execute(text(f"SET transaction_read_only = {setting}"))
+                    connection.execute(text(change))
     finally:
         engine.dispose()
         admin = create_engine(owner, isolation_level="AUTOCOMMIT")
