@@ -1,6 +1,6 @@
 """Build what the classifier sees of a joint: slices at fixed heights, how neighbours differ, its dome, measured numbers.
 
-The same function serves training and the line. `CONTRACT` names this layout; a model made for another layout is refused.
+The same function serves training and the line. `classify.model.CONTRACT` names this layout; a model of another one is refused.
 
 Near two thirds of the nominal volume, where 'starved' begins by definition, the measured volume tells joints apart that
 pictures of 48 samples do not: on the joints that a network was unsure of, an area under the curve of 0.985 against 0.969
@@ -25,7 +25,6 @@ from inspect_pop.segment.windows import SIZE, Windows
 
 __all__ = [
     "CHANNELS",
-    "CONTRACT",
     "HEIGHTS",
     "NUMBERS",
     "SCALARS",
@@ -36,7 +35,6 @@ __all__ = [
     "neighbour_mean",
 ]
 
-CONTRACT = "joint-inputs/2"
 HEIGHTS = SLICE_HEIGHTS  # of the virtual slices
 CHANNELS = 2 * len(HEIGHTS) + 1
 NUMBERS = ("measured", "volume", "volume_typical", "volume_deviation", "waist", "clearance", "z_low", "z_mid", "z_high")

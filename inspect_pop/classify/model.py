@@ -22,12 +22,12 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from inspect_pop.classify.inputs import CONTRACT
 from inspect_pop.core.classes import CLASSES
 from inspect_pop.core.errors import ModelFault, describe_error
 
 __all__ = [
     "CARD_SCHEMA",
+    "CONTRACT",
     "NETWORK",
     "NETWORK_8BIT",
     "POINTER",
@@ -47,6 +47,7 @@ __all__ = [
     "resolve",
 ]
 
+CONTRACT = "joint-inputs/2"  # the layout that `classify.inputs` makes
 CARD_SCHEMA = "inspect-pop-model/1"
 NETWORK, NETWORK_8BIT = "model.onnx", "quick.onnx"
 POINTER = "current.json"

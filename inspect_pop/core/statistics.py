@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaincinv, gammaincinv
 
 __all__ = [
     "CONFIDENCE",
@@ -155,6 +154,8 @@ def clopper_pearson(k: float, n: float, confidence: float = CONFIDENCE) -> Inter
 
     It keeps its confidence for every true share and number; Wilson's interval does so only on average.
     """
+    from scipy.special import betaincinv  # a third of a second, which the start of every command would pay
+
     tail = (1 - confidence) / 2
     low = float(betaincinv(k, n - k + 1, tail)) if k > 0 else 0.0
     high = float(betaincinv(k + 1, n - k, 1 - tail)) if k < n else 1.0
@@ -166,6 +167,8 @@ def clopper_pearson_upper(k: float, n: float, confidence: float = CONFIDENCE, ef
 
     `effect` is the design effect, by which both counts are divided.
     """
+    from scipy.special import betaincinv
+
     if k >= n:
         return 1.0
     return float(betaincinv(k / effect + 1, (n - k) / effect, confidence))
@@ -176,6 +179,8 @@ def poisson_interval(k: int, exposure: float, confidence: float = CONFIDENCE) ->
 
     `k` is the number of events over `exposure`. None where the exposure is 0.
     """
+    from scipy.special import gammaincinv
+
     if exposure <= 0:
         return None
     tail = (1 - confidence) / 2

@@ -20,7 +20,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from inspect_pop.classify.inputs import CHANNELS, CONTRACT, SCALARS
+from inspect_pop.classify.inputs import CHANNELS, SCALARS
+from inspect_pop.classify.model import CONTRACT
 from inspect_pop.core.classes import CLASSES
 from inspect_pop.core.errors import FileFault, LabelsFault, ModelFault, describe_error
 from inspect_pop.segment.windows import SIZE

@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from inspect_pop import __version__
-from inspect_pop.classify.inputs import CHANNELS, CONTRACT, SCALARS, JointInputs
+from inspect_pop.classify.inputs import CHANNELS, SCALARS, JointInputs
 from inspect_pop.classify.model import (
     CARD_SCHEMA,
+    CONTRACT,
     NETWORK_8BIT,
     Calibration,
     Card,

@@ -9,9 +9,6 @@ from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 from sqlalchemy import select
 
 from inspect_pop.core import flags
@@ -157,6 +154,8 @@ def _list_neighbours(
 def _find_groups(joints: JointTable) -> list[dict[str, Any]]:
     """Find the suspects that one cause made: joints of a bridge, of one spot of stray solder, of a part without solder."""
     names, found = _name_joints(joints), []
+    from scipy.spatial import cKDTree  # half a second with what is below, which the start of a service would pay
+
     suspect = joints["verdict"] != "pass"
     no_ball = (joints["flags"].astype(np.int64) & flags.bit("no_ball")) != 0
     stray_um = joints["stray_um"].astype(np.float64) if "stray_um" in joints else np.zeros(len(joints))
@@ -183,6 +182,10 @@ def _find_groups(joints: JointTable) -> list[dict[str, Any]]:
 
 def _join_neighbours(joints: JointTable, rows: NDArray[np.intp], pitch_um: float) -> Iterator[NDArray[np.intp]]:
     """Yield those of some joints that are neighbours of one another, directly or by others of them."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import cKDTree
+
     points = np.column_stack([joints["x_um"][rows], joints["y_um"][rows]]).astype(np.float64)
     seen = np.isfinite(points).all(axis=1)
     rows, points = rows[seen], points[seen]

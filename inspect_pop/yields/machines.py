@@ -12,11 +12,11 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import lfilter
 from sqlalchemy import Connection, func, select
 
 from inspect_pop.core.errors import UsageFault
@@ -368,7 +368,7 @@ def chart_figure(of_machine: Sequence[MachineBoard], figure: str, *, begin_us: i
     mean, deviation = np.divide(sums, counts, out=np.full((2, n), np.nan), where=counts > 0)
     average, limit = np.full(n, np.nan), np.full(n, np.nan)
     seen = np.flatnonzero(np.isfinite(deviation))
-    average[seen] = lfilter([WEIGHT], [1.0, WEIGHT - 1.0], deviation[seen]) if len(seen) else ()
+    average[seen] = list(accumulate(deviation[seen], lambda old, new: old + WEIGHT * (new - old), initial=0.0))[1:]
     steps = np.arange(1, len(seen) + 1)
     near = CORRELATION * (1 - WEIGHT)
     of_average = WEIGHT / (2 - WEIGHT) * (1 - (1 - WEIGHT) ** (2 * steps)) * (1 + near) / (1 - near)

@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from inspect_pop.classify.inputs import CHANNELS, CONTRACT, SCALARS
-from inspect_pop.classify.model import CARD_SCHEMA, file_digest
+from inspect_pop.classify.inputs import CHANNELS, SCALARS
+from inspect_pop.classify.model import CARD_SCHEMA, CONTRACT, file_digest
 from inspect_pop.classify.operating_points import write_calibration
 from inspect_pop.core.classes import CLASSES, DEFECTS
 from inspect_pop.segment.windows import SIZE
