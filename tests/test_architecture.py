@@ -68,6 +68,11 @@ def test_the_command_line_starts_light() -> None:
     assert not loaded_by("import inspect_pop.cli.app") & set(HEAVY)
 
 
+@pytest.mark.parametrize("module", ["serve", "watch"])
+def test_the_stations_main_process_starts_without_what_only_inspecting_needs(module: str) -> None:
+    assert not loaded_by(f"import inspect_pop.station.{module}") & {"scipy", "skimage", "onnxruntime", "torch"}
+
+
 def test_the_hook_starts_with_the_standard_library_alone() -> None:
     foreign = loaded_by("import inspect_pop.station.hook") - set(sys.stdlib_module_names) - loaded_by("")
     assert foreign == {"inspect_pop"}

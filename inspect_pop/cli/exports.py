@@ -178,12 +178,15 @@ def convert(sources: Sources, map_file: MapFile = None, out: BatchOut = None, pr
         return
     if map_file is None or out is None:
         raise UsageFault("convert", expected="--map FILE and --out BATCH, or --probe", remedy="--probe writes a first map.")
-    from inspect_pop.batch.run import count_cores
     from inspect_pop.convert.batch import convert_batch
     from inspect_pop.core.system import write_text
     from inspect_pop.core.text import escape_controls, format_csv
 
-    outcomes = convert_batch(sources, map_file, out, jobs=jobs or count_cores(), progress=_report)
+    if jobs == 0:
+        from inspect_pop.batch.run import count_cores
+
+        jobs = count_cores()
+    outcomes = convert_batch(sources, map_file, out, jobs=jobs, progress=_report)
     failed = [outcome for outcome in outcomes if outcome.folder is None]
     if failed:
         rows = [(escape_controls(str(outcome.path)), escape_controls(outcome.reason)) for outcome in failed]

@@ -285,16 +285,17 @@ def find_void_fraction(outlines: Outlines) -> NDArray[np.float32]:
         rim = np.maximum(depths.grow, depths.grow_share * deepest)[:, None, None]
         void = seed | (near & (depth > rim))
         area = RADII[: depth.shape[1]] @ void.sum(axis=2).T * (2 * np.pi / ANGLES)
-        area *= _restore_rim(void, depth, deepest, area)
+        some = np.flatnonzero(area > 0)
+        area[some] *= _restore_rim(void[some], depth[some], deepest[some], area[some])
         ball = np.pi * np.square(np.where(outlines.present[block], outlines.circle[block, :, 0], 0)).max(axis=1)
         fraction[block] += np.clip(area / np.maximum(ball, 1e-6), 0, 1).astype(np.float32)
     return fraction
 
 
 def _restore_rim(void: NDArray[np.bool_], depth: Array, deepest: Array, area: Array) -> Array:
-    """Return how many times larger the voids of each ball are than the `area` that is found of them, (m,)."""
+    """Return how many times larger the voids of each ball are than the `area` that is found of them, (m,), all above 0."""
     flat = void & (depth > _FLAT_DEPTH * deepest[:, None, None])
-    share = RADII[: depth.shape[1]] @ flat.sum(axis=2).T * (2 * np.pi / ANGLES) / np.maximum(area, 1e-6)
+    share = RADII[: depth.shape[1]] @ flat.sum(axis=2).T * (2 * np.pi / ANGLES) / area
     blurred = np.clip((_FLAT_SHARE - share) / (_FLAT_SHARE - _BLURRED_SHARE), 0.0, 1.0)
     lost = np.clip(_LOST_RIM[0] + _LOST_RIM[1] / np.square(np.maximum(deepest, 0.1)), 1.0, _LOST_RIM[2])
     return np.asarray(1 + (lost - 1) * blurred, dtype=np.float32)
