@@ -503,9 +503,8 @@ def _try_size(image: NDArray[np.generic], polarity: str, diameter_px: float) -> 
         return []
     flat = flatten(image, polarity, diameter_px)
     label = balls.labels.ravel()
-    grey = np.bincount(label, flat.values.ravel(), len(balls) + 1)[1:] / np.maximum(
-        np.bincount(label, None, len(balls) + 1)[1:], 1
-    )
+    total, area = (np.bincount(label, weight, len(balls) + 1)[1:] for weight in (flat.values.ravel(), None))
+    grey = total / area
     clear = grey >= _GHOST_CONTRAST * np.sort(grey)[-LEAST_BALLS]
     points = np.column_stack([balls.col, -balls.row])
     found = []

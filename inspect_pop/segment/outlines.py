@@ -297,7 +297,7 @@ def _restore_rim(void: NDArray[np.bool_], depth: Array, deepest: Array, area: Ar
     flat = void & (depth > _FLAT_DEPTH * deepest[:, None, None])
     share = RADII[: depth.shape[1]] @ flat.sum(axis=2).T * (2 * np.pi / ANGLES) / area
     blurred = np.clip((_FLAT_SHARE - share) / (_FLAT_SHARE - _BLURRED_SHARE), 0.0, 1.0)
-    lost = np.clip(_LOST_RIM[0] + _LOST_RIM[1] / np.square(np.maximum(deepest, 0.1)), 1.0, _LOST_RIM[2])
+    lost = np.clip(_LOST_RIM[0] + _LOST_RIM[1] / np.square(deepest), 1.0, _LOST_RIM[2])
     return np.asarray(1 + (lost - 1) * blurred, dtype=np.float32)
 
 

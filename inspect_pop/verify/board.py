@@ -153,9 +153,9 @@ def _list_neighbours(
 
 def _find_groups(joints: JointTable) -> list[dict[str, Any]]:
     """Find the suspects that one cause made: joints of a bridge, of one spot of stray solder, of a part without solder."""
-    names, found = _name_joints(joints), []
     from scipy.spatial import cKDTree  # half a second with what is below, which the start of a service would pay
 
+    names, found = _name_joints(joints), []
     suspect = joints["verdict"] != "pass"
     no_ball = (joints["flags"].astype(np.int64) & flags.bit("no_ball")) != 0
     stray_um = joints["stray_um"].astype(np.float64) if "stray_um" in joints else np.zeros(len(joints))
